@@ -1,0 +1,59 @@
+"""confsim: how a model's confidence relates to similarity with its training set, and to membership.
+
+Public names are loaded when they are first used (PEP 562), so that ``import confsim`` costs a
+fraction of a second and worker processes import only what they need.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from confsim._errors import ConfsimError, ConfsimWarning
+from confsim._version import __version__
+
+_HOME_OF = {
+    "Lattice": "confsim.linear.lattice",
+    "LinearBinaryClassifier": "confsim.linear.classifier",
+    "Nearest": "confsim.neighbors",
+    "Run": "confsim.store",
+    "audit": "confsim.auditing",
+    "boundary_confidence": "confsim.confidence",
+    "extremes": "confsim.confidence",
+    "nearest_training": "confsim.neighbors",
+    "open_run": "confsim.store",
+    "show_config": "confsim._config",
+    "sigmoid_confidence": "confsim.confidence",
+    "softmax_confidence": "confsim.confidence",
+}
+_SUBPACKAGES = ("deep", "linear", "membership")
+
+__all__ = ["ConfsimError", "ConfsimWarning", "__version__", *_HOME_OF, *_SUBPACKAGES]
+
+if TYPE_CHECKING:
+    from confsim import deep, linear, membership
+    from confsim._config import show_config
+    from confsim.auditing import audit
+    from confsim.confidence import (
+        boundary_confidence,
+        extremes,
+        sigmoid_confidence,
+        softmax_confidence,
+    )
+    from confsim.linear.classifier import LinearBinaryClassifier
+    from confsim.linear.lattice import Lattice
+    from confsim.neighbors import Nearest, nearest_training
+    from confsim.store import Run, open_run
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        value = getattr(import_module(_HOME_OF[name]), name)
+    elif name in _SUBPACKAGES:
+        value = import_module(f"confsim.{name}")
+    else:
+        raise AttributeError(f"module 'confsim' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,70 @@
+"""Checks of arguments, so that every error names the argument, what it was and what was expected.
+
+``ValueError`` and ``TypeError`` are for callers of the Python API; a command prints their message
+as one line and exits with 2.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+
+class ConfsimError(Exception):
+    """A failure that is no bad argument: one clear line for the user, exit code 1."""
+
+
+class ConfsimWarning(UserWarning):
+    """Something a user should know about a result."""
+
+
+def check_integer(name: str, value: Any, *, minimum: int | None = None) -> int:
+    """Return ``value`` as an ``int``, or say what is wrong with argument ``name``."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    value = int(value)
+    if minimum is not None and value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, not {value}")
+    return value
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> float:
+    """Return ``value`` as a finite ``float`` in the bounds, or say what is wrong with ``name``."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    value = float(value)
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, not {value}")
+    if above is not None and not value > above:
+        raise ValueError(f"{name} must be greater than {above:g}, not {value:g}")
+    if minimum is not None and value < minimum:
+        raise ValueError(f"{name} must be at least {minimum:g}, not {value:g}")
+    if maximum is not None and value > maximum:
+        raise ValueError(f"{name} must be at most {maximum:g}, not {value:g}")
+    return value
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """Return ``value`` if it is one of ``choices``, or list them."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+    return str(value)
+
+
+def check_finite(name: str, array: "np.ndarray[Any, Any]") -> None:
+    """Raise ``ValueError`` naming the first row of ``array`` that holds NaN or infinity."""
+    # A sum is finite when all terms are and nothing overflows: one pass without a temporary.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(np.sum(array)):
+            return
+    finite = np.isfinite(array)
+    if not finite.all():
+        row = int(np.argmin(finite.reshape(len(array), -1).all(axis=1)))
+        raise ValueError(f"{name} must be finite, but row {row} holds NaN or infinity")

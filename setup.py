@@ -1,0 +1,119 @@
+"""Build the compiled core: one extension module for each ``confsim/_kernels/*.pyx``.
+
+``confsim/_kernels/NAME.pyx`` wraps ``csrc/NAME.h`` and is linked with ``csrc/NAME.c`` and with what
+every kernel shares (``csrc/isa.c``, ``csrc/parallel.c``). Everything else is in ``pyproject.toml``.
+
+Environment
+-----------
+CONFSIM_OPENMP : {"auto", "on", "off"}
+    ``auto`` (default) uses OpenMP when a probe program compiles and links, ``on`` fails without it,
+    ``off`` builds kernels that run on one thread.
+CONFSIM_SANITIZE : str
+    A value for ``-fsanitize=``, for instance ``address,undefined``.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools._distutils.ccompiler import CompileError, LinkError
+from setuptools.command.build_ext import build_ext
+
+SHARED = ["csrc/isa.c", "csrc/parallel.c"]
+FLAGS = [
+    "-std=c11",
+    "-O3",
+    "-ffp-contract=off",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-Wno-unused-function",
+]
+PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+
+
+class BuildKernels(build_ext):
+    """``build_ext`` that settles the OpenMP question first, and says how."""
+
+    def build_extensions(self):
+        compile_flags, link_flags, reason = self.openmp()
+        print(
+            f"confsim: OpenMP {'on' if compile_flags else 'off: kernels use one thread'} ({reason})"
+        )
+        sanitize = os.environ.get("CONFSIM_SANITIZE")
+        if sanitize:
+            compile_flags = [
+                *compile_flags,
+                f"-fsanitize={sanitize}",
+                "-fno-omit-frame-pointer",
+                "-g",
+            ]
+            link_flags = [*link_flags, f"-fsanitize={sanitize}"]
+        for extension in self.extensions:
+            extension.extra_compile_args += compile_flags
+            extension.extra_link_args += link_flags
+        super().build_extensions()
+
+    def openmp(self):
+        """Return (compile flags, link flags, reason); no flags when OpenMP is not used."""
+        wanted = os.environ.get("CONFSIM_OPENMP", "auto")
+        if wanted not in ("auto", "on", "off"):
+            raise SystemExit(f"CONFSIM_OPENMP must be auto, on or off, not {wanted!r}")
+        if wanted == "off":
+            return [], [], "CONFSIM_OPENMP=off"
+        candidates = [(["-fopenmp"], ["-fopenmp"])]
+        if sys.platform == "darwin":
+            candidates.insert(0, (["-Xpreprocessor", "-fopenmp"], ["-lomp"]))
+        for compile_flags, link_flags in candidates:
+            if self.links(PROBE, compile_flags, link_flags):
+                return compile_flags, link_flags, "the compiler supports it"
+        if wanted == "on":
+            raise SystemExit("CONFSIM_OPENMP=on, but the compiler cannot build an OpenMP program")
+        return [], [], "the compiler cannot build an OpenMP program"
+
+    def links(self, source, compile_flags, link_flags):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "probe.c"
+            path.write_text(source)
+            try:
+                objects = self.compiler.compile(
+                    [str(path)], output_dir=folder, extra_postargs=compile_flags
+                )
+                self.compiler.link_executable(
+                    objects, "probe", output_dir=folder, extra_postargs=link_flags
+                )
+            except (CompileError, LinkError):
+                return False
+        return True
+
+
+def extensions():
+    """One ``Extension`` for each wrapper, all with the same flags."""
+    headers = [str(path) for path in Path("csrc").glob("*.h")]
+    built = []
+    for wrapper in sorted(Path("confsim/_kernels").glob("*.pyx")):
+        sources = [str(wrapper), *dict.fromkeys([f"csrc/{wrapper.stem}.c", *SHARED])]
+        built.append(
+            Extension(
+                f"confsim._kernels.{wrapper.stem}",
+                sources=sources,
+                include_dirs=["csrc", numpy.get_include()],
+                depends=headers,
+                define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+                extra_compile_args=list(FLAGS),
+                libraries=["m"],
+            )
+        )
+    return cythonize(
+        built, language_level=3, compiler_directives={"boundscheck": False, "wraparound": False}
+    )
+
+
+if sys.platform == "win32":
+    raise SystemExit("confsim builds on Linux and macOS; on Windows, install it inside WSL")
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildKernels})

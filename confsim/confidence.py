@@ -22,8 +22,8 @@ FloatArray = NDArray[np.float64]
 def largest_score(weights: ArrayLike, bias: float, grid_size: float) -> float:
     """Return M, the largest ``|w.c + b|`` over the corners ``c`` of the box ``[0, L]^d``.
 
-    The largest and the smallest ``w.c`` are reached by taking ``L`` where ``w_k`` is positive, or where
-    it is negative: O(d), not O(2^d).
+    The largest and the smallest ``w.c`` are reached by taking ``L`` where ``w_k`` is positive, or
+    where it is negative: O(d), not O(2^d).
     """
     w = np.asarray(weights, dtype=np.float64)
     highest = bias + np.sum(np.maximum(0.0, w * grid_size))
@@ -128,15 +128,15 @@ def softmax_columns(
     -------
     dict of ndarray
         ``predicted`` (int64; the lowest class among equal logits), ``softmax`` (max_k p_k),
-        ``log_odds_max`` (log p - log(1 - p) of the predicted class), ``entropy`` (nats); with labels
-        also ``log_odds_true``, ``loss`` (softplus(-log_odds_true)) and ``modified_entropy``:
+        ``log_odds_max`` (log p - log(1 - p) of the predicted class), ``entropy`` (nats); with
+        labels also ``log_odds_true``, ``loss`` (softplus(-log_odds_true)) and ``modified_entropy``:
         ``-(1 - p_y) ln p_y - sum_{i != y} p_i ln(1 - p_i)`` (Song & Mittal 2021).
 
     Raises
     ------
     ValueError
-        If a logit is NaN or infinite, there are fewer than two classes, lengths differ, or a label is
-        not in [0, K).
+        If a logit is NaN or infinite, there are fewer than two classes, lengths differ, or a label
+        is not in [0, K).
     """
     z = np.asarray(logits)
     if z.dtype not in (np.float32, np.float64):
@@ -154,7 +154,7 @@ def softmax_columns(
 
 
 def extreme_count(count: int, percent: float) -> int:
-    """Return how many points make an extreme: ``percent`` of ``count``, at least 1, at most half."""
+    """Return how many points make an extreme: ``percent``, at least 1, at most half of them."""
     return min(max(1, round(count * percent / 100)), max(1, count // 2))
 
 
@@ -181,8 +181,8 @@ def extremes(
     Raises
     ------
     ValueError
-        If a confidence is NaN or infinite, there are none, ``percent`` is not in (0, 50], or ids have
-        another length.
+        If a confidence is NaN or infinite, there are none, ``percent`` is not in (0, 50], or ids
+        have another length.
     """
     check_number("percent", percent, above=0, maximum=50)
     values = _vector("confidence", confidence)

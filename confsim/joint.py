@@ -1,14 +1,15 @@
 """Confidence against distance: joint histograms, correlations and AUCs of one trial.
 
-Both pipelines feed blocks of queries to a :class:`Relation`; it keeps counts, never the queries, so a
-trial may have 10^9 of them. Two passes are needed: the first counts, the second multiplies ranks.
+Both pipelines feed blocks of queries to a :class:`Relation`; it keeps counts, never the queries, so
+a trial may have 10^9 of them. Two passes are needed: the first counts, the second multiplies ranks.
 
 Excluding self differs from including self only for members, so queries are counted once, with the
 distance including self, and members are then moved to their distance excluding self.
 
-Accuracy. Ranks come from histograms of 65,536 bins between the smallest and the largest value. Points
-of one bin are treated as tied; :meth:`Relation.statistics` also states how far that can move a figure
-(``auc_error_bound``, ``spearman_error_bound``). With one point a bin the figures are exact.
+Accuracy. Ranks come from histograms of 65,536 bins between the smallest and the largest value.
+Points of one bin are treated as tied; :meth:`Relation.statistics` also states how far that can move
+a figure (``auc_error_bound``, ``spearman_error_bound``). With one point a bin the figures are
+exact.
 """
 
 from dataclasses import dataclass
@@ -80,8 +81,8 @@ class Axes:
 class Relation:
     """Counts over all queries and over members, and what follows from them.
 
-    Call :meth:`add` for every block of queries, then :meth:`set_members`, then :meth:`add_ranks` for
-    every block again, then :meth:`statistics`.
+    Call :meth:`add` for every block of queries, then :meth:`set_members`, then :meth:`add_ranks`
+    for every block again, then :meth:`statistics`.
 
     Parameters
     ----------
@@ -99,6 +100,14 @@ class Relation:
     def add(self, confidence: FloatArray, distance: FloatArray) -> NDArray[np.uint32]:
         """Count a block of queries, members included; return what :meth:`add_ranks` needs of it."""
         return self._queries.add(confidence, distance, self._threads, self._isa)
+
+    def codes(self, confidence: FloatArray, distance: FloatArray) -> NDArray[np.uint32]:
+        """Return a block's fine bins again, without counting it."""
+        return self._axes.counts().add(confidence, distance, self._threads, self._isa)
+
+    def confidence_histogram(self) -> NDArray[np.int64]:
+        """Return all queries by fine confidence bin."""
+        return self._queries.fine_confidence.sum(axis=0)
 
     def set_members(
         self, confidence: FloatArray, distance: FloatArray, distance_excluding_self: FloatArray
@@ -124,9 +133,9 @@ class Relation:
     def statistics(self) -> dict[str, float]:
         """Return correlations and AUCs with both distances, and bounds on their errors.
 
-        ``auc_*`` is the probability that a member has the higher confidence (is closer to the training
-        set) than a non-member, ties counting half. ``auc_closeness_other_null`` is what excluding self
-        gives when membership means nothing: a member has one candidate fewer.
+        ``auc_*`` is the probability that a member has the higher confidence (is closer to the
+        training set) than a non-member, ties counting half. ``auc_closeness_other_null`` is what
+        excluding self gives when membership means nothing: a member has one candidate fewer.
         """
         members = int(self._members.confidence.sum())
         confidence = _auc(
@@ -153,9 +162,10 @@ class Relation:
     def joint(self, bottom: "ExtremeSummary", top: "ExtremeSummary") -> dict[str, NDArray[Any]]:
         """Return the arrays of ``joint.npz``.
 
-        ``including_self`` and ``excluding_self`` are counts of shape (3, 2, 128, 128): [all, bottom,
-        top] x [members, non-members] x confidence x distance; pairs whose distance is NaN are left
-        out. The last bins also hold what lies beyond them: a distance excluding self may exceed 1.
+        ``including_self`` and ``excluding_self`` are counts of shape (3, 2, 128, 128): [all,
+        bottom, top] x [members, non-members] x confidence x distance; pairs whose distance is NaN
+        are left out. The last bins also hold what lies beyond them: a distance excluding self may
+        exceed 1.
         """
         strangers = self._non_members.grid
         including = [[self._members.grid, strangers], *(e.grids("self") for e in (bottom, top))]
@@ -355,7 +365,8 @@ class _Ranks:
 
         A bin's mid-rank is the mean of the true ranks in it, so the true variance is the sum of the
         variance of mid-ranks, V, and of a hidden part, at most H; with a = sqrt(H/V) of either
-        variable, the covariance moves by at most a + b + ab of the scale, the scale by (a^2 + b^2)/2.
+        variable, the covariance moves by at most a + b + ab of the scale, the scale by (a^2 +
+        b^2)/2.
         """
         if min(self._variances) <= 0:
             return 0.0

@@ -63,9 +63,7 @@ def _rows(run: Run, side: str, confidence: str, trials: int) -> Iterator[Any]:
             continue
         trial = run.trial(number)
         if not trial.has("extremes.parquet"):
-            raise ValueError(
-                "--csv needs the extremes, and this run was stored with --keep summary"
-            )
+            raise ValueError("--csv needs the extremes, which --keep summary leaves out")
         for batch in trial.batches("extremes", columns):
             chosen = batch[batch["side"] == side]
             yield zip(

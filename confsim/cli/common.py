@@ -23,7 +23,7 @@ FAILED = 1
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose numbers may be negative and scientific, and whose errors are short."""
+    """An argument parser with negative and scientific numbers, and short errors."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
@@ -100,22 +100,33 @@ def add_run_options(parser: Parser, *, trials: int = 100) -> None:
     """Add the options of every command that runs trials."""
     group = parser.add_argument_group("the run")
     group.add_argument(
-        "--trials", type=integer, default=trials, metavar="N",
+        "--trials",
+        type=integer,
+        default=trials,
+        metavar="N",
         help="independent trials (default: %(default)s); a larger number extends a finished run",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--percent", type=float, default=5.0, metavar="P",
+        "--percent",
+        type=float,
+        default=5.0,
+        metavar="P",
         help="size of the most and the least confident extreme, in percent of the queries, "
         "more than 0 and at most 50 (default: %(default)g)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--seed", type=integer, default=0, metavar="S",
+        "--seed",
+        type=integer,
+        default=0,
+        metavar="S",
         help="seed of every random stream, at least 0 (default: %(default)s)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--same-class", action=argparse.BooleanOptionalAction, default=False,
+        "--same-class",
+        action=argparse.BooleanOptionalAction,
+        default=False,
         help="only training points of the query's own class count as neighbours (default: no)",
-    )  # fmt: skip
+    )
     _add_machine_options(parser)
     _add_output_options(parser)
 
@@ -123,55 +134,72 @@ def add_run_options(parser: Parser, *, trials: int = 100) -> None:
 def _add_machine_options(parser: Parser) -> None:
     group = parser.add_argument_group("how it runs (changes no number)")
     group.add_argument(
-        "--workers", type=integer, metavar="W",
+        "--workers",
+        type=integer,
+        metavar="W",
         help="CPUs to use (default: Slurm's for this task, else those this process may use)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--shard", metavar="I/K",
+        "--shard",
+        metavar="I/K",
         help="run part I of K, 0 <= I < K (default: Slurm's array and step, else 0/1)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--steal", action=argparse.BooleanOptionalAction, default=None,
-        help="take over other shards' missing trials when one's own are done (default: under Slurm)",
-    )  # fmt: skip
+        "--steal",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="take other shards' missing trials when one's own are done (default: under Slurm)",
+    )
     group.add_argument(
-        "--grace", type=float, default=None, metavar="SECONDS",
+        "--grace",
+        type=float,
+        default=None,
+        metavar="SECONDS",
         help="after a stop signal, time for trials in flight to finish (default: abandon them)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--dry-run", action="store_true",
+        "--dry-run",
+        action="store_true",
         help="say what would run, and what time, memory and disk it needs; change nothing",
-    )  # fmt: skip
+    )
     group.add_argument("--quiet", action="store_true", help="no progress and no notes")
 
 
 def _add_output_options(parser: Parser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument(
-        "--out", type=Path, metavar="DIR",
+        "--out",
+        type=Path,
+        metavar="DIR",
         help="run directory (default: runs/<command>-<hash of the settings>); an unfinished run "
         "there is resumed",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--overwrite", action="store_true",
+        "--overwrite",
+        action="store_true",
         help="remove an existing run first; a directory that is no run is never removed",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--mix-versions", action="store_true",
+        "--mix-versions",
+        action="store_true",
         help="add to trials that another version of confsim made",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--keep", choices=("all", "summary"), default="all",
+        "--keep",
+        choices=("all", "summary"),
+        default="all",
         help="store the extremes' rows, or only what summarises them (default: %(default)s)",
-    )  # fmt: skip
+    )
     group.add_argument(
         "--csv", action="store_true", help="when the run is complete, also write CSV files"
     )
     group.add_argument(
-        "--zip", action="store_true",
+        "--zip",
+        action="store_true",
         help="when the run is complete, also pack it into <run directory>.zip",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--json", action="store_true",
+        "--json",
+        action="store_true",
         help="print the result as one JSON object, and nothing else, on standard output",
-    )  # fmt: skip
+    )

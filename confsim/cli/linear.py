@@ -27,37 +27,62 @@ def build_parser() -> common.Parser:
     default = LinearExperiment()
     group = parser.add_argument_group("the experiment")
     group.add_argument(
-        "--n", type=common.integer, default=default.n, metavar="N",
+        "--n",
+        type=common.integer,
+        default=default.n,
+        metavar="N",
         help="training points of a trial, at least 2 (default: %(default)s)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--queries", type=_queries, default=default.queries, metavar="Q",
+        "--queries",
+        type=_queries,
+        default=default.queries,
+        metavar="Q",
         help="lattice points queried, or 'all' (default: %(default)s)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--dimensions", type=common.integer, default=default.dimensions, metavar="D",
+        "--dimensions",
+        type=common.integer,
+        default=default.dimensions,
+        metavar="D",
         help="dimensions of the lattice (default: %(default)s)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--grid-size", type=float, default=default.grid_size, metavar="L",
+        "--grid-size",
+        type=float,
+        default=default.grid_size,
+        metavar="L",
         help="side of the lattice, in lattice units (default: %(default)g)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--granularity", type=float, default=default.granularity, metavar="G",
+        "--granularity",
+        type=float,
+        default=default.granularity,
+        metavar="G",
         help="step of the lattice, in lattice units (default: %(default)g)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--weights", type=float, nargs="+", default=None, metavar="W",
+        "--weights",
+        type=float,
+        nargs="+",
+        default=None,
+        metavar="W",
         help="normal of the ideal hyperplane, one number a dimension (default: 1 -1 1 -1 ...)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--bias", type=_bias, default=None, metavar="B",
+        "--bias",
+        type=_bias,
+        default=None,
+        metavar="B",
         help="offset of the ideal hyperplane, or 'auto': through the centre (default: auto)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--label-noise", type=float, default=default.label_noise, metavar="P",
+        "--label-noise",
+        type=float,
+        default=default.label_noise,
+        metavar="P",
         help="probability that a training label is flipped, in [0, 1] (default: %(default)g)",
-    )  # fmt: skip
+    )
     _add_program_options(parser, default)
     common.add_run_options(parser)
     return parser
@@ -66,21 +91,30 @@ def build_parser() -> common.Parser:
 def _add_program_options(parser: common.Parser, default: LinearExperiment) -> None:
     group = parser.add_argument_group("the linear program")
     group.add_argument(
-        "--objective", choices=("slack", "margin"), default=default.objective,
+        "--objective",
+        choices=("slack", "margin"),
+        default=default.objective,
         help="least total slack, or largest margin (default: %(default)s)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--norm", choices=("l1", "linf"), default=default.norm,
+        "--norm",
+        choices=("l1", "linf"),
+        default=default.norm,
         help="norm of the weights that 'margin' minimises (default: %(default)s)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--C", type=float, default=default.C, metavar="C",
+        "--C",
+        type=float,
+        default=default.C,
+        metavar="C",
         help="price of slack in 'margin' (default: %(default)g)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--solver", choices=("working-set", "direct"), default=default.solver,
+        "--solver",
+        choices=("working-set", "direct"),
+        default=default.solver,
         help="constraint generation, or the whole program at once (default: %(default)s)",
-    )  # fmt: skip
+    )
 
 
 def _queries(text: str) -> int | None:

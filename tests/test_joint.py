@@ -57,9 +57,7 @@ def test_correlations_and_auc_equal_exact_ones_within_their_bounds(case):
         auc = roc_auc_score(is_member[known], -d[known])
         assert found[f"pearson_{suffix}"] == pytest.approx(pearson, abs=1e-12)
         assert abs(found[f"spearman_{suffix}"] - spearman) <= found["spearman_error_bound"] + 1e-12
-        assert (
-            abs(found[f"auc_closeness_{suffix}"] - auc) <= found["auc_error_bound"] + 1e-12
-        )
+        assert abs(found[f"auc_closeness_{suffix}"] - auc) <= found["auc_error_bound"] + 1e-12
     auc = roc_auc_score(is_member, confidence)
     assert abs(found["auc_confidence"] - auc) <= found["auc_error_bound"] + 1e-12
     members = case["members"]

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from confsim._errors import ConfsimError
 from confsim._version import __version__
+from confsim.runner import GRACE
 
 #: The command line was wrong, or asks for what cannot be.
 USAGE = 2
@@ -153,9 +154,10 @@ def _add_machine_options(parser: Parser) -> None:
     group.add_argument(
         "--grace",
         type=float,
-        default=None,
+        default=GRACE,
         metavar="SECONDS",
-        help="after a stop signal, time for trials in flight to finish (default: abandon them)",
+        help="after a stop signal, time for trials in flight to finish or to leave a checkpoint "
+        "(default: %(default)g)",
     )
     group.add_argument(
         "--dry-run",

@@ -4,13 +4,15 @@ import argparse
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
+from typing import Any
 
 from confsim import exports, runner
 from confsim.cli.closing import closing_table
 from confsim.experiment import Experiment
 from confsim.report.summary import headline
+from confsim.store import check_target, default_path, survey
+from confsim.store.layout import identity_hash
 
 
 def execute(experiment: Experiment, given: argparse.Namespace) -> int:
@@ -49,45 +51,48 @@ def execute(experiment: Experiment, given: argparse.Namespace) -> int:
 
 
 def _dry_run(experiment: Experiment, given: argparse.Namespace) -> int:
-    """Say what would run. Nothing is written."""
-    plan = runner.plan(
-        experiment,
-        trials=given.trials,
-        out=given.out,
-        workers=given.workers,
-        shard=given.shard,
-        overwrite=given.overwrite,
-        mix_versions=given.mix_versions,
-    )
+    """Say what would run, and its cost. Nothing is written."""
+    path = given.out or default_path(experiment)
+    check_target(path, experiment, overwrite=given.overwrite, mix_versions=given.mix_versions)
+    experiment.check(given.trials)
+    done: frozenset[int] = frozenset()
+    if path.exists() and not given.overwrite:
+        done = survey(path, identity_hash(experiment.identity())).finished
+    shard = runner.resolve_shard(given.shard)
+    left = [trial for trial in shard.trials(given.trials) if trial not in done]
+    cpus = runner.resolve_workers(given.workers)
+    processes = max(1, min(cpus, len(left)))
     cost = experiment.estimate()
-    seconds = cost.seconds_per_trial * len(plan.trials) / max(1, plan.processes)
-    disk = cost.bytes_per_trial * len(plan.trials)
     told = {
-        "run": str(plan.path),
+        "run": str(path),
         "trials": given.trials,
-        "to_run_here": len(plan.trials),
-        "done": plan.done,
-        "processes": plan.processes,
-        "threads_per_process": plan.threads,
-        "seconds": round(seconds, 1),
-        "bytes_of_memory": cost.bytes_of_memory_per_worker * plan.processes,
-        "bytes_of_disk": disk,
-        "bytes_of_disk_free": shutil.disk_usage(_existing(plan.path)).free,
+        "to_run": len(left),
+        "processes": processes,
+        "threads_per_process": cpus // processes,
+        "seconds": round(cost.seconds_per_trial * len(left) / cpus, 1),
+        "bytes_of_memory": cost.bytes_of_memory_per_worker * processes,
+        "bytes_of_disk": cost.bytes_per_trial * len(left),
+        "bytes_of_disk_free": shutil.disk_usage(_existing(path)).free,
         "configuration": experiment.identity(),
     }
-    if given.json:
-        print(json.dumps(told))
-        return 0
-    print(f"would run {len(plan.trials)} of {given.trials} trials ({plan.done} are done)")
-    print(f"  in      {plan.path}")
-    print(f"  with    {plan.processes} processes of {plan.threads} threads")
-    print(f"  time    about {_time(seconds)}")
-    print(f"  memory  about {_size(told['bytes_of_memory'])}")
-    print(f"  disk    about {_size(disk)} of {_size(told['bytes_of_disk_free'])} that are free")
-    for name, value in experiment.identity().items():
-        print(f"  {name} = {value}")
-    sys.stdout.flush()
+    print(json.dumps(told) if given.json else _describe(told))
     return 0
+
+
+def _describe(told: dict[str, Any]) -> str:
+    settings = [f"  {name} = {value}" for name, value in told["configuration"].items()]
+    free = _size(told["bytes_of_disk_free"])
+    return "\n".join(
+        [
+            f"would run {told['to_run']} of {told['trials']} trials",
+            f"  in      {told['run']}",
+            f"  with    {told['processes']} processes of {told['threads_per_process']} threads",
+            f"  time    about {_time(told['seconds'])}",
+            f"  memory  about {_size(told['bytes_of_memory'])}",
+            f"  disk    about {_size(told['bytes_of_disk'])}, of {free} that are free",
+            *settings,
+        ]
+    )
 
 
 def _existing(path: Path) -> str:

@@ -481,29 +481,26 @@ def _aggregate(problem: _Problem) -> Iterator[_Candidate]:
     their margin.
     """
     rows, cost = problem.distinct
-    size = _near_size(len(rows), len(problem.data.scale))
-    margins = problem.data.margins(_plane_of_sample(problem, size), rows)
-    near = _nearest(margins, size)
-    while True:
-        short = margins < 1
-        candidate = _solve_lumped(problem, near, short)
-        if candidate.status != OPTIMAL:
-            return
-        yield candidate
-        margins = problem.data.margins(candidate.plane, rows)
-        misplaced = ~near & (short != (margins < 1))
-        if not misplaced.any():
-            return
-        if np.count_nonzero(misplaced) <= size:
+    # A plane fitted to m points errs by about sqrt((d + 1) / m); points as near as that to their margin
+    # must stay apart. With m of n points for both purposes, m ~ sqrt(d + 1) n^(2/3) suffices.
+    size = max(_SMALL, int(1.3 * np.sqrt(len(problem.data.scale) + 1) * len(rows) ** (2 / 3)))
+    while size < len(rows):
+        margins = problem.data.margins(_plane_of_sample(problem, size), rows)
+        near = _nearest(margins, size)
+        while True:
+            short = margins < 1
+            candidate = _solve_lumped(problem, near, short)
+            if candidate.status != OPTIMAL:
+                return
+            yield candidate
+            margins = problem.data.margins(candidate.plane, rows)
+            misplaced = ~near & (short != (margins < 1))
             near |= misplaced
-        else:
-            size = min(2 * size, len(rows))
-            near = _nearest(margins, size)
-
-
-def _near_size(points: int, features: int) -> int:
-    """How many points get a column of their own at first."""
-    return min(points, max(_SMALL, int((features + 1) * points ** (2 / 3)) // 3))
+            if not misplaced.any():
+                return
+            if np.count_nonzero(misplaced) > size:
+                break  # the sample's plane was too far off
+        size *= 2
 
 
 def _nearest(margins: Array, size: int) -> Array:

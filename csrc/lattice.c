@@ -108,8 +108,8 @@ void confsim_lattice_labels(const confsim_lattice *lattice, const confsim_ids *i
  * The lattice is cut into planes of the last two axes, planes into bands of rows (the items that
  * threads share), bands into chunks of columns, chunks into tiles. Each box of this hierarchy keeps
  * the training points that could be nearest to one of its points; a tile compares the few that
- * remain with all of its points at once, in integers. Points that nobody asked for are computed and
- * not stored. */
+ * remain with all of its points at once, in integers. A finished band is stored in the order of the
+ * queries; points that nobody asked for are computed and dropped. */
 
 enum {
     SIDE = 16,         /* rows and columns of a tile */
@@ -119,7 +119,8 @@ enum {
     FEW = 6,           /* candidates that are not worth filtering again */
     FAR_AWAY = 1 << 30,
     PADDING = 16,
-    NO_CLASS = -1 /* of a query whose label no training point has */
+    NO_CLASS = -1, /* of a query whose label no training point has */
+    NO_QUERY = -2  /* of a point that nobody asked for */
 };
 
 /* Training points, or some of them: row, column, and the squared distance that their other axes
@@ -141,7 +142,8 @@ typedef struct {
 
 typedef struct {
     void (*filter)(const candidates *in, candidates *out, const box *b, int two, int32_t *smallest);
-    void (*compare)(const candidates *list, const tile *t, uint32_t *sums, int32_t *index);
+    void (*compare)(const candidates *list, const tile *t, uint32_t *sums, int32_t *index,
+                    int64_t stride);
     void (*emit)(const uint32_t *sums, const int32_t *index, double unit, double *distances,
                  int64_t *indices);
 } kernels;
@@ -283,7 +285,8 @@ typedef struct lists {
 typedef struct {
     int64_t position, self;
     int32_t row, column;
-    int32_t next; /* the next one of the same tile, -1 for none */
+    int32_t sum, nearest; /* the answer: squared distance and index, -1 for none */
+    int32_t next;         /* the next one of the same tile, -1 for none */
 } member;
 
 /* What one thread owns. */
@@ -291,9 +294,12 @@ typedef struct {
     lists plane, band, chunk, tile;
     int64_t plane_number; /* the plane that the lists are for, -1 for none yet */
     int32_t *smallest;
-    int32_t *codes;        /* the class of each query of a band */
+    uint32_t *sums;        /* a band's answers: squared distances and indices, `stride` a row */
+    int32_t *index;
+    int32_t *codes;        /* the class of each point of a band */
     int32_t *first_member; /* of each tile of a band, -1 for none */
     member *members;
+    int32_t members_count;
 } workspace;
 
 typedef struct {
@@ -305,7 +311,7 @@ typedef struct {
     const kernels *kernels;
     confsim_classes classes;
     workspace *spaces;
-    int64_t rows, tiles_across, bands_of_plane, first_band;
+    int64_t rows, tiles_across, stride, bands_of_plane, first_band;
     int bits;
 } search;
 
@@ -313,7 +319,7 @@ typedef struct {
 typedef struct {
     int64_t first_id, begin, end;
     int32_t row, rows;
-    int64_t cursors[BAND_ROWS]; /* a row's first query that is not done yet */
+    int64_t rows_begin[BAND_ROWS + 1]; /* the first query of each row, and the end */
 } band;
 
 /* The first position in begin..end whose id is not below `id`. */
@@ -342,15 +348,26 @@ static int32_t code_of(const search *s, int64_t position) {
     return NO_CLASS;
 }
 
+/* Write down the class of each point of a band. */
 static void encode(const search *s, const band *b, int32_t *codes) {
     const int64_t *labels = s->classes.labels;
     const int8_t *bytes = s->pairing->query_labels;
-    if (s->pairing->query_label_bytes != 1 || s->classes.count != 2) {
-        for (int64_t i = b->begin; i < b->end; i++) codes[i - b->begin] = code_of(s, i);
-        return;
+    const int usual = s->pairing->query_label_bytes == 1 && s->classes.count == 2;
+    for (int32_t r = 0; r < BAND_ROWS; r++)
+        for (int64_t i = 0; i < s->stride; i++) codes[r * s->stride + i] = NO_QUERY;
+    for (int32_t r = 0; r < b->rows; r++) {
+        const int64_t begin = b->rows_begin[r], end = b->rows_begin[r + 1];
+        const int64_t first = b->first_id + r * s->lattice->per_axis;
+        int32_t *row = codes + r * s->stride;
+        if (begin == end) continue;
+        if (usual && id_at(s->ids, end - 1) - id_at(s->ids, begin) == end - 1 - begin) {
+            row += id_at(s->ids, begin) - first - begin;
+            for (int64_t i = begin; i < end; i++) /* in a form that vectorises */
+                row[i] = bytes[i] == labels[0] ? 0 : bytes[i] == labels[1] ? 1 : NO_CLASS;
+        } else {
+            for (int64_t i = begin; i < end; i++) row[id_at(s->ids, i) - first] = code_of(s, i);
+        }
     }
-    for (int64_t i = b->begin; i < b->end; i++) /* the usual case, in a form that vectorises */
-        codes[i - b->begin] = bytes[i] == labels[0] ? 0 : bytes[i] == labels[1] ? 1 : NO_CLASS;
 }
 
 static int64_t tile_of(const search *s, const band *b, int32_t row, int32_t column) {
@@ -362,6 +379,7 @@ static void find_members(const search *s, const band *b, workspace *w) {
     int32_t count = 0;
     for (int64_t i = 0; i < BAND_ROWS / SIDE * s->tiles_across; i++) w->first_member[i] = -1;
     w->band.two = 0;
+    w->members_count = 0;
     if (!s->answer->distance_other && !s->answer->index_other) return;
     const int64_t *self = s->pairing->self_index;
     for (int64_t i = b->begin; i < b->end; i++) {
@@ -370,10 +388,11 @@ static void find_members(const search *s, const band *b, workspace *w) {
         const int32_t row = b->row + (int32_t)(offset / s->lattice->per_axis);
         const int32_t column = (int32_t)(offset % s->lattice->per_axis);
         int32_t *first = &w->first_member[tile_of(s, b, row, column)];
-        w->members[count] = (member){i, self[i], row, column, *first};
+        w->members[count] = (member){i, self[i], row, column, INT32_MAX, -1, *first};
         *first = count++;
-        w->band.two = 1;
     }
+    w->band.two = count > 0;
+    w->members_count = count;
 }
 
 /* Start a plane: the squared distance that its leading axes add to each training point. */
@@ -421,107 +440,73 @@ static const candidates *list_of(const search *s, workspace *w, lists *l, int32_
     return list;
 }
 
-/* The answers of one tile: squared distances and indices of its points, row by row. */
-typedef struct {
-    uint32_t sums[SIDE * SIDE] __attribute__((aligned(64)));
-    int32_t index[SIDE * SIDE] __attribute__((aligned(64)));
-} tile_answer;
-
-/* The queries of one row of a tile. */
-typedef struct {
-    int64_t begin, end, first_id;
-} segment;
-
-static int segments_of(const search *s, band *b, int32_t row, int32_t column, segment *segments) {
-    const int64_t rest = s->lattice->per_axis - column, width = rest < SIDE ? rest : SIDE;
-    const int64_t *ids = s->ids->ids;
-    int64_t queries = 0;
-    for (int r = 0; r < SIDE; r++) {
-        const int in_band = row + r < b->row + b->rows;
-        int64_t *cursor = &b->cursors[in_band ? row + r - b->row : 0];
-        const int64_t id = b->first_id + (row + r - b->row) * s->lattice->per_axis + column;
-        segments[r] = (segment){*cursor, *cursor, id};
-        if (!in_band) continue;
-        int64_t end = *cursor;
-        if (!ids)
-            end = position_of(s->ids, id + width, end, b->end);
-        else if (end + width <= b->end && ids[end + width - 1] == id + width - 1)
-            end += width; /* ascending: nobody is missing */
-        else
-            while (end < b->end && ids[end] < id + width) end++;
-        segments[r].end = *cursor = end;
-        queries += end - segments[r].begin;
-    }
-    return (int)queries;
-}
-
-/* The class of all queries of a tile, or -2 when they differ. */
-static int32_t common_code(const search *s, const band *b, const workspace *w,
-                           const segment *segments) {
-    if (!s->pairing->query_labels) return 0;
-    int32_t common = -2;
-    for (int r = 0; r < SIDE; r++) {
-        const int32_t *codes = w->codes - b->begin;
-        const int64_t begin = segments[r].begin, end = segments[r].end;
-        if (begin == end) continue;
-        if (common == -2) common = codes[begin];
-        int32_t differ = 0;
-        for (int64_t i = begin; i < end; i++) differ |= codes[i] ^ common;
-        if (differ) return -2;
-    }
-    return common;
-}
-
-static void compare_mixed(const search *s, workspace *w, const band *b, const segment *segments,
-                          const tile *t, tile_answer *answer) {
-    int32_t codes[SIDE * SIDE];
-    tile_answer of_class;
-    for (int i = 0; i < SIDE * SIDE; i++) codes[i] = NO_CLASS;
+/* The class of all queries of a tile, NO_QUERY when there are none, or -3 when they differ. */
+static int32_t common_code(const int32_t *codes, int64_t stride) {
+    int32_t most = NO_QUERY, differ = 0;
     for (int r = 0; r < SIDE; r++)
-        for (int64_t i = segments[r].begin; i < segments[r].end; i++)
-            codes[r * SIDE + id_at(s->ids, i) - segments[r].first_id] = w->codes[i - b->begin];
-    for (int i = 0; i < SIDE * SIDE; i++) {
-        answer->sums[i] = 0;
-        answer->index[i] = -1;
-    }
-    for (int i = 0; i < SIDE * SIDE; i++) {
-        const int32_t code = codes[i];
-        if (code == NO_CLASS || answer->index[i] >= 0) continue;
-        const candidates *list = list_of(s, w, &w->tile, code);
-        s->kernels->compare(list, t, of_class.sums, of_class.index);
-        for (int j = i; j < SIDE * SIDE; j++)
-            if (codes[j] == code) {
-                answer->sums[j] = of_class.sums[j];
-                answer->index[j] = of_class.index[j];
-            }
-    }
+        for (int i = 0; i < SIDE; i++)
+            most = codes[r * stride + i] > most ? codes[r * stride + i] : most;
+    for (int r = 0; r < SIDE; r++)
+        for (int i = 0; i < SIDE; i++)
+            differ |= (codes[r * stride + i] != most) & (codes[r * stride + i] != NO_QUERY);
+    return differ ? -3 : most;
 }
 
-static void emit_row(const search *s, const segment *queries, const uint32_t *sums,
-                     const int32_t *index) {
-    const confsim_nearest *out = s->answer;
-    const int64_t begin = queries->begin, count = queries->end - begin;
-    double distances[SIDE];
-    int64_t indices[SIDE];
-    if (count == SIDE) {
-        s->kernels->emit(sums, index, s->training->unit, out->distance + begin,
-                         out->index ? out->index + begin : NULL);
-    } else {
-        s->kernels->emit(sums, index, s->training->unit, distances, indices);
-        for (int64_t i = begin; i < begin + count; i++) {
-            const int64_t lane = id_at(s->ids, i) - queries->first_id;
-            out->distance[i] = distances[lane];
-            if (out->index) out->index[i] = indices[lane];
+static void compare_mixed(const search *s, workspace *w, int64_t corner, const tile *t) {
+    uint32_t sums[SIDE * SIDE];
+    int32_t index[SIDE * SIDE];
+    char done[SIDE * SIDE] = {0};
+    for (int i = 0; i < SIDE * SIDE; i++) {
+        const int32_t code = w->codes[corner + i / SIDE * s->stride + i % SIDE];
+        if (code < 0 || done[i]) continue;
+        s->kernels->compare(list_of(s, w, &w->tile, code), t, sums, index, SIDE);
+        for (int j = i; j < SIDE * SIDE; j++) {
+            const int64_t at = corner + j / SIDE * s->stride + j % SIDE;
+            if (w->codes[at] != code) continue;
+            w->sums[at] = sums[j];
+            w->index[at] = index[j];
+            done[j] = 1;
         }
     }
-    if (out->distance_other)
-        memcpy(out->distance_other + begin, out->distance + begin, (size_t)count * sizeof(double));
-    if (!out->index_other) return;
-    if (out->index)
-        memcpy(out->index_other + begin, out->index + begin, (size_t)count * sizeof(int64_t));
-    else
-        for (int64_t i = begin; i < begin + count; i++)
-            out->index_other[i] = index[id_at(s->ids, i) - queries->first_id];
+}
+
+/* Store the answers of up to SIDE queries, whose points lie at `where` of the band. */
+static void emit_some(const search *s, const workspace *w, int64_t begin, int64_t count,
+                      const int64_t *where) {
+    uint32_t sums[SIDE] = {0};
+    int32_t index[SIDE] = {0};
+    double distances[SIDE];
+    for (int64_t i = 0; i < count; i++) {
+        sums[i] = w->sums[where[i]];
+        index[i] = w->index[where[i]];
+    }
+    s->kernels->emit(sums, index, s->training->unit, distances, NULL);
+    for (int64_t i = 0; i < count; i++) {
+        s->answer->distance[begin + i] = distances[i];
+        if (s->answer->index) s->answer->index[begin + i] = index[i];
+    }
+}
+
+static void emit_row(const search *s, const workspace *w, const band *b, int32_t row) {
+    const confsim_nearest *out = s->answer;
+    const int64_t end = b->rows_begin[row + 1];
+    const int64_t shift = row * s->stride - (b->first_id + row * s->lattice->per_axis);
+    for (int64_t i = b->rows_begin[row]; i < end; i += SIDE) {
+        const int64_t count = end - i < SIDE ? end - i : SIDE;
+        const int64_t at = id_at(s->ids, i) + shift;
+        if (count == SIDE && (!s->ids->ids || s->ids->ids[i + SIDE - 1] + shift == at + SIDE - 1)) {
+            s->kernels->emit(w->sums + at, w->index + at, s->training->unit, out->distance + i,
+                             out->index ? out->index + i : NULL);
+        } else {
+            int64_t where[SIDE];
+            for (int64_t k = 0; k < count; k++) where[k] = id_at(s->ids, i + k) + shift;
+            emit_some(s, w, i, count, where);
+        }
+        if (out->distance_other)
+            memcpy(out->distance_other + i, out->distance + i, (size_t)count * sizeof(double));
+        for (int64_t k = i; out->index_other && k < i + count; k++)
+            out->index_other[k] = w->index[id_at(s->ids, k) + shift];
+    }
 }
 
 static void put(const confsim_nearest *out, int other, int64_t position, double distance,
@@ -533,33 +518,33 @@ static void put(const confsim_nearest *out, int other, int64_t position, double 
 }
 
 /* Queries whose class no training point has. */
-static void put_nothing(const search *s, const workspace *w, const band *b,
-                        const segment *segments) {
-    for (int r = 0; r < SIDE; r++)
-        for (int64_t i = segments[r].begin; i < segments[r].end; i++)
-            if (w->codes[i - b->begin] == NO_CLASS) {
+static void put_nothing(const search *s, const workspace *w, const band *b) {
+    for (int32_t r = 0; r < b->rows; r++) {
+        const int64_t shift = r * s->stride - (b->first_id + r * s->lattice->per_axis);
+        for (int64_t i = b->rows_begin[r]; i < b->rows_begin[r + 1]; i++)
+            if (w->codes[id_at(s->ids, i) + shift] == NO_CLASS) {
                 put(s->answer, 0, i, NAN, -1);
                 put(s->answer, 1, i, NAN, -1);
             }
+    }
 }
 
-static void put_members(const search *s, workspace *w, const band *b, int32_t first) {
+/* The nearest other training points of a tile's members. */
+static void search_members(const search *s, workspace *w, const band *b, int32_t first) {
     for (int32_t at = first; at >= 0; at = w->members[at].next) {
-        const member *m = &w->members[at];
-        const int32_t code = s->pairing->query_labels ? w->codes[m->position - b->begin] : 0;
+        member *m = &w->members[at];
+        const int64_t point = (m->row - b->row) * s->stride + m->column;
+        const int32_t code = s->pairing->query_labels ? w->codes[point] : 0;
         if (code == NO_CLASS) continue;
         const candidates *list = list_of(s, w, &w->tile, code);
-        int32_t smallest = INT32_MAX, nearest = -1;
         for (int64_t j = 0; j < list->count; j++) {
             const int32_t row = m->row * s->training->step - list->row[j];
             const int32_t column = m->column * s->training->step - list->column[j];
             const int32_t sum = list->base[j] + row * row + column * column;
-            if (sum >= smallest || list->index[j] == m->self) continue;
-            smallest = sum;
-            nearest = list->index[j];
+            if (sum >= m->sum || list->index[j] == m->self) continue;
+            m->sum = sum;
+            m->nearest = list->index[j];
         }
-        put(s->answer, 1, m->position, nearest < 0 ? NAN : sqrt(smallest) * s->training->unit,
-            nearest);
     }
 }
 
@@ -572,33 +557,28 @@ static box box_of(const search *s, int32_t row, int32_t rows, int32_t column, in
     return (box){row * step, last_row * step, column * step, last_column * step};
 }
 
-static void search_tile(const search *s, workspace *w, band *b, int32_t row, int32_t column) {
-    segment segments[SIDE];
-    tile_answer answer;
-    tile t = {.bits = s->bits};
-    if (!segments_of(s, b, row, column, segments)) return;
+static void search_tile(const search *s, workspace *w, const band *b, int32_t row, int32_t column) {
+    const int64_t corner = (row - b->row) * s->stride + column;
+    const int32_t code =
+        s->pairing->query_labels ? common_code(w->codes + corner, s->stride) : 0;
+    if (code == NO_CLASS || code == NO_QUERY) return;
     const int32_t first_member = w->first_member[tile_of(s, b, row, column)];
-    const box where = box_of(s, row, least(SIDE, b->row + b->rows - row), column, SIDE);
+    const box where = box_of(s, row, SIDE, column, SIDE);
+    tile t = {.bits = s->bits};
     enter_box(s, &w->tile, &where, first_member >= 0);
     for (int i = 0; i < SIDE; i++) { /* points beyond the edge: copies of the last one inside */
         t.rows[i] = least(where.row_low + (int64_t)i * s->training->step, where.row_high);
         t.columns[i] = least(where.column_low + (int64_t)i * s->training->step, where.column_high);
     }
-    const int32_t code = common_code(s, b, w, segments);
     if (code >= 0)
-        s->kernels->compare(list_of(s, w, &w->tile, code), &t, answer.sums, answer.index);
-    else if (code == NO_CLASS)
-        memset(&answer, 0, sizeof answer);
+        s->kernels->compare(list_of(s, w, &w->tile, code), &t, w->sums + corner, w->index + corner,
+                            s->stride);
     else
-        compare_mixed(s, w, b, segments, &t, &answer);
-    for (int r = 0; r < SIDE; r++)
-        if (segments[r].begin < segments[r].end)
-            emit_row(s, &segments[r], answer.sums + r * SIDE, answer.index + r * SIDE);
-    if (code < 0) put_nothing(s, w, b, segments);
-    put_members(s, w, b, first_member);
+        compare_mixed(s, w, corner, &t);
+    search_members(s, w, b, first_member);
 }
 
-static void search_chunk(const search *s, workspace *w, band *b, int32_t column) {
+static void search_chunk(const search *s, workspace *w, const band *b, int32_t column) {
     const int32_t end = least(column + CHUNK_COLUMNS, s->lattice->per_axis);
     const box where = box_of(s, b->row, b->rows, column, CHUNK_COLUMNS);
     int two = 0;
@@ -622,14 +602,22 @@ static void search_band(void *context, int64_t item, int thread) {
     b.begin = position_of(s->ids, b.first_id, 0, s->ids->count);
     b.end = position_of(s->ids, b.first_id + b.rows * m, b.begin, s->ids->count);
     if (b.begin == b.end) return;
-    for (int32_t r = 0; r < b.rows; r++)
-        b.cursors[r] = position_of(s->ids, b.first_id + r * m, r ? b.cursors[r - 1] : b.begin, b.end);
+    b.rows_begin[0] = b.begin;
+    for (int32_t r = 1; r <= b.rows; r++)
+        b.rows_begin[r] = position_of(s->ids, b.first_id + r * m, b.rows_begin[r - 1], b.end);
     if (s->pairing->query_labels) encode(s, &b, w->codes);
     find_members(s, &b, w);
     enter_plane(s, w, plane);
     const box where = box_of(s, b.row, b.rows, 0, (int32_t)m);
     enter_box(s, &w->band, &where, w->band.two);
     for (int32_t column = 0; column < m; column += CHUNK_COLUMNS) search_chunk(s, w, &b, column);
+    for (int32_t r = 0; r < b.rows; r++) emit_row(s, w, &b, r);
+    if (s->pairing->query_labels) put_nothing(s, w, &b);
+    for (int32_t i = 0; i < w->members_count; i++) {
+        const member *found = &w->members[i];
+        put(s->answer, 1, found->position,
+            found->nearest < 0 ? NAN : sqrt(found->sum) * s->training->unit, found->nearest);
+    }
 }
 
 /* Take the next `bytes` of `memory`; without memory, only count. */
@@ -643,7 +631,7 @@ static void *take(char *memory, size_t *used, size_t bytes) {
 static size_t lay_out(const search *s, workspace *w, char *memory) {
     const size_t classes = (size_t)s->classes.count;
     const size_t entries = (size_t)s->training->count + classes * PADDING;
-    const size_t queries = (size_t)(BAND_ROWS * s->lattice->per_axis);
+    const size_t points = (size_t)(BAND_ROWS * s->stride);
     const size_t tiles = (size_t)(BAND_ROWS / SIDE * s->tiles_across);
     size_t used = 0;
     lists *levels[] = {&w->plane, &w->band, &w->chunk, &w->tile};
@@ -662,9 +650,11 @@ static size_t lay_out(const search *s, workspace *w, char *memory) {
         }
     }
     w->smallest = take(memory, &used, entries * sizeof *w->smallest);
-    w->codes = take(memory, &used, s->pairing->query_labels ? queries * sizeof *w->codes : 0);
+    w->sums = take(memory, &used, points * sizeof *w->sums);
+    w->index = take(memory, &used, points * sizeof *w->index);
+    w->codes = take(memory, &used, s->pairing->query_labels ? points * sizeof *w->codes : 0);
     w->first_member = take(memory, &used, tiles * sizeof *w->first_member);
-    w->members = take(memory, &used, s->pairing->self_index ? queries * sizeof *w->members : 0);
+    w->members = take(memory, &used, s->pairing->self_index ? points * sizeof *w->members : 0);
     return used;
 }
 
@@ -695,6 +685,7 @@ confsim_status confsim_lattice_nearest(const confsim_lattice *lattice, const con
     if (status) return status;
     s.rows = lattice->dimensions > 1 ? m : 1;
     s.tiles_across = (m + SIDE - 1) / SIDE;
+    s.stride = s.tiles_across * SIDE;
     s.bands_of_plane = (s.rows + BAND_ROWS - 1) / BAND_ROWS;
     s.bits = bits_for(&s);
     const int64_t first = id_at(ids, 0), last = id_at(ids, ids->count - 1), plane = s.rows * m;

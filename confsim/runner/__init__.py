@@ -14,7 +14,7 @@ the same whoever runs it, and is visible only when it is complete; all that foll
 - No worker outlives its parent, and whatever a dead command left behind is swept by the next.
 """
 
-from confsim.runner.command import GRACE, Outcome, run
+from confsim.runner.command import GRACE, Outcome, run, run_to_end
 from confsim.runner.plan import Shard, resolve_shard, resolve_workers
 
-__all__ = ["GRACE", "Outcome", "Shard", "resolve_shard", "resolve_workers", "run"]
+__all__ = ["GRACE", "Outcome", "Shard", "resolve_shard", "resolve_workers", "run", "run_to_end"]

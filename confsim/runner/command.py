@@ -174,6 +174,25 @@ def run(
         return command.run()
 
 
+def run_to_end(experiment: Experiment, *, trials: int, **options: Any) -> Run:
+    """Run as :func:`run` does, for callers who want all of the run or an exception.
+
+    Raises
+    ------
+    ConfsimError
+        Also if a trial failed.
+    KeyboardInterrupt
+        If a signal ended it; the same call goes on from there.
+    """
+    outcome = run(experiment, trials=trials, **options)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    if outcome.failed:
+        trial, cause = next(iter(outcome.failed.items()))
+        raise ConfsimError(f"{len(outcome.failed)} trials failed; trial {trial}: {cause}")
+    return outcome.run
+
+
 def _refuse_live(path: Path, claims: Claims) -> None:
     """Raise ``ValueError`` if a command that may be alive works in a directory to be removed."""
     for trial in claims.held():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from confsim.experiment import Columns, Scalar, Table
+from confsim.experiment import Coded, Columns, Scalar, Table
 
 if TYPE_CHECKING:
     import pyarrow
@@ -118,7 +118,7 @@ def write_table(file: HashedFile, table: Table) -> None:
                     schema,
                     compression="zstd",
                     compression_level=1,
-                    use_dictionary=[field.name for field in schema if field.type == pa.utf8()],
+                    use_dictionary=[field.name for field in schema if _holds_strings(field.type)],
                     store_schema=False,
                 )
             writer.write_table(group, row_group_size=ROW_GROUP)
@@ -127,6 +127,12 @@ def write_table(file: HashedFile, table: Table) -> None:
     finally:
         if writer is not None:
             writer.close()
+
+
+def _holds_strings(kind: "pyarrow.DataType") -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_dictionary(kind))
 
 
 def _row_groups(tables: "Iterable[pyarrow.Table]") -> "Iterator[pyarrow.Table]":
@@ -165,9 +171,12 @@ def _to_arrow(columns: Columns) -> "pyarrow.Table":
     )
 
 
-def _arrow_column(name: str, values: "Array | list[str]") -> "pyarrow.Array":
+def _arrow_column(name: str, values: "Array | Coded | list[str]") -> "pyarrow.Array":
     import pyarrow as pa
 
+    if isinstance(values, Coded):
+        codes = _arrow_column(name, values.codes)
+        return pa.DictionaryArray.from_arrays(codes, pa.array(values.names, pa.utf8()))
     if isinstance(values, np.ndarray):
         if values.ndim != 1:
             raise ValueError(f"column {name} must have one dimension, not {values.ndim}")

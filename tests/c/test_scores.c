@@ -52,7 +52,7 @@ static void check(int dimensions, int64_t m, int64_t start, int64_t count, int64
 
 int main(void) {
     check(1, 1000, 3, 900, 1);
-    check(2, 101, 50, 40000, 1);
+    check(2, 301, 50, 40000, 1);
     check(2, 101, 0, 500, 17);
     check(3, 7, 5, 300, 1);
     check(4, 3, 0, 81, 1);

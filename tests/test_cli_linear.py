@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 
 import numpy as np
@@ -24,12 +25,22 @@ QUICK = ["--n", "6", "--queries", "150", "--grid-size", "30", "--trials", "4", "
 def confsim_linear(*arguments, cwd=None, **environment):
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
+        cwd=cwd or tempfile.gettempdir(),  # not the source tree: the installed package is tested
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
+    )
+
+
+def run_python(code):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tempfile.gettempdir(),
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
 
@@ -295,7 +306,7 @@ def test_importing_confsim_is_light():
         "heavy = {'tensorflow', 'keras', 'sklearn', 'pandas', 'matplotlib', 'scipy', 'pyarrow'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python(code)
     assert done.stdout == "[]\n"
 
 
@@ -308,5 +319,5 @@ def test_linear_workers_never_import_scikit_learn_or_pandas():
         "    'progress': lambda *a: None, 'should_stop': lambda self: False})()))\n"
         "print(sorted({'sklearn', 'pandas', 'matplotlib'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python(code)
     assert done.stdout == "[]\n"

@@ -539,9 +539,7 @@ def _solve_lumped(problem: _Problem, near: Array, short: Array) -> _Candidate:
                 bounds.append(np.array([total]))
                 lumps.append(lump)
     bound = np.concatenate(bounds)
-    solution = solve_dual(
-        np.concatenate(columns), bound, problem.norm, problem.price(problem.unit)
-    )
+    solution = solve_dual(np.concatenate(columns), bound, problem.norm, problem.price(problem.unit))
     count = len(columns[0])
     multipliers = np.empty(len(rows))
     multipliers[near] = solution.multipliers[:count]

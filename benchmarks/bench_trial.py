@@ -39,7 +39,7 @@ def test_confsim_trial(benchmark, n):
 @pytest.mark.parametrize("n", [10, 1000])
 @pytest.mark.benchmark(group="trial: 1,000,000 queries, 2 dimensions, one thread")
 def test_scipy_trial(benchmark, n):
-    """n = 1000 stands in for 5000, whose dense program takes minutes."""
+    """Here 1000 stands in for 5000, whose dense program takes minutes."""
     experiment = LinearExperiment(n=n)
     queries = experiment.lattice.points(experiment.query_ids())
     weights, bias = experiment.ideal

@@ -1,7 +1,7 @@
 """The same trial as a researcher would write it: plain NumPy and SciPy, one trial after another.
 
-An honest peer: it uses good libraries in the obvious way, and nothing is made slow on purpose. It is
-what confsim's ratios are measured against, in the same run.
+An honest peer: it uses good libraries in the obvious way, and nothing is made slow on purpose. It
+is what confsim's ratios are measured against, in the same run.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 
 def fit_dense(X, y):
-    """The textbook slack program with its identity block, dense: ``min sum xi``."""
+    """Solve the textbook slack program, dense with its identity block: ``min sum xi``."""
     n, d = X.shape
     cost = np.concatenate([np.zeros(d + 1), np.ones(n)])
     margins = -y[:, None] * np.column_stack([X, np.ones(n)])

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confsim._errors import ConfsimError
-from confsim._version import __version__
+from confsim.cli import common
 from confsim.runner.claims import STALE_AFTER, Claims, Life
 from confsim.runner.progress import duration
 from confsim.store import layout, open_run, survey
@@ -218,49 +217,42 @@ def render(found: Status) -> str:
     return "\n".join(lines)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command's argument parser."""
-    made = argparse.ArgumentParser(
+def build_parser() -> common.Parser:
+    """Return the command's parser."""
+    parser = common.Parser(
         prog="confsim-status",
         description="Say which trials of a run are done, running, missing, failed or damaged.",
-        epilog="Exit codes: 0 complete, 75 incomplete, 1 failed or damaged, 2 not a run.",
-        allow_abbrev=False,
+        epilog="exit codes: 0 complete, 75 incomplete, 1 failed or damaged, 2 not a run",
     )
-    made.add_argument("run", metavar="RUN", type=Path, help="the run directory")
-    made.add_argument("--json", action="store_true", help="print one JSON object")
-    made.add_argument(
-        "--verify", action="store_true", help="compare all hashes (default: presence and sizes)"
+    parser.add_argument("run", metavar="RUN", type=Path, help="the run directory")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare the hash of every file (default: presence and sizes)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--repair",
         action="store_true",
         help="verify, and set damaged trials aside in RUN/damaged; the command that made the run "
         "then makes them again",
     )
-    made.add_argument("--version", action="version", version=f"confsim {__version__}")
-    return made
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    arguments = parser().parse_args(argv)
-    try:
-        found = status(arguments.run, verify=arguments.verify or arguments.repair)
-        moved = repair(found) if arguments.repair else []
-        if moved:
-            for path in moved:
-                print(f"set aside: {path}", file=sys.stderr)
-            found = status(arguments.run)
-    except (ValueError, TypeError) as error:
-        print(f"confsim-status: {error}", file=sys.stderr)
-        return 2
-    except (ConfsimError, OSError) as error:
-        print(f"confsim-status: {error}", file=sys.stderr)
-        return 1
-    try:
-        print(json.dumps(found.as_json()) if arguments.json else render(found), flush=True)
-    except BrokenPipeError:  # "| head" has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return common.main(build_parser(), _main, argv)
+
+
+def _main(given: argparse.Namespace) -> int:
+    found = status(given.run, verify=given.verify or given.repair)
+    moved = repair(found) if given.repair else []
+    if moved:
+        for path in moved:
+            print(f"set aside: {path}", file=sys.stderr)
+        found = status(given.run)
+    print(json.dumps(found.as_json()) if given.json else render(found), flush=True)
     return found.exit_code
 
 

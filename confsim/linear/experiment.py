@@ -499,7 +499,9 @@ class _Trial:
             "id": ids,
             "is_member": is_member,
             "boundary": block.margin / self._axes.confidence_divisor,
-            "sigmoid": np.zeros(len(ids)) if degenerate else sigmoid_confidence(block.margin),
+            "sigmoid": np.zeros(len(ids))
+            if degenerate
+            else sigmoid_confidence(block.margin, n_threads=self._threads),
             "distance": block.distance / self._divisor,
             "distance_excluding_self": other / self._divisor,
             "distance_raw": block.distance,

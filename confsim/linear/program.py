@@ -179,7 +179,9 @@ def _check_data(X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array
             )
     counted = positive if weight is None else positive[weight > 0]
     if len(counted) == 0:
-        raise ValueError("sample_weight must be positive somewhere, but all sample weights are zero")
+        raise ValueError(
+            "sample_weight must be positive somewhere, but all sample weights are zero"
+        )
     if counted.all() or not counted.any():
         raise ValueError("y must hold both classes, -1 and 1, among the rows of positive weight")
     return X, positive, weight

@@ -23,7 +23,7 @@ typedef struct {
     int64_t dimensions;
     int64_t *first_group; /* a class's first group; count + 1 entries */
     int64_t *position;    /* where training point i is: group * 8 + lane */
-    int64_t *index;       /* which training point is at a position */
+    int32_t *index;       /* which training point is at a position, -1 for none */
     double *groups;
 } packed;
 
@@ -62,7 +62,7 @@ static confsim_status packed_build(packed *p, const confsim_matrix *training,
         p->first_group[c + 1] =
             p->first_group[c] + (classes->start[c + 1] - classes->start[c] + LANES - 1) / LANES;
     const int64_t positions = p->first_group[classes->count] * LANES;
-    p->index = malloc((size_t)positions * sizeof(int64_t));
+    p->index = malloc((size_t)positions * sizeof(int32_t));
     p->groups = aligned_alloc(64, (size_t)(positions * d) * sizeof(double));
     if (!p->index || !p->groups) goto no_memory;
     for (int64_t i = 0; i < positions * d; i++) p->groups[i] = INFINITY;
@@ -71,7 +71,7 @@ static confsim_status packed_build(packed *p, const confsim_matrix *training,
         for (int64_t i = classes->start[c]; i < classes->start[c + 1]; i++) {
             const int64_t at = p->first_group[c] * LANES + i - classes->start[c];
             const int64_t point = classes->order[i];
-            p->index[at] = point;
+            p->index[at] = (int32_t)point;
             p->position[point] = at;
             confsim_matrix_row(training, point, p->groups + at / LANES * d * LANES + at % LANES,
                                LANES);
@@ -158,8 +158,12 @@ static nearest scan_class(confsim_isa isa, const packed *p, const double *query,
     return scan_portable(p, query, class, without);
 }
 
+static const double *point_at(const packed *p, int64_t position) {
+    return p->groups + position / LANES * p->dimensions * LANES + position % LANES;
+}
+
 static double sum_at(const packed *p, const double *query, int64_t position) {
-    const double *point = p->groups + position / LANES * p->dimensions * LANES + position % LANES;
+    const double *point = point_at(p, position);
     double sum = 0;
     for (int64_t k = 0; k < p->dimensions; k++) {
         const double difference = query[k] - point[k * LANES];
@@ -316,7 +320,42 @@ static confsim_status scan_run(search *s, int threads) {
     return CONFSIM_OK;
 }
 
+/* The corners of the boxes around both sets, `columns` entries each. */
+typedef struct {
+    double *query_low, *query_high, *training_low, *training_high;
+} extent_pair;
+
 #include "euclidean_cells.inc"
+#include "euclidean_tiles.inc"
+
+/* Float32 scores need room for their error bound above the smallest float64 squares. */
+static int tiles_are_exact(const extent_pair *x, int64_t d) {
+    double widest = 0;
+    for (int64_t k = 0; k < d; k++)
+        widest = fmax(widest, fmax(x->training_high[k], x->query_high[k]) -
+                                  fmin(x->training_low[k], x->query_low[k]));
+    return widest > 1e-130;
+}
+
+static confsim_status run(search *s, const confsim_matrix *training, int threads) {
+    const int64_t d = training->columns, q = s->queries->rows;
+    double *corners = malloc((size_t)(4 * d) * sizeof(double));
+    if (!corners) return CONFSIM_NO_MEMORY;
+    const extent_pair x = {corners, corners + d, corners + 2 * d, corners + 3 * d};
+    confsim_status status = confsim_euclidean_extent(s->queries, x.query_low, x.query_high, threads);
+    if (!status)
+        status = confsim_euclidean_extent(training, x.training_low, x.training_high, threads);
+    if (!status) {
+        if (d <= MOST_AXES && q >= FEWEST_FOR_CELLS)
+            status = cells_run(s, &x, threads);
+        else if (q >= PANEL && tiles_are_exact(&x, d))
+            status = tiles_run(s, &x, threads);
+        else
+            status = scan_run(s, threads);
+    }
+    free(corners);
+    return status;
+}
 
 confsim_status confsim_euclidean_nearest(const confsim_matrix *queries,
                                          const confsim_matrix *training,
@@ -325,15 +364,15 @@ confsim_status confsim_euclidean_nearest(const confsim_matrix *queries,
                                          confsim_isa isa) {
     confsim_classes classes;
     packed p;
+    if (queries->rows == 0) return CONFSIM_OK;
     confsim_status status = confsim_classes_build(&classes, pairing->training_labels, training->rows);
     if (status) return status;
     status = packed_build(&p, training, &classes);
-    if (status) goto free_classes;
-    search s = {queries, pairing, answer, &classes, &p, NULL, isa};
-    const int cells_pay = queries->columns <= MOST_AXES && queries->rows >= FEWEST_FOR_CELLS;
-    status = cells_pay ? cells_run(&s, threads) : scan_run(&s, threads);
-    packed_free(&p);
-free_classes:
+    if (!status) {
+        search s = {queries, pairing, answer, &classes, &p, NULL, isa};
+        status = run(&s, training, threads);
+        packed_free(&p);
+    }
     confsim_classes_free(&classes);
     return status;
 }

@@ -12,7 +12,7 @@
  *
  * Rounding, with u = 2^-24, for rows of length at most 1 + 2u: a product of d terms by vectors of at
  * least four lanes errs by less than (d / 4 + 24) u (product_error); the k-term bound, summed one after
- * the other from a start of at most 4, by less than (8k + 32) u. */
+ * the other, by less than (2k + 32) u. */
 #include "angular.h"
 
 #include <float.h>
@@ -29,7 +29,8 @@
 
 enum {
     BLOCK = 96,       /* queries of a work item: a multiple of every tile */
-    CHUNK = 512,      /* training rows that stay in cache while a block of queries passes */
+    CHUNK = 4096,     /* training rows whose bounds are held at a time, at most */
+    CHUNK_TERMS = 1 << 16, /* packed floats that stay in cache while a block of queries passes */
     KEPT = 48,        /* candidates of a query that wait for the exact comparison */
     MAX_TILE = 12,
     MAX_AXES = 32,
@@ -46,18 +47,25 @@ typedef struct {
     int width, tile;
     float (*dot)(const float *a, const float *b, int64_t d);
     void (*add_multiple)(float *sum, float factor, const float *row, int64_t d);
-    void (*survivors)(const float *queries, const float *points, int64_t terms, const float *start,
-                      uint32_t *survive);
-    void (*peaks)(const float *queries, const float *points, int64_t terms, int64_t groups,
-                  int64_t step, int64_t *peak);
+    void (*dots)(const float *query, const float *rows, int64_t d, const int32_t *list,
+                 int64_t count, float *out);
+    void (*bounds)(const float *queries, const float *points, int64_t terms, int64_t groups,
+                   float *out, int64_t stride);
+    float (*crest)(const float *bounds, int64_t count);
+    int64_t (*sift)(const float *bounds, int64_t count, float low, int32_t *list);
 } path;
 
+typedef float four_floats __attribute__((vector_size(16), aligned(4), may_alias));
 typedef int32_t four_lanes __attribute__((vector_size(16)));
 
 static inline uint32_t bits_of(four_lanes lanes) {
-    uint32_t bits = 0;
-    for (int lane = 0; lane < 4; lane++) bits |= (uint32_t)(lanes[lane] & 1) << lane;
-    return bits;
+    const four_lanes bits = lanes & (four_lanes){1, 2, 4, 8};
+    return (uint32_t)(bits[0] | bits[1] | bits[2] | bits[3]);
+}
+
+static inline four_floats larger(four_floats a, four_floats b) {
+    const four_lanes more = a > b;
+    return (four_floats)((more & (four_lanes)a) | (~more & (four_lanes)b));
 }
 
 #define PATH(name) portable_##name
@@ -65,17 +73,27 @@ static inline uint32_t bits_of(four_lanes lanes) {
 #define PATH_WIDTH 4
 #define PATH_TILE 4
 #define PATH_FMA(a, b, c) ((a) * (b) + (c))
-#define PATH_NOT_NEGATIVE(v) bits_of((v) >= 0)
+#define PATH_MAX(a, b) larger(a, b)
+#define PATH_SUM(v) ((v)[0] + (v)[1] + ((v)[2] + (v)[3]))
+#define PATH_AT_LEAST(a, b) bits_of((a) >= (b))
 #include "angular_path.inc"
 
 #ifdef CONFSIM_X86
+CONFSIM_TARGET_AVX2 static inline float sum_of_eight(__m256 v) {
+    __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+    return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+}
+
 #define PATH(name) avx2_##name
 #define PATH_TARGET CONFSIM_TARGET_AVX2
 #define PATH_WIDTH 8
 #define PATH_TILE 6
 #define PATH_FMA(a, b, c) ((VECTOR)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
-#define PATH_NOT_NEGATIVE(v) \
-    ((uint32_t)_mm256_movemask_ps(_mm256_cmp_ps((__m256)(v), _mm256_setzero_ps(), _CMP_GE_OQ)))
+#define PATH_MAX(a, b) ((VECTOR)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#define PATH_SUM(v) sum_of_eight((__m256)(v))
+#define PATH_AT_LEAST(a, b) \
+    ((uint32_t)_mm256_movemask_ps(_mm256_cmp_ps((__m256)(a), (__m256)(b), _CMP_GE_OQ)))
 #include "angular_path.inc"
 
 #define PATH(name) avx512_##name
@@ -83,8 +101,10 @@ static inline uint32_t bits_of(four_lanes lanes) {
 #define PATH_WIDTH 16
 #define PATH_TILE 12
 #define PATH_FMA(a, b, c) ((VECTOR)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
-#define PATH_NOT_NEGATIVE(v) \
-    ((uint32_t)_mm512_cmp_ps_mask((__m512)(v), _mm512_setzero_ps(), _CMP_GE_OQ))
+#define PATH_MAX(a, b) ((VECTOR)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#define PATH_SUM(v) _mm512_reduce_add_ps((__m512)(v))
+#define PATH_AT_LEAST(a, b) \
+    ((uint32_t)_mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_GE_OQ))
 #include "angular_path.inc"
 #endif
 
@@ -167,6 +187,7 @@ typedef struct {
     int64_t terms;                 /* of a bound */
     int64_t *first_group;          /* a class's first group of packed rows; count + 1 entries */
     float *packed;                 /* groups of 2 * width rows, term by term */
+    int64_t chunk_rows;            /* whole groups */
     float product_error, bound_error, window;
 } search;
 
@@ -336,7 +357,7 @@ static void set_axes(search *s, int64_t axes) {
     s->axes = axes;
     s->terms = axes ? axes + 1 : s->training->columns;
     const double k = (double)s->terms;
-    double error = (8 * k + 32) * UNIT_ROUNDOFF;
+    double error = (2 * k + 32) * UNIT_ROUNDOFF;
     if (axes) error += 3 * sqrt(k) * s->product_error + 3 * s->skew;
     s->bound_error = (float)(error * 1.01);
 }
@@ -397,7 +418,7 @@ static void probe(void *context, int64_t item, int thread) {
 static void choose_axes(search *s) {
     static const int64_t choices[] = {4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32};
     const double per_term = 1.0 / group_rows(s); /* cycles a pair */
-    const double per_survivor = 30 + (double)s->length / s->path->width;
+    const double per_survivor = 12 + (double)s->length / s->path->width;
     probing probing = {.s = s};
     double cheapest = per_term * (double)s->training->columns;
     set_axes(s, 0);
@@ -438,7 +459,9 @@ typedef struct {
     double *units64;
     float *units;
     float *packed; /* tile by tile, term by term */
-    float start[BLOCK];
+    float *bounds; /* of a tile and a chunk of training rows */
+    int32_t *found; /* rows of the chunk that may be nearer */
+    float *products;
 } block;
 
 typedef struct {
@@ -487,26 +510,17 @@ static void make_room(const search *s, candidate_list *list) {
     if (list->distance == 0) list->keep = INFINITY;
 }
 
-static inline void raise_best(const search *s, candidate_list *list, float product, float *start) {
+static inline void raise_best(const search *s, candidate_list *list, float product) {
     if (product <= list->best) return;
     list->best = product;
     if (product - s->window > list->keep) list->keep = product - s->window;
-    *start = -(list->keep - s->product_error - s->bound_error);
 }
 
-static void consider(const search *s, block *b, int64_t i, int64_t rank) {
-    candidate_list *list = &b->lists[i];
-    const float product =
-        s->path->dot(b->units + i * s->length, s->units + rank * s->length, s->length);
+static void consider(const search *s, candidate_list *list, int64_t rank, float product) {
     if (product < list->keep || s->classes.order[rank] == list->own) return;
-    raise_best(s, list, product, &b->start[i]);
-    if (list->kept == KEPT) {
-        make_room(s, list);
-        if (list->keep == INFINITY) {
-            b->start[i] = -INFINITY;
-            return;
-        }
-    }
+    raise_best(s, list, product);
+    if (list->kept == KEPT) make_room(s, list);
+    if (product < list->keep) return;
     list->ranks[list->kept] = rank;
     list->products[list->kept++] = product;
 }
@@ -516,7 +530,6 @@ static void load_block(const search *s, block *b, const int64_t *queries, int64_
     const int64_t tile = s->path->tile;
     scale_rows(s->queries, queries, count, scales);
     memset(b->packed, 0, (size_t)(BLOCK * s->terms) * sizeof *b->packed);
-    for (int64_t i = 0; i < BLOCK; i++) b->start[i] = -INFINITY;
     for (int64_t i = 0; i < count; i++) {
         candidate_list *list = &b->lists[i];
         const int64_t *self = s->pairing->self_index;
@@ -529,51 +542,51 @@ static void load_block(const search *s, block *b, const int64_t *queries, int64_
         list->distance = INFINITY;
         list->index = -1;
         list->kept = 0;
-        b->start[i] = 4;
         unit_row(s, s->queries, queries[i], scales[i], b->units + i * s->length);
         write_terms(s, b->units + i * s->length, b->packed + i / tile * tile * s->terms + i % tile,
                     tile);
     }
 }
 
-/* A first guess for each query: the row of the highest bound among a sample of the class. */
-static void guess(const search *s, block *b, int64_t class, int64_t count) {
-    enum { GROUPS = 16 };
-    const int64_t tile = s->path->tile, first = s->classes.start[class];
-    const int64_t rows = s->classes.start[class + 1] - first;
-    const int64_t groups = rows / group_rows(s); /* whole ones */
-    const float *points = s->packed + s->first_group[class] * group_rows(s) * s->terms;
-    int64_t peak[MAX_TILE];
-    for (int64_t begin = 0; groups > 0 && begin < count; begin += tile) {
-        s->path->peaks(b->packed + begin * s->terms, points, s->terms, groups,
-                       (groups + GROUPS - 1) / GROUPS, peak);
-        for (int64_t i = begin; i < begin + tile && i < count; i++) {
-            const int64_t rank = first + peak[i - begin];
-            if (s->classes.order[rank] == b->lists[i].own) continue;
-            raise_best(s, &b->lists[i],
-                       s->path->dot(b->units + i * s->length, s->units + rank * s->length, s->length),
-                       &b->start[i]);
-        }
-    }
+/* A run of training rows of one class: `rows` of them from `rank`, in `groups` packed from `group`. */
+typedef struct {
+    int64_t rank, rows, group, groups;
+} chunk;
+
+/* Products with the rows whose bounds reach `low`, into b->found and b->products. */
+static int64_t products(const search *s, block *b, int64_t i, const float *bounds, chunk c, float low) {
+    int64_t count = s->path->sift(bounds, c.groups * group_rows(s), low, b->found);
+    while (count > 0 && b->found[count - 1] >= c.rows) count--; /* what pads the last group */
+    s->path->dots(b->units + i * s->length, s->units + c.rank * s->length, s->length, b->found, count,
+                  b->products);
+    return count;
+}
+
+/* A query without a first guess takes it from the rows of the highest bounds. */
+static void search_chunk(const search *s, block *b, int64_t i, const float *bounds, chunk c) {
+    candidate_list *list = &b->lists[i];
+    int64_t count = 0;
+    if (list->best == -2)
+        count = products(s, b, i, bounds, c, s->path->crest(bounds, c.groups * group_rows(s)));
+    for (int64_t j = 0; j < count; j++)
+        if (s->classes.order[c.rank + b->found[j]] != list->own) raise_best(s, list, b->products[j]);
+    count = products(s, b, i, bounds, c, list->keep - s->product_error - s->bound_error);
+    for (int64_t j = 0; j < count; j++) consider(s, list, c.rank + b->found[j], b->products[j]);
 }
 
 static void scan(const search *s, block *b, int64_t class, int64_t count) {
-    const int64_t tile = s->path->tile, width = group_rows(s), chunk = CHUNK / width;
-    const int64_t first = s->first_group[class], last = s->first_group[class + 1];
-    const int64_t rank_end = s->classes.start[class + 1];
-    uint32_t survive[MAX_TILE];
-    for (int64_t from = first; from < last; from += chunk)
-        for (int64_t begin = 0; begin < count; begin += tile)
-            for (int64_t group = from; group < from + chunk && group < last; group++) {
-                const int64_t rank = s->classes.start[class] + (group - first) * width;
-                s->path->survivors(b->packed + begin * s->terms, s->packed + group * width * s->terms,
-                                   s->terms, b->start + begin, survive);
-                for (int64_t i = 0; i < tile; i++)
-                    for (uint32_t bits = survive[i]; bits; bits &= bits - 1) {
-                        const int64_t at = rank + __builtin_ctz(bits);
-                        if (at < rank_end) consider(s, b, begin + i, at);
-                    }
-            }
+    const int64_t tile = s->path->tile, width = group_rows(s), end = s->classes.start[class + 1];
+    chunk c = {.rank = s->classes.start[class], .group = s->first_group[class]};
+    for (; c.rank < end; c.rank += c.rows, c.group += c.groups) {
+        c.rows = end - c.rank < s->chunk_rows ? end - c.rank : s->chunk_rows;
+        c.groups = (c.rows + width - 1) / width;
+        for (int64_t begin = 0; begin < count; begin += tile) {
+            s->path->bounds(b->packed + begin * s->terms, s->packed + c.group * width * s->terms,
+                            s->terms, c.groups, b->bounds, s->chunk_rows);
+            for (int64_t i = begin; i < begin + tile && i < count; i++)
+                search_chunk(s, b, i, b->bounds + (i - begin) * s->chunk_rows, c);
+        }
+    }
 }
 
 static void put(double *distance, int64_t *index, int64_t query, double found, int64_t row) {
@@ -616,7 +629,6 @@ static void search_item(void *context, int64_t item, int thread) {
         return;
     }
     load_block(s, b, queries, count);
-    guess(s, b, class, count);
     scan(s, b, class, count);
     for (int64_t i = 0; i < count; i++) answer(s, &b->lists[i], class);
 }
@@ -656,6 +668,8 @@ static CONFSIM_MUST_CHECK confsim_status search_build(search *s) {
         if (find_directions(s)) return CONFSIM_NO_MEMORY;
         choose_axes(s);
     }
+    s->chunk_rows = CHUNK_TERMS / s->terms / width * width;
+    s->chunk_rows = s->chunk_rows < width ? width : s->chunk_rows > CHUNK ? CHUNK : s->chunk_rows;
     s->first_group[0] = 0;
     for (int64_t c = 0; c < s->classes.count; c++)
         s->first_group[c + 1] =
@@ -688,6 +702,9 @@ static void blocks_free(block *blocks, int threads) {
         free(blocks[i].units64);
         free(blocks[i].units);
         free(blocks[i].packed);
+        free(blocks[i].bounds);
+        free(blocks[i].found);
+        free(blocks[i].products);
     }
     free(blocks);
 }
@@ -698,7 +715,12 @@ static block *blocks_build(const search *s) {
         blocks[i].units64 = malloc((size_t)(BLOCK * s->queries->columns) * sizeof(double));
         blocks[i].units = floats(BLOCK * s->length);
         blocks[i].packed = floats(BLOCK * s->terms);
-        if (blocks[i].units64 && blocks[i].units && blocks[i].packed) continue;
+        blocks[i].bounds = floats(s->path->tile * s->chunk_rows);
+        blocks[i].found = malloc((size_t)s->chunk_rows * sizeof(int32_t));
+        blocks[i].products = floats(s->chunk_rows);
+        if (blocks[i].units64 && blocks[i].units && blocks[i].packed && blocks[i].bounds &&
+            blocks[i].found && blocks[i].products)
+            continue;
         blocks_free(blocks, s->threads);
         return NULL;
     }

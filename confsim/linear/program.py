@@ -273,6 +273,12 @@ class _Problem:
             return 0.0
         return float(np.sum(priced) if self.norm == "l1" else np.max(priced))
 
+    def residual(self, rows: Array, multipliers: Array) -> Array:
+        """``sum a_i y_i (x_i, 1)`` over the rows, in scaled coordinates."""
+        return self.data.combine(
+            rows, np.where(self.data.positive[rows], multipliers, -multipliers)
+        )
+
     def dual_bound(self, rows: Array, multipliers: Array, plane: Array, unit: float) -> float:
         """Lower bound of the objective times ``unit`` that follows from multipliers of the rows.
 
@@ -281,9 +287,7 @@ class _Problem:
         of ``r`` is in the unit ball of the dual norm. What rounding leaves elsewhere in ``r`` is charged
         at the coefficients of ``plane``.
         """
-        residual = np.abs(
-            self.data.combine(rows, np.where(self.data.positive[rows], multipliers, -multipliers))
-        )
+        residual = np.abs(self.residual(rows, multipliers))
         coefficients, total = np.abs(plane), float(np.sum(multipliers))
         if self.norm is None:
             return total - float(np.sum(coefficients * residual))
@@ -336,15 +340,18 @@ class _Separation:
 
 def _solve(problem: _Problem, direct: bool) -> _Answer:
     """Try one way after the other until an answer is certified."""
-    rounds, separable = 0, None
+    rounds = 0
+    separable: bool | None = None
     if not direct:
         separation = _separate(problem)
-        rounds, separable = separation.rounds, separation.plane is not None
+        rounds = separation.rounds
+        if separation.plane is not None or problem.norm is None:
+            separable = separation.plane is not None
         answer = _certify_separation(problem, separation)
         if answer is not None:
             return replace(answer, rounds=rounds)
     status = "no program was solved"
-    for candidate in _whole_primal(problem) if direct else _with_slack(problem):
+    for candidate in _textbook(problem) if direct else _with_slack(problem):
         rounds += 1
         status = candidate.status
         answer = _certify(problem, candidate)
@@ -355,7 +362,8 @@ def _solve(problem: _Problem, direct: bool) -> _Answer:
             f"the linear program was not solved to a certified optimum; HiGHS says: {status}"
         )
     if not answer.separable:
-        # A plane with slack can be optimal for the margin objective of separable data.
+        # A plane with slack can be optimal for the margin objective of separable data, and prices of very
+        # different sizes can keep its program without slack from being solved.
         if separable is None and problem.norm is not None:
             separable = _separate(_Problem(problem.data, None, 1.0)).plane is not None
         answer = replace(answer, separable=bool(separable))
@@ -393,18 +401,26 @@ def _certify_separation(problem: _Problem, found: _Separation) -> _Answer | None
     """
     if found.plane is None:
         return None
-    value, unit = 0.0, problem.unit_without_slack
-    if problem.norm is not None:
-        multipliers = np.maximum(found.multipliers, 0.0)
-        support = multipliers > 0
-        rows, multipliers = found.working_set[support], multipliers[support]
-        value = problem.norm_of(found.plane, unit)
-        bound = problem.dual_bound(rows, multipliers, found.plane, unit)
-        if not value - bound <= _GAP * max(1.0, value):
-            return None
-        if (multipliers / unit > _slack_costs(problem, rows, multipliers / unit)).any():
-            return None
-    return _Answer(found.plane, value / unit, OPTIMAL, np.sort(found.working_set), True)
+    working_set = np.sort(found.working_set)
+    if problem.norm is None:
+        return _Answer(found.plane, 0.0, OPTIMAL, working_set, True)
+    rows, unit = found.working_set, problem.unit_without_slack
+    start = found.plane, np.maximum(found.multipliers, 0.0)
+    for plane, multipliers in _refine(problem, rows, *start, start[1] > 0, unit):
+        _, smallest = problem.data.violations(plane, 0.0, 1)
+        if not smallest > 0:
+            break
+        plane = plane / min(1.0, smallest)
+        multipliers = np.maximum(multipliers, 0.0)
+        value = problem.norm_of(plane, unit)
+        bound = problem.dual_bound(rows, multipliers, plane, unit)
+        if value - bound <= _GAP * max(1.0, value):
+            wanted = multipliers / unit
+            support = wanted > 0
+            if (wanted[support] > _slack_costs(problem, rows[support], wanted[support])).any():
+                break
+            return _Answer(plane, value / unit, OPTIMAL, working_set, True)
+    return None
 
 
 def _slack_costs(problem: _Problem, rows: Array, wanted: Array) -> Array:
@@ -425,25 +441,71 @@ def _certify(problem: _Problem, candidate: _Candidate) -> _Answer | None:
     if candidate.status != OPTIMAL or not np.isfinite(candidate.plane).all():
         return None
     rows, cost = problem.distinct
-    unit, plane = problem.unit, candidate.plane
+    unit, upper = problem.unit, problem.unit * cost
     working_set = np.sort(rows[candidate.near])
-    margins = problem.data.margins(plane, rows)
-    smallest = float(np.min(margins))
-    if problem.norm is None and smallest > 0:
-        return _Answer(plane / min(1.0, smallest), 0.0, OPTIMAL, working_set, True)
-    slack = float(np.sum(cost * np.maximum(0.0, 1.0 - margins)))
-    value = unit * slack + problem.norm_of(plane, unit)
-    multipliers = np.clip(candidate.multipliers, 0.0, unit * cost)
-    bound = problem.dual_bound(rows, multipliers, plane, unit)
     positive = problem.data.positive[rows]
     classes = float(np.sum(cost[~positive])), float(np.sum(cost[positive]))
-    if 2 * unit * min(classes) <= value + _TIE * max(1.0, value):
-        plane = np.zeros(len(plane))
-        plane[-1] = np.sign(classes[1] - classes[0])
-        value = 2 * unit * min(classes)
-    if not value - bound <= _GAP * max(1.0, value):
-        return None
-    return _Answer(plane, value / unit, OPTIMAL, working_set, smallest > 0)
+    flat = 2 * unit * min(classes)  # the value of w = 0 with the larger class's sign
+    multipliers = np.clip(candidate.multipliers, 0.0, upper)
+    free = candidate.near & (multipliers > 0) & (multipliers < upper)
+    for plane, multipliers in _refine(problem, rows, candidate.plane, multipliers, free, unit):
+        margins = problem.data.margins(plane, rows)
+        smallest = float(np.min(margins))
+        if problem.norm is None and smallest > 0:
+            return _Answer(plane / min(1.0, smallest), 0.0, OPTIMAL, working_set, True)
+        slack = float(np.sum(cost * np.maximum(0.0, 1.0 - margins)))
+        value = unit * slack + problem.norm_of(plane, unit)
+        bound = problem.dual_bound(rows, np.clip(multipliers, 0.0, upper), plane, unit)
+        if flat <= value + _TIE * max(1.0, value):
+            plane = np.zeros(len(plane))
+            plane[-1] = np.sign(classes[1] - classes[0])
+            value = flat
+        if value - bound <= _GAP * max(1.0, value):
+            return _Answer(plane, value / unit, OPTIMAL, working_set, smallest > 0)
+    return None
+
+
+def _refine(
+    problem: _Problem, rows: Array, plane: Array, multipliers: Array, free: Array, unit: float
+) -> Iterator[tuple[Array, Array]]:
+    """Yield a solution, then the solution with HiGHS's rounding errors taken out, step by step.
+
+    By complementary slackness, points whose multipliers are ``free`` (between their bounds) have a margin
+    of 1, and the objective is stationary in every direction in which the norm is smooth. Both are linear
+    equations; what is left in them is solved for by least squares.
+    """
+    yield plane, multipliers
+    if not free.any():
+        return
+    signed = problem.data.signed(rows[free])
+    for _ in range(3):
+        directions, slopes = _smooth_directions(problem, plane, unit)
+        matrix = signed @ directions
+        left = 1 - problem.data.margins(plane, rows[free])
+        plane = plane + directions @ np.linalg.lstsq(matrix, left, rcond=None)[0]
+        totals = problem.residual(rows, multipliers)
+        multipliers = multipliers.copy()
+        multipliers[free] += np.linalg.lstsq(matrix.T, slopes - directions.T @ totals, rcond=None)[0]
+        yield plane, multipliers
+
+
+def _smooth_directions(problem: _Problem, plane: Array, unit: float) -> tuple[Array, Array]:
+    """Columns along which the norm is differentiable at ``plane``, and its derivatives there."""
+    d = len(plane) - 1
+    directions, slopes, price = np.eye(d + 1), np.zeros(d + 1), problem.price(unit)
+    if problem.norm == "l1":
+        slopes[:d] = np.sign(plane[:d]) * price
+        smooth = np.append(plane[:d] != 0, True)
+        return directions[:, smooth], slopes[smooth]
+    if problem.norm == "linf":
+        priced = np.abs(plane[:d]) * price
+        largest = priced >= (1 - 1e-9) * np.max(priced)
+        together = np.zeros(d + 1)
+        together[:d][largest] = np.sign(plane[:d][largest]) * np.min(price[largest]) / price[largest]
+        slopes = np.append(slopes[: d + 1 - np.count_nonzero(largest)], np.min(price[largest]))
+        others = directions[:, np.append(~largest, True)]
+        return np.column_stack([others, together]), slopes
+    return directions, slopes
 
 
 def _with_slack(problem: _Problem) -> Iterator[_Candidate]:
@@ -452,6 +514,12 @@ def _with_slack(problem: _Problem) -> Iterator[_Candidate]:
         yield from _aggregate(problem)
     yield _whole_dual(problem)
     yield from _whole_primal(problem)
+
+
+def _textbook(problem: _Problem) -> Iterator[_Candidate]:
+    """Yield the whole primal program's solutions; the dual's where none of them can be certified."""
+    yield from _whole_primal(problem)
+    yield _whole_dual(problem)
 
 
 def _whole_dual(problem: _Problem) -> _Candidate:

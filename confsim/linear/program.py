@@ -179,7 +179,9 @@ def _check_data(X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array
             )
     counted = positive if weight is None else positive[weight > 0]
     if len(counted) == 0:
-        raise ValueError("sample_weight must be positive somewhere, but all sample weights are zero")
+        raise ValueError(
+            "sample_weight must be positive somewhere, but all sample weights are zero"
+        )
     if counted.all() or not counted.any():
         raise ValueError("y must hold both classes, -1 and 1, among the rows of positive weight")
     return X, positive, weight
@@ -609,9 +611,7 @@ def _solve_lumped(problem: _Problem, near: Array, short: Array) -> _Candidate:
                 bounds.append(np.array([total]))
                 lumps.append(lump)
     bound = np.concatenate(bounds)
-    solution = solve_dual(
-        np.concatenate(columns), bound, problem.norm, problem.price(problem.unit)
-    )
+    solution = solve_dual(np.concatenate(columns), bound, problem.norm, problem.price(problem.unit))
     count = len(columns[0])
     multipliers = np.empty(len(rows))
     multipliers[near] = solution.multipliers[:count]

@@ -155,8 +155,8 @@ def as_points(name: str, points: ArrayLike) -> Array:
     return array
 
 
-def as_labels(name: str, labels: ArrayLike, length: int) -> Int64Array:
-    """Return contiguous int64 labels, one for each of ``length`` points."""
+def as_labels(name: str, labels: ArrayLike, length: int, *, keep_int8: bool = False) -> Array:
+    """Return contiguous int64 labels, one for each of ``length`` points; or the int8 ones given."""
     array = np.asarray(labels)
     if array.shape != (length,):
         raise ValueError(f"{name} must have shape ({length},), not {array.shape}")
@@ -164,20 +164,27 @@ def as_labels(name: str, labels: ArrayLike, length: int) -> Int64Array:
         raise TypeError(f"{name} must be integers, not {array.dtype}")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name} must fit into int64, not {array.max()}")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    kept = keep_int8 and array.dtype == np.int8
+    return np.ascontiguousarray(array, dtype=np.int8 if kept else np.int64)
 
 
 def as_label_pair(
-    query_labels: ArrayLike | None, training_labels: ArrayLike | None, q: int, n: int
-) -> tuple[Int64Array, Int64Array] | tuple[None, None]:
-    """Return both label arrays or neither."""
+    query_labels: ArrayLike | None,
+    training_labels: ArrayLike | None,
+    q: int,
+    n: int,
+    *,
+    keep_int8: bool = False,
+) -> tuple[Array, Int64Array] | tuple[None, None]:
+    """Return both label arrays or neither; see :func:`as_labels`."""
     if query_labels is None and training_labels is None:
         return None, None
     if query_labels is None or training_labels is None:
         missing = "query_labels" if query_labels is None else "training_labels"
         raise ValueError(f"{missing} must be given: a same-class search needs labels on both sides")
-    return as_labels("query_labels", query_labels, q), as_labels(
-        "training_labels", training_labels, n
+    return (
+        as_labels("query_labels", query_labels, q, keep_int8=keep_int8),
+        as_labels("training_labels", training_labels, n),
     )
 
 
@@ -189,7 +196,8 @@ def as_self_index(self_index: ArrayLike | None, q: int, n: int) -> Int64Array | 
     if q and (rows.min() < -1 or rows.max() >= n):
         bad = int(np.argmax((rows < -1) | (rows >= n)))
         raise ValueError(
-            f"self_index must be -1 or a row of training, 0 to {n - 1}, but entry {bad} is {rows[bad]}"
+            f"self_index must be -1 or a row of training, 0 to {n - 1}, but entry {bad} is "
+            f"{rows[bad]}"
         )
     return rows
 

@@ -256,6 +256,16 @@ class Claims:
         claims = {int(name): self._holder(int(name)) for name in names if name.isdigit()}
         return {trial: owner for trial, owner in claims.items() if owner is not None}
 
+    def silence(self, name: str) -> float | None:
+        """Return the seconds since an owner last moved, by two clocks that may differ.
+
+        For people to look at; nothing is decided by it.
+        """
+        try:
+            return time.time() - self._path_of(name).stat().st_mtime
+        except OSError:
+            return None
+
     def break_claim(self, trial: int) -> None:
         """Remove the claim of a dead owner, for anybody to take.
 

@@ -1,0 +1,31 @@
+"""Membership inference from trials: attacks, memorisation, vulnerability by similarity.
+
+- ``attacks``: global thresholds, LiRA and RMIA on arrays (trials, examples);
+- ``memorization``: accuracy with and without an example in training (Feldman & Zhang 2020);
+- ``vulnerability``: how exposed each example is, and how that goes with similarity;
+- ``tables``: all of these from a run directory, into its ``tables/``.
+
+Attacks observe trials whose training sets were drawn at random. Whoever wants to force one example
+in and out of otherwise equal training sets (interventional attacks), or to poison training data,
+needs other software.
+"""
+
+from confsim.membership.attacks import (
+    Design,
+    Gaussians,
+    fit_gaussians,
+    lira,
+    lira_scores,
+    rmia,
+    threshold_scores,
+)
+
+__all__ = [
+    "Design",
+    "Gaussians",
+    "fit_gaussians",
+    "lira",
+    "lira_scores",
+    "rmia",
+    "threshold_scores",
+]

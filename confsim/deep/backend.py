@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -320,7 +321,11 @@ def open_engine(settings: Settings, images: NDArray[Any], labels: NDArray[Any]) 
     """Return an engine for the backend that Keras uses in this process."""
     import keras
 
-    kinds = {"tensorflow": TensorFlowEngine, "jax": JaxEngine, "torch": TorchEngine}
+    kinds: dict[str, Callable[..., Engine]] = {
+        "tensorflow": TensorFlowEngine,
+        "jax": JaxEngine,
+        "torch": TorchEngine,
+    }
     return kinds[keras.backend.backend()](settings, images, labels)
 
 
@@ -351,12 +356,9 @@ def _loss(logits: Any, labels: Any, weights: Any) -> Any:
     return ops.sum(each * weights) / ops.sum(weights)
 
 
-def _spread(sources: Sources | None) -> Sources | None:
+def _spread(rows: NDArray[np.int32], columns: NDArray[np.int32]) -> Sources:
     """Return sources of one image as those of a forward pass."""
-    if sources is None:
-        return None
-    rows, columns = (np.broadcast_to(s, (FORWARD, len(s))) for s in sources)
-    return np.ascontiguousarray(rows), np.ascontiguousarray(columns)
+    return np.tile(rows, (FORWARD, 1)), np.tile(columns, (FORWARD, 1))
 
 
 class TensorFlowEngine(Engine):
@@ -447,7 +449,7 @@ class TensorFlowEngine(Engine):
         if sources is None:
             logits, features = self._infer(rows, s.mean, s.scale)
         else:
-            logits, features = self._infer_moved(rows, s.mean, s.scale, *_spread(sources))
+            logits, features = self._infer_moved(rows, s.mean, s.scale, *_spread(*sources))
         return logits.numpy(), features.numpy()
 
 
@@ -496,7 +498,8 @@ class JaxEngine(Engine):
             return (trainable, fixed, optimizer), loss
 
         # Bounds are traced, so that one program takes any number of steps.
-        return jax.lax.fori_loop(start, stop, step, (state, jax.numpy.float32(0)))
+        end: tuple[Any, Any] = jax.lax.fori_loop(start, stop, step, (state, jax.numpy.float32(0)))
+        return end
 
     def infer(
         self, trainable: Any, fixed: Any, data: Any, rows: Any, standardisation: Any, sources: Any
@@ -518,6 +521,17 @@ class JaxEngine(Engine):
             [v.value for v in self.optimizer.variables],
         )
 
+    def set_values(self, values: tuple[list[Any], list[Any], list[Any]]) -> None:
+        """Set what :meth:`values` returned."""
+        groups = (
+            self.model.trainable_variables,
+            self.model.non_trainable_variables,
+            self.optimizer.variables,
+        )
+        for variables, new in zip(groups, values, strict=True):
+            for variable, value in zip(variables, new, strict=True):
+                variable.assign(value)
+
     def train(
         self,
         rows: NDArray[np.int32],
@@ -531,19 +545,12 @@ class JaxEngine(Engine):
         import jax
 
         s = standardisation
-        # Donated buffers are consumed; the variables get the new ones below.
+        # Donated buffers are consumed; the variables get the new ones.
         state = jax.tree.map(lambda value: value.copy(), self.values())
         state, loss = self._train(
             state, self.data, rows, weights, (s.mean, s.scale), sources, start, stop
         )
-        groups = (
-            self.model.trainable_variables,
-            self.model.non_trainable_variables,
-            self.optimizer.variables,
-        )
-        for variables, values in zip(groups, state, strict=True):
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
+        self.set_values(state)
         return float(loss)
 
     def _forward(
@@ -552,7 +559,7 @@ class JaxEngine(Engine):
         s = standardisation
         trainable, fixed, _ = self.values()
         logits, features = self._infer(
-            trainable, fixed, self.data, rows, (s.mean, s.scale), _spread(sources)
+            trainable, fixed, self.data, rows, (s.mean, s.scale), sources and _spread(*sources)
         )
         return np.asarray(logits), np.asarray(features)
 
@@ -608,6 +615,6 @@ class TorchEngine(Engine):
 
         with torch.no_grad():
             chosen = ops.convert_to_tensor(rows.astype(np.int64))
-            x = self._inputs(chosen, standardisation, _spread(sources))
+            x = self._inputs(chosen, standardisation, sources and _spread(*sources))
             logits, features = self.forward_model(x, training=False)
         return ops.convert_to_numpy(logits), ops.convert_to_numpy(features)

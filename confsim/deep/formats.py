@@ -462,7 +462,8 @@ def read_npz(path: Path) -> Images:
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError(f"{path} is no .npz archive")
-            content = {name: archive[name] for name in ("x", "y", "id") if name in archive.files}
+            names = [name for name in archive.files if name in ("x", "y", "id")]
+            content = {name: archive[name] for name in names}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if "allow_pickle" in str(error) or "pickled" in str(error):
             raise ValueError(f"{path} holds pickled objects, which are never read") from error
@@ -481,9 +482,9 @@ def read_npz(path: Path) -> Images:
             )
     if ids.dtype.kind not in "iu" or len(np.unique(ids)) != len(ids):
         raise ValueError(f"{path}: id must be distinct integers")
-    codes, names = encode_labels(labels)
+    codes, classes = encode_labels(labels)
     order = np.argsort(ids, kind="stable")
-    return Images(images[order], codes[order], ids[order].astype(np.int64), names)
+    return Images(images[order], codes[order], ids[order].astype(np.int64), classes)
 
 
 def _pixels(path: Path, x: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":

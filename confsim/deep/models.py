@@ -60,7 +60,7 @@ class Recipe:
 
 
 def check_model(model: str) -> None:
-    """Raise ``ValueError`` that offers the names if ``model`` is none, and no function of a file."""
+    """Raise ``ValueError`` that offers the names unless ``model`` is one or a file's function."""
     if model in NAMED:
         return
     path, separator, function = model.rpartition(":")

@@ -82,7 +82,7 @@ class EarlyStopping:
     Attributes
     ----------
     best, best_epoch
-        The lowest loss so far (improvements below ``min_delta`` do not count) and its epoch, from 1.
+        The lowest loss so far (improvements below ``min_delta`` do not count), its epoch from 1.
     waited : int
         Epochs since.
     weights : State
@@ -141,7 +141,7 @@ def train(engine: Engine, schedule: Schedule, plan: Plan, context: Context) -> T
     checkpoint = context.scratch(plan.trial) / CHECKPOINT
     stopping = EarlyStopping(schedule.patience, schedule.min_delta)
     engine.reset(weight_seed(schedule.seed, plan.trial))
-    done, stopped = _resume(checkpoint, engine, stopping), False
+    done, stopped = resume(checkpoint, engine, stopping), False
     watching = len(plan.validation) > 0
     while done < schedule.epochs and not stopped:
         _epoch(engine, schedule, plan, context, done)
@@ -149,7 +149,7 @@ def train(engine: Engine, schedule: Schedule, plan: Plan, context: Context) -> T
         if watching:
             stopped = stopping.see(done, validation_loss(engine, plan), engine.weights)
         if done < schedule.epochs and not stopped:
-            _save(checkpoint, engine, stopping, done)
+            save_checkpoint(checkpoint, engine, stopping, done)
     if stopping.weights:
         engine.load(stopping.weights)
     return Trained(done, stopping.best_epoch or done, stopping.best if watching else float("nan"))
@@ -201,7 +201,7 @@ def mean_loss(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
 # -- Checkpoints -----------------------------------------------------------------------------------
 
 
-def _save(path: Path, engine: Engine, stopping: EarlyStopping, done: int) -> None:
+def save_checkpoint(path: Path, engine: Engine, stopping: EarlyStopping, done: int) -> None:
     """Replace the checkpoint: either the old or the new one is there at any moment."""
     record = np.array([done, stopping.best, stopping.best_epoch, stopping.waited], np.float64)
     best = {f"best/{name}": value for name, value in stopping.weights.items()}
@@ -211,7 +211,7 @@ def _save(path: Path, engine: Engine, stopping: EarlyStopping, done: int) -> Non
     fresh.replace(path)
 
 
-def _resume(path: Path, engine: Engine, stopping: EarlyStopping) -> int:
+def resume(path: Path, engine: Engine, stopping: EarlyStopping) -> int:
     """Load the checkpoint into engine and stopping; return the epochs done.
 
     One that is damaged (a power loss) counts for nothing.

@@ -69,7 +69,7 @@ def boundary_confidence(
 def sigmoid_confidence(decision: ArrayLike, *, complement: bool = False) -> FloatArray:
     """Squashed distance to the hyperplane: ``|2 sigmoid(s) - 1| = tanh(|s| / 2)``.
 
-    It rounds to exactly 1.0 for ``|s| > 37``; ``complement=True`` gives ``1 -`` it without loss,
+    It rounds to exactly 1.0 for ``|s| > 38.2``; ``complement=True`` gives ``1 -`` it without loss,
     ``2 expit(-|s|)``.
 
     Parameters

@@ -24,6 +24,9 @@ class Coded:
     codes: "np.ndarray[Any, Any]"
     names: tuple[str, ...]
 
+    def __len__(self) -> int:
+        return len(self.codes)
+
 
 #: A part of a table: equally long columns by name.
 Columns: TypeAlias = Mapping[str, "np.ndarray[Any, Any] | Coded | list[str]"]

@@ -59,25 +59,20 @@ typedef struct {
     confsim_softmax_columns out;
 } softmax_job;
 
-static double logit_at(const confsim_matrix *m, int64_t row, int64_t k) {
-    const char *at = m->data + row * m->row_stride + k * m->column_stride;
-    return m->item_size == 4 ? (double)*(const float *)at : *(const double *)at;
-}
-
 /* log p_k - log(1 - p_k) = z_k - log sum_{j != k} exp(z_j), shifted by the largest of the others. */
 static double log_odds(const confsim_matrix *m, int64_t row, int64_t k) {
     double others = -INFINITY, sum = 0.0;
     for (int64_t j = 0; j < m->columns; j++)
-        if (j != k && logit_at(m, row, j) > others) others = logit_at(m, row, j);
+        if (j != k && confsim_matrix_at(m, row, j) > others) others = confsim_matrix_at(m, row, j);
     for (int64_t j = 0; j < m->columns; j++)
-        if (j != k) sum += exp(logit_at(m, row, j) - others);
-    return (logit_at(m, row, k) - others) - log(sum);
+        if (j != k) sum += exp(confsim_matrix_at(m, row, j) - others);
+    return (confsim_matrix_at(m, row, k) - others) - log(sum);
 }
 
 static int64_t predicted_class(const confsim_matrix *m, int64_t row) {
     int64_t best = 0;
     for (int64_t k = 1; k < m->columns; k++)
-        if (logit_at(m, row, k) > logit_at(m, row, best)) best = k;
+        if (confsim_matrix_at(m, row, k) > confsim_matrix_at(m, row, best)) best = k;
     return best;
 }
 
@@ -89,7 +84,7 @@ static void softmax_row(const softmax_job *job, int64_t row) {
     double log_best = -softplus(-odds_max);
     double entropy = 0.0, others = 0.0;
     for (int64_t k = 0; k < m->columns; k++) {
-        double log_p = k == best ? log_best : log_best + (logit_at(m, row, k) - logit_at(m, row, best));
+        double log_p = k == best ? log_best : log_best + (confsim_matrix_at(m, row, k) - confsim_matrix_at(m, row, best));
         double p = exp(log_p);
         /* 1 - p loses digits only where p > 1/2, that is for the predicted class. */
         double log_not_p = k == best ? -softplus(odds_max) : log1p(-p);

@@ -20,14 +20,9 @@ typedef struct {
     double *scores;
 } scores_job;
 
-static double score_row(const confsim_matrix *points, const char *row, const double *weights, double bias) {
+static double score_point(const confsim_matrix *points, int64_t row, const double *weights, double bias) {
     double sum = 0.0;
-    if (points->item_size == 4)
-        for (int64_t k = 0; k < points->columns; k++)
-            sum += weights[k] * (double)*(const float *)(row + k * points->column_stride);
-    else
-        for (int64_t k = 0; k < points->columns; k++)
-            sum += weights[k] * *(const double *)(row + k * points->column_stride);
+    for (int64_t k = 0; k < points->columns; k++) sum += weights[k] * confsim_matrix_at(points, row, k);
     return sum + bias;
 }
 
@@ -36,7 +31,7 @@ static void scores_block(void *context, int64_t block, int thread) {
     int64_t end = smaller((block + 1) * BLOCK, job->points.rows);
     (void)thread;
     for (int64_t i = block * BLOCK; i < end; i++)
-        job->scores[i] = score_row(&job->points, job->points.data + i * job->points.row_stride, job->weights, job->bias);
+        job->scores[i] = score_point(&job->points, i, job->weights, job->bias);
 }
 
 void confsim_scores(confsim_matrix points, const double *weights, double bias, double *scores, int threads) {

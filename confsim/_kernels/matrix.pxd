@@ -7,7 +7,7 @@ cdef extern from "matrix.h":
         const char *data
         int64_t rows, columns
         int64_t row_stride, column_stride
-        int item_size
+        int is_float32
 
 cdef inline confsim_matrix matrix_of(array, str name) except *:
     """Describe a 2-D float32 or float64 array; the caller keeps it alive."""
@@ -20,5 +20,5 @@ cdef inline confsim_matrix matrix_of(array, str name) except *:
     matrix.data = <const char *><size_t>interface["data"][0]
     matrix.rows, matrix.columns = array.shape
     matrix.row_stride, matrix.column_stride = array.strides
-    matrix.item_size = array.dtype.itemsize
+    matrix.is_float32 = array.dtype.itemsize == 4
     return matrix

@@ -384,11 +384,11 @@ class _Trial:
         self._low, self._high, self._right = np.inf, 0.0, 0
         farthest = 0.0
         for block in self._blocks():
-            farthest = max(farthest, float(np.fmax.reduce(block.distance, initial=0.0)))
+            farthest = max(farthest, _largest(block.distance))
         self._first_pass = False
         self._scale = farthest
         self._measure_members()
-        beyond = float(np.fmax.reduce(self._member_other, initial=farthest))
+        beyond = max(farthest, _largest(self._member_other))
         weights, bias = self._fit.weights, self._fit.bias
         largest = largest_score(weights, bias, self._experiment.grid_size)
         self._axes = Axes(
@@ -536,6 +536,13 @@ class _Trial:
             "angle_degrees": angle_degrees(fit.weights, self._experiment.ideal[0]),
             "distance_scale": self._scale,
         }
+
+
+def _largest(distance: FloatArray) -> float:
+    """Return the largest number among distances, 0 if there is none."""
+    largest = float(distance.max(initial=0.0))
+    # NaN spreads in max(), which is many times as fast as fmax().
+    return float(np.fmax.reduce(distance, initial=0.0)) if math.isnan(largest) else largest
 
 
 def angle_degrees(a: FloatArray, b: FloatArray) -> float:

@@ -264,9 +264,7 @@ def _write(
 def _title(material: Material) -> str:
     config = material.config
     if "grid_size" in config:
-        return (
-            f"{config['n']:,} training points on a lattice of {config['dimensions']} dimensions"
-        )
+        return f"{config['n']:,} training points on a lattice of {config['dimensions']} dimensions"
     if "dataset" in config:
         return f"{config.get('model', 'a model')} on {config['dataset']}"
     return f"{material.run.manifest['command']}: {material.run.path.name}"

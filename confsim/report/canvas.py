@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +97,7 @@ def settings(**more: Any) -> "Iterator[None]":
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_SETTINGS | more)
+        matplotlib.rcParams.update(cast("Any", _SETTINGS | more))
         yield
 
 
@@ -151,11 +151,12 @@ class Canvas:
             Panels in a row of the wide figure (default: all).
         """
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
 
         across = 1 if self.narrow else (columns or count)
         down = -(-count // across)
-        self._figure = Figure(figsize=(self.width, height * down), layout="constrained")
-        self._figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)  # type: ignore[union-attr]
+        layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
+        self._figure = Figure(figsize=(self.width, height * down), layout=layout)
         grid = self._figure.subplots(down, across, squeeze=False, **options).ravel()
         for unused in grid[count:]:
             unused.remove()

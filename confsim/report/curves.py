@@ -59,13 +59,15 @@ def roc_curves(material: Material, folder: Path) -> "pd.DataFrame":
     try:
         found = json.loads(record.read_bytes())
         if found == {"made_from": digest, "sha256": file_hash(table)}:
-            return pd.read_csv(table)
+            kept: pd.DataFrame = pd.read_csv(table)
+            return kept
     except (OSError, ValueError):
         pass
     curves = pd.concat([_summarised(*part) for part in _curves(material)], ignore_index=True)
     curves.to_csv(table, index=False, float_format="%.6g")
     record.write_text(json.dumps({"made_from": digest, "sha256": file_hash(table)}) + "\n")
-    return pd.read_csv(table)
+    made: pd.DataFrame = pd.read_csv(table)
+    return made
 
 
 def _made_from(material: Material) -> str:

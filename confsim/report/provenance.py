@@ -1,4 +1,4 @@
-"""What was run: settings, identity, versions, warnings, how to cite, and the command to repeat it."""
+"""What was run: settings, identity, versions, notes, how to cite, and the command to repeat it."""
 
 import shlex
 from dataclasses import dataclass
@@ -66,7 +66,10 @@ def repeat_command(manifest: dict[str, Any], material: Material) -> str:
             words += [flag, *(_word(item) for item in value)]
         elif value is not None:
             words += [flag, _word(value)]
-    if manifest["command"] == "confsim-linear" and manifest["configuration"]["objective"] == "slack":
+    if (
+        manifest["command"] == "confsim-linear"
+        and manifest["configuration"]["objective"] == "slack"
+    ):
         words = _without(_without(words, "--norm"), "--C")
     return shlex.join([*words, "--trials", trials])
 

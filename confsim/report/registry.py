@@ -58,9 +58,11 @@ def has_table(name: str, *columns: str) -> Needs:
     """Need a membership table with some rows, and with these columns."""
 
     def needs(material: Material) -> str | None:
+        if not material.has("examples.parquet"):
+            return "the run has no table of examples; runs over a lattice never have"
         table = material.tables.get(name)
         if table is None or table.empty:
-            about = [note for note in material.notes if note.startswith(name.partition("_")[0])]
+            about = [note for note in material.notes if note.startswith((name, "attacks"))]
             return about[0] if about else f"there is no table of {name.replace('_', ' ')}"
         absent = [column for column in columns if column not in table]
         return f"the table of {name} has no {', '.join(absent)}" if absent else None

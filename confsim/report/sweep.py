@@ -90,8 +90,13 @@ def arrange(materials: Sequence[Material]) -> Sweep:
     """
     commands = {m.run.manifest["command"] for m in materials}
     if len(commands) > 1:
-        first, second = materials[0], next(
-            m for m in materials if m.run.manifest["command"] != materials[0].run.manifest["command"]
+        first, second = (
+            materials[0],
+            next(
+                m
+                for m in materials
+                if m.run.manifest["command"] != materials[0].run.manifest["command"]
+            ),
         )
         raise ValueError(
             f"{first.run.path} and {second.run.path} cannot be compared: one is a run of "
@@ -215,9 +220,7 @@ def _draw_line(
         place = x[rows]
         style = number if len(several) > 1 else which
         colour = _COLOURS.get(label, SERIES[which])
-        low, value, high = (
-            [getattr(v, name) for v in values] for name in ("low", "value", "high")
-        )
+        low, value, high = ([getattr(v, name) for v in values] for name in ("low", "value", "high"))
         axis.vlines(place, low, high, color=colour, linewidth=1.3)
         axis.plot(
             place,
@@ -256,7 +259,10 @@ def _legend(canvas: Canvas, axes: "Sequence[Axes]", sweep: Sweep) -> None:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     canvas.figure.legend(
-        entries.values(), entries.keys(), loc="outside lower center", ncols=1 if canvas.narrow else 3
+        entries.values(),
+        entries.keys(),
+        loc="outside lower center",
+        ncols=1 if canvas.narrow else 3,
     )
 
 

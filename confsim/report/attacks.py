@@ -267,8 +267,8 @@ def memorization(material: Material, canvas: Canvas) -> Words:
         "Memorisation of an example: accuracy on it over the trials that trained on it, minus that "
         "over the trials that did not (Feldman & Zhang 2020)."
         + (
-            f" {unreliable:,} of {len(table):,} examples have fewer than 20 trials on a side: their "
-            "figure is unreliable."
+            f" {unreliable:,} of {len(table):,} examples have fewer than 20 trials on a side: "
+            "their figure is unreliable."
             if unreliable
             else ""
         ),

@@ -178,7 +178,7 @@ def _summarised(name: str, grid: FloatArray, rates: FloatArray) -> "pd.DataFrame
     import pandas as pd
 
     low, high = np.quantile(rates, (_TAIL, 1 - _TAIL), axis=0)
-    return pd.DataFrame(
+    frame: pd.DataFrame = pd.DataFrame(
         {
             "attack": name,
             "fpr": grid,
@@ -188,3 +188,4 @@ def _summarised(name: str, grid: FloatArray, rates: FloatArray) -> "pd.DataFrame
             "targets": len(rates),
         }
     )
+    return frame

@@ -91,7 +91,8 @@ class Material:
         import pandas as pd
 
         rows = [{"trial": t, **row} for t, row in zip(self.trials, self.rows, strict=True)]
-        return pd.DataFrame(rows)
+        frame: pd.DataFrame = pd.DataFrame(rows)
+        return frame
 
     @cached_property
     def headline(self) -> Headline:

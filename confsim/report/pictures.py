@@ -116,8 +116,8 @@ def _pair(
         at = position[identity]
         _picture(axis, images[at])
         name = _short(names.get(int(labels[at]), str(int(labels[at]))))
-        below = {"ha": "center", "va": "top", "parse_math": False}
-        axis.text(0.5, -0.04, name, transform=axis.transAxes, fontsize=6.5, **below)
+        text = axis.text(0.5, -0.04, name, transform=axis.transAxes, fontsize=6.5)
+        text.set(ha="center", va="top", parse_math=False)
     right.text(
         1.0,
         1.03,

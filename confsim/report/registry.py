@@ -62,7 +62,11 @@ def has_table(name: str, *columns: str) -> Needs:
             return "the run has no table of examples; runs over a lattice never have"
         table = material.tables.get(name)
         if table is None or table.empty:
-            about = [note for note in material.notes if note.startswith((name, "attacks"))]
+            about = [
+                note
+                for note in material.notes
+                if note.startswith((name.partition("_")[0], "attacks"))
+            ]
             return about[0] if about else f"there is no table of {name.replace('_', ' ')}"
         absent = [column for column in columns if column not in table]
         return f"the table of {name} has no {', '.join(absent)}" if absent else None

@@ -40,10 +40,10 @@ _PANELS = (
                                                           "excluding self": "spearman_other"}),
     ("AUC for membership", {"confidence": "auc_confidence",
                             "closeness, excluding self": "auc_closeness_other"}),
-    ("angle to ideal hyperplane, degrees", {"": "angle_degrees"}),
+    ("angle to ideal, degrees", {"": "angle_degrees"}),
     ("training error", {"": "training_error"}),
     ("accuracy", {"members": "member_accuracy", "non-members": "non_member_accuracy"}),
-    ("best true-positive rate at 1% false positives", {"": "best_tpr_at_fpr_1pct"}),
+    ("best TPR at 1% FPR", {"": "best_tpr_at_fpr_1pct"}),
 )  # fmt: skip
 
 _COLOURS = {"least confident": BOTTOM, "most confident": TOP}
@@ -161,7 +161,7 @@ def estimates(material: Material) -> dict[str, Estimate]:
     found = material.headline
     best = best_attack(material, "tpr_at_fpr_1pct")
     more = {}
-    if best is not None:
+    if best is not None and material.has("examples.parquet"):
         low, high = (float(best.get(f"tpr_at_fpr_1pct_{end}", np.nan)) for end in ("low", "high"))
         value = float(best["tpr_at_fpr_1pct"])
         more["best_tpr_at_fpr_1pct"] = Estimate(value, low, high, found.trials)
@@ -189,7 +189,7 @@ def draw(sweep: Sweep, canvas: Canvas) -> Words:
     best = {
         attack_name(str(row["attack"]))
         for m in sweep.materials
-        if (row := best_attack(m, "tpr_at_fpr_1pct")) is not None
+        if m.has("examples.parquet") and (row := best_attack(m, "tpr_at_fpr_1pct")) is not None
     }
     return Words(
         f"Headline numbers against {_label(sweep.key)}: means over trials with 95% Student-t "

@@ -17,7 +17,7 @@ from confsim.store import Run, create, open_run
 
 @dataclass(frozen=True)
 class FakeDeep(Experiment):
-    """Looks like a run of the deep pipeline; its members are more confident, and close to another."""
+    """Looks like a run of the deep pipeline: members are more confident, hard images far off."""
 
     command: ClassVar[str] = "confsim-deep"
     confidences: ClassVar[tuple[str, ...]] = ("softmax",)

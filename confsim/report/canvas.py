@@ -189,7 +189,8 @@ class Canvas:
         salt = f"{self.name} {self.narrow}"
         buffer = io.StringIO()
         with settings(**{"svg.fonttype": fonttype, "svg.hashsalt": salt}):
-            FigureCanvasSVG(self.figure).print_svg(buffer, metadata={"Date": None})
+            drawing: Any = FigureCanvasSVG(self.figure)
+            drawing.print_svg(buffer, metadata={"Date": None})
         return buffer.getvalue()
 
     def _pdf(self) -> bytes:
@@ -197,7 +198,8 @@ class Canvas:
 
         dateless = {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None}
         buffer = io.BytesIO()
-        FigureCanvasPdf(self.figure).print_pdf(buffer, metadata=dateless)
+        drawing: Any = FigureCanvasPdf(self.figure)
+        drawing.print_pdf(buffer, metadata=dateless)
         return buffer.getvalue()
 
     def _png(self) -> bytes:
@@ -206,7 +208,8 @@ class Canvas:
         buffer = io.BytesIO()
         # A picture without ground would be unreadable on a dark one; white is what papers have.
         self.figure.set_facecolor("white")
-        FigureCanvasAgg(self.figure).print_png(buffer, metadata={"Software": None})
+        drawing: Any = FigureCanvasAgg(self.figure)
+        drawing.print_png(buffer, metadata={"Software": None})
         self.figure.set_facecolor("none")
         return buffer.getvalue()
 

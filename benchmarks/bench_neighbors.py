@@ -1,7 +1,7 @@
-"""Exact nearest training points beside the libraries people use, at equal threads, answers checked.
+"""Exact nearest training points beside the libraries people use: equal threads, answers checked.
 
-``pytest --benchmark-only benchmarks/bench_neighbors.py`` prints pytest-benchmark's table, one group a
-regime, and below it the ratio of each peer's median to ours. ``CONFSIM_BENCH_THREADS`` sets the
+``pytest --benchmark-only benchmarks/bench_neighbors.py`` prints pytest-benchmark's table, one group
+a regime, and below it the ratio of each peer's median to ours. ``CONFSIM_BENCH_THREADS`` sets the
 threads of everybody (default 2; it has to be set before the process starts, for libraries read
 ``OMP_NUM_THREADS`` when they are loaded).
 """

@@ -93,7 +93,7 @@ class BuildKernels(build_ext):
 
 def extensions():
     """One ``Extension`` for each wrapper, all with the same flags."""
-    headers = [str(path) for path in Path("csrc").glob("*.h")]
+    headers = [str(path) for path in sorted(Path("csrc").glob("*.[hi]*"))]
     built = []
     for wrapper in sorted(Path("confsim/_kernels").glob("*.pyx")):
         sources = [str(wrapper), *dict.fromkeys([f"csrc/{wrapper.stem}.c", *SHARED])]

@@ -1,9 +1,9 @@
 """The one seam between the runner and what is run.
 
-An :class:`Experiment` is a small frozen picklable configuration. A worker process opens it once into
-a :class:`Session` (data loaded, models compiled) and hands it trial numbers; the session yields a
-:class:`TrialResult` for each, which the worker publishes through the store. What a result holds
-depends on the configuration and the trial's number alone.
+An :class:`Experiment` is a small frozen picklable configuration. A worker process opens it once
+into a :class:`Session` (data loaded, models compiled) and hands it trial numbers; the session
+yields a :class:`TrialResult` for each, which the worker publishes through the store. What a result
+holds depends on the configuration and the trial's number alone.
 
 The runner knows no models. Experiments know no files, processes or progress bars.
 """
@@ -16,8 +16,20 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 
-#: A part of a table: equally long columns by name; numeric arrays, bool arrays or lists of str.
-Columns: TypeAlias = Mapping[str, "np.ndarray[Any, Any] | list[str]"]
+
+@dataclass(frozen=True)
+class Coded:
+    """A column of few different strings: ``names[codes[i]]``."""
+
+    codes: "np.ndarray[Any, Any]"
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+#: A part of a table: equally long columns by name.
+Columns: TypeAlias = Mapping[str, "np.ndarray[Any, Any] | Coded | list[str]"]
 
 #: A table: its columns, or an iterator of batches that share names and dtypes (at least one batch).
 Table: TypeAlias = "Columns | Iterable[Columns]"
@@ -39,8 +51,12 @@ class TrialResult:
     arrays : mapping of str to mapping of str to ndarray
         Stored as ``NAME.npz`` each.
     summary : mapping of str to Scalar
-        One row's worth of numbers, and no times: stored as ``summary.json``. It is read after the
-        tables are exhausted, so an iterator of batches may still add to it.
+        One row's worth of numbers, and no times: stored as ``summary.json``.
+
+    Notes
+    -----
+    The store exhausts the tables first, also one that it does not keep, and reads ``arrays`` and
+    ``summary`` afterwards: an iterator of batches may still fill them.
     """
 
     trial: int

@@ -1,8 +1,8 @@
 """Random streams: one seed a run, one independent generator for each (purpose, trial, attempt).
 
 Trial 17 draws the same numbers whether it runs first, last, alone or on another machine, because
-its streams are addressed and never shared. The codes below are part of every run's identity: they are
-never changed and never used twice.
+its streams are addressed and never shared. The codes below are part of every run's identity: they
+are never changed and never used twice.
 """
 
 from enum import IntEnum

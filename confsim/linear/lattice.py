@@ -189,11 +189,7 @@ class Lattice:
         count = check_integer("count", count, minimum=0)
         if count > self.size:
             raise ValueError(f"count must be at most the lattice's {self.size} points, not {count}")
-        if count <= self.size // 2:
-            return _distinct(count, self.size, rng)
-        kept = np.ones(self.size, bool)
-        kept[_distinct(self.size - count, self.size, rng)] = False
-        return np.flatnonzero(kept).astype(np.int64, copy=False)
+        return sample_distinct(self.size, count, rng)
 
     def labels(self, ids: Ids, weights: ArrayLike, bias: float) -> Int8Array:
         """Return the sides of a hyperplane that points lie on.
@@ -397,6 +393,15 @@ class Lattice:
             bad = int(np.argmax((array < 0) | (array >= self.size)))
             raise ValueError(f"ids must be in [0, {self.size}), but entry {bad} is {array[bad]}")
         return _Ids(array, 0, len(array), ascending)
+
+
+def sample_distinct(size: int, count: int, rng: np.random.Generator) -> Int64Array:
+    """Draw ``count`` distinct numbers below ``size`` uniformly; ascending."""
+    if count <= size // 2:
+        return _distinct(count, size, rng)
+    kept = np.ones(size, bool)
+    kept[_distinct(size - count, size, rng)] = False
+    return np.flatnonzero(kept).astype(np.int64, copy=False)
 
 
 def _too_many(per_axis: str, dimensions: int) -> str:

@@ -1,0 +1,42 @@
+"""The k lowest and the k highest values (csrc/select.h)."""
+
+from libc.stdint cimport int64_t
+
+import numpy as np
+
+cdef extern from "status.h":
+    ctypedef enum confsim_status:
+        CONFSIM_OK
+
+cdef extern from "select.h" nogil:
+    confsim_status confsim_extremes(const double *values, const int64_t *ids, int64_t count, int64_t k,
+                                    int64_t *bottom, int64_t *top)
+
+
+def extremes(const double[::1] values, ids, int64_t k):
+    """Return (bottom, top): rows of the k lowest, ascending, and of the k highest, descending.
+
+    ``values`` are finite; equal values are ordered by ``ids`` (None: by row).
+    """
+    cdef const int64_t[::1] given
+    cdef const int64_t *id_pointer = NULL
+    cdef int64_t count = values.shape[0]
+    cdef confsim_status status
+    if not 0 <= k <= count:
+        raise ValueError(f"k must be between 0 and {count}, not {k}")
+    bottom = np.empty(k, dtype=np.int64)
+    top = np.empty(k, dtype=np.int64)
+    cdef int64_t[::1] low = bottom
+    cdef int64_t[::1] high = top
+    if k == 0:
+        return bottom, top
+    if ids is not None:
+        given = ids
+        if given.shape[0] != count:
+            raise ValueError("ids must have one entry for each value")
+        id_pointer = &given[0]
+    with nogil:
+        status = confsim_extremes(&values[0], id_pointer, count, k, &low[0], &high[0])
+    if status != CONFSIM_OK:
+        raise MemoryError("not enough memory to select extremes")
+    return bottom, top

@@ -1,0 +1,207 @@
+"""What the commands share: options, exit codes, one clear line for every error.
+
+Exit codes: 0 done; 1 failed; 2 bad usage; 75 interrupted or incomplete, and resumable. Standard
+output carries the result; everything else goes to standard error.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from confsim._errors import ConfsimError
+from confsim._version import __version__
+from confsim.runner import GRACE
+
+#: The command line was wrong, or asks for what cannot be.
+USAGE = 2
+
+#: The work failed.
+FAILED = 1
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser with negative and scientific numbers, and short errors."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
+        )
+        # argparse takes "-1e3" for a flag, unless this matches it.
+        self._negative_number_matcher = re.compile(
+            r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|-inf$|-nan$"
+        )
+        self.add_argument("--version", action="version", version=f"confsim {__version__}")
+        self.add_argument(
+            "--debug", action="store_true", help="show a traceback when something fails"
+        )
+        self.add_argument(
+            "--print-completion",
+            choices=("bash", "zsh", "tcsh"),
+            action=_PrintCompletion,
+            help="print a completion script for your shell and exit",
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit."""
+        self.exit(USAGE, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+class _PrintCompletion(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        import shtab
+
+        print(shtab.complete(parser, shell=values))
+        parser.exit()
+
+
+def main(
+    parser: Parser, run: Callable[[argparse.Namespace], int], argv: Sequence[str] | None
+) -> int:
+    """Parse, run, and turn every failure into one line and an exit code."""
+    arguments = parser.parse_args(argv)
+    try:
+        return run(arguments)
+    except BrokenPipeError:
+        # The reader of our output has gone, as with `| head`; that is no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, TypeError) as error:
+        return _fail(parser, arguments, error, USAGE)
+    except (ConfsimError, OSError, MemoryError) as error:
+        return _fail(parser, arguments, error, FAILED)
+
+
+def _fail(parser: Parser, arguments: argparse.Namespace, error: Exception, code: int) -> int:
+    if arguments.debug:
+        raise error
+    message = " ".join(str(error).split()) or type(error).__name__
+    print(f"{parser.prog}: error: {message}", file=sys.stderr)
+    return code
+
+
+def integer(text: str) -> int:
+    """Parse a whole number: ``5000``, ``5_000`` or ``5e3``."""
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if not number.is_integer():
+            raise argparse.ArgumentTypeError(f"must be a whole number, not {text}") from None
+        return int(number)
+
+
+integer.__name__ = "whole number"
+
+
+def add_run_options(parser: Parser, *, trials: int = 100) -> None:
+    """Add the options of every command that runs trials."""
+    group = parser.add_argument_group("the run")
+    group.add_argument(
+        "--trials",
+        type=integer,
+        default=trials,
+        metavar="N",
+        help="independent trials (default: %(default)s); a larger number extends a finished run",
+    )
+    group.add_argument(
+        "--percent",
+        type=float,
+        default=5.0,
+        metavar="P",
+        help="size of the most and the least confident extreme, in percent of the queries, "
+        "more than 0 and at most 50 (default: %(default)g)",
+    )
+    group.add_argument(
+        "--seed",
+        type=integer,
+        default=0,
+        metavar="S",
+        help="seed of every random stream, at least 0 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--same-class",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="only training points of the query's own class count as neighbours (default: no)",
+    )
+    _add_machine_options(parser)
+    _add_output_options(parser)
+
+
+def _add_machine_options(parser: Parser) -> None:
+    group = parser.add_argument_group("how it runs (changes no number)")
+    group.add_argument(
+        "--workers",
+        type=integer,
+        metavar="W",
+        help="CPUs to use (default: Slurm's for this task, else those this process may use)",
+    )
+    group.add_argument(
+        "--shard",
+        metavar="I/K",
+        help="run part I of K, 0 <= I < K (default: Slurm's array and step, else 0/1)",
+    )
+    group.add_argument(
+        "--steal",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="take other shards' missing trials when one's own are done (default: under Slurm)",
+    )
+    group.add_argument(
+        "--grace",
+        type=float,
+        default=GRACE,
+        metavar="SECONDS",
+        help="after a stop signal, time for trials in flight to finish or to leave a checkpoint "
+        "(default: %(default)g)",
+    )
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would run, and what time, memory and disk it needs; change nothing",
+    )
+    group.add_argument("--quiet", action="store_true", help="no progress and no notes")
+
+
+def _add_output_options(parser: Parser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="run directory (default: runs/<command>-<hash of the settings>); an unfinished run "
+        "there is resumed",
+    )
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove an existing run first; a directory that is no run is never removed",
+    )
+    group.add_argument(
+        "--mix-versions",
+        action="store_true",
+        help="add to trials that another version of confsim made",
+    )
+    group.add_argument(
+        "--keep",
+        choices=("all", "summary"),
+        default="all",
+        help="store the extremes' rows, or only what summarises them (default: %(default)s)",
+    )
+    group.add_argument(
+        "--csv", action="store_true", help="when the run is complete, also write CSV files"
+    )
+    group.add_argument(
+        "--zip",
+        action="store_true",
+        help="when the run is complete, also pack it into <run directory>.zip",
+    )
+    group.add_argument(
+        "--json",
+        action="store_true",
+        help="print the result as one JSON object, and nothing else, on standard output",
+    )

@@ -1,0 +1,449 @@
+"""Confidence against distance: joint histograms, correlations and AUCs of one trial.
+
+Both pipelines feed blocks of queries to a :class:`Relation`; it keeps counts, never the queries, so
+a trial may have 10^9 of them. Two passes are needed: the first counts, the second multiplies ranks.
+
+Excluding self differs from including self only for members, so queries are counted once, with the
+distance including self, and members are then moved to their distance excluding self.
+
+Accuracy. Ranks come from histograms of 65,536 bins between the smallest and the largest value.
+Points of one bin are treated as tied; :meth:`Relation.statistics` also states how far that can move
+a figure (``auc_error_bound``, ``spearman_error_bound``). With one point a bin the figures are
+exact.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confsim._kernels import resolve_isa
+from confsim._kernels.tally import FINE, GRID, Counts, rank_sums
+
+FloatArray = NDArray[np.float64]
+
+#: Above this many points an extreme's median distance comes from a histogram.
+EXACT_MEDIAN_LIMIT = 1 << 22
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Where the bins of a trial are.
+
+    Attributes
+    ----------
+    confidence_low, confidence_high : float
+        Smallest and largest ranking confidence of the trial's queries (log-odds, or ``|s|``).
+    distance_high : float
+        Largest distance, including or excluding self, in the units given to :meth:`Relation.add`.
+    distance_scale : float
+        The divisor that normalises distances.
+    confidence_divisor : float
+        What the ranking confidence is divided by on the joint histogram's axis (M for ``|s|``).
+    grid_low, grid_high : float
+        Range of that axis, the same for every trial of a run.
+    """
+
+    confidence_low: float
+    confidence_high: float
+    distance_high: float
+    distance_scale: float = 1.0
+    confidence_divisor: float = 1.0
+    grid_low: float = 0.0
+    grid_high: float = 1.0
+
+    def counts(self) -> Counts:
+        """Return empty counts with these bins."""
+        width = self.confidence_high - self.confidence_low
+        farthest = self.distance_high / self.distance_scale if self.distance_high > 0 else 0.0
+        return Counts(
+            confidence_divisor=self.confidence_divisor,
+            grid_low=self.grid_low,
+            grid_scale=GRID / (self.grid_high - self.grid_low),
+            fine_low=self.confidence_low,
+            fine_scale=FINE / width if width > 0 else 0.0,
+            distance_divisor=self.distance_scale,
+            distance_fine_scale=FINE / farthest if farthest > 0 else 0.0,
+        )
+
+    def edges(self) -> dict[str, FloatArray]:
+        """Return the joint histogram's bin edges: normalised confidence and normalised distance.
+
+        The last bins also hold what lies beyond them: a distance excluding self may exceed 1.
+        """
+        return {
+            "confidence_edges": np.linspace(self.grid_low, self.grid_high, GRID + 1),
+            "distance_edges": np.linspace(0.0, 1.0, GRID + 1),
+        }
+
+
+class Relation:
+    """Counts over all queries and over members, and what follows from them.
+
+    Call :meth:`add` for every block of queries, then :meth:`set_members`, then :meth:`add_ranks`
+    for every block again, then :meth:`statistics`.
+
+    Parameters
+    ----------
+    axes : Axes
+    threads : int
+        Threads for the compiled core; the results do not depend on it.
+    """
+
+    def __init__(self, axes: Axes, threads: int) -> None:
+        self._axes = axes
+        self._threads = threads
+        self._isa = resolve_isa()
+        self._queries = axes.counts()
+
+    def add(self, confidence: FloatArray, distance: FloatArray) -> NDArray[np.uint32]:
+        """Count a block of queries, members included; return what :meth:`add_ranks` needs of it."""
+        return self._queries.add(confidence, distance, self._threads, self._isa)
+
+    def codes(self, confidence: FloatArray, distance: FloatArray) -> NDArray[np.uint32]:
+        """Return a block's fine bins again, without counting it."""
+        return self._axes.counts().add(confidence, distance, self._threads, self._isa)
+
+    def confidence_histogram(self) -> NDArray[np.int64]:
+        """Return all queries by fine confidence bin."""
+        histogram: NDArray[np.int64] = self._queries.fine_confidence.sum(axis=0)
+        return histogram
+
+    def set_members(
+        self, confidence: FloatArray, distance: FloatArray, distance_excluding_self: FloatArray
+    ) -> None:
+        """Say which of the counted queries were members, with both their distances."""
+        members, moved = self._axes.counts(), self._axes.counts()
+        codes = members.add(confidence, distance, self._threads, self._isa)
+        moved_codes = moved.add(confidence, distance_excluding_self, self._threads, self._isa)
+        everyone = _Histograms.of(self._queries)
+        self._members, self._moved = _Histograms.of(members), _Histograms.of(moved)
+        self._non_members = everyone - self._members
+        self._ranks_self = _Ranks(everyone)
+        self._ranks_other = _Ranks(self._non_members + self._moved)
+        # The blocks bring members at their distance including self: out with these pairs.
+        self._ranks_other.add(codes, distance, self._threads, sign=-1)
+        self._ranks_other.add(moved_codes, distance_excluding_self, self._threads)
+        # Confidence ranks differ only where leaving self out leaves a member without neighbour.
+        self._one_pass = self._ranks_other.ranks_confidence_as(self._ranks_self)
+
+    def add_ranks(self, codes: NDArray[np.uint32], distance: FloatArray) -> None:
+        """Add the ranks of a block that :meth:`add` counted."""
+        self._ranks_self.add(codes, distance, self._threads)
+        if not self._one_pass:
+            self._ranks_other.add(codes, distance, self._threads)
+
+    def statistics(self) -> dict[str, float]:
+        """Return correlations and AUCs with both distances, and bounds on their errors.
+
+        ``auc_*`` is the probability that a member has the higher confidence (is closer to the
+        training set) than a non-member, ties counting half. ``auc_closeness_other_null`` is what
+        excluding self gives when membership means nothing: a member has one candidate fewer.
+        """
+        if self._one_pass:
+            self._ranks_other.add_from(self._ranks_self)
+            self._one_pass = False
+        members = int(self._members.confidence.sum())
+        confidence = _auc(
+            self._members.confidence.sum(axis=0), self._non_members.confidence.sum(axis=0)
+        )
+        strangers = self._non_members.distance[::-1]
+        near = _auc(self._members.distance[::-1], strangers)
+        near_other = _auc(self._moved.distance[::-1], strangers)
+        return {
+            "pearson_self": _pearson((self._non_members + self._members).moments),
+            "pearson_other": _pearson((self._non_members + self._moved).moments),
+            "spearman_self": self._ranks_self.correlation(),
+            "spearman_other": self._ranks_other.correlation(),
+            "spearman_error_bound": max(
+                self._ranks_self.error_bound(), self._ranks_other.error_bound()
+            ),
+            "auc_confidence": confidence[0],
+            "auc_closeness_self": near[0],
+            "auc_closeness_other": near_other[0],
+            "auc_closeness_other_null": (members - 1) / (2 * members - 1) if members else np.nan,
+            "auc_error_bound": float(np.nanmax([0.0, confidence[1], near[1], near_other[1]])),
+        }
+
+    def joint(self, bottom: "ExtremeSummary", top: "ExtremeSummary") -> dict[str, NDArray[Any]]:
+        """Return the arrays of ``joint.npz``.
+
+        ``including_self`` and ``excluding_self`` are counts of shape (3, 2, 128, 128): [all,
+        bottom, top] x [members, non-members] x confidence x distance; pairs whose distance is NaN
+        are left out. The last bins also hold what lies beyond them: a distance excluding self may
+        exceed 1.
+        """
+        strangers = self._non_members.grid
+        including = [[self._members.grid, strangers], *(e.grids("self") for e in (bottom, top))]
+        excluding = [[self._moved.grid, strangers], *(e.grids("other") for e in (bottom, top))]
+        return {
+            "including_self": _compact(np.array(including)),
+            "excluding_self": _compact(np.array(excluding)),
+            **self._axes.edges(),
+        }
+
+
+class ExtremeSummary:
+    """One extreme of a trial: membership and distances of its points, added batch by batch.
+
+    Parameters
+    ----------
+    axes : Axes
+    """
+
+    def __init__(self, axes: Axes) -> None:
+        self._isa = resolve_isa()
+        # All points, and members at either distance: non-members are what is left.
+        self._all = axes.counts()
+        self._members = {"self": axes.counts(), "other": axes.counts()}
+        self._scale = axes.distance_scale
+        self._spreads = {"self": _Spread(axes), "other": _Spread(axes)}
+        self.count = self.members = 0
+
+    def add(
+        self,
+        confidence: FloatArray,
+        distance: FloatArray,
+        distance_excluding_self: FloatArray,
+        is_member: NDArray[np.bool_],
+    ) -> None:
+        """Add points; distances in the units of :class:`Axes`, before normalising."""
+        rows = np.flatnonzero(is_member)
+        self.count += len(confidence)
+        self.members += len(rows)
+        self._all.add_grid(confidence, distance, self._isa)
+        for kind, values in (("self", distance), ("other", distance_excluding_self)):
+            self._members[kind].add_grid(confidence[rows], values[rows], self._isa)
+            self._spreads[kind].add(values)
+
+    def grids(self, kind: str) -> list[NDArray[np.int64]]:
+        """Return the joint counts of members and of non-members."""
+        return [self._members[kind].grid, self._all.grid - self._members["self"].grid]
+
+    def statistics(self, side: str) -> dict[str, float]:
+        """Return the summary's entries, prefixed with ``side``; NaN where no distance is known."""
+        found: dict[str, float] = {
+            f"{side}_count": self.count,
+            f"{side}_membership_rate": self.members / self.count,
+        }
+        for kind, spread in self._spreads.items():
+            found[f"{side}_distance_mean_{kind}"] = spread.mean() / self._scale
+            found[f"{side}_distance_median_{kind}"] = spread.median() / self._scale
+        return found
+
+
+class _Spread:
+    """Mean and median of distances that may be too many to keep."""
+
+    def __init__(self, axes: Axes) -> None:
+        self._width = axes.distance_high / FINE
+        self._kept: list[FloatArray] = []
+        self._histogram: NDArray[np.int64] | None = None
+        self._sum, self._count = 0.0, 0
+
+    def add(self, values: FloatArray) -> None:
+        known = values[~np.isnan(values)]
+        self._sum += float(np.sum(known))
+        self._count += len(known)
+        self._kept.append(known)
+        if self._count > EXACT_MEDIAN_LIMIT and self._width > 0:
+            if self._histogram is None:
+                self._histogram = np.zeros(FINE, dtype=np.int64)
+            for part in self._kept:
+                bins = np.minimum(part / self._width, FINE - 1).astype(np.int64)
+                self._histogram += np.bincount(bins, minlength=FINE)
+            self._kept.clear()
+
+    def mean(self) -> float:
+        return self._sum / self._count if self._count else math.nan
+
+    def median(self) -> float:
+        """Exact, or from the histogram: at most half a bin away."""
+        if not self._count:
+            return math.nan
+        if self._histogram is None:
+            return float(np.median(np.concatenate(self._kept)))
+        below = np.cumsum(self._histogram)
+        return (int(np.searchsorted(below, (self._count + 1) // 2)) + 0.5) * self._width
+
+
+def relate(
+    confidence: FloatArray,
+    distance: FloatArray,
+    distance_excluding_self: FloatArray,
+    is_member: NDArray[np.bool_],
+    bottom: NDArray[np.int64],
+    top: NDArray[np.int64],
+    *,
+    grid: tuple[float, float],
+    threads: int,
+) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
+    """Relate confidence to distance for queries that are all in memory.
+
+    Parameters
+    ----------
+    confidence : ndarray, (n,) float64
+        The ranking confidence.
+    distance, distance_excluding_self : ndarray, (n,) float64
+        Normalised distances; NaN where there is no neighbour.
+    is_member : ndarray, (n,) bool
+    bottom, top : ndarray, (k,) int64
+        Rows of the extremes.
+    grid : (float, float)
+        Range of the joint histogram's confidence axis, the same for every trial of a run.
+    threads : int
+
+    Returns
+    -------
+    joint : dict of ndarray
+        The arrays of ``joint.npz``.
+    statistics : dict of float
+        Entries of the trial's summary.
+    """
+    known = [0.0, *(d[~np.isnan(d)].max(initial=0.0) for d in (distance, distance_excluding_self))]
+    axes = Axes(
+        confidence_low=float(confidence.min()),
+        confidence_high=float(confidence.max()),
+        distance_high=float(max(known)),
+        grid_low=grid[0],
+        grid_high=grid[1],
+    )
+    relation = Relation(axes, threads)
+    codes = relation.add(confidence, distance)
+    relation.set_members(
+        confidence[is_member], distance[is_member], distance_excluding_self[is_member]
+    )
+    relation.add_ranks(codes, distance)
+    sides = []
+    for rows in (bottom, top):
+        side = ExtremeSummary(axes)
+        side.add(confidence[rows], distance[rows], distance_excluding_self[rows], is_member[rows])
+        sides.append(side)
+    summary = sides[0].statistics("bottom") | sides[1].statistics("top") | relation.statistics()
+    return relation.joint(*sides), summary
+
+
+@dataclass(frozen=True)
+class _Histograms:
+    """The counts and sums of some pairs; those of their union or difference by ``+`` and ``-``."""
+
+    grid: NDArray[np.int64]
+    confidence: NDArray[np.int64]
+    distance: NDArray[np.int64]
+    moments: FloatArray
+
+    @classmethod
+    def of(cls, counts: Counts) -> "_Histograms":
+        return cls(counts.grid, counts.fine_confidence, counts.fine_distance, counts.moments)
+
+    def __add__(self, other: "_Histograms") -> "_Histograms":
+        return _Histograms(
+            self.grid + other.grid,
+            self.confidence + other.confidence,
+            self.distance + other.distance,
+            self.moments + other.moments,
+        )
+
+    def __sub__(self, other: "_Histograms") -> "_Histograms":
+        return _Histograms(
+            self.grid - other.grid,
+            self.confidence - other.confidence,
+            self.distance - other.distance,
+            self.moments - other.moments,
+        )
+
+
+class _Ranks:
+    """Centred mid-ranks of the bins of two histograms, and the covariance of the pairs' ranks.
+
+    Ranks are kept as integers, twice the centred mid-rank: sums of them are exact, in any order.
+    """
+
+    def __init__(self, histograms: _Histograms) -> None:
+        self._counts = histograms.confidence[0], histograms.distance
+        self._ranks = [2 * np.cumsum(c) - c - c.sum() for c in self._counts]
+        self._sums = np.zeros(FINE, dtype=np.int64)
+
+    def add(
+        self, codes: NDArray[np.uint32], distance: FloatArray, threads: int, sign: int = 1
+    ) -> None:
+        if sign > 0:
+            rank_sums(codes, distance, self._ranks[0], self._sums, threads)
+        else:
+            taken = np.zeros_like(self._sums)
+            rank_sums(codes, distance, self._ranks[0], taken, threads)
+            self._sums -= taken
+
+    def ranks_confidence_as(self, other: "_Ranks") -> bool:
+        return np.array_equal(self._ranks[0], other._ranks[0])
+
+    def add_from(self, other: "_Ranks") -> None:
+        self._sums += other._sums
+
+    def _variances(self) -> list[float]:
+        return [
+            _dot(counts, np.square(ranks / max(1, counts.sum())))
+            for counts, ranks in zip(self._counts, self._ranks, strict=True)
+        ]
+
+    def correlation(self) -> float:
+        total = max(1, int(self._counts[1].sum()))
+        covariance = _dot(self._sums / total, self._ranks[1] / total)
+        scale = math.prod(self._variances()) ** 0.5
+        return covariance / scale if scale > 0 else math.nan
+
+    def error_bound(self) -> float:
+        """Bound what hiding the order inside bins does to the correlation (Cauchy-Schwarz).
+
+        A bin's mid-rank is the mean of the true ranks in it, so the true variance is the sum of the
+        variance of mid-ranks, V, and of a hidden part, at most H: ranks of k distinct values that
+        share a bin vary by (k^2 - 1) / 12. With a = sqrt(H/V) of either variable, the covariance
+        moves by at most a + b + ab of the scale, and the scale by (a^2 + b^2)/2.
+        """
+        shares = []
+        for counts, variance in zip(self._counts, self._variances(), strict=True):
+            if variance <= 0:
+                return 0.0
+            crowd = counts / max(1, counts.sum())
+            hidden = _dot(counts, np.square(crowd)) / 3  # of doubled ranks
+            shares.append(math.sqrt(hidden / variance))
+        a, b = shares
+        return a + b + a * b + (a * a + b * b) / 2
+
+
+def _dot(a: NDArray[Any], b: FloatArray) -> float:
+    """Return the scalar product, summed the same way for any number of threads, unlike BLAS."""
+    return float(np.sum(a * b))
+
+
+def _pearson(moments: FloatArray) -> float:
+    pairs, u, v, uu, vv, uv = moments.tolist()
+    if pairs < 2:
+        return np.nan
+    variance_u, variance_v = uu - u * u / pairs, vv - v * v / pairs
+    # Sums of rounded squares leave about 1e-16 of their size where the values do not vary.
+    if variance_u <= 1e-14 * uu or variance_v <= 1e-14 * vv:
+        return np.nan
+    return float((uv - u * v / pairs) / np.sqrt(variance_u * variance_v))
+
+
+def _auc(members: NDArray[np.int64], non_members: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the AUC from histograms in ascending order of score, and its largest error.
+
+    Points of one bin count as ties, one half a pair; each such pair is wrong by at most that half.
+    """
+    pairs = float(members.sum()) * float(non_members.sum())
+    if pairs == 0:
+        return np.nan, 0.0
+    below = np.cumsum(non_members) - non_members
+    tied = float(np.sum(members * non_members.astype(np.float64)))
+    return (float(np.sum(members * below.astype(np.float64))) + tied / 2) / pairs, tied / 2 / pairs
+
+
+def _compact(counts: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the counts in the smallest unsigned type that holds them."""
+    largest = int(counts.max())
+    fitting = (t for t in (np.uint8, np.uint16, np.uint32) if largest <= np.iinfo(t).max)
+    return counts.astype(next(fitting, np.uint64))

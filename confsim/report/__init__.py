@@ -1,0 +1,1 @@
+"""What a run found: headline numbers, tables, figures, and a page. Reads runs, knows no models."""

@@ -1,0 +1,139 @@
+"""Headline numbers of a run: means over trials with their intervals.
+
+Means carry Student-t intervals over trials. Membership rates are pooled over trials, with exact
+binomial (Clopper-Pearson) intervals, approximate because trials share queries.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from confsim.statistics import clopper_pearson, student_t_interval
+
+LEVEL = 0.95
+
+#: Labels of the entries of a trial's summary that are averaged, in the order of the table.
+MEANS = {
+    "bottom_distance_mean_self": "distance, bottom, including self",
+    "top_distance_mean_self": "distance, top, including self",
+    "bottom_distance_mean_other": "distance, bottom, excluding self",
+    "top_distance_mean_other": "distance, top, excluding self",
+    "bottom_distance_median_self": "median distance, bottom, including self",
+    "top_distance_median_self": "median distance, top, including self",
+    "bottom_distance_median_other": "median distance, bottom, excluding self",
+    "top_distance_median_other": "median distance, top, excluding self",
+    "pearson_self": "Pearson, including self",
+    "pearson_other": "Pearson, excluding self",
+    "spearman_self": "Spearman, including self",
+    "spearman_other": "Spearman, excluding self",
+    "auc_confidence": "AUC of confidence",
+    "auc_closeness_self": "AUC of closeness, including self",
+    "auc_closeness_other": "AUC of closeness, excluding self",
+    "auc_closeness_other_null": "the same if membership meant nothing",
+    "training_error": "training error",
+    "right_side": "queries on the right side",
+    "angle_degrees": "angle to the ideal hyperplane, degrees",
+    "objective_value": "objective value",
+    "distance_scale": "distance scale",
+    "member_accuracy": "accuracy, members",
+    "non_member_accuracy": "accuracy, non-members",
+    "holdout_accuracy": "accuracy, holdout",
+    "accuracy_gap": "accuracy gap",
+    "member_loss": "loss, members",
+    "non_member_loss": "loss, non-members",
+    "holdout_loss": "loss, holdout",
+    "epochs": "epochs",
+}
+
+#: Entries that are counted over trials.
+TOTALS = {"redraws": "training sets drawn again", "degenerate": "degenerate fits"}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95% interval.
+
+    Attributes
+    ----------
+    value, low, high : float
+        NaN where unknown; an interval needs two trials.
+    trials : int
+        Trials with a value.
+    """
+
+    value: float
+    low: float
+    high: float
+    trials: int
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Headline numbers of a run.
+
+    Attributes
+    ----------
+    trials : int
+    means : dict of str to Estimate
+        By entry of :data:`MEANS`.
+    membership : dict of str to Estimate
+        Pooled membership rate of the ``bottom`` and the ``top`` extreme.
+    totals : dict of str to int
+        By entry of :data:`TOTALS`.
+    """
+
+    trials: int
+    means: dict[str, Estimate]
+    membership: dict[str, Estimate]
+    totals: dict[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values; NaN becomes None."""
+        plain: dict[str, Any] = _without_nan(asdict(self))
+        return plain
+
+
+def headline(summaries: Iterable[Mapping[str, Any]]) -> Headline:
+    """Combine the trials' summaries.
+
+    Parameters
+    ----------
+    summaries : iterable of mapping
+        One a trial, as ``summary.json`` holds them.
+    """
+    rows = list(summaries)
+    present = {key for row in rows for key in row}
+    return Headline(
+        trials=len(rows),
+        means={key: _mean([row.get(key) for row in rows]) for key in MEANS if key in present},
+        membership={
+            side: _pooled(
+                [round(r[f"{side}_membership_rate"] * r[f"{side}_count"]) for r in rows],
+                [r[f"{side}_count"] for r in rows],
+            )
+            for side in ("bottom", "top")
+            if rows
+        },
+        totals={key: sum(int(r.get(key) or 0) for r in rows) for key in TOTALS if key in present},
+    )
+
+
+def _mean(values: Sequence[float | None]) -> Estimate:
+    known = [float(v) for v in values if v is not None and not math.isnan(v)]
+    if not known:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    mean, low, high = student_t_interval(known, level=LEVEL)
+    return Estimate(float(mean), float(low), float(high), len(known))
+
+
+def _pooled(successes: Sequence[int], counts: Sequence[int]) -> Estimate:
+    hits, total = sum(successes), sum(counts)
+    low, high = clopper_pearson(hits, total, level=LEVEL)
+    return Estimate(hits / total, float(low), float(high), len(counts))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value

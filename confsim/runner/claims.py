@@ -1,0 +1,409 @@
+"""Who runs what: one command takes a trial, however many work in the same directory.
+
+A command that runs trials has a file ``claims/owner-NAME``: JSON that names its host, boot, process
+id and start time, and a counter that it moves every few seconds. A claim of trial 17 is a symbolic
+link ``claims/000017`` to that file. Making a symbolic link is atomic and never replaces, also on
+network file systems where locks are not to be trusted; reading the link names the owner; and one
+write moves the counter of all its claims.
+
+An owner on this boot is known to be dead or alive at once, by process id and start time. Of any
+other, an observer knows only the counter: when it has not moved for a minute of the observer's own
+monotonic clock, the claim is stale. No wall clock is compared with any other.
+
+Takeover renames the claim to a unique name, which succeeds for one of several observers, and makes
+a new one. Should two commands run one trial all the same (an owner that was suspended for a minute,
+or a claim that changed hands between the look and the rename), nothing is harmed: trials are the
+same bytes whoever runs them, and publishing keeps the first. Claims save work; they do not guard
+results.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from confsim._errors import ConfsimError
+from confsim.store import layout
+
+#: Seconds between two moves of the counter.
+HEARTBEAT = 5.0
+
+#: Seconds without a move after which an owner elsewhere counts as dead.
+STALE_AFTER = 60.0
+
+_OWNER = "owner-"
+_TAKEN = ".taken-"
+_COUNTER_DIGITS = 12
+_ATTEMPTS = 10
+
+
+class Life(Enum):
+    """What is known of an owner."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a claim: enough to find out whether it still lives."""
+
+    name: str
+    host: str
+    boot: str
+    pid: int
+    started: str
+    counter: int = 0
+
+    def life(self) -> Life:
+        """Judge by the process table, which says nothing of other hosts and other boots."""
+        if not self.boot or self.boot != _boot():
+            return Life.UNKNOWN
+        started = _started(self.pid)
+        if started is None:
+            return Life.DEAD
+        if not started:
+            return Life.UNKNOWN
+        return Life.ALIVE if started == self.started else Life.DEAD
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+class Claims:
+    """The claims directory of a run, as one command sees it.
+
+    Parameters
+    ----------
+    run : Path
+        The run directory.
+    clock : callable
+        Seconds, monotonic; tests hand in their own.
+    """
+
+    def __init__(self, run: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._run = run
+        self._folder = run / layout.CLAIMS
+        self._clock = clock
+        host = socket.gethostname()
+        name = f"{host.split('.')[0]}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.owner = Owner(name, host, _boot(), os.getpid(), _started(os.getpid()) or "")
+        self._file: int | None = None
+        self._counter = 0
+        self._moved = clock()
+        self._mine: set[int] = set()
+        self._observed: dict[str, tuple[int, float]] = {}
+        self._seen_moving: set[str] = set()
+
+    # What this command holds
+
+    def open(self) -> None:
+        """Make this command known; nothing is claimed yet.
+
+        Raises
+        ------
+        CannotWrite
+            If the run directory cannot be written.
+        """
+        path = self._path_of(self.owner.name)
+        try:
+            self._file = self._make(path)
+            self._write()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise layout.CannotWrite(self._run, error) from error
+
+    def _make(self, path: Path) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        for _ in range(_ATTEMPTS):
+            self._folder.mkdir(exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # the last of the others just left
+                return os.open(path, flags, 0o644)
+        return os.open(path, flags, 0o644)
+
+    def _write(self) -> None:
+        """Write the owner file in place: always the same length, one small write."""
+        assert self._file is not None
+        fields = {
+            "host": self.owner.host,
+            "boot": self.owner.boot,
+            "pid": self.owner.pid,
+            "started": self.owner.started,
+            "counter": f"{self._counter:0{_COUNTER_DIGITS}d}",
+        }
+        os.pwrite(self._file, (json.dumps(fields) + "\n").encode(), 0)
+
+    def beat(self) -> None:
+        """Move the counter when it is time; call it often."""
+        now = self._clock()
+        if self._file is None or now - self._moved < HEARTBEAT:
+            return
+        self._moved = now
+        self._counter += 1
+        with contextlib.suppress(OSError):  # publishing will tell what is wrong with the directory
+            self._write()
+
+    def take(self, trial: int) -> bool:
+        """Claim a trial; False if somebody holds it.
+
+        Raises
+        ------
+        CannotWrite
+            If no claim can be made here.
+        """
+        try:
+            self._claim(trial).symlink_to(_OWNER + self.owner.name)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise ConfsimError(
+                    f"{self._run} is on a file system without symbolic links, which claims need"
+                ) from None
+            raise layout.CannotWrite(self._run, error) from error
+        self._mine.add(trial)
+        return True
+
+    def release(self, trial: int) -> None:
+        """Give a claim up, unless somebody has taken it over."""
+        self._mine.discard(trial)
+        if self._holder(trial) == self.owner.name:
+            with contextlib.suppress(OSError):
+                self._claim(trial).unlink()
+
+    def close(self) -> None:
+        """Give up all claims, and go."""
+        for trial in tuple(self._mine):
+            self.release(trial)
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        with contextlib.suppress(OSError):
+            self._path_of(self.owner.name).unlink()
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()  # the last one out
+
+    # What others hold
+
+    def look(self, trial: int) -> Life | None:
+        """Judge the holder of a trial: ``None`` if it is free.
+
+        Of an owner elsewhere this is ``UNKNOWN`` until it was seen to move (``ALIVE``) or has been
+        watched for a minute without moving (``DEAD``); so look again and again.
+        """
+        name = self._holder(trial)
+        return None if name is None else self.life(name)
+
+    def life(self, name: str) -> Life:
+        """Judge an owner by name; see :meth:`look`."""
+        if name == self.owner.name:
+            return Life.ALIVE
+        owner = self.read(name)
+        if owner is None:
+            return Life.DEAD  # it closed or was swept; owners exist before and after their claims
+        life = owner.life()
+        if life is not Life.UNKNOWN:
+            return life
+        now = self._clock()
+        counter, since = self._observed.setdefault(name, (owner.counter, now))
+        if owner.counter != counter:
+            self._observed[name] = (owner.counter, now)
+            self._seen_moving.add(name)
+        elif now - since >= STALE_AFTER:
+            return Life.DEAD
+        return Life.ALIVE if name in self._seen_moving else Life.UNKNOWN
+
+    def read(self, name: str) -> Owner | None:
+        """Return an owner, ``None`` if its file is gone."""
+        try:
+            fields = json.loads(self._path_of(name).read_bytes())
+            return Owner(
+                name,
+                str(fields["host"]),
+                str(fields["boot"]),
+                int(fields["pid"]),
+                str(fields["started"]),
+                int(fields["counter"]),
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            return Owner(name, "an unknown host", "", 0, "")  # half written: watch it
+
+    def holder(self, trial: int) -> Owner | None:
+        """Return who holds a trial."""
+        name = self._holder(trial)
+        return None if name is None else self.read(name)
+
+    def held(self) -> dict[int, str]:
+        """Return all claims: owner's name by trial."""
+        try:
+            names = [entry.name for entry in os.scandir(self._folder)]
+        except FileNotFoundError:
+            return {}
+        claims = {int(name): self._holder(int(name)) for name in names if name.isdigit()}
+        return {trial: owner for trial, owner in claims.items() if owner is not None}
+
+    def silence(self, name: str) -> float | None:
+        """Return the seconds since an owner last moved, by two clocks that may differ.
+
+        For people to look at; nothing is decided by it.
+        """
+        try:
+            return time.time() - self._path_of(name).stat().st_mtime
+        except OSError:
+            return None
+
+    def break_claim(self, trial: int) -> None:
+        """Remove the claim of a dead owner, for anybody to take.
+
+        The claim is renamed to a unique name first, which one of several observers can do. If it
+        turns out to be a living owner's, claimed since we looked, it is put back.
+        """
+        taken = self._folder / f"{_TAKEN}{layout.trial_name(trial)}-{secrets.token_hex(8)}"
+        with contextlib.suppress(OSError):
+            self._claim(trial).rename(taken)
+            name = _owner_name(taken)
+            if name is not None and self.life(name) is not Life.DEAD:
+                with contextlib.suppress(FileExistsError):
+                    self._claim(trial).symlink_to(_OWNER + name)
+            taken.unlink()
+
+    def sweep(self) -> None:
+        """Remove what dead commands left: claims, temporaries, owner files, scratch of done trials.
+
+        Whatever belongs to an owner that may be alive stays. Errors are no matter here: what cannot
+        be removed does no harm.
+        """
+        try:
+            names = [entry.name for entry in os.scandir(self._run / layout.TRIALS)]
+        except OSError:
+            return
+        found = {name: layout.parse_temporary(name) for name in names}
+        claims = self.held()  # after the listing: a temporary is claimed from before its birth
+        for trial, owner in claims.items():
+            life = self.life(owner)
+            if life is Life.DEAD:
+                self.break_claim(trial)
+            elif life is Life.UNKNOWN and layout.trial_path(self._run, trial).exists():
+                _remove(self._claim(trial))  # of no use to anybody
+        for name, parsed in found.items():
+            if parsed is None:
+                continue
+            trial, owner = parsed
+            if claims.get(trial) != owner or self.life(owner) is Life.DEAD:
+                _remove(self._run / layout.TRIALS / name)
+        self._sweep_top()
+        self._sweep_scratch()
+        self._sweep_folder()
+
+    def _sweep_top(self) -> None:
+        """Remove temporaries of what all trials share, and of manifests."""
+        with contextlib.suppress(OSError):
+            for path in self._run.iterdir():
+                if not path.name.startswith(layout.TEMPORARY):
+                    continue
+                owner = path.name[len(layout.TEMPORARY + "run-") :].rpartition("-")[0]
+                if path.is_file() or self.life(owner) is Life.DEAD:
+                    _remove(path)
+
+    def _sweep_scratch(self) -> None:
+        scratch = self._run / layout.TRIALS / layout.SCRATCH
+        with contextlib.suppress(OSError):
+            for path in scratch.iterdir():
+                trial = int(path.name) if path.name.isdigit() else -1
+                if layout.trial_path(self._run, trial).exists():
+                    _remove(path)
+            scratch.rmdir()  # fails while there is any left
+
+    def _sweep_folder(self) -> None:
+        with contextlib.suppress(OSError):
+            holders = set(self.held().values())
+            for path in self._folder.iterdir():
+                if path.name.startswith(_OWNER):
+                    name = path.name[len(_OWNER) :]
+                    if name not in holders and self.life(name) is Life.DEAD:
+                        path.unlink(missing_ok=True)
+                elif path.name.startswith(_TAKEN):
+                    name = _owner_name(path) or ""
+                    if self.life(name) is Life.DEAD:
+                        path.unlink(missing_ok=True)
+            self._folder.rmdir()
+
+    def _path_of(self, name: str) -> Path:
+        return self._folder / (_OWNER + name)
+
+    def _claim(self, trial: int) -> Path:
+        return self._folder / layout.trial_name(trial)
+
+    def _holder(self, trial: int) -> str | None:
+        return _owner_name(self._claim(trial))
+
+
+def _owner_name(claim: Path) -> str | None:
+    """Return whom a claim names, ``None`` if it is gone; "" if it is no claim of ours."""
+    try:
+        target = str(claim.readlink())
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return ""  # a copy of the directory turned the link into a file: its owner is not here
+    return target[len(_OWNER) :] if target.startswith(_OWNER) else ""
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _boot() -> str:
+    """Name what shares our process table: this boot, and this namespace of process ids."""
+    if sys.platform != "linux":
+        return socket.gethostname()
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str | None:
+    """Return when a process started, in the kernel's ticks; ``None`` if dead, "" if unknown."""
+    if sys.platform != "linux":
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except OSError:
+            pass
+        return ""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except OSError:
+        return ""
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def describe_signal(number: int) -> str:
+    """Name a signal for people."""
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,490 @@
+"""One command from its arguments to its outcome."""
+
+import errno
+import os
+import pickle
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from confsim._errors import ConfsimError, check_choice, check_integer, check_number
+from confsim.experiment import Experiment
+from confsim.runner import plan
+from confsim.runner.claims import Claims, Life
+from confsim.runner.pool import Pool, Worker
+from confsim.runner.progress import Log, Progress
+from confsim.runner.schedule import Schedule
+from confsim.runner.signals import StopRequest
+from confsim.store import (
+    CannotWrite,
+    Run,
+    Store,
+    check_target,
+    create,
+    default_path,
+    open_run,
+    survey,
+)
+from confsim.store.layout import RUN_DATA, trial_numbers
+
+#: Seconds that trials in hand get after a stop signal, unless the caller says otherwise.
+GRACE = 1.5
+
+#: Seconds between two looks at trials in others' hands.
+_LOOK_EVERY = 1.0
+
+#: Seconds of waiting at most before beating, looking and showing progress again.
+_TICK = 0.5
+
+#: Workers that may die without a trial in hand before the run is given up.
+_DEATHS_ALLOWED = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command achieved.
+
+    Attributes
+    ----------
+    run : Run
+        The run directory, for reading.
+    done : tuple of int
+        Finished trials of this command's shard, whoever finished them.
+    failed : dict of int to str
+        Trials that failed, or were found damaged, with the cause.
+    missing : tuple of int
+        Trials of this command's shard that are not finished and did not fail.
+    interrupted : bool
+        Whether a signal ended it.
+    complete : bool
+        Whether every trial of the run, of all shards, is finished: time for what needs them all.
+    """
+
+    run: Run
+    done: tuple[int, ...]
+    failed: dict[int, str]
+    missing: tuple[int, ...]
+    interrupted: bool
+    complete: bool
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 failed, 75 interrupted or incomplete: the same command goes on."""
+        if self.interrupted:
+            return os.EX_TEMPFAIL
+        if self.failed:
+            return 1
+        return os.EX_TEMPFAIL if self.missing else 0
+
+
+def run(
+    experiment: Experiment,
+    *,
+    trials: int,
+    out: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    shard: str | plan.Shard | None = None,
+    steal: bool | None = None,
+    grace: float = GRACE,
+    overwrite: bool = False,
+    keep: str = "all",
+    mix_versions: bool = False,
+    quiet: bool = False,
+    progress: bool | None = None,
+) -> Outcome:
+    """Run the trials of an experiment that are missing in its run directory.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What to run.
+    trials : int
+        Trials 0 to ``trials - 1``, of all shards together.
+    out : path-like, optional
+        The run directory; by default ``runs/COMMAND-HASH``, the hash being the identity's.
+    workers : int, optional
+        Processes at most; the CPUs are divided among as many as there are trials left. By default
+        ``SLURM_CPUS_PER_TASK``, else the CPUs that this process may use.
+    shard : str or Shard, optional
+        ``"I/K"``: trials I, I + K, ... By default from Slurm's variables, else all.
+    steal : bool, optional
+        Whether to take missing trials of other shards when its own are running or done. By default
+        under Slurm.
+    grace : float
+        Seconds that trials in hand get, after a signal, to end or to leave a checkpoint.
+    overwrite : bool
+        Remove the run that is there, and begin again.
+    keep : {"all", "summary"}
+        ``"summary"`` leaves the rows of the extremes out.
+    mix_versions : bool
+        Add to a run that another version of confsim began.
+    quiet : bool
+        Print nothing but errors and how to resume.
+    progress : bool, optional
+        Whether to draw a progress bar; by default on a terminal.
+
+    Returns
+    -------
+    Outcome
+        Failed trials do not raise: they are listed.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is bad or does not fit what is in ``out``. No directory is left behind.
+    ConfsimError
+        If nothing can be run: the directory is full or gone, or the experiment cannot be opened.
+    """
+    trials = check_integer("trials", trials, minimum=1)
+    grace = check_number("grace", grace, minimum=0)
+    check_choice("keep", keep, ("all", "summary"))
+    processors = plan.resolve_workers(workers)
+    part = plan.resolve_shard(shard)
+    if overwrite and part.count > 1:
+        raise ValueError(
+            "--overwrite cannot be used with shards: one would remove another's trials"
+        )
+    path = default_path(experiment) if out is None else Path(out)
+    with StopRequest() as stop:
+        check_target(path, experiment, overwrite=overwrite, mix_versions=mix_versions)
+        experiment.check(trials)
+        claims = Claims(path)
+        if overwrite:
+            _refuse_live(path, claims)
+        store = create(
+            path, experiment, trials, overwrite=overwrite, owner=claims.owner.name, keep=keep
+        )
+        command = _Command(
+            experiment,
+            store,
+            claims,
+            stop,
+            trials=trials,
+            own=part.trials(trials),
+            steal=plan.under_slurm() if steal is None else steal,
+            processors=processors,
+            grace=grace,
+            quiet=quiet,
+            bar=progress,
+        )
+        return command.run()
+
+
+def run_to_end(experiment: Experiment, *, trials: int, **options: Any) -> Run:
+    """Run as :func:`run` does, for callers who want all of the run or an exception.
+
+    Raises
+    ------
+    ConfsimError
+        Also if a trial failed.
+    KeyboardInterrupt
+        If a signal ended it; the same call goes on from there.
+    """
+    outcome = run(experiment, trials=trials, **options)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    if outcome.failed:
+        trial, cause = next(iter(outcome.failed.items()))
+        raise ConfsimError(f"{len(outcome.failed)} trials failed; trial {trial}: {cause}")
+    return outcome.run
+
+
+def _refuse_live(path: Path, claims: Claims) -> None:
+    """Raise ``ValueError`` if a command that may be alive works in a directory to be removed."""
+    for trial in claims.held():
+        holder = claims.holder(trial)
+        if holder is not None and claims.life(holder.name) is not Life.DEAD:
+            raise ValueError(f"--overwrite: {holder} works in {path}")
+
+
+class _Command:
+    """The state of one command: its directory, its trials, its workers."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        store: Store,
+        claims: Claims,
+        stop: StopRequest,
+        *,
+        trials: int,
+        own: Sequence[int],
+        steal: bool,
+        processors: int,
+        grace: float,
+        quiet: bool,
+        bar: bool | None,
+    ) -> None:
+        self.experiment = experiment
+        self.store = store
+        self.claims = claims
+        self.stop = stop
+        self.trials = trials
+        self.own = own
+        self.steal = steal
+        self.processors = processors
+        self.grace = grace
+        self.quiet = quiet
+        self.bar = bar
+        self.fractions: dict[int, float] = {}
+        self.fatal: ConfsimError | None = None
+        self.idle_deaths = 0
+        self.looked = time.monotonic()
+
+    def run(self) -> Outcome:
+        """Run what is missing."""
+        self.claims.sweep()
+        state = survey(self.store.path, self.store.identity)
+        self.damaged = {n: f"damaged: {why}" for n, why in state.damaged.items() if n < self.trials}
+        self.finished = {n for n in state.finished if n < self.trials}
+        gone = self.finished | self.damaged.keys()
+        own = [n for n in self.own if n not in gone]
+        others: list[int] = []
+        if self.steal:
+            mine = frozenset(self.own)
+            others = [n for n in self._from_here() if n not in mine and n not in gone]
+        self._report_damage()
+        if not own and not others:
+            return self._outcome({})
+        self._open()
+        try:
+            self.schedule = Schedule(self.store, self.claims, own, others)
+            self._work(len(own) + len(others))
+        finally:
+            self._close()
+        if self.fatal is not None:
+            raise self.fatal
+        return self._outcome(self.schedule.failed)
+
+    def _from_here(self) -> list[int]:
+        """All trials, beginning with the next shard's, so that thieves start at different ones."""
+        start = (self.own[0] + 1) % self.trials if self.own else 0
+        return [*range(start, self.trials), *range(start)]
+
+    # Beginning and end
+
+    def _open(self) -> None:
+        try:
+            self.claims.open()
+        except CannotWrite as error:
+            if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise ValueError(
+                    f"--out {self.store.path} cannot be written: {os.strerror(error.errno)}"
+                ) from None
+            raise
+        self.log = Log(self.store.path, self.claims.owner.name)
+        self.log.write("command: " + shlex.join(sys.argv))
+        self.progress = Progress(
+            self.experiment.command,
+            self.trials,
+            len(self.finished),
+            quiet=self.quiet,
+            bar=self.bar,
+        )
+        if self.finished and not self.quiet:
+            self.progress.say(
+                f"{len(self.finished)} of {self.trials} trials are in {self.store.path} already"
+            )
+
+    def _close(self) -> None:
+        self.claims.sweep()
+        self.claims.close()
+        self.progress.close()
+        self.log.write("end")
+        self.log.close()
+
+    def _report_damage(self) -> None:
+        for trial, why in self.damaged.items():
+            print(
+                f"{self.experiment.command}: trial {trial} of {self.store.path} is {why}; "
+                f"confsim-status {self.store.path} --repair sets it aside to be run again",
+                file=sys.stderr,
+            )
+
+    def _outcome(self, failed: dict[int, str]) -> Outcome:
+        published = set(trial_numbers(self.store.path))
+        finished = self.finished | {n for n in range(self.trials) if n in published}
+        finished -= self.damaged.keys()
+        failed = {**self.damaged, **{n: why for n, why in failed.items() if n not in finished}}
+        outcome = Outcome(
+            open_run(self.store.path),
+            tuple(n for n in self.own if n in finished),
+            dict(sorted(failed.items())),
+            tuple(n for n in self.own if n not in finished and n not in failed),
+            bool(self.stop),
+            len(finished) == self.trials,
+        )
+        if outcome.interrupted:
+            print(
+                f"{self.experiment.command}: stopped; {len(finished)} of {self.trials} trials are "
+                f"done and kept in {self.store.path}; the same command goes on from there",
+                file=sys.stderr,
+                flush=True,
+            )
+        return outcome
+
+    # Work
+
+    def _work(self, left: int) -> None:
+        devices = self.experiment.devices()
+        processes = min(self.processors, left)
+        if any(device is not None for device in devices):
+            processes = min(processes, len(devices))
+        at_once = max(1, min(self.experiment.trials_at_once(), -(-left // processes)))
+        self.pool = Pool(
+            pickle.dumps(self.experiment),
+            {"store": self.store},
+            self.log.file,
+            threads=max(1, self.processors // processes),
+        )
+        try:
+            if self._has_run_data():
+                self._make_run_data()
+            if not self.stop and self.fatal is None:
+                for index in range(processes):
+                    self.pool.spawn(devices[index % len(devices)])
+                self._loop(at_once)
+            self._wind_up()
+        finally:
+            self.pool.close()
+
+    def _has_run_data(self) -> bool:
+        overridden = type(self.experiment).run_data is not Experiment.run_data
+        return overridden and not (self.store.path / RUN_DATA).exists()
+
+    def _make_run_data(self) -> None:
+        """Have what all trials share written, by a process that then ends."""
+        worker = self.pool.spawn(self.experiment.devices()[0], run_data=True)
+        while worker in self.pool.workers and not self.stop:
+            for _, message in self.pool.messages(_TICK, self.stop.wake):
+                if message[0] == "died" and not worker.ready:
+                    self._give_up(f"what all trials share could not be made: {message[1]}")
+                elif message[0] != "died":
+                    self._hear(worker, message)
+            self.claims.beat()
+        if worker in self.pool.workers:
+            self.pool.workers.remove(worker)
+            worker.kill()
+        self.store.discard_run_data(worker.process.pid)
+
+    def _loop(self, at_once: int) -> None:
+        while not self.stop and self.fatal is None:
+            busy = self._hand_out(at_once)
+            if not busy and not self.schedule and not self.schedule.awaited:
+                return
+            for worker, message in self.pool.messages(_TICK, self.stop.wake):
+                self._hear(worker, message)
+            self._tick()
+
+    def _hand_out(self, at_once: int) -> bool:
+        """Give idle workers something to do; return whether any has."""
+        for worker in self.pool.workers:
+            if worker.idle and self.schedule:
+                trials = self.schedule.take(at_once)
+                if trials:
+                    worker.order(trials)
+        return any(worker.trials for worker in self.pool.workers)
+
+    def _tick(self) -> None:
+        self.claims.beat()
+        now = time.monotonic()
+        if now - self.looked >= _LOOK_EVERY:
+            self.looked = now
+            self.schedule.look_again()
+        done = len(self.finished | self.schedule.done)
+        self.progress.show(done + sum(self.fractions.values()))
+
+    def _hear(self, worker: Worker, message: tuple[Any, ...]) -> None:
+        """Act on a worker's message."""
+        kind, *details = message
+        if kind == "progress":
+            trial, fraction = details
+            if trial in worker.trials:
+                self.fractions[trial] = min(1.0, max(0.0, fraction))
+        elif kind == "ready":
+            worker.ready = True
+        elif kind == "done":
+            self._settled(worker, details)
+            self.schedule.finish(details[0])
+        elif kind == "undone":
+            self._settled(worker, details[0])
+            self.schedule.put_back(details[0])
+        elif kind == "failed":
+            self._failed(worker, *details)
+        elif kind == "died":
+            self._died(worker, details[0])
+        elif kind == "cannot write":
+            self.fatal = self.fatal or ConfsimError(details[0])
+        elif kind == "broken":
+            self.log.write(details[1])
+            self._give_up(details[0])
+
+    def _settled(self, worker: Worker, trials: Sequence[int]) -> None:
+        for trial in trials:
+            self.fractions.pop(trial, None)
+            worker.trials.remove(trial)
+
+    def _failed(self, worker: Worker, trials: list[int], cause: str, details: str) -> None:
+        self._settled(worker, trials)
+        if len(trials) > 1:  # which of them it was will show when each runs by itself
+            self.schedule.put_back(trials, alone=True)
+            return
+        if not trials:
+            self.log.write(details)
+        for trial in trials:
+            self._give_up_trial(trial, cause, details)
+
+    def _give_up_trial(self, trial: int, cause: str, details: str) -> None:
+        self.schedule.fail(trial, cause)
+        report = self.store.report_failure(trial, cause, details)
+        self.log.write(f"trial {trial} failed: {cause}")
+        self.progress.say(f"trial {trial} failed: {cause} (see {report})")
+
+    def _died(self, worker: Worker, how: str) -> None:
+        """Clean up after a worker that is gone, and have another do its work."""
+        trials = list(worker.trials)
+        self.log.write(f"worker {worker.process.pid} with trials {trials}: {how}")
+        self._settled(worker, trials)
+        for trial in trials:
+            self.store.discard(trial, worker.process.pid)
+        if not trials:
+            self.idle_deaths += 1
+            if self.idle_deaths >= _DEATHS_ALLOWED:
+                self._give_up(f"{how}, before it had a trial")
+        for trial in self.schedule.bury(trials, how):
+            self._give_up_trial(trial, f"{how}, twice", "The log of the command may say more.\n")
+        if self.fatal is None and not self.stop:
+            self.pool.spawn(worker.device)
+
+    def _give_up(self, cause: str) -> None:
+        self.fatal = self.fatal or ConfsimError(
+            f"{cause} (see {self.store.path / 'log' / self.claims.owner.name}.log)"
+        )
+
+    # Stopping
+
+    def _wind_up(self) -> None:
+        """After a signal or a fatal error: let trials in hand end, within the grace period."""
+        if not self.stop and self.fatal is None:
+            return
+        deadline = time.monotonic() + self.grace
+        for worker in self.pool.workers:
+            worker.order("stop")
+        while any(worker.trials for worker in self.pool.workers):
+            left = deadline - time.monotonic()
+            if left <= 0 or len(self.stop.signals) > 1:
+                break
+            self.stop.drain()
+            for worker, message in self.pool.messages(min(left, _TICK), self.stop.wake):
+                self._hear(worker, message)
+            self.claims.beat()
+        for worker in self.pool.workers:
+            if worker.trials:
+                worker.kill()
+                for trial in worker.trials:
+                    self.store.discard(trial, worker.process.pid)
+        self.pool.workers = [worker for worker in self.pool.workers if not worker.trials]

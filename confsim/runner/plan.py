@@ -1,0 +1,91 @@
+"""Which trials a command runs, and with how many processes: as asked, else as Slurm says."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from confsim._errors import check_integer
+from confsim._kernels import available_cpus
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part ``index`` of ``count``: trials ``index, index + count, ...``."""
+
+    index: int = 0
+    count: int = 1
+
+    def trials(self, total: int) -> range:
+        """Return the numbers of the shard's trials."""
+        return range(self.index, total, self.count)
+
+
+def resolve_shard(shard: "str | Shard | None", environ: Mapping[str, str] = os.environ) -> Shard:
+    """Return the shard that is asked for, else Slurm's, else the whole.
+
+    Raises
+    ------
+    ValueError
+        If it is no ``I/K`` with ``0 <= I < K``.
+    """
+    if shard is None:
+        return slurm_shard(environ)
+    if isinstance(shard, Shard):
+        index, count = shard.index, shard.count
+    else:
+        match = re.fullmatch(r"(\d+)/(\d+)", str(shard).strip())
+        if match is None:
+            raise ValueError(f"--shard must be I/K, for instance 0/4, not {shard!r}")
+        index, count = int(match[1]), int(match[2])
+    if not 0 <= index < count:
+        raise ValueError(f"--shard I/K needs 0 <= I < K, not {index}/{count}")
+    return Shard(index, count)
+
+
+def slurm_shard(environ: Mapping[str, str]) -> Shard:
+    """Return this process's part among the tasks of a job array and of its step.
+
+    An array is cut by its lowest and highest task number, so a gap in it leaves a part to nobody:
+    claims let the other tasks take it.
+    """
+    shard = Shard()
+    task = _number(environ, "SLURM_ARRAY_TASK_ID")
+    if task is not None:
+        first = _number(environ, "SLURM_ARRAY_TASK_MIN", 0)
+        last = _number(environ, "SLURM_ARRAY_TASK_MAX", task)
+        step = _number(environ, "SLURM_ARRAY_TASK_STEP", 1)
+        assert first is not None
+        assert last is not None
+        assert step
+        shard = Shard((task - first) // step, (last - first) // step + 1)
+    process = _number(environ, "SLURM_PROCID")
+    if process is not None:
+        tasks = _number(environ, "SLURM_STEP_NUM_TASKS", _number(environ, "SLURM_NTASKS", 1))
+        assert tasks is not None
+        shard = Shard(shard.index * tasks + process, shard.count * tasks)
+    if not 0 <= shard.index < shard.count:
+        raise ValueError(f"Slurm's variables name part {shard.index} of {shard.count}; use --shard")
+    return shard
+
+
+def under_slurm(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process belongs to a Slurm job."""
+    return "SLURM_JOB_ID" in environ
+
+
+def resolve_workers(workers: int | None, environ: Mapping[str, str] = os.environ) -> int:
+    """Return the CPUs to use: as asked, else what Slurm gave this task, else this process's."""
+    if workers is not None:
+        return check_integer("workers", workers, minimum=1)
+    given = _number(environ, "SLURM_CPUS_PER_TASK")
+    return given or available_cpus()
+
+
+def _number(environ: Mapping[str, str], name: str, default: int | None = None) -> int | None:
+    text = environ.get(name, "")
+    if not text:
+        return default
+    if not text.isdigit():
+        raise ValueError(f"{name} must be a number, not {text!r}")
+    return int(text)

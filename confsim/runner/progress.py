@@ -1,0 +1,118 @@
+"""What a user sees while trials run: a bar on a terminal, a line a minute elsewhere, and a log."""
+
+import contextlib
+import os
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from confsim.store import layout
+
+_LINE_EVERY = 60.0
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
+
+
+class Progress:
+    """Progress of a command, on standard error.
+
+    Parameters
+    ----------
+    label : str
+        The command's name.
+    total, finished : int
+        Trials in all, and those finished before.
+    quiet : bool
+        Show nothing but messages.
+    bar : bool, optional
+        Whether to draw a bar; by default on a terminal.
+    """
+
+    def __init__(
+        self, label: str, total: int, finished: int, *, quiet: bool, bar: bool | None
+    ) -> None:
+        self._label = label
+        self._total = total
+        self._initial = finished
+        self._quiet = quiet
+        self._started = self._spoke = time.monotonic()
+        self._bar: Any = None
+        if bar if bar is not None else not quiet and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=total,
+                initial=finished,
+                desc=label,
+                unit="trial",
+                bar_format=_BAR,
+                dynamic_ncols=True,
+                file=sys.stderr,
+            )
+
+    def show(self, finished: float) -> None:
+        """Show how many trials are finished, those in hand counted by fractions."""
+        if self._bar is not None:
+            self._bar.update(finished - self._bar.n)
+            return
+        now = time.monotonic()
+        if self._quiet or now - self._spoke < _LINE_EVERY:
+            return
+        self._spoke = now
+        rate = (finished - self._initial) / (now - self._started)
+        text = f"{finished:.0f} of {self._total} trials are done"
+        if rate > 0:
+            left = (self._total - finished) / rate
+            text += f", {60 * rate:.3g} a minute, about {duration(left)} left"
+        self.say(text)
+
+    def say(self, text: str) -> None:
+        """Print a line, without breaking the bar."""
+        if self._bar is not None:
+            self._bar.clear()
+        print(f"{self._label}: {text}", file=sys.stderr, flush=True)
+        if self._bar is not None:
+            self._bar.refresh()
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def duration(seconds: float) -> str:
+    """Say a time in words, roughly."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 36 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days"
+
+
+class Log:
+    """A command's log: its own lines, and all that its workers print.
+
+    A log that cannot be written is no reason to stop: errors are dropped.
+    """
+
+    def __init__(self, run: Path, owner: str) -> None:
+        path = run / layout.LOG / f"{owner}.log"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        try:
+            path.parent.mkdir(exist_ok=True)
+            self.file = os.open(path, flags, 0o644)
+        except OSError:
+            self.file = os.open(os.devnull, flags)
+
+    def write(self, text: str) -> None:
+        """Write a line with the time."""
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        with contextlib.suppress(OSError):
+            os.write(self.file, f"{now} {text}\n".encode())
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.file)

@@ -1,0 +1,66 @@
+"""Being asked to stop: Ctrl-C, SIGTERM, SIGUSR1."""
+
+import contextlib
+import signal
+import socket
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+from confsim.runner.pool import STOP_SIGNALS
+
+
+class StopRequest:
+    """Takes the stop signals while it is entered, and counts them instead of dying of them.
+
+    Outside the main thread, where Python allows no handlers, it takes none.
+
+    Attributes
+    ----------
+    signals : list of int
+        What has come so far.
+    wake : socket
+        Becomes readable when a signal comes, for a loop that waits on connections.
+    """
+
+    def __init__(self) -> None:
+        self.signals: list[int] = []
+        self.wake, self._alarm = socket.socketpair()
+        for end in (self.wake, self._alarm):
+            end.setblocking(False)
+        self._before: dict[int, Any] = {}
+        self._wakeup_before = -1
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            self._wakeup_before = signal.set_wakeup_fd(
+                self._alarm.fileno(), warn_on_full_buffer=False
+            )
+            for number in STOP_SIGNALS:
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._before:
+            for number, handler in self._before.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            signal.set_wakeup_fd(self._wakeup_before)
+        self.wake.close()
+        self._alarm.close()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.signals.append(number)
+
+    def drain(self) -> None:
+        """Make ``wake`` unreadable again."""
+        with contextlib.suppress(BlockingIOError):
+            while self.wake.recv(4096):
+                pass
+
+    def __bool__(self) -> bool:
+        return bool(self.signals)

@@ -1,0 +1,206 @@
+"""A worker process: opens the experiment once, runs the trials it is handed, publishes them.
+
+It reports to its parent over one connection, by small tuples; results go to the store and never
+through the connection. It lives no longer than its parent: on Linux the kernel kills it when the
+parent dies, and everywhere it exits when the connection closes. It ignores what a terminal or Slurm
+sends to the whole group (the parent blocks those signals while it spawns): when to stop is the
+parent's to say.
+"""
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from confsim.experiment import Experiment, Interrupted, Session, TrialResult
+from confsim.store import CannotWrite, Store
+from confsim.store.layout import scratch_path
+from confsim.store.writer import TrialTaken
+
+#: Seconds between two reports of a trial's progress.
+_PROGRESS_EVERY = 0.1
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told at its start."""
+
+    experiment: bytes
+    store: Store
+    threads: int
+    device: str | None
+    parent: int
+    run_data: bool = False
+
+    def load(self) -> Experiment:
+        """Unpickle the experiment, which imports the pipeline's modules."""
+        experiment: Experiment = pickle.loads(self.experiment)
+        return experiment
+
+
+class Parent:
+    """The connection to the parent: sends from any thread, listens in one of its own."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self.orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.stopping = threading.Event()
+
+    def send(self, *message: Any) -> None:
+        """Report to the parent; a parent that is gone ends this process."""
+        try:
+            with self._lock:
+                self._connection.send(message)
+        except OSError:
+            os._exit(1)
+
+    def listen(self) -> None:
+        """Take orders until the parent is gone."""
+        while True:
+            try:
+                order = self._connection.recv()
+            except (EOFError, OSError):
+                os._exit(1)
+            if order == "stop":
+                self.stopping.set()
+            else:
+                self.orders.put(order)
+
+
+class WorkerContext:
+    """What a session is offered; see :class:`confsim.experiment.Context`."""
+
+    def __init__(self, parent: Parent, run: Path) -> None:
+        self._parent = parent
+        self._run = run
+        self._reported = 0.0
+
+    def progress(self, trial: int, fraction: float) -> None:
+        """Tell the parent, a few times a second at most."""
+        now = time.monotonic()
+        if now - self._reported >= _PROGRESS_EVERY:
+            self._reported = now
+            self._parent.send("progress", trial, float(fraction))
+
+    def should_stop(self) -> bool:
+        """Whether the parent said so."""
+        return self._parent.stopping.is_set()
+
+    def scratch(self, trial: int) -> Path:
+        """Make a directory that stays until the trial is published, interruptions or not."""
+        path = scratch_path(self._run, trial)
+        with contextlib.suppress(FileNotFoundError):  # a command that ends removes an empty parent
+            path.parent.mkdir(exist_ok=True)
+            path.mkdir(exist_ok=True)
+            return path
+        path.parent.mkdir(exist_ok=True)
+        path.mkdir(exist_ok=True)
+        return path
+
+
+def main(connection: Connection) -> None:
+    """Serve one parent until it says ``None`` or is gone."""
+    job: Job = connection.recv()
+    _die_with(job.parent)
+    faulthandler.enable()
+    parent = Parent(connection)
+    threading.Thread(target=parent.listen, daemon=True).start()
+    try:
+        experiment = job.load()
+        if job.run_data:
+            job.store.publish_run_data(experiment.run_data())
+            parent.send("ready")
+        else:
+            _serve(experiment.open(job.threads, job.device), job, parent)
+    except CannotWrite as error:
+        parent.send("cannot write", str(error))
+    except BaseException as error:  # an experiment's own exit is a failure, too
+        parent.send("broken", _cause(error), traceback.format_exc())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # interpreters with large libraries take seconds to leave in good order
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process when the parent ends, where it can."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _serve(session: Session, job: Job, parent: Parent) -> None:
+    parent.send("ready")
+    context = WorkerContext(parent, job.store.path)
+    while (trials := parent.orders.get()) is not None:
+        _run_trials(session, trials, context, job.store, parent)
+        parent.send("idle")
+    session.close()
+
+
+def _run_trials(
+    session: Session, trials: list[int], context: WorkerContext, store: Store, parent: Parent
+) -> None:
+    """Run trials and report each: done, failed, or left undone."""
+    left = set(trials)
+    try:
+        for result, seconds in _timed(session.run(trials, context)):
+            if result.trial not in left:
+                raise RuntimeError(
+                    f"the session yielded trial {result.trial}, which nobody asked for"
+                )
+            left.remove(result.trial)
+            _publish(result, seconds, context, store, parent)
+        if left:
+            raise RuntimeError(f"the session yielded no result for trials {sorted(left)}")
+    except Interrupted:
+        parent.send("undone", sorted(left))
+    except CannotWrite as error:
+        parent.send("cannot write", str(error))
+    except Exception as error:
+        parent.send("failed", sorted(left), _cause(error), traceback.format_exc())
+
+
+def _publish(
+    result: TrialResult, seconds: float, context: WorkerContext, store: Store, parent: Parent
+) -> None:
+    """Publish a result; a failure in its tables is this trial's alone."""
+    try:
+        store.publish(result, seconds=seconds, should_stop=context.should_stop)
+    except (Interrupted, TrialTaken):
+        parent.send("undone", [result.trial])
+    except CannotWrite:
+        raise
+    except Exception as error:
+        parent.send("failed", [result.trial], _cause(error), traceback.format_exc())
+    else:
+        parent.send("done", result.trial)
+
+
+def _timed(results: Iterator[TrialResult]) -> Iterator[tuple[TrialResult, float]]:
+    started = time.perf_counter()
+    for result in results:
+        yield result, time.perf_counter() - started
+        started = time.perf_counter()
+
+
+def _cause(error: BaseException) -> str:
+    """One line that says what went wrong."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

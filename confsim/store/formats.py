@@ -1,0 +1,257 @@
+"""Files whose bytes depend on their content alone: Parquet, npz, npy and JSON.
+
+Nothing here writes a time, a process or a path. Tables are cut into row groups of a fixed size, so
+that an iterator's batches do not show, and streamed, so that they need not fit into memory. pyarrow
+is handed buffers rather than arrays: it would import pandas to look at an array.
+"""
+
+import hashlib
+import io
+import json
+import math
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from confsim.experiment import Coded, Columns, Scalar, Table
+
+if TYPE_CHECKING:
+    import pyarrow
+
+#: Rows of a Parquet row group.
+ROW_GROUP = 1 << 18
+
+#: The first date that a zip archive can hold.
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+
+Array = np.ndarray[Any, Any]
+
+
+class HashedFile:
+    """A file that hashes what is written, and remembers an error of writing.
+
+    pyarrow may wrap or replace an exception on its way through C++; ``error`` keeps the first
+    ``OSError``, which tells a full disk from a fault of whoever produced the data.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "xb", buffering=0)  # noqa: PTH123, SIM115 - closed by close()
+        self._digest = hashlib.sha256()
+        self.size = 0
+        self.error: OSError | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file is closed."""
+        return self._file.closed
+
+    def write(self, data: Any) -> int:
+        """Write all of a buffer."""
+        view = memoryview(data).cast("B")
+        self._digest.update(view)
+        self.size += len(view)
+        try:
+            done = 0
+            while done < len(view):
+                done += self._file.write(view[done:])
+        except OSError as error:
+            self.error = self.error or error
+            raise
+        return len(view)
+
+    def tell(self) -> int:
+        """Return what was written so far."""
+        return self.size
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Close the file."""
+        try:
+            self._file.close()
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def record(self) -> dict[str, Any]:
+        """Return what a reader needs to check the file."""
+        return {"size": self.size, "sha256": self._digest.hexdigest()}
+
+    def __enter__(self) -> "HashedFile":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def write_table(file: HashedFile, table: Table) -> None:
+    """Write columns, or an iterator of batches of columns, as Parquet.
+
+    zstd level 1; dictionaries for strings only. Memory is bounded by one batch and one row group.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If columns have unequal lengths or no simple type, or batches differ in names or types.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    batches = iter([table]) if isinstance(table, Mapping) else iter(table)
+    writer = None
+    try:
+        for group in _row_groups(_to_arrow(batch) for batch in batches):
+            if writer is None:
+                schema = group.schema
+                writer = pq.ParquetWriter(
+                    file,
+                    schema,
+                    compression="zstd",
+                    compression_level=1,
+                    use_dictionary=[field.name for field in schema if _holds_strings(field.type)],
+                    store_schema=False,
+                )
+            writer.write_table(group, row_group_size=ROW_GROUP)
+        if writer is None:
+            raise ValueError("a table needs at least one batch, to know its columns")
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _holds_strings(kind: "pyarrow.DataType") -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_dictionary(kind))
+
+
+def _row_groups(tables: "Iterable[pyarrow.Table]") -> "Iterator[pyarrow.Table]":
+    """Cut tables anew: ``ROW_GROUP`` rows each, fewer in the last."""
+    import pyarrow as pa
+
+    held: list[pyarrow.Table] = []
+    rows = 0
+    yielded = False
+    for table in tables:
+        if held and table.schema != held[0].schema:
+            raise ValueError(
+                f"batches of a table must have the same columns and types, not {table.schema} "
+                f"after {held[0].schema}"
+            )
+        held.append(table)
+        rows += table.num_rows
+        while rows >= ROW_GROUP:
+            whole = pa.concat_tables(held)
+            yield whole.slice(0, ROW_GROUP).combine_chunks()
+            yielded = True
+            held = [whole.slice(ROW_GROUP)]
+            rows -= ROW_GROUP
+    if held and (rows or not yielded):
+        yield pa.concat_tables(held).combine_chunks()
+
+
+def _to_arrow(columns: Columns) -> "pyarrow.Table":
+    import pyarrow as pa
+
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"columns of a table must be equally long, not {lengths}")
+    return pa.Table.from_arrays(
+        [_arrow_column(name, values) for name, values in columns.items()], names=list(columns)
+    )
+
+
+def _arrow_column(name: str, values: "Array | Coded | list[str]") -> "pyarrow.Array":
+    import pyarrow as pa
+
+    if isinstance(values, Coded):
+        codes, names = values.codes, list(values.names)
+        return pa.DictionaryArray.from_arrays(
+            _arrow_column(name, codes), _arrow_column(name, names)
+        )
+    if isinstance(values, np.ndarray):
+        if values.ndim != 1:
+            raise ValueError(f"column {name} must have one dimension, not {values.ndim}")
+        if values.dtype.kind in "iuf":
+            values = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+            kind = pa.from_numpy_dtype(values.dtype)
+            return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+        if values.dtype.kind == "b":
+            bits = np.packbits(values, bitorder="little")
+            return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(bits)])
+        if values.dtype.kind not in "UT":
+            raise TypeError(
+                f"column {name} must hold numbers, bools or strings, not {values.dtype}"
+            )
+    texts: list[str] = list(values)
+    encoded = [text.encode() for text in texts]
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int32)
+    np.cumsum([len(text) for text in encoded], out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.utf8(), len(encoded), buffers)
+
+
+def write_npz(file: HashedFile, arrays: Mapping[str, Array]) -> None:
+    """Write arrays as a compressed ``.npz``: fixed dates, the fastest level."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            _write_array(member, name, array)
+            archive.writestr(
+                zipfile.ZipInfo(f"{name}.npy", _ZIP_DATE),
+                member.getbuffer(),
+                compress_type=zipfile.ZIP_DEFLATED,
+                compresslevel=1,
+            )
+    file.write(buffer.getbuffer())
+
+
+def write_npy(file: HashedFile, array: Array) -> None:
+    """Write one array as ``.npy``, in pieces."""
+    _write_array(file, "array", array)
+
+
+def _write_array(file: Any, name: str, array: Array) -> None:
+    array = np.asanyarray(array)
+    if array.dtype.hasobject:
+        raise TypeError(f"array {name} must hold numbers, bools or strings, not objects")
+    np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def write_summary(file: HashedFile, summary: Mapping[str, Scalar]) -> None:
+    """Write a trial's numbers as JSON, NaN as null.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a value is infinite or no scalar.
+    """
+    write_json(file, {name: _plain(name, value) for name, value in summary.items()})
+
+
+def write_json(file: HashedFile, value: Mapping[str, Any]) -> None:
+    """Write JSON that people can read, too."""
+    file.write((json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _plain(name: str, value: Any) -> Scalar:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        if math.isnan(value):
+            return None
+        raise ValueError(f"summary value {name} must not be infinite")
+    if value is not None and not isinstance(value, (bool, int, float, str)):
+        raise TypeError(f"summary value {name} must be a number, bool, string or None")
+    return value

@@ -1,0 +1,196 @@
+#include "scores.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "parallel.h"
+
+enum { BLOCK = 1 << 14 };
+
+static int64_t blocks_of(int64_t count) { return (count + BLOCK - 1) / BLOCK; }
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* ---- any points ------------------------------------------------------------------------------- */
+
+typedef struct {
+    confsim_matrix points;
+    const double *weights;
+    double bias;
+    double *scores;
+} scores_job;
+
+static double score_point(const confsim_matrix *points, int64_t row, const double *weights, double bias) {
+    double sum = 0.0;
+    for (int64_t k = 0; k < points->columns; k++) sum += weights[k] * confsim_matrix_at(points, row, k);
+    return sum + bias;
+}
+
+static void scores_block(void *context, int64_t block, int thread) {
+    const scores_job *job = context;
+    int64_t end = smaller((block + 1) * BLOCK, job->points.rows);
+    (void)thread;
+    for (int64_t i = block * BLOCK; i < end; i++)
+        job->scores[i] = score_point(&job->points, i, job->weights, job->bias);
+}
+
+void confsim_scores(confsim_matrix points, const double *weights, double bias, double *scores, int threads) {
+    scores_job job = {points, weights, bias, scores};
+    confsim_parallel_for(blocks_of(points.rows), threads, scores_block, &job);
+}
+
+/* ---- lattice points --------------------------------------------------------------------------- */
+
+typedef struct {
+    confsim_lattice_points points;
+    confsim_hyperplane learned, ideal;
+    double *margin;
+    int8_t *label;
+    confsim_margin_summary *summaries; /* one a block */
+    confsim_isa isa;
+} margins_job;
+
+/* Points that share all coordinates but the last: their scores differ in one term. */
+typedef struct {
+    const int64_t *ids; /* or null: first, first + 1, ... */
+    int64_t first, count;
+    int64_t row_start; /* id of the point whose last coordinate is 0 */
+    double granularity;
+    double prefix, weight, bias;                   /* learned */
+    double ideal_prefix, ideal_weight, ideal_bias;
+    double *margin;
+    int8_t *label;
+} lattice_row;
+
+static inline __attribute__((always_inline)) void score_lattice_row(const lattice_row *row, confsim_margin_summary *summary) {
+    const lattice_row r = *row;
+    double low = summary->low, high = summary->high;
+    int64_t right = 0;
+    for (int64_t i = 0; i < r.count; i++) {
+        int64_t id = r.ids ? r.ids[i] : r.first + i;
+        double x = (double)(id - r.row_start) * r.granularity;
+        double score = (r.prefix + r.weight * x) + r.bias;
+        int positive = (r.ideal_prefix + r.ideal_weight * x) + r.ideal_bias > 0.0;
+        double margin = fabs(score);
+        r.margin[i] = margin;
+        if (r.label) r.label[i] = (int8_t)(2 * positive - 1);
+        right += (score >= 0.0) == positive;
+        low = margin < low ? margin : low;
+        high = margin > high ? margin : high;
+    }
+    summary->low = low;
+    summary->high = high;
+    summary->right += right;
+}
+
+static void score_row_portable(const lattice_row *row, confsim_margin_summary *summary) {
+    score_lattice_row(row, summary);
+}
+#ifdef CONFSIM_X86
+CONFSIM_TARGET_AVX2 static void score_row_avx2(const lattice_row *row, confsim_margin_summary *summary) {
+    score_lattice_row(row, summary);
+}
+CONFSIM_TARGET_AVX512 static void score_row_avx512(const lattice_row *row, confsim_margin_summary *summary) {
+    score_lattice_row(row, summary);
+}
+#endif
+
+static void score_row_with(confsim_isa isa, const lattice_row *row, confsim_margin_summary *summary) {
+#ifdef CONFSIM_X86
+    if (isa == CONFSIM_ISA_AVX512) {
+        score_row_avx512(row, summary);
+        return;
+    }
+    if (isa == CONFSIM_ISA_AVX2) {
+        score_row_avx2(row, summary);
+        return;
+    }
+#else
+    (void)isa;
+#endif
+    score_row_portable(row, summary);
+}
+
+static int64_t id_at(const confsim_lattice_points *points, int64_t i) {
+    return points->ids ? points->ids[i] : points->start + i;
+}
+
+/* The first position in [from, end) whose id is at least `id`. */
+static int64_t first_at_least(const confsim_lattice_points *points, int64_t from, int64_t end, int64_t id) {
+    if (!points->ids) return smaller(end, from + (id - (points->start + from)));
+    while (from < end) {
+        int64_t middle = from + (end - from) / 2;
+        if (points->ids[middle] < id)
+            from = middle + 1;
+        else
+            end = middle;
+    }
+    return from;
+}
+
+/* The terms of all axes but the last, added in axis order. */
+static double prefix_sum(const confsim_lattice_points *points, const double *weights, int64_t row_index) {
+    double sum = 0.0;
+    int64_t divisor = 1;
+    for (int k = 0; k + 2 < points->dimensions; k++) divisor *= points->points_per_axis;
+    for (int k = 0; k + 1 < points->dimensions; k++) {
+        int64_t coordinate = row_index / divisor;
+        row_index -= coordinate * divisor;
+        divisor /= points->points_per_axis;
+        sum += weights[k] * ((double)coordinate * points->granularity);
+    }
+    return sum;
+}
+
+static void margins_block(void *context, int64_t block, int thread) {
+    const margins_job *job = context;
+    const confsim_lattice_points *points = &job->points;
+    const int last = points->dimensions - 1;
+    int64_t end = smaller((block + 1) * BLOCK, points->count);
+    confsim_margin_summary *summary = &job->summaries[block];
+    (void)thread;
+    *summary = (confsim_margin_summary){INFINITY, 0.0, 0};
+    for (int64_t i = block * BLOCK; i < end;) {
+        int64_t id = id_at(points, i);
+        int64_t row_index = id / points->points_per_axis;
+        int64_t row_start = row_index * points->points_per_axis;
+        int64_t stop = smaller(end, i + points->points_per_axis);
+        stop = first_at_least(points, i, stop, row_start + points->points_per_axis);
+        lattice_row row = {
+            .ids = points->ids ? points->ids + i : 0,
+            .first = id,
+            .count = stop - i,
+            .row_start = row_start,
+            .granularity = points->granularity,
+            .prefix = prefix_sum(points, job->learned.weights, row_index),
+            .weight = job->learned.weights[last],
+            .bias = job->learned.bias,
+            .ideal_prefix = prefix_sum(points, job->ideal.weights, row_index),
+            .ideal_weight = job->ideal.weights[last],
+            .ideal_bias = job->ideal.bias,
+            .margin = job->margin + i,
+            .label = job->label ? job->label + i : 0,
+        };
+        score_row_with(job->isa, &row, summary);
+        i = stop;
+    }
+}
+
+confsim_status confsim_lattice_margins(confsim_lattice_points points, confsim_hyperplane learned, confsim_hyperplane ideal,
+                                       double *margin, int8_t *label, confsim_margin_summary *summary, int threads,
+                                       confsim_isa isa) {
+    int64_t blocks = blocks_of(points.count);
+    margins_job job = {points, learned, ideal, margin, label, 0, isa};
+    *summary = (confsim_margin_summary){INFINITY, 0.0, 0};
+    if (!blocks) return CONFSIM_OK;
+    job.summaries = malloc((size_t)blocks * sizeof *job.summaries);
+    if (!job.summaries) return CONFSIM_NO_MEMORY;
+    confsim_parallel_for(blocks, threads, margins_block, &job);
+    for (int64_t b = 0; b < blocks; b++) {
+        summary->low = job.summaries[b].low < summary->low ? job.summaries[b].low : summary->low;
+        summary->high = job.summaries[b].high > summary->high ? job.summaries[b].high : summary->high;
+        summary->right += job.summaries[b].right;
+    }
+    free(job.summaries);
+    return CONFSIM_OK;
+}

@@ -1,0 +1,248 @@
+#include "tally.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel.h"
+
+enum { BLOCK = CONFSIM_TALLY_BLOCK, STRIP = 512, LANES = 8 };
+
+/* One thread's counts; 32 bits suffice for one call (at most 2^31 queries) and halve the cache use. */
+typedef struct {
+    uint32_t grid[CONFSIM_GRID * CONFSIM_GRID];
+    uint32_t confidence[2 * CONFSIM_FINE];
+    uint32_t distance[CONFSIM_FINE];
+} counts;
+
+typedef struct {
+    const double *confidence, *distance;
+    int64_t count;
+    confsim_bins bins;
+    counts *counts;             /* one a thread */
+    confsim_moments *moments;   /* one a block */
+    uint32_t *codes;
+    confsim_isa isa;
+} tally_job;
+
+/* What the arithmetic of a strip leaves for the scattered increments. */
+typedef struct {
+    uint32_t grid[STRIP], confidence[STRIP], distance[STRIP];
+} strip_bins;
+
+static inline __attribute__((always_inline)) int32_t clamp_bin(double position, int32_t bins) {
+    double top = (double)(bins - 1);
+    position = position > 0.0 ? position : 0.0; /* also NaN, and before the cast, which must not overflow */
+    position = position < top ? position : top;
+    return (int32_t)position;
+}
+
+/* `count` is a multiple of LANES. Sums run in LANES interleaved partial sums, the same on every
+ * instruction set. */
+static inline __attribute__((always_inline)) void strip_arithmetic(const double *confidence, const double *distance,
+                                                                   int64_t count, const confsim_bins *at,
+                                                                   strip_bins *out, double sums[5][LANES],
+                                                                   int64_t *pairs) {
+    const confsim_bins b = *at;
+    double s[5][LANES];
+    int32_t valid_pairs[LANES] = {0};
+    memcpy(s, sums, sizeof s);
+    for (int64_t i = 0; i < count; i += LANES) {
+        for (int64_t j = 0; j < LANES; j++) {
+            double c = confidence[i + j], raw = distance[i + j];
+            int32_t valid = raw == raw;
+            double v = valid ? raw / b.distance_divisor : 0.0;
+            double position = (c - b.fine_low) * b.fine_scale;
+            double u = valid ? position * (1.0 / CONFSIM_FINE) : 0.0;
+            int32_t row = clamp_bin((c / b.confidence_divisor - b.grid_low) * b.grid_scale, CONFSIM_GRID);
+            out->grid[i + j] = (uint32_t)(row * CONFSIM_GRID + clamp_bin(v * CONFSIM_GRID, CONFSIM_GRID));
+            out->confidence[i + j] = (uint32_t)(clamp_bin(position, CONFSIM_FINE) + (valid ? 0 : CONFSIM_FINE));
+            out->distance[i + j] = (uint32_t)clamp_bin(v * b.distance_fine_scale, CONFSIM_FINE);
+            s[0][j] += u;
+            s[1][j] += v;
+            s[2][j] += u * u;
+            s[3][j] += v * v;
+            s[4][j] += u * v;
+            valid_pairs[j] += valid;
+        }
+    }
+    memcpy(sums, s, sizeof s);
+    for (int j = 0; j < LANES; j++) *pairs += valid_pairs[j];
+}
+
+static void strip_portable(const double *c, const double *d, int64_t n, const confsim_bins *at, strip_bins *out,
+                           double sums[5][LANES], int64_t *pairs) {
+    strip_arithmetic(c, d, n, at, out, sums, pairs);
+}
+#ifdef CONFSIM_X86
+CONFSIM_TARGET_AVX2 static void strip_avx2(const double *c, const double *d, int64_t n, const confsim_bins *at,
+                                           strip_bins *out, double sums[5][LANES], int64_t *pairs) {
+    strip_arithmetic(c, d, n, at, out, sums, pairs);
+}
+CONFSIM_TARGET_AVX512 static void strip_avx512(const double *c, const double *d, int64_t n, const confsim_bins *at,
+                                               strip_bins *out, double sums[5][LANES], int64_t *pairs) {
+    strip_arithmetic(c, d, n, at, out, sums, pairs);
+}
+#endif
+
+static void strip_with(confsim_isa isa, const double *c, const double *d, int64_t n, const confsim_bins *at,
+                       strip_bins *out, double sums[5][LANES], int64_t *pairs) {
+#ifdef CONFSIM_X86
+    if (isa == CONFSIM_ISA_AVX512) {
+        strip_avx512(c, d, n, at, out, sums, pairs);
+        return;
+    }
+    if (isa == CONFSIM_ISA_AVX2) {
+        strip_avx2(c, d, n, at, out, sums, pairs);
+        return;
+    }
+#else
+    (void)isa;
+#endif
+    strip_portable(c, d, n, at, out, sums, pairs);
+}
+
+static double add_lanes(const double lanes[LANES]) {
+    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+}
+
+static void count_strip(counts *to, const strip_bins *bins, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t confidence = bins->confidence[i];
+        uint32_t valid = confidence < CONFSIM_FINE;
+        to->confidence[confidence]++;
+        to->grid[bins->grid[i]] += valid;
+        to->distance[bins->distance[i]] += valid;
+    }
+}
+
+/* One strip, from a padded copy where it is the last, short one: pairs of NaN distance add nothing to
+ * sums, and are not counted. */
+static void tally_strip(const tally_job *job, int64_t i, int64_t n, strip_bins *bins, double sums[5][LANES],
+                        int64_t *pairs) {
+    const double *confidence = job->confidence + i, *distance = job->distance + i;
+    double padded[2][LANES];
+    int64_t whole = n - n % LANES, rest = n - whole;
+    strip_with(job->isa, confidence, distance, whole, &job->bins, bins, sums, pairs);
+    if (!rest) return;
+    strip_bins tail;
+    for (int64_t j = 0; j < LANES; j++) {
+        padded[0][j] = j < rest ? confidence[whole + j] : job->bins.fine_low;
+        padded[1][j] = j < rest ? distance[whole + j] : NAN;
+    }
+    strip_with(job->isa, padded[0], padded[1], LANES, &job->bins, &tail, sums, pairs);
+    memcpy(bins->grid + whole, tail.grid, (size_t)rest * sizeof *tail.grid);
+    memcpy(bins->confidence + whole, tail.confidence, (size_t)rest * sizeof *tail.confidence);
+    memcpy(bins->distance + whole, tail.distance, (size_t)rest * sizeof *tail.distance);
+}
+
+static void tally_block(void *context, int64_t block, int thread) {
+    const tally_job *job = context;
+    int64_t start = block * BLOCK;
+    int64_t end = start + BLOCK < job->count ? start + BLOCK : job->count;
+    double sums[5][LANES] = {{0}};
+    int64_t pairs = 0;
+    strip_bins bins;
+    for (int64_t i = start; i < end; i += STRIP) {
+        int64_t n = end - i < STRIP ? end - i : STRIP;
+        tally_strip(job, i, n, &bins, sums, &pairs);
+        count_strip(&job->counts[thread], &bins, n);
+        if (job->codes)
+            for (int64_t j = 0; j < n; j++)
+                job->codes[i + j] = bins.distance[j] | (bins.confidence[j] & (CONFSIM_FINE - 1)) << 16;
+    }
+    job->moments[block] = (confsim_moments){pairs,           add_lanes(sums[0]), add_lanes(sums[1]),
+                                            add_lanes(sums[2]), add_lanes(sums[3]), add_lanes(sums[4])};
+}
+
+static void add_counts(int64_t *to, const uint32_t *from, int64_t n) {
+    for (int64_t i = 0; i < n; i++) to[i] += from[i];
+}
+
+confsim_status confsim_tally(const double *confidence, const double *distance, int64_t count, confsim_bins bins,
+                             int64_t *grid, int64_t *fine_confidence, int64_t *fine_distance, confsim_moments *moments,
+                             uint32_t *codes, int threads, confsim_isa isa) {
+    confsim_status status = CONFSIM_NO_MEMORY;
+    int64_t blocks = (count + BLOCK - 1) / BLOCK;
+    tally_job job = {confidence, distance, count, bins, 0, 0, codes, isa};
+    if (!blocks) return CONFSIM_OK;
+    if (threads > blocks) threads = (int)blocks;
+    job.counts = calloc((size_t)threads, sizeof *job.counts);
+    job.moments = malloc((size_t)blocks * sizeof *job.moments);
+    if (!job.counts || !job.moments) goto out;
+    confsim_parallel_for(blocks, threads, tally_block, &job);
+    for (int t = 0; t < threads; t++) {
+        add_counts(grid, job.counts[t].grid, CONFSIM_GRID * CONFSIM_GRID);
+        add_counts(fine_confidence, job.counts[t].confidence, 2 * CONFSIM_FINE);
+        add_counts(fine_distance, job.counts[t].distance, CONFSIM_FINE);
+    }
+    for (int64_t b = 0; b < blocks; b++) {
+        const confsim_moments *from = &job.moments[b];
+        moments->pairs += from->pairs;
+        moments->u += from->u;
+        moments->v += from->v;
+        moments->uu += from->uu;
+        moments->vv += from->vv;
+        moments->uv += from->uv;
+    }
+    status = CONFSIM_OK;
+out:
+    free(job.counts);
+    free(job.moments);
+    return status;
+}
+
+/* ---- ranks ------------------------------------------------------------------------------------- */
+
+typedef struct {
+    const uint32_t *codes;
+    const double *distance;
+    int64_t count;
+    const int64_t *rank;
+    int64_t *sums; /* CONFSIM_FINE a thread */
+} ranks_job;
+
+static void ranks_block(void *context, int64_t block, int thread) {
+    const ranks_job *job = context;
+    int64_t start = block * BLOCK;
+    int64_t end = start + BLOCK < job->count ? start + BLOCK : job->count;
+    int64_t *sums = job->sums + (int64_t)thread * CONFSIM_FINE;
+    for (int64_t i = start; i < end; i++) {
+        uint32_t code = job->codes[i];
+        int64_t valid = job->distance[i] == job->distance[i];
+        sums[code & (CONFSIM_FINE - 1)] += job->rank[code >> 16] & -valid;
+    }
+}
+
+confsim_status confsim_rank_sums(const uint32_t *codes, const double *distance, int64_t count, const int64_t *rank,
+                                 int64_t *sums, int threads) {
+    int64_t blocks = (count + BLOCK - 1) / BLOCK;
+    ranks_job job = {codes, distance, count, rank, sums};
+    if (!blocks) return CONFSIM_OK;
+    if (threads > blocks) threads = (int)blocks;
+    if (threads > 1) {
+        job.sums = calloc((size_t)threads * CONFSIM_FINE, sizeof *job.sums);
+        if (!job.sums) return CONFSIM_NO_MEMORY;
+    }
+    confsim_parallel_for(blocks, threads, ranks_block, &job);
+    if (threads > 1) {
+        for (int64_t i = 0; i < (int64_t)threads * CONFSIM_FINE; i++) sums[i % CONFSIM_FINE] += job.sums[i];
+        free(job.sums);
+    }
+    return CONFSIM_OK;
+}
+
+/* ---- the grid alone ---------------------------------------------------------------------------- */
+
+void confsim_grid_counts(const double *confidence, const double *distance, int64_t count, confsim_bins bins,
+                         int64_t *grid, confsim_isa isa) {
+    tally_job job = {confidence, distance, count, bins, 0, 0, 0, isa};
+    double sums[5][LANES] = {{0}};
+    int64_t pairs = 0;
+    strip_bins strip;
+    for (int64_t i = 0; i < count; i += STRIP) {
+        int64_t n = count - i < STRIP ? count - i : STRIP;
+        tally_strip(&job, i, n, &strip, sums, &pairs);
+        for (int64_t j = 0; j < n; j++) grid[strip.grid[j]] += strip.confidence[j] < CONFSIM_FINE;
+    }
+}

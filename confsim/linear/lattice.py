@@ -304,12 +304,22 @@ class Lattice:
         self, training: Array, ids: _Ids, pairing: _Pairing, found: _Found, threads: int
     ) -> None:
         tiles = self._tiles(training)
-        if tiles is not None and ids.ascending and ids.span() <= _SPARSEST * ids.length:
-            _kernel.nearest(
-                self.points_per_axis, *ids[:3], *tiles, *pairing, *found, threads, resolve_isa()
-            )
-        else:
+        if tiles is None or not ids.ascending or ids.span() > _SPARSEST * ids.length:
             self._search_by_coordinates(training, ids, pairing, found, threads)
+            return
+        distance, index, distance_excluding_self, index_excluding_self = found
+        _kernel.nearest(
+            self.points_per_axis,
+            *ids[:3],
+            *tiles,
+            *pairing,
+            distance,
+            index,
+            distance_excluding_self,
+            index_excluding_self,
+            threads,
+            resolve_isa(),
+        )
 
     def _search_by_coordinates(
         self, training: Array, ids: _Ids, pairing: _Pairing, found: _Found, threads: int

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_choice
-from confsim._kernels import resolve_isa, resolve_threads
+from confsim._kernels import euclidean, resolve_isa, resolve_threads
 
 Array: TypeAlias = NDArray[Any]
 Float64Array: TypeAlias = NDArray[np.float64]
@@ -100,17 +100,18 @@ def nearest_training(
         )
     labels = as_label_pair(query_labels, training_labels, len(queries), len(training))
     members = as_self_index(self_index, len(queries), len(training))
-    extents = _extent("queries", queries), _extent("training", training)
-    if metric == "euclidean":
-        reason = why_not(*extents)
-        if reason:
-            raise ValueError(reason)
-        from confsim._kernels.euclidean import nearest
-    else:
-        from confsim._kernels.angular import nearest
-    return Nearest(
-        *nearest(queries, training, *labels, members, resolve_threads(n_threads), resolve_isa())
-    )
+    threads = resolve_threads(n_threads)
+    extents = _extent("queries", queries, threads), _extent("training", training, threads)
+    if metric == "angular":
+        from confsim._kernels import angular
+
+        return Nearest(
+            *angular.nearest(queries, training, *labels, members, threads, resolve_isa())
+        )
+    reason = why_not(*extents)
+    if reason:
+        raise ValueError(reason)
+    return Nearest(*euclidean.nearest(queries, training, *labels, members, threads, resolve_isa()))
 
 
 def why_not(
@@ -155,8 +156,8 @@ def as_points(name: str, points: ArrayLike) -> Array:
     return array
 
 
-def as_labels(name: str, labels: ArrayLike, length: int) -> Int64Array:
-    """Return contiguous int64 labels, one for each of ``length`` points."""
+def as_labels(name: str, labels: ArrayLike, length: int, *, keep_int8: bool = False) -> Array:
+    """Return contiguous int64 labels, one for each of ``length`` points; or the int8 ones given."""
     array = np.asarray(labels)
     if array.shape != (length,):
         raise ValueError(f"{name} must have shape ({length},), not {array.shape}")
@@ -164,20 +165,27 @@ def as_labels(name: str, labels: ArrayLike, length: int) -> Int64Array:
         raise TypeError(f"{name} must be integers, not {array.dtype}")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name} must fit into int64, not {array.max()}")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    kept = keep_int8 and array.dtype == np.int8
+    return np.ascontiguousarray(array, dtype=np.int8 if kept else np.int64)
 
 
 def as_label_pair(
-    query_labels: ArrayLike | None, training_labels: ArrayLike | None, q: int, n: int
-) -> tuple[Int64Array, Int64Array] | tuple[None, None]:
-    """Return both label arrays or neither."""
+    query_labels: ArrayLike | None,
+    training_labels: ArrayLike | None,
+    q: int,
+    n: int,
+    *,
+    keep_int8: bool = False,
+) -> tuple[Array, Int64Array] | tuple[None, None]:
+    """Return both label arrays or neither; see :func:`as_labels`."""
     if query_labels is None and training_labels is None:
         return None, None
     if query_labels is None or training_labels is None:
         missing = "query_labels" if query_labels is None else "training_labels"
         raise ValueError(f"{missing} must be given: a same-class search needs labels on both sides")
-    return as_labels("query_labels", query_labels, q), as_labels(
-        "training_labels", training_labels, n
+    return (
+        as_labels("query_labels", query_labels, q, keep_int8=keep_int8),
+        as_labels("training_labels", training_labels, n),
     )
 
 
@@ -189,19 +197,16 @@ def as_self_index(self_index: ArrayLike | None, q: int, n: int) -> Int64Array | 
     if q and (rows.min() < -1 or rows.max() >= n):
         bad = int(np.argmax((rows < -1) | (rows >= n)))
         raise ValueError(
-            f"self_index must be -1 or a row of training, 0 to {n - 1}, but entry {bad} is {rows[bad]}"
+            f"self_index must be -1 or a row of training, 0 to {n - 1}, but entry {bad} is "
+            f"{rows[bad]}"
         )
     return rows
 
 
-def _extent(name: str, points: Array) -> tuple[Float64Array, Float64Array]:
+def _extent(name: str, points: Array, threads: int) -> tuple[Float64Array, Float64Array]:
     """Return the corners of the box around ``points``, which must be finite."""
-    if len(points) == 0:
-        nowhere = np.full(points.shape[1], np.inf)
-        return nowhere, -nowhere
-    low = np.min(points, axis=0).astype(np.float64)
-    high = np.max(points, axis=0).astype(np.float64)
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+    low, high = euclidean.extent(points, threads)
+    if len(points) and not (np.isfinite(low).all() and np.isfinite(high).all()):
         row = int(np.argmin(np.isfinite(points).all(axis=1)))
         raise ValueError(f"{name} must be finite, but row {row} holds NaN or infinity")
     return low, high

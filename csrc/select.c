@@ -3,12 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bucket by value, keep the buckets that hold the k lowest, sort inside each. Buckets are found by a
- * linear map, which is monotone, so they never change the order; a bad distribution costs only time. */
-enum { BUCKETS = 1 << 14, SMALL = 24 };
+/* Bucket by value, keep the buckets that hold the k lowest and the k highest, sort inside each. Buckets
+ * are found by a linear map, which is monotone, so they never change the order; a bad distribution
+ * costs only time. */
+enum { BUCKETS = 1 << 14, SMALL = 24, LANES = 8 };
 
 typedef struct {
-    double key; /* value, or -value when looking for the highest */
+    double key; /* value, or -value among the highest: the lowest key comes first */
     int64_t id, row;
 } candidate;
 
@@ -40,59 +41,97 @@ static void merge_sort(candidate *a, candidate *spare, int64_t n) {
 }
 
 typedef struct {
-    double low, scale; /* of keys */
+    double low, scale;
 } bucket_map;
 
-static int bucket_of(double key, bucket_map map) {
-    double position = (key - map.low) * map.scale;
+static inline int bucket_of(double value, bucket_map map) {
+    double position = (value - map.low) * map.scale;
     return position < BUCKETS - 1 ? (int)position : BUCKETS - 1;
 }
 
-/* Rows of the k lowest of sign * value, in order. `low` and `high` bound sign * value. */
-static confsim_status lowest(const double *values, const int64_t *ids, int64_t count, int64_t k, double sign, double low,
-                             double high, int64_t *rows) {
-    confsim_status status = CONFSIM_NO_MEMORY;
-    /* Halves, so that the width of the range cannot overflow. */
-    double width = high / 2 - low / 2;
-    bucket_map map = {low, width > 0 ? BUCKETS / 2.0 / width : 0.0};
-    int64_t *start = calloc(BUCKETS + 1, sizeof *start);
-    candidate *found = 0;
-    int last = 0;
-    int64_t kept = 0;
-    if (!(map.scale <= 1e300) || !(high - low <= 1e300)) map.scale = 0.0; /* one bucket: slow, and right */
-    if (!start) goto out;
-    for (int64_t i = 0; i < count; i++) start[bucket_of(sign * values[i], map) + 1]++;
-    while (kept + start[last + 1] < k) kept += start[++last];
-    kept += start[last + 1];
-    for (int b = 0; b <= last; b++) start[b + 1] += start[b];
-    found = malloc((size_t)kept * 2 * sizeof *found); /* the second half is the merge's spare room */
-    if (!found) goto out;
-    for (int64_t i = 0; i < count; i++) {
-        double key = sign * values[i];
-        int b = bucket_of(key, map);
-        if (b <= last) found[start[b]++] = (candidate){key, ids ? ids[i] : i, i};
+/* Buckets between the smallest and the largest value; a single one where that range is no number. */
+static bucket_map map_of(const double *values, int64_t count) {
+    double low[LANES], high[LANES];
+    int64_t i = 0;
+    for (int j = 0; j < LANES; j++) low[j] = high[j] = values[0];
+    for (; i + LANES <= count; i += LANES)
+        for (int j = 0; j < LANES; j++) {
+            low[j] = values[i + j] < low[j] ? values[i + j] : low[j];
+            high[j] = values[i + j] > high[j] ? values[i + j] : high[j];
+        }
+    for (; i < count; i++) {
+        low[0] = values[i] < low[0] ? values[i] : low[0];
+        high[0] = values[i] > high[0] ? values[i] : high[0];
     }
-    for (int b = 0; b <= last; b++) { /* start[b] is now the end of bucket b */
-        int64_t begin = b ? start[b - 1] : 0;
-        merge_sort(found + begin, found + kept, start[b] - begin);
+    for (int j = 1; j < LANES; j++) {
+        low[0] = low[j] < low[0] ? low[j] : low[0];
+        high[0] = high[j] > high[0] ? high[j] : high[0];
     }
-    for (int64_t i = 0; i < k; i++) rows[i] = found[i].row;
-    status = CONFSIM_OK;
-out:
-    free(start);
-    free(found);
-    return status;
+    double scale = BUCKETS / (high[0] - low[0]); /* infinite where the width is 0, 0 where it overflows */
+    return (bucket_map){low[0], scale <= 1e300 ? scale : 0.0};
+}
+
+/* One side's candidates, bucket after bucket, the most extreme bucket first. */
+typedef struct {
+    candidate *found;         /* twice as long as `kept`: the rest is the merge's spare room */
+    int64_t kept;
+    int64_t start[BUCKETS + 1];
+    int buckets;
+} side;
+
+/* Take buckets until they hold k values; bucket i of the side is i, or counted from the top. */
+static int plan_side(side *s, const int64_t *counts, int64_t k, int from_top) {
+    s->kept = 0;
+    s->buckets = 0;
+    s->start[0] = 0;
+    while (s->kept < k) {
+        s->kept += counts[from_top ? BUCKETS - 1 - s->buckets : s->buckets];
+        s->start[++s->buckets] = s->kept;
+    }
+    s->found = malloc((size_t)s->kept * 2 * sizeof *s->found);
+    return s->found != 0;
+}
+
+static inline void offer(side *s, int bucket, double key, int64_t id, int64_t row) {
+    if (bucket < s->buckets) s->found[s->start[bucket]++] = (candidate){key, id, row};
+}
+
+/* After all offers start[b] is the end of bucket b. */
+static void finish_side(side *s, int64_t k, int64_t *rows) {
+    for (int b = 0; b < s->buckets; b++) {
+        int64_t begin = b ? s->start[b - 1] : 0;
+        merge_sort(s->found + begin, s->found + s->kept, s->start[b] - begin);
+    }
+    for (int64_t i = 0; i < k; i++) rows[i] = s->found[i].row;
 }
 
 confsim_status confsim_extremes(const double *values, const int64_t *ids, int64_t count, int64_t k, int64_t *bottom,
                                 int64_t *top) {
+    confsim_status status = CONFSIM_NO_MEMORY;
     if (k == 0) return CONFSIM_OK;
-    double low = values[0], high = values[0];
-    for (int64_t i = 1; i < count; i++) {
-        low = values[i] < low ? values[i] : low;
-        high = values[i] > high ? values[i] : high;
+    bucket_map map = map_of(values, count);
+    int64_t *counts = calloc(BUCKETS, sizeof *counts);
+    side *sides = calloc(2, sizeof *sides);
+    if (!counts || !sides) goto out;
+    for (int64_t i = 0; i < count; i++) counts[bucket_of(values[i], map)]++;
+    if (!plan_side(&sides[0], counts, k, 0) || !plan_side(&sides[1], counts, k, 1)) goto out;
+    for (int64_t i = 0; i < count; i++) {
+        int bucket = bucket_of(values[i], map);
+        int from_top = BUCKETS - 1 - bucket;
+        if (bucket >= sides[0].buckets && from_top >= sides[1].buckets) continue;
+        int64_t id = ids ? ids[i] : i;
+        offer(&sides[0], bucket, values[i], id, i);
+        offer(&sides[1], from_top, -values[i], id, i);
     }
-    confsim_status status = lowest(values, ids, count, k, 1.0, low, high, bottom);
-    if (status != CONFSIM_OK) return status;
-    return lowest(values, ids, count, k, -1.0, -high, -low, top);
+    finish_side(&sides[0], k, bottom);
+    finish_side(&sides[1], k, top);
+    status = CONFSIM_OK;
+out:
+    if (sides) {
+        free(sides[0].found);
+        free(sides[1].found);
+    }
+    free(sides);
+    free(counts);
+    return status;
 }

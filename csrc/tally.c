@@ -37,18 +37,20 @@ static inline __attribute__((always_inline)) int32_t clamp_bin(double position, 
     return (int32_t)position;
 }
 
-/* Sums run in LANES interleaved partial sums, the same on every instruction set. */
+/* `count` is a multiple of LANES. Sums run in LANES interleaved partial sums, the same on every
+ * instruction set. */
 static inline __attribute__((always_inline)) void strip_arithmetic(const double *confidence, const double *distance,
                                                                    int64_t count, const confsim_bins *at,
                                                                    strip_bins *out, double sums[5][LANES],
                                                                    int64_t *pairs) {
     const confsim_bins b = *at;
-    int64_t valid_pairs = 0;
+    double s[5][LANES];
+    int32_t valid_pairs[LANES] = {0};
+    memcpy(s, sums, sizeof s);
     for (int64_t i = 0; i < count; i += LANES) {
-        int64_t lanes = count - i < LANES ? count - i : LANES;
-        for (int64_t j = 0; j < lanes; j++) {
+        for (int64_t j = 0; j < LANES; j++) {
             double c = confidence[i + j], raw = distance[i + j];
-            int valid = raw == raw;
+            int32_t valid = raw == raw;
             double v = valid ? raw / b.distance_divisor : 0.0;
             double position = (c - b.fine_low) * b.fine_scale;
             double u = valid ? position * (1.0 / CONFSIM_FINE) : 0.0;
@@ -56,15 +58,16 @@ static inline __attribute__((always_inline)) void strip_arithmetic(const double 
             out->grid[i + j] = (uint32_t)(row * CONFSIM_GRID + clamp_bin(v * CONFSIM_GRID, CONFSIM_GRID));
             out->confidence[i + j] = (uint32_t)(clamp_bin(position, CONFSIM_FINE) + (valid ? 0 : CONFSIM_FINE));
             out->distance[i + j] = (uint32_t)clamp_bin(v * b.distance_fine_scale, CONFSIM_FINE);
-            sums[0][j] += u;
-            sums[1][j] += v;
-            sums[2][j] += u * u;
-            sums[3][j] += v * v;
-            sums[4][j] += u * v;
-            valid_pairs += valid;
+            s[0][j] += u;
+            s[1][j] += v;
+            s[2][j] += u * u;
+            s[3][j] += v * v;
+            s[4][j] += u * v;
+            valid_pairs[j] += valid;
         }
     }
-    *pairs += valid_pairs;
+    memcpy(sums, s, sizeof s);
+    for (int j = 0; j < LANES; j++) *pairs += valid_pairs[j];
 }
 
 static void strip_portable(const double *c, const double *d, int64_t n, const confsim_bins *at, strip_bins *out,
@@ -113,6 +116,26 @@ static void count_strip(counts *to, const strip_bins *bins, int64_t n) {
     }
 }
 
+/* One strip, from a padded copy where it is the last, short one: pairs of NaN distance add nothing to
+ * sums, and are not counted. */
+static void tally_strip(const tally_job *job, int64_t i, int64_t n, strip_bins *bins, double sums[5][LANES],
+                        int64_t *pairs) {
+    const double *confidence = job->confidence + i, *distance = job->distance + i;
+    double padded[2][LANES];
+    int64_t whole = n - n % LANES, rest = n - whole;
+    strip_with(job->isa, confidence, distance, whole, &job->bins, bins, sums, pairs);
+    if (!rest) return;
+    strip_bins tail;
+    for (int64_t j = 0; j < LANES; j++) {
+        padded[0][j] = j < rest ? confidence[whole + j] : job->bins.fine_low;
+        padded[1][j] = j < rest ? distance[whole + j] : NAN;
+    }
+    strip_with(job->isa, padded[0], padded[1], LANES, &job->bins, &tail, sums, pairs);
+    memcpy(bins->grid + whole, tail.grid, (size_t)rest * sizeof *tail.grid);
+    memcpy(bins->confidence + whole, tail.confidence, (size_t)rest * sizeof *tail.confidence);
+    memcpy(bins->distance + whole, tail.distance, (size_t)rest * sizeof *tail.distance);
+}
+
 static void tally_block(void *context, int64_t block, int thread) {
     const tally_job *job = context;
     int64_t start = block * BLOCK;
@@ -122,7 +145,7 @@ static void tally_block(void *context, int64_t block, int thread) {
     strip_bins bins;
     for (int64_t i = start; i < end; i += STRIP) {
         int64_t n = end - i < STRIP ? end - i : STRIP;
-        strip_with(job->isa, job->confidence + i, job->distance + i, n, &job->bins, &bins, sums, &pairs);
+        tally_strip(job, i, n, &bins, sums, &pairs);
         count_strip(&job->counts[thread], &bins, n);
         if (job->codes)
             for (int64_t j = 0; j < n; j++)
@@ -169,40 +192,57 @@ out:
     return status;
 }
 
-/* ---- rank products ---------------------------------------------------------------------------- */
+/* ---- ranks ------------------------------------------------------------------------------------- */
 
 typedef struct {
     const uint32_t *codes;
     const double *distance;
     int64_t count;
-    const double *confidence_rank, *distance_rank;
-    double *partial; /* one a block */
+    const int64_t *rank;
+    int64_t *sums; /* CONFSIM_FINE a thread */
 } ranks_job;
 
 static void ranks_block(void *context, int64_t block, int thread) {
     const ranks_job *job = context;
     int64_t start = block * BLOCK;
     int64_t end = start + BLOCK < job->count ? start + BLOCK : job->count;
-    double lanes[LANES] = {0};
-    (void)thread;
+    int64_t *sums = job->sums + (int64_t)thread * CONFSIM_FINE;
     for (int64_t i = start; i < end; i++) {
         uint32_t code = job->codes[i];
-        double product = job->confidence_rank[code >> 16] * job->distance_rank[code & (CONFSIM_FINE - 1)];
-        lanes[i % LANES] += job->distance[i] == job->distance[i] ? product : 0.0;
+        int64_t valid = job->distance[i] == job->distance[i];
+        sums[code & (CONFSIM_FINE - 1)] += job->rank[code >> 16] & -valid;
     }
-    job->partial[block] = add_lanes(lanes);
 }
 
-confsim_status confsim_rank_products(const uint32_t *codes, const double *distance, int64_t count,
-                                     const double *confidence_rank, const double *distance_rank, double *total,
-                                     int threads) {
+confsim_status confsim_rank_sums(const uint32_t *codes, const double *distance, int64_t count, const int64_t *rank,
+                                 int64_t *sums, int threads) {
     int64_t blocks = (count + BLOCK - 1) / BLOCK;
-    ranks_job job = {codes, distance, count, confidence_rank, distance_rank, 0};
+    ranks_job job = {codes, distance, count, rank, sums};
     if (!blocks) return CONFSIM_OK;
-    job.partial = malloc((size_t)blocks * sizeof *job.partial);
-    if (!job.partial) return CONFSIM_NO_MEMORY;
+    if (threads > blocks) threads = (int)blocks;
+    if (threads > 1) {
+        job.sums = calloc((size_t)threads * CONFSIM_FINE, sizeof *job.sums);
+        if (!job.sums) return CONFSIM_NO_MEMORY;
+    }
     confsim_parallel_for(blocks, threads, ranks_block, &job);
-    for (int64_t b = 0; b < blocks; b++) *total += job.partial[b];
-    free(job.partial);
+    if (threads > 1) {
+        for (int64_t i = 0; i < (int64_t)threads * CONFSIM_FINE; i++) sums[i % CONFSIM_FINE] += job.sums[i];
+        free(job.sums);
+    }
     return CONFSIM_OK;
+}
+
+/* ---- the grid alone ---------------------------------------------------------------------------- */
+
+void confsim_grid_counts(const double *confidence, const double *distance, int64_t count, confsim_bins bins,
+                         int64_t *grid, confsim_isa isa) {
+    tally_job job = {confidence, distance, count, bins, 0, 0, 0, isa};
+    double sums[5][LANES] = {{0}};
+    int64_t pairs = 0;
+    strip_bins strip;
+    for (int64_t i = 0; i < count; i += STRIP) {
+        int64_t n = count - i < STRIP ? count - i : STRIP;
+        tally_strip(&job, i, n, &strip, sums, &pairs);
+        for (int64_t j = 0; j < n; j++) grid[strip.grid[j]] += strip.confidence[j] < CONFSIM_FINE;
+    }
 }

@@ -21,6 +21,27 @@ from confsim.experiment import (
 )
 
 
+def contents(run: Path) -> dict[str, bytes]:
+    """Every byte that must be the same however a run came about."""
+    trials = run / "trials"
+    return {
+        str(path.relative_to(trials)): path.read_bytes()
+        for path in sorted(trials.rglob("*"))
+        if path.is_file() and path.name != "trial.json"
+    }
+
+
+def leftovers(run: Path) -> list[str]:
+    """What no command may leave behind once a run is complete."""
+    return [
+        str(path.relative_to(run))
+        for path in run.rglob("*")
+        if path.name.startswith((".tmp-", ".scratch", "owner-", ".taken-"))
+        or path.parent.name == "claims"
+        or path.name == "claims"
+    ]
+
+
 def result_of(trial: int, seed: int = 0, rows: int = 40) -> TrialResult:
     rng = np.random.default_rng([seed, trial])
     score = rng.standard_normal(rows)
@@ -50,7 +71,7 @@ def result_of(trial: int, seed: int = 0, rows: int = 40) -> TrialResult:
 class Toy(Experiment):
     """Misbehaves in trials that ``faults`` names, in the way it names.
 
-    A fault is one of raise, kill (every time), die_once, hang (until told to stop), deaf (for ever).
+    A fault is raise, kill (every time), die_once, hang (until told to stop) or deaf (for ever).
     """
 
     command: ClassVar[str] = "confsim-toy"

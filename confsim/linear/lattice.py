@@ -6,13 +6,16 @@ in blocks, and the lattice is never materialised. Nothing here knows models or t
 
 import math
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_integer, check_number
+from confsim._errors import check_finite, check_integer, check_number
+from confsim._kernels import lattice as _kernel
+from confsim._kernels import resolve_isa, resolve_threads
 from confsim.neighbors import (
+    Array,
     Float64Array,
     Int64Array,
     Nearest,
@@ -27,7 +30,49 @@ Int8Array: TypeAlias = NDArray[np.int8]
 #: Ids in ascending order without holding them: a ``range`` of step 1.
 Ids: TypeAlias = ArrayLike | range
 
+#: Points that are held at a time where the search needs coordinates.
 _BLOCK = 1 << 20
+
+#: Tiles compute every point between the first and the last query, at a twentieth of what a search
+#: by coordinates costs; they pay while at least one point in this many is asked for.
+_SPARSEST = 16
+
+#: In three dimensions or more a plane of the lattice has its own list of training points; with
+#: fewer points an axis than this the lists would cost more than the points.
+_SMALLEST_PLANE = 32
+
+
+class _Ids(NamedTuple):
+    """Checked ids: an array, or ``count`` of them from ``start`` on."""
+
+    array: Int64Array | None
+    start: int
+    count: int
+    ascending: bool
+
+    def part(self, begin: int, end: int) -> "_Ids":
+        if self.array is None:
+            return _Ids(None, self.start + begin, end - begin, True)
+        return _Ids(self.array[begin:end], 0, end - begin, self.ascending)
+
+    def span(self) -> int:
+        """Count the points from the first to the last."""
+        if self.array is None or self.count == 0:
+            return self.count
+        return int(self.array[-1] - self.array[0]) + 1
+
+
+#: Query labels, training labels, self index; and where the four answers go.
+_Pairing: TypeAlias = "tuple[Int8Array | Int64Array | None, Int64Array | None, Int64Array | None]"
+_Found: TypeAlias = "tuple[Float64Array, Int64Array | None, Float64Array | None, Int64Array | None]"
+
+
+class _Tiles(NamedTuple):
+    """Training points in units, and what the tiled search needs to know of the lattice."""
+
+    points: NDArray[np.int32]
+    step: int
+    unit: float
 
 
 @dataclass(frozen=True)
@@ -94,15 +139,7 @@ class Lattice:
 
     def points(self, ids: Ids) -> Float64Array:
         """Return the coordinates of points, shape (k, dimensions)."""
-        start, wanted = self._check_ids(ids)
-        count = _count(wanted)
-        points = np.empty((count, self.dimensions))
-        for begin in range(0, count, _BLOCK):
-            rest = _part(start, wanted, begin, min(begin + _BLOCK, count))
-            for k in range(self.dimensions - 1, -1, -1):
-                rest, axis = np.divmod(rest, self.points_per_axis)
-                np.multiply(axis, self.granularity, out=points[begin : begin + len(axis), k])
-        return points
+        return self._points(self._check_ids(ids), resolve_threads(None))
 
     def ids(self, points: ArrayLike) -> Int64Array:
         """Return the ids of lattice points; the inverse of :meth:`points`.
@@ -175,16 +212,17 @@ class Lattice:
         if not np.isfinite(normal).all():
             raise ValueError(f"weights must be finite, not {normal}")
         offset = check_number("bias", bias)
-        start, wanted = self._check_ids(ids)
-        count = _count(wanted)
-        labels = np.empty(count, np.int8)
-        for begin in range(0, count, _BLOCK):
-            end = min(begin + _BLOCK, count)
-            points = self.points(_part(start, wanted, begin, end))
-            score = np.zeros(end - begin)
-            for k in range(self.dimensions):
-                score += normal[k] * points[:, k]
-            labels[begin:end] = np.where(score + offset > 0, 1, -1)
+        wanted = self._check_ids(ids)
+        labels = np.empty(wanted.count, np.int8)
+        _kernel.labels(
+            self.granularity,
+            self.points_per_axis,
+            *wanted[:3],
+            np.ascontiguousarray(normal),
+            offset,
+            labels,
+            resolve_threads(None),
+        )
         return labels
 
     def nearest(
@@ -213,56 +251,148 @@ class Lattice:
         Nearest
             What :func:`confsim.nearest_training` gives for ``points(ids)``.
         """
-        wanted = range(self.size) if ids is None else ids
-        start, wanted = self._check_ids(wanted)
-        count = _count(wanted)
+        wanted = self._check_ids(range(self.size) if ids is None else ids)
+        training = self._check_training(training_points)
+        labels, training_classes = as_label_pair(
+            query_labels, training_labels, wanted.count, len(training), keep_int8=True
+        )
+        members = as_self_index(self_index, wanted.count, len(training))
+        both = members is not None
+        found = (
+            np.empty(wanted.count),
+            np.empty(wanted.count, np.int64),
+            np.empty(wanted.count) if both else None,
+            np.empty(wanted.count, np.int64) if both else None,
+        )
+        pairing = (labels, training_classes, members)
+        self._search(training, wanted, pairing, found, resolve_threads(n_threads))
+        return Nearest(*found)
+
+    def nearest_into(
+        self,
+        training_points: Float64Array,
+        ids: Int64Array | range,
+        distance: Float64Array,
+        *,
+        index: Int64Array | None = None,
+        distance_excluding_self: Float64Array | None = None,
+        index_excluding_self: Int64Array | None = None,
+        query_labels: Int8Array | Int64Array | None = None,
+        training_labels: Int64Array | None = None,
+        self_index: Int64Array | None = None,
+        n_threads: int = 1,
+    ) -> None:
+        """Write what :meth:`nearest` returns into arrays of the caller's, and only what is wanted.
+
+        For loops over blocks of a large lattice, whose arrays are used again and again. The
+        arguments are trusted: contiguous arrays of the stated types, valid ids, finite points.
+        """
+        pairing = (query_labels, training_labels, self_index)
+        found = (distance, index, distance_excluding_self, index_excluding_self)
+        if isinstance(ids, range):
+            wanted = _Ids(None, ids.start, len(ids), True)
+        else:
+            wanted = _Ids(ids, 0, len(ids), _kernel.ascending(ids))
+        self._search(training_points, wanted, pairing, found, n_threads)
+
+    def _points(self, ids: _Ids, threads: int) -> Float64Array:
+        points = np.empty((ids.count, self.dimensions))
+        _kernel.points(self.granularity, self.points_per_axis, *ids[:3], points, threads)
+        return points
+
+    def _search(
+        self, training: Array, ids: _Ids, pairing: _Pairing, found: _Found, threads: int
+    ) -> None:
+        tiles = self._tiles(training)
+        if tiles is not None and ids.ascending and ids.span() <= _SPARSEST * ids.count:
+            _kernel.nearest(
+                self.points_per_axis, *ids[:3], *tiles, *pairing, *found, threads, resolve_isa()
+            )
+        else:
+            self._search_by_coordinates(training, ids, pairing, found, threads)
+
+    def _search_by_coordinates(
+        self, training: Array, ids: _Ids, pairing: _Pairing, found: _Found, threads: int
+    ) -> None:
+        query_labels, training_labels, self_index = pairing
+        for begin in range(0, ids.count, _BLOCK):
+            part = slice(begin, min(begin + _BLOCK, ids.count))
+            block = nearest_training(
+                self._points(ids.part(part.start, part.stop), threads),
+                training,
+                query_labels=None if query_labels is None else query_labels[part],
+                training_labels=training_labels,
+                self_index=None if self_index is None else self_index[part],
+                n_threads=threads,
+            )
+            answers = (
+                block.distance,
+                block.index,
+                block.distance_excluding_self,
+                block.index_excluding_self,
+            )
+            for target, answer in zip(found, answers, strict=True):
+                if target is not None and answer is not None:
+                    target[part] = answer
+
+    def _tiles(self, training: Array) -> _Tiles | None:
+        """Return the training points in units, or ``None`` where the tiled search is not exact.
+
+        It is when all coordinates, the lattice's and theirs, are such small multiples of one power
+        of two that every squared distance is an integer below the kernel's limit: then float64
+        commits no rounding error before the root, and no two sums share a root.
+        """
+        if self.dimensions > 2 and self.points_per_axis < _SMALLEST_PLANE:
+            return None
+        numerator, denominator = self.granularity.as_integer_ratio()
+        twos = (numerator & -numerator).bit_length() - 1
+        step = numerator >> twos
+        if step > 2**13 or twos > 400 or denominator.bit_length() > 400:
+            return None
+        unit = math.ldexp(1.0, twos) / denominator
+        units = training / unit
+        low = min(0.0, float(units.min()))
+        high = max(step * (self.points_per_axis - 1.0), float(units.max()))
+        if not self.dimensions * (high - low) ** 2 < _kernel.SUM_LIMIT:
+            return None
+        points = units.astype(np.int32)
+        if not np.array_equal(points, units):
+            return None
+        return _Tiles(np.ascontiguousarray(points), step, unit)
+
+    def _check_training(self, training_points: ArrayLike) -> Array:
         training = as_points("training_points", training_points)
         if training.shape[1] != self.dimensions:
             raise ValueError(
                 f"training_points must have {self.dimensions} columns, not {training.shape[1]}"
             )
-        labels, training_classes = as_label_pair(
-            query_labels, training_labels, count, len(training)
-        )
-        members = as_self_index(self_index, count, len(training))
-        found = Nearest(
-            np.empty(count),
-            np.empty(count, np.int64),
-            None if members is None else np.empty(count),
-            None if members is None else np.empty(count, np.int64),
-        )
-        for begin in range(0, count, _BLOCK) or [0]:
-            part = slice(begin, min(begin + _BLOCK, count))
-            block = nearest_training(
-                self.points(_part(start, wanted, part.start, part.stop)),
-                training,
-                query_labels=None if labels is None else labels[part],
-                training_labels=training_classes,
-                self_index=None if members is None else members[part],
-                n_threads=n_threads,
-            )
-            for name in ("distance", "index", "distance_excluding_self", "index_excluding_self"):
-                if getattr(found, name) is not None:
-                    getattr(found, name)[part] = getattr(block, name)
-        return found
+        if len(training) == 0:
+            raise ValueError("training_points must hold at least one point")
+        check_finite("training_points", training)
+        return training
 
-    def _check_ids(self, ids: Ids) -> tuple[int, Int64Array | int]:
-        """Return (first id, how many) of a range, or (0, int64 ids)."""
+    def _check_ids(self, ids: Ids) -> _Ids:
         if isinstance(ids, range):
             if ids.step != 1:
                 raise ValueError(f"ids must be a range of step 1, not {ids}")
             if len(ids) and not (ids.start >= 0 and ids.stop <= self.size):
                 raise ValueError(f"ids must be in [0, {self.size}), not {ids}")
-            return ids.start, len(ids)
+            return _Ids(None, ids.start, len(ids), True)
         array = np.asarray(ids)
         if array.ndim != 1:
-            raise ValueError(f"ids must be one-dimensional, not {array.ndim}-D")
+            raise ValueError(f"ids must be 1-D, not {array.ndim}-D")
         if array.dtype.kind not in "iu" and array.size:
             raise TypeError(f"ids must be integers, not {array.dtype}")
-        if array.size and (array.min() < 0 or array.max() >= self.size):
+        if array.dtype == np.uint64 and array.size and array.max() >= self.size:
+            bad = int(np.argmax(array))
+            raise ValueError(f"ids must be in [0, {self.size}), but entry {bad} is {array[bad]}")
+        array = np.ascontiguousarray(array, dtype=np.int64)
+        ascending = _kernel.ascending(array)
+        low, high = (array[:1], array[-1:]) if ascending else (array, array)
+        if array.size and (low.min() < 0 or high.max() >= self.size):
             bad = int(np.argmax((array < 0) | (array >= self.size)))
             raise ValueError(f"ids must be in [0, {self.size}), but entry {bad} is {array[bad]}")
-        return 0, np.ascontiguousarray(array, dtype=np.int64)
+        return _Ids(array, 0, len(array), ascending)
 
 
 def sample_distinct(size: int, count: int, rng: np.random.Generator) -> Int64Array:
@@ -279,16 +409,6 @@ def _too_many(per_axis: str, dimensions: int) -> str:
         "grid_size, granularity and dimensions must give fewer than 2**63 points, not "
         f"{per_axis}**{dimensions}"
     )
-
-
-def _count(wanted: Int64Array | int) -> int:
-    return wanted if isinstance(wanted, int) else len(wanted)
-
-
-def _part(start: int, wanted: Int64Array | int, begin: int, end: int) -> Int64Array:
-    if isinstance(wanted, int):
-        return np.arange(start + begin, start + end, dtype=np.int64)
-    return wanted[begin:end]
 
 
 def _distinct(count: int, size: int, rng: np.random.Generator) -> Int64Array:

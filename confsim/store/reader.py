@@ -5,6 +5,7 @@ raises :class:`ConfsimError` naming itself, and is never averaged in silently.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -129,12 +130,16 @@ class Run:
     def summary(
         self, trials: Iterable[int] | None = None, columns: Sequence[str] | None = None
     ) -> "pd.DataFrame":
-        """Return one row a trial: its number, and the numbers of its summary."""
+        """Return one row a trial: its number, and the numbers of its summary, null as NaN."""
         import pandas as pd
 
-        rows = [{"trial": trial.number, **trial.summary()} for trial in self._all(trials)]
+        rows = []
+        for trial in self._all(trials):
+            values = {"trial": trial.number, **trial.summary()}
+            rows.append({key: math.nan if v is None else v for key, v in values.items()})
         frame = pd.DataFrame(rows, columns=None if rows else ["trial"])
-        return frame if columns is None else frame[list(columns)]
+        chosen: pd.DataFrame = frame if columns is None else frame[list(columns)]
+        return chosen
 
     def joint(
         self, trials: Iterable[int] | None = None, *, stacked: bool = False

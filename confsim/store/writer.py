@@ -421,6 +421,26 @@ def _remove_run(path: Path) -> None:
         raise ConfsimError(f"--overwrite cannot remove {path}: {error.strerror}") from None
 
 
+def set_aside(run: Path, trial: int) -> Path:
+    """Move a damaged trial out of the way; it becomes a missing one."""
+    return _set_aside(run, layout.trial_path(run, trial))
+
+
+def set_aside_run_data(run: Path) -> Path:
+    """Move the record of what all trials share out of the way; all of it is made again."""
+    return _set_aside(run, run / layout.RUN_DATA)
+
+
+def _set_aside(run: Path, path: Path) -> Path:
+    target = run / layout.DAMAGED / f"{path.name}-{secrets.token_hex(4)}"
+    try:
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target)
+    except OSError as error:
+        raise CannotWrite(run, error) from error
+    return target
+
+
 def _configuration(experiment: Experiment) -> dict[str, Any]:
     """Return an experiment's fields as JSON values, for people and for running it again."""
     fields: dict[str, Any] = asdict(experiment) if is_dataclass(experiment) else {}

@@ -1,0 +1,49 @@
+"""A whole linear trial beside the same trial in plain NumPy and SciPy (``peers.py``)."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from confsim.linear.experiment import LinearExperiment
+
+sys.path.insert(0, str(Path(__file__).parent))
+import peers
+
+
+class Context:
+    """A runner that wants nothing."""
+
+    def progress(self, trial, fraction): ...
+
+    def should_stop(self):
+        return False
+
+
+def trial(session, number=0):
+    """Run a trial to its last row, files aside."""
+    for result in session.run([number], Context()):
+        for table in result.tables.values():
+            for _ in table:
+                pass
+
+
+@pytest.mark.parametrize("n", [10, 5000])
+@pytest.mark.benchmark(group="trial: 1,000,000 queries, 2 dimensions, one thread")
+def test_confsim_trial(benchmark, n):
+    session = LinearExperiment(n=n).open(threads=1)
+    benchmark(trial, session)
+
+
+@pytest.mark.parametrize("n", [10, 1000])
+@pytest.mark.benchmark(group="trial: 1,000,000 queries, 2 dimensions, one thread")
+def test_scipy_trial(benchmark, n):
+    """Here 1000 stands in for 5000, whose dense program takes minutes."""
+    experiment = LinearExperiment(n=n)
+    queries = experiment.lattice.points(experiment.query_ids())
+    weights, bias = experiment.ideal
+    rng = np.random.default_rng(0)
+    benchmark.pedantic(
+        lambda: peers.linear_trial(queries, n, weights, bias, 1000.0, 5.0, rng), rounds=3
+    )

@@ -1,0 +1,260 @@
+"""``confsim-status RUN``: what is done, running, missing, failed or damaged; checking and repair.
+
+It only reads (``--repair`` renames), so it can be called at any time, during a run and from any
+machine that sees the directory.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from confsim.cli import common
+from confsim.runner.claims import STALE_AFTER, Claims, Life
+from confsim.runner.progress import duration
+from confsim.store import layout, open_run, survey
+from confsim.store.writer import set_aside, set_aside_run_data
+
+#: Seconds before the newest trial whose trials make the rate.
+_WINDOW = 900.0
+
+#: An owner elsewhere that has shown no sign of life for this long, by clocks that may differ, is
+#: not shown as running.
+_SILENT = 3 * STALE_AFTER
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of a run.
+
+    Attributes
+    ----------
+    run : Path
+        Its directory.
+    command : str
+        What runs it.
+    trials : int
+        How many are wanted.
+    done, missing : list of int
+        Finished trials, and those that nobody has begun.
+    running : dict of int to str
+        Who runs it, by trial.
+    failed, damaged : dict of int to str
+        The cause, by trial.
+    shared_damage : str, optional
+        What is wrong with what all trials share.
+    per_minute : float, optional
+        Trials finished a minute lately, if any are running.
+    """
+
+    run: Path
+    command: str
+    trials: int
+    done: list[int]
+    running: dict[int, str]
+    missing: list[int]
+    failed: dict[int, str]
+    damaged: dict[int, str]
+    shared_damage: str | None
+    per_minute: float | None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long it takes at the present rate."""
+        if self.per_minute is None:
+            return None
+        return 60 * (self.trials - len(self.done)) / self.per_minute
+
+    @property
+    def exit_code(self) -> int:
+        """0 complete, 1 failed or damaged, 75 incomplete."""
+        if self.failed or self.damaged or self.shared_damage:
+            return 1
+        return 0 if len(self.done) >= self.trials else os.EX_TEMPFAIL
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it as JSON values."""
+        return {
+            "run": str(self.run),
+            "command": self.command,
+            "trials": self.trials,
+            "done": len(self.done),
+            "running": {str(trial): owner for trial, owner in self.running.items()},
+            "missing": self.missing,
+            "failed": {str(trial): why for trial, why in self.failed.items()},
+            "damaged": {str(trial): why for trial, why in self.damaged.items()},
+            "shared_damage": self.shared_damage,
+            "trials_per_minute": self.per_minute,
+            "seconds_left": self.seconds_left,
+            "complete": self.exit_code == 0,
+        }
+
+
+def status(path: Path, *, verify: bool = False) -> Status:
+    """Look at a run.
+
+    Parameters
+    ----------
+    path : Path
+        The run directory.
+    verify : bool
+        Compare the hash of every file, not only its size.
+
+    Raises
+    ------
+    ValueError
+        If it is not a run directory.
+    """
+    run = open_run(path)
+    state = survey(path, run.identity_hash, hashes=verify)
+    running = _running(path, state.finished)
+    known = state.finished | state.damaged.keys() | running.keys()
+    wanted = range(int(run.manifest["trials"]))
+    failed = {trial: why for trial, why in _failures(path) if trial not in known}
+    return Status(
+        path,
+        str(run.manifest["command"]),
+        len(wanted),
+        sorted(state.finished.intersection(wanted)),
+        running,
+        [trial for trial in wanted if trial not in known and trial not in failed],
+        failed,
+        state.damaged,
+        layout.run_data_damage(path, hashes=verify),
+        _per_minute(path, state.finished) if running else None,
+    )
+
+
+def _running(path: Path, finished: frozenset[int]) -> dict[int, str]:
+    """Return who runs what, leaving out owners that are known to be dead or have gone silent."""
+    claims = Claims(path)
+    held = {trial: name for trial, name in claims.held().items() if trial not in finished}
+    words = {name: _describe(claims, name) for name in set(held.values())}
+    return {trial: text for trial in sorted(held) if (text := words[held[trial]]) is not None}
+
+
+def _describe(claims: Claims, name: str) -> str | None:
+    life, owner = claims.life(name), claims.read(name)
+    if owner is None or life is Life.DEAD:
+        return None
+    if life is Life.ALIVE:
+        return str(owner)
+    silent = claims.silence(name)
+    if silent is None or silent > _SILENT:
+        return None
+    return f"{owner}, last sign of life {duration(max(0.0, silent))} ago"
+
+
+def _failures(path: Path) -> Iterable[tuple[int, str]]:
+    for report in sorted((path / layout.LOG).glob("failed-*.txt")):
+        number = report.stem.removeprefix("failed-")
+        if number.isdigit():
+            with report.open(encoding="utf-8") as file:
+                yield int(number), file.readline().strip()
+
+
+def _per_minute(path: Path, finished: frozenset[int]) -> float | None:
+    """Return the rate lately; ``None`` if the files' times do not tell (a copy, a clock's jump)."""
+    with os.scandir(path / layout.TRIALS) as entries:
+        times = [
+            entry.stat().st_mtime
+            for entry in entries
+            if entry.name.isdigit() and int(entry.name) in finished
+        ]
+    if not times:
+        return None
+    newest = max(times)
+    lately = [moment for moment in times if newest - moment <= _WINDOW]
+    span = max(newest, time.time()) - min(lately)
+    return 60 * len(lately) / span if 0 < span <= 2 * _WINDOW else None
+
+
+def repair(found: Status) -> list[Path]:
+    """Set damaged trials aside, for the command that made the run to make them again."""
+    moved = [set_aside(found.run, trial) for trial in found.damaged]
+    if found.shared_damage is not None:
+        moved.append(set_aside_run_data(found.run))
+    return moved
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Write ascending numbers shortly: ``0, 3-7``."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+
+
+def render(found: Status) -> str:
+    """Write a status for people."""
+    lines = [
+        f"{found.run}: {found.command}, {len(found.done)} of {found.trials} trials are done",
+        f"  done     {len(found.done):6d}",
+        f"  running  {len(found.running):6d}",
+        f"  missing  {len(found.missing):6d}  {ranges(found.missing)}".rstrip(),
+        f"  failed   {len(found.failed):6d}",
+        f"  damaged  {len(found.damaged):6d}",
+    ]
+    if found.per_minute is not None and found.seconds_left is not None:
+        lines.append(
+            f"  {found.per_minute:.3g} trials a minute, about {duration(found.seconds_left)} left"
+        )
+    for owner in sorted(set(found.running.values())):
+        mine = [trial for trial, name in found.running.items() if name == owner]
+        lines.append(f"  {owner} runs {ranges(mine)}")
+    lines += [f"  trial {trial} failed: {why}" for trial, why in found.failed.items()]
+    lines += [f"  trial {trial} is damaged: {why}" for trial, why in found.damaged.items()]
+    if found.shared_damage is not None:
+        lines.append(f"  what all trials share is damaged: {found.shared_damage}")
+    return "\n".join(lines)
+
+
+def build_parser() -> common.Parser:
+    """Return the command's parser."""
+    parser = common.Parser(
+        prog="confsim-status",
+        description="Say which trials of a run are done, running, missing, failed or damaged.",
+        epilog="exit codes: 0 complete, 75 incomplete, 1 failed or damaged, 2 not a run",
+    )
+    parser.add_argument("run", metavar="RUN", type=Path, help="the run directory")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare the hash of every file (default: presence and sizes)",
+    )
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="verify, and set damaged trials aside in RUN/damaged; the command that made the run "
+        "then makes them again",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return common.main(build_parser(), _main, argv)
+
+
+def _main(given: argparse.Namespace) -> int:
+    found = status(given.run, verify=given.verify or given.repair)
+    moved = repair(found) if given.repair else []
+    if moved:
+        for path in moved:
+            print(f"set aside: {path}", file=sys.stderr)
+        found = status(given.run)
+    print(json.dumps(found.as_json()) if given.json else render(found), flush=True)
+    return found.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,733 @@
+#include "lattice.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "classes.h"
+#include "parallel.h"
+
+#ifdef CONFSIM_X86
+#include <immintrin.h>
+#endif
+#ifdef CONFSIM_NEON
+#include <arm_neon.h>
+#endif
+
+/* ---------------------------------------------------------------- coordinates and labels */
+
+enum { IDS_PER_ITEM = 1 << 14 };
+
+int confsim_lattice_ascending(const int64_t *ids, int64_t count) {
+    enum { BLOCK = 1024 };
+    for (int64_t begin = 1; begin < count; begin += BLOCK) {
+        const int64_t end = begin + BLOCK < count ? begin + BLOCK : count;
+        int64_t wrong = 0;
+        for (int64_t i = begin; i < end; i++) wrong |= ids[i] <= ids[i - 1];
+        if (wrong) return 0;
+    }
+    return 1;
+}
+
+typedef struct {
+    const confsim_lattice *lattice;
+    const confsim_ids *ids;
+    const double *weights;
+    double bias;
+    double *points;
+    int8_t *labels;
+} derivation;
+
+/* Where a walk along ids is: neighbours differ in the last axis only and need no division. */
+typedef struct {
+    int64_t id, last; /* the previous id and its last axis; -1 before the first */
+    double point[64];
+    double score; /* of all axes but the last */
+} walk;
+
+static int64_t id_at(const confsim_ids *ids, int64_t position) {
+    return ids->ids ? ids->ids[position] : ids->start + position;
+}
+
+static void step_to(const derivation *work, walk *w, int64_t id) {
+    const confsim_lattice *lattice = work->lattice;
+    const int64_t last = w->last + (id - w->id), end = lattice->dimensions - 1;
+    const int stays = w->last >= 0 && last >= 0 && last < lattice->per_axis;
+    w->id = id;
+    w->last = stays ? last : id % lattice->per_axis;
+    if (!stays) {
+        int64_t rest = id / lattice->per_axis;
+        for (int64_t k = end - 1; k >= 0; k--) {
+            w->point[k] = (double)(rest % lattice->per_axis) * lattice->step;
+            rest /= lattice->per_axis;
+        }
+        w->score = 0;
+        for (int64_t k = 0; work->weights && k < end; k++)
+            w->score += work->weights[k] * w->point[k];
+    }
+    w->point[end] = (double)w->last * lattice->step;
+}
+
+static void derive_item(void *context, int64_t item, int thread) {
+    const derivation *work = context;
+    const int64_t d = work->lattice->dimensions;
+    const int64_t begin = item * IDS_PER_ITEM, rest = work->ids->count - begin;
+    const int64_t end = begin + (rest < IDS_PER_ITEM ? rest : IDS_PER_ITEM);
+    walk w = {.last = -1};
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        step_to(work, &w, id_at(work->ids, i));
+        if (work->points)
+            for (int64_t k = 0; k < d; k++) work->points[i * d + k] = w.point[k];
+        if (work->labels) {
+            const double score = w.score + work->weights[d - 1] * w.point[d - 1];
+            work->labels[i] = score + work->bias > 0 ? 1 : -1;
+        }
+    }
+}
+
+static void derive(const derivation *work, int threads) {
+    confsim_parallel_for((work->ids->count + IDS_PER_ITEM - 1) / IDS_PER_ITEM, threads, derive_item,
+                         (void *)work);
+}
+
+void confsim_lattice_points(const confsim_lattice *lattice, const confsim_ids *ids, double *points,
+                            int threads) {
+    derive(&(derivation){.lattice = lattice, .ids = ids, .points = points}, threads);
+}
+
+void confsim_lattice_labels(const confsim_lattice *lattice, const confsim_ids *ids,
+                            const double *weights, double bias, int8_t *labels, int threads) {
+    derive(&(derivation){.lattice = lattice, .ids = ids, .weights = weights, .bias = bias,
+                         .labels = labels},
+           threads);
+}
+
+/* ---------------------------------------------------------------- nearest training points
+ *
+ * The lattice is cut into planes of the last two axes, planes into bands of rows (the items that
+ * threads share), bands into chunks of columns, chunks into tiles. Each box of this hierarchy keeps
+ * the training points that could be nearest to one of its points; a tile compares the few that
+ * remain with all of its points at once, in integers. A finished band is stored in the order of the
+ * queries; points that nobody asked for are computed and dropped. */
+
+enum {
+    SIDE = 16,         /* rows and columns of a tile */
+    BAND_ROWS = 32,
+    CHUNK_COLUMNS = 64,
+    MOST_AT_ONCE = 64, /* candidates that one pass over a tile compares */
+    FEW = 6,           /* candidates that are not worth filtering again */
+    FAR_AWAY = 1 << 30,
+    PADDING = 16,
+    NO_CLASS = -1, /* of a query whose label no training point has */
+    NO_QUERY = -2  /* of a point that nobody asked for */
+};
+
+/* Training points, or some of them: row, column, and the squared distance that their other axes
+ * add; padded by PADDING entries that are too far away to count. */
+typedef struct {
+    int32_t *row, *column, *base, *index;
+    int64_t count;
+} candidates;
+
+typedef struct {
+    int32_t row_low, row_high, column_low, column_high;
+} box;
+
+typedef struct {
+    int32_t rows[SIDE] __attribute__((aligned(64)));
+    int32_t columns[SIDE] __attribute__((aligned(64)));
+    int bits; /* of a key that number a candidate */
+} tile;
+
+typedef struct {
+    void (*filter)(const candidates *in, candidates *out, const box *b, int two, int32_t *smallest);
+    void (*compare)(const candidates *list, const tile *t, uint32_t *sums, int32_t *index,
+                    int64_t stride);
+    void (*emit)(const uint32_t *sums, const int32_t *index, double unit, double *distances,
+                 int64_t *indices);
+} kernels;
+
+static void pad_candidates(candidates *list) {
+    for (int i = 0; i < PADDING; i++) {
+        list->row[list->count + i] = list->column[list->count + i] = 0;
+        list->base[list->count + i] = FAR_AWAY;
+    }
+}
+
+#define NAME(x) x##_portable
+#define TARGET
+#define WIDTH 1
+#define VEC uint32_t
+#define LOAD(p) ((uint32_t) * (p))
+#define STORE(p, v) (*(p) = (int32_t)(v))
+#define SET1(x) ((uint32_t)(x))
+#define ADD(a, b) ((a) + (b))
+#define SUB(a, b) ((a) - (b))
+#define MUL(a, b) ((a) * (b))
+#define SHIFT(a, n) ((a) << (n))
+#define MAX(a, b) ((int32_t)(a) > (int32_t)(b) ? (a) : (b))
+#define MIN(a, b) ((int32_t)(a) < (int32_t)(b) ? (a) : (b))
+#define UMIN(a, b) ((a) < (b) ? (a) : (b))
+#define ROOTS(sums, unit, out) \
+    for (int i = 0; i < SIDE; i++) (out)[i] = sqrt((double)(int32_t)(sums)[i]) * (unit)
+#include "lattice_tile.inc"
+#include "lattice_undef.inc"
+
+#ifdef CONFSIM_X86
+#define NAME(x) x##_avx2
+#define TARGET CONFSIM_TARGET_AVX2
+#define WIDTH 8
+#define VEC __m256i
+#define LOAD(p) _mm256_loadu_si256((const __m256i *)(p))
+#define STORE(p, v) _mm256_storeu_si256((__m256i *)(p), v)
+#define SET1(x) _mm256_set1_epi32((int)(x))
+#define ADD _mm256_add_epi32
+#define SUB _mm256_sub_epi32
+#define MUL _mm256_mullo_epi32
+#define SHIFT _mm256_slli_epi32
+#define MAX _mm256_max_epi32
+#define MIN _mm256_min_epi32
+#define UMIN _mm256_min_epu32
+#define ROOTS(sums, unit, out)                                                                  \
+    for (int i = 0; i < SIDE; i += 4)                                                           \
+    _mm256_storeu_pd((out) + i,                                                                 \
+                     _mm256_mul_pd(_mm256_set1_pd(unit),                                        \
+                                   _mm256_sqrt_pd(_mm256_cvtepi32_pd(_mm_loadu_si128(           \
+                                       (const __m128i *)((sums) + i))))))
+#include "lattice_tile.inc"
+#include "lattice_undef.inc"
+
+/* Correctly rounded square roots of integers below 2^28, at twice the speed of the divider: an
+ * estimate, Newton's step, and a last correction by the exact remainder (Markstein 1990). That no
+ * rounding is ever off is not left to the theorem: the C tests compare every one of the 2^28. */
+CONFSIM_TARGET_AVX512 static __m512d root_of_half(__m256i sums, __m256 estimate) {
+    const __m512d s = _mm512_cvtepi32_pd(sums), y = _mm512_cvtps_pd(estimate);
+    __m512d root = _mm512_mul_pd(s, y), half = _mm512_mul_pd(y, _mm512_set1_pd(0.5));
+    const __m512d error = _mm512_fnmadd_pd(root, half, _mm512_set1_pd(0.5));
+    root = _mm512_fmadd_pd(root, error, root);
+    half = _mm512_fmadd_pd(half, error, half);
+    root = _mm512_fmadd_pd(_mm512_fnmadd_pd(root, root, s), half, root);
+    return _mm512_maskz_mov_pd(_mm256_test_epi32_mask(sums, sums), root);
+}
+
+CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit, double *out) {
+    const __m512i all = _mm512_loadu_si512(sums);
+    const __m512 s = _mm512_cvtepi32_ps(all), y = _mm512_rsqrt14_ps(s);
+    const __m512 error = _mm512_fnmadd_ps(_mm512_mul_ps(s, y), _mm512_mul_ps(y, _mm512_set1_ps(0.5F)),
+                                          _mm512_set1_ps(0.5F));
+    const __m512 estimate = _mm512_fmadd_ps(y, error, y);
+    const __m512d scale = _mm512_set1_pd(unit);
+    const __m512d low =
+        root_of_half(_mm512_castsi512_si256(all), _mm512_castps512_ps256(estimate));
+    const __m512d high =
+        root_of_half(_mm512_extracti64x4_epi64(all, 1), _mm512_extractf32x8_ps(estimate, 1));
+    _mm512_storeu_pd(out, _mm512_mul_pd(low, scale));
+    _mm512_storeu_pd(out + 8, _mm512_mul_pd(high, scale));
+}
+
+#define NAME(x) x##_avx512
+#define TARGET CONFSIM_TARGET_AVX512
+#define WIDTH 16
+#define VEC __m512i
+#define LOAD(p) _mm512_loadu_si512(p)
+#define STORE(p, v) _mm512_storeu_si512(p, v)
+#define SET1(x) _mm512_set1_epi32((int)(x))
+#define ADD _mm512_add_epi32
+#define SUB _mm512_sub_epi32
+#define MUL _mm512_mullo_epi32
+#define SHIFT _mm512_slli_epi32
+#define MAX _mm512_max_epi32
+#define MIN _mm512_min_epi32
+#define UMIN _mm512_min_epu32
+#define ROOTS roots_avx512
+#define KEEP_WHERE(smallest, bound, in, out, i, kept)                                           \
+    {                                                                                           \
+        const __mmask16 keep =                                                                  \
+            _mm512_cmple_epi32_mask(LOAD((smallest) + (i)), _mm512_set1_epi32(bound));          \
+        if (!keep) continue;                                                                    \
+        _mm512_mask_compressstoreu_epi32((out)->row + (kept), keep, LOAD((in)->row + (i)));      \
+        _mm512_mask_compressstoreu_epi32((out)->column + (kept), keep, LOAD((in)->column + (i))); \
+        _mm512_mask_compressstoreu_epi32((out)->base + (kept), keep, LOAD((in)->base + (i)));    \
+        _mm512_mask_compressstoreu_epi32((out)->index + (kept), keep, LOAD((in)->index + (i)));  \
+        (kept) += __builtin_popcount(keep);                                                     \
+    }
+#include "lattice_tile.inc"
+#include "lattice_undef.inc"
+#endif
+
+#ifdef CONFSIM_NEON
+#define NAME(x) x##_neon
+#define TARGET
+#define WIDTH 4
+#define VEC int32x4_t
+#define LOAD(p) vld1q_s32(p)
+#define STORE(p, v) vst1q_s32(p, v)
+#define SET1(x) vdupq_n_s32((int32_t)(x))
+#define ADD vaddq_s32
+#define SUB vsubq_s32
+#define MUL vmulq_s32
+#define SHIFT(a, n) vshlq_s32(a, vdupq_n_s32(n))
+#define MAX vmaxq_s32
+#define MIN vminq_s32
+#define UMIN(a, b) \
+    vreinterpretq_s32_u32(vminq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b)))
+#define ROOTS(sums, unit, out) \
+    for (int i = 0; i < SIDE; i++) (out)[i] = sqrt((double)(int32_t)(sums)[i]) * (unit)
+#include "lattice_tile.inc"
+#include "lattice_undef.inc"
+#endif
+
+static const kernels *choose(confsim_isa isa) {
+    switch (isa) {
+#ifdef CONFSIM_X86
+    case CONFSIM_ISA_AVX512:
+        return &kernels_avx512;
+    case CONFSIM_ISA_AVX2:
+        return &kernels_avx2;
+#endif
+#ifdef CONFSIM_NEON
+    case CONFSIM_ISA_NEON:
+        return &kernels_neon;
+#endif
+    default:
+        return &kernels_portable;
+    }
+}
+
+/* The lists of one box, one a class, made when the first query of that class is met. */
+typedef struct lists {
+    struct lists *parent; /* the box around this one; NULL for a plane */
+    candidates *by_class;
+    char *made; /* a flag for each class */
+    box where;
+    int two; /* members among the queries: a nearest other point is asked for as well */
+} lists;
+
+/* A member among the queries of a band. */
+typedef struct {
+    int64_t position, self;
+    int32_t row, column;
+    int32_t sum, nearest; /* the answer: squared distance and index, -1 for none */
+    int32_t next;         /* the next one of the same tile, -1 for none */
+} member;
+
+/* What one thread owns. */
+typedef struct {
+    lists plane, band, chunk, tile;
+    int64_t plane_number; /* the plane that the lists are for, -1 for none yet */
+    int32_t *smallest;
+    uint32_t *sums;        /* a band's answers: squared distances and indices, `stride` a row */
+    int32_t *index;
+    int32_t *codes;        /* the class of each point of a band */
+    int32_t *first_member; /* of each tile of a band, -1 for none */
+    member *members;
+    int32_t members_count;
+} workspace;
+
+typedef struct {
+    const confsim_lattice *lattice;
+    const confsim_ids *ids;
+    const confsim_lattice_training *training;
+    const confsim_lattice_pairing *pairing;
+    const confsim_nearest *answer;
+    const kernels *kernels;
+    confsim_classes classes;
+    workspace *spaces;
+    int64_t rows, tiles_across, stride, bands_of_plane, first_band;
+    int bits;
+} search;
+
+/* The band that a thread works on: queries begin..end, whose ids start at first_id. */
+typedef struct {
+    int64_t first_id, begin, end;
+    int32_t row, rows;
+    int64_t rows_begin[BAND_ROWS + 1]; /* the first query of each row, and the end */
+} band;
+
+/* The first position in begin..end whose id is not below `id`. */
+static int64_t position_of(const confsim_ids *ids, int64_t id, int64_t begin, int64_t end) {
+    if (!ids->ids) {
+        const int64_t position = id - ids->start;
+        return position < begin ? begin : position < end ? position : end;
+    }
+    while (begin < end) {
+        const int64_t middle = begin + (end - begin) / 2;
+        if (ids->ids[middle] < id)
+            begin = middle + 1;
+        else
+            end = middle;
+    }
+    return begin;
+}
+
+static int32_t code_of(const search *s, int64_t position) {
+    const void *labels = s->pairing->query_labels;
+    const int64_t label = s->pairing->query_label_bytes == 1 ? ((const int8_t *)labels)[position]
+                                                             : ((const int64_t *)labels)[position];
+    if (s->classes.count > 4) return (int32_t)confsim_classes_find(&s->classes, label);
+    for (int32_t c = 0; c < s->classes.count; c++)
+        if (s->classes.labels[c] == label) return c;
+    return NO_CLASS;
+}
+
+/* Write down the class of each point of a band. */
+static void encode(const search *s, const band *b, int32_t *codes) {
+    const int64_t *labels = s->classes.labels;
+    const int8_t *bytes = s->pairing->query_labels;
+    const int usual = s->pairing->query_label_bytes == 1 && s->classes.count == 2;
+    for (int32_t r = 0; r < BAND_ROWS; r++)
+        for (int64_t i = 0; i < s->stride; i++) codes[r * s->stride + i] = NO_QUERY;
+    for (int32_t r = 0; r < b->rows; r++) {
+        const int64_t begin = b->rows_begin[r], end = b->rows_begin[r + 1];
+        const int64_t first = b->first_id + r * s->lattice->per_axis;
+        int32_t *row = codes + r * s->stride;
+        if (begin == end) continue;
+        if (usual && id_at(s->ids, end - 1) - id_at(s->ids, begin) == end - 1 - begin) {
+            row += id_at(s->ids, begin) - first - begin;
+            for (int64_t i = begin; i < end; i++) /* in a form that vectorises */
+                row[i] = bytes[i] == labels[0] ? 0 : bytes[i] == labels[1] ? 1 : NO_CLASS;
+        } else {
+            for (int64_t i = begin; i < end; i++) row[id_at(s->ids, i) - first] = code_of(s, i);
+        }
+    }
+}
+
+static int64_t tile_of(const search *s, const band *b, int32_t row, int32_t column) {
+    return (row - b->row) / SIDE * s->tiles_across + column / SIDE;
+}
+
+/* List the members of a band by tile. */
+static void find_members(const search *s, const band *b, workspace *w) {
+    int32_t count = 0;
+    for (int64_t i = 0; i < BAND_ROWS / SIDE * s->tiles_across; i++) w->first_member[i] = -1;
+    w->band.two = 0;
+    w->members_count = 0;
+    if (!s->answer->distance_other && !s->answer->index_other) return;
+    const int64_t *self = s->pairing->self_index;
+    for (int64_t i = b->begin; i < b->end; i++) {
+        if (self[i] < 0) continue;
+        const int64_t offset = id_at(s->ids, i) - b->first_id;
+        const int32_t row = b->row + (int32_t)(offset / s->lattice->per_axis);
+        const int32_t column = (int32_t)(offset % s->lattice->per_axis);
+        int32_t *first = &w->first_member[tile_of(s, b, row, column)];
+        w->members[count] = (member){i, self[i], row, column, INT32_MAX, -1, *first};
+        *first = count++;
+    }
+    w->band.two = count > 0;
+    w->members_count = count;
+}
+
+/* Start a plane: the squared distance that its leading axes add to each training point. */
+static void enter_plane(const search *s, workspace *w, int64_t plane) {
+    const int64_t d = s->lattice->dimensions;
+    int32_t leading[64];
+    if (w->plane_number == plane) return;
+    w->plane_number = plane;
+    for (int64_t k = d - 3; k >= 0; k--) {
+        leading[k] = (int32_t)(plane % s->lattice->per_axis) * s->training->step;
+        plane /= s->lattice->per_axis;
+    }
+    for (int64_t c = 0; c < s->classes.count; c++) {
+        candidates *list = &w->plane.by_class[c];
+        list->count = s->classes.start[c + 1] - s->classes.start[c];
+        for (int64_t i = 0; i < list->count; i++) {
+            const int64_t index = s->classes.order[s->classes.start[c] + i];
+            const int32_t *point = s->training->points + index * d;
+            int32_t base = 0;
+            for (int64_t k = 0; k < d - 2; k++)
+                base += (leading[k] - point[k]) * (leading[k] - point[k]);
+            list->index[i] = (int32_t)index;
+            list->base[i] = base;
+            list->row[i] = d > 1 ? point[d - 2] : 0;
+            list->column[i] = point[d - 1];
+        }
+        pad_candidates(list);
+        w->plane.made[c] = 1;
+    }
+}
+
+static void enter_box(const search *s, lists *l, const box *where, int two) {
+    l->where = *where;
+    l->two = two;
+    memset(l->made, 0, (size_t)s->classes.count);
+}
+
+static const candidates *list_of(const search *s, workspace *w, lists *l, int32_t code) {
+    candidates *list = &l->by_class[code];
+    if (l->made[code]) return list;
+    const candidates *wider = list_of(s, w, l->parent, code);
+    if (l == &w->tile && wider->count <= FEW) return wider;
+    s->kernels->filter(wider, list, &l->where, l->two, w->smallest);
+    l->made[code] = 1;
+    return list;
+}
+
+/* The class of all queries of a tile, NO_QUERY when there are none, or -3 when they differ. */
+static int32_t common_code(const int32_t *codes, int64_t stride) {
+    int32_t most = NO_QUERY, differ = 0;
+    for (int r = 0; r < SIDE; r++)
+        for (int i = 0; i < SIDE; i++)
+            most = codes[r * stride + i] > most ? codes[r * stride + i] : most;
+    for (int r = 0; r < SIDE; r++)
+        for (int i = 0; i < SIDE; i++)
+            differ |= (codes[r * stride + i] != most) & (codes[r * stride + i] != NO_QUERY);
+    return differ ? -3 : most;
+}
+
+static void compare_mixed(const search *s, workspace *w, int64_t corner, const tile *t) {
+    uint32_t sums[SIDE * SIDE];
+    int32_t index[SIDE * SIDE];
+    char done[SIDE * SIDE] = {0};
+    for (int i = 0; i < SIDE * SIDE; i++) {
+        const int32_t code = w->codes[corner + i / SIDE * s->stride + i % SIDE];
+        if (code < 0 || done[i]) continue;
+        s->kernels->compare(list_of(s, w, &w->tile, code), t, sums, index, SIDE);
+        for (int j = i; j < SIDE * SIDE; j++) {
+            const int64_t at = corner + j / SIDE * s->stride + j % SIDE;
+            if (w->codes[at] != code) continue;
+            w->sums[at] = sums[j];
+            w->index[at] = index[j];
+            done[j] = 1;
+        }
+    }
+}
+
+/* Store the answers of up to SIDE queries, whose points lie at `where` of the band. */
+static void emit_some(const search *s, const workspace *w, int64_t begin, int64_t count,
+                      const int64_t *where) {
+    uint32_t sums[SIDE] = {0};
+    int32_t index[SIDE] = {0};
+    double distances[SIDE];
+    for (int64_t i = 0; i < count; i++) {
+        sums[i] = w->sums[where[i]];
+        index[i] = w->index[where[i]];
+    }
+    s->kernels->emit(sums, index, s->training->unit, distances, NULL);
+    for (int64_t i = 0; i < count; i++) {
+        s->answer->distance[begin + i] = distances[i];
+        if (s->answer->index) s->answer->index[begin + i] = index[i];
+    }
+}
+
+static void emit_row(const search *s, const workspace *w, const band *b, int32_t row) {
+    const confsim_nearest *out = s->answer;
+    const int64_t end = b->rows_begin[row + 1];
+    const int64_t shift = row * s->stride - (b->first_id + row * s->lattice->per_axis);
+    for (int64_t i = b->rows_begin[row]; i < end; i += SIDE) {
+        const int64_t count = end - i < SIDE ? end - i : SIDE;
+        const int64_t at = id_at(s->ids, i) + shift;
+        if (count == SIDE && (!s->ids->ids || s->ids->ids[i + SIDE - 1] + shift == at + SIDE - 1)) {
+            s->kernels->emit(w->sums + at, w->index + at, s->training->unit, out->distance + i,
+                             out->index ? out->index + i : NULL);
+        } else {
+            int64_t where[SIDE];
+            for (int64_t k = 0; k < count; k++) where[k] = id_at(s->ids, i + k) + shift;
+            emit_some(s, w, i, count, where);
+        }
+        if (out->distance_other)
+            memcpy(out->distance_other + i, out->distance + i, (size_t)count * sizeof(double));
+        for (int64_t k = i; out->index_other && k < i + count; k++)
+            out->index_other[k] = w->index[id_at(s->ids, k) + shift];
+    }
+}
+
+static void put(const confsim_nearest *out, int other, int64_t position, double distance,
+                int64_t index) {
+    double *distances = other ? out->distance_other : out->distance;
+    int64_t *indices = other ? out->index_other : out->index;
+    if (distances) distances[position] = distance;
+    if (indices) indices[position] = index;
+}
+
+/* Queries whose class no training point has. */
+static void put_nothing(const search *s, const workspace *w, const band *b) {
+    for (int32_t r = 0; r < b->rows; r++) {
+        const int64_t shift = r * s->stride - (b->first_id + r * s->lattice->per_axis);
+        for (int64_t i = b->rows_begin[r]; i < b->rows_begin[r + 1]; i++)
+            if (w->codes[id_at(s->ids, i) + shift] == NO_CLASS) {
+                put(s->answer, 0, i, NAN, -1);
+                put(s->answer, 1, i, NAN, -1);
+            }
+    }
+}
+
+/* The nearest other training points of a tile's members. */
+static void search_members(const search *s, workspace *w, const band *b, int32_t first) {
+    for (int32_t at = first; at >= 0; at = w->members[at].next) {
+        member *m = &w->members[at];
+        const int64_t point = (m->row - b->row) * s->stride + m->column;
+        const int32_t code = s->pairing->query_labels ? w->codes[point] : 0;
+        if (code == NO_CLASS) continue;
+        const candidates *list = list_of(s, w, &w->tile, code);
+        for (int64_t j = 0; j < list->count; j++) {
+            const int32_t row = m->row * s->training->step - list->row[j];
+            const int32_t column = m->column * s->training->step - list->column[j];
+            const int32_t sum = list->base[j] + row * row + column * column;
+            if (sum >= m->sum || list->index[j] == m->self) continue;
+            m->sum = sum;
+            m->nearest = list->index[j];
+        }
+    }
+}
+
+static int32_t least(int64_t a, int64_t b) { return (int32_t)(a < b ? a : b); }
+
+static box box_of(const search *s, int32_t row, int32_t rows, int32_t column, int32_t columns) {
+    const int32_t step = s->training->step;
+    const int32_t last_row = least(row + rows, s->rows) - 1;
+    const int32_t last_column = least(column + columns, s->lattice->per_axis) - 1;
+    return (box){row * step, last_row * step, column * step, last_column * step};
+}
+
+static void search_tile(const search *s, workspace *w, const band *b, int32_t row, int32_t column) {
+    const int64_t corner = (row - b->row) * s->stride + column;
+    const int32_t code =
+        s->pairing->query_labels ? common_code(w->codes + corner, s->stride) : 0;
+    if (code == NO_CLASS || code == NO_QUERY) return;
+    const int32_t first_member = w->first_member[tile_of(s, b, row, column)];
+    const box where = box_of(s, row, SIDE, column, SIDE);
+    tile t = {.bits = s->bits};
+    enter_box(s, &w->tile, &where, first_member >= 0);
+    for (int i = 0; i < SIDE; i++) { /* points beyond the edge: copies of the last one inside */
+        t.rows[i] = least(where.row_low + (int64_t)i * s->training->step, where.row_high);
+        t.columns[i] = least(where.column_low + (int64_t)i * s->training->step, where.column_high);
+    }
+    if (code >= 0)
+        s->kernels->compare(list_of(s, w, &w->tile, code), &t, w->sums + corner, w->index + corner,
+                            s->stride);
+    else
+        compare_mixed(s, w, corner, &t);
+    search_members(s, w, b, first_member);
+}
+
+static void search_chunk(const search *s, workspace *w, const band *b, int32_t column) {
+    const int32_t end = least(column + CHUNK_COLUMNS, s->lattice->per_axis);
+    const box where = box_of(s, b->row, b->rows, column, CHUNK_COLUMNS);
+    int two = 0;
+    for (int32_t row = b->row; row < b->row + b->rows; row += SIDE)
+        for (int32_t at = column; at < end; at += SIDE)
+            two |= w->first_member[tile_of(s, b, row, at)] >= 0;
+    enter_box(s, &w->chunk, &where, two);
+    for (int32_t at = column; at < end; at += SIDE)
+        for (int32_t row = b->row; row < b->row + b->rows; row += SIDE)
+            search_tile(s, w, b, row, at);
+}
+
+static void search_band(void *context, int64_t item, int thread) {
+    const search *s = context;
+    workspace *w = &s->spaces[thread];
+    const int64_t m = s->lattice->per_axis, number = s->first_band + item;
+    const int64_t plane = number / s->bands_of_plane;
+    band b = {.row = (int32_t)(number % s->bands_of_plane) * BAND_ROWS};
+    b.rows = least(BAND_ROWS, s->rows - b.row);
+    b.first_id = (plane * s->rows + b.row) * m;
+    b.begin = position_of(s->ids, b.first_id, 0, s->ids->count);
+    b.end = position_of(s->ids, b.first_id + b.rows * m, b.begin, s->ids->count);
+    if (b.begin == b.end) return;
+    b.rows_begin[0] = b.begin;
+    for (int32_t r = 1; r <= b.rows; r++)
+        b.rows_begin[r] = position_of(s->ids, b.first_id + r * m, b.rows_begin[r - 1], b.end);
+    if (s->pairing->query_labels) encode(s, &b, w->codes);
+    find_members(s, &b, w);
+    enter_plane(s, w, plane);
+    const box where = box_of(s, b.row, b.rows, 0, (int32_t)m);
+    enter_box(s, &w->band, &where, w->band.two);
+    for (int32_t column = 0; column < m; column += CHUNK_COLUMNS) search_chunk(s, w, &b, column);
+    for (int32_t r = 0; r < b.rows; r++) emit_row(s, w, &b, r);
+    if (s->pairing->query_labels) put_nothing(s, w, &b);
+    for (int32_t i = 0; i < w->members_count; i++) {
+        const member *found = &w->members[i];
+        put(s->answer, 1, found->position,
+            found->nearest < 0 ? NAN : sqrt(found->sum) * s->training->unit, found->nearest);
+    }
+}
+
+/* Take the next `bytes` of `memory`; without memory, only count. */
+static void *take(char *memory, size_t *used, size_t bytes) {
+    const size_t at = *used;
+    *used += (bytes + 63) / 64 * 64;
+    return memory ? memory + at : NULL;
+}
+
+/* Lay a workspace out in `memory` and return how large it is. */
+static size_t lay_out(const search *s, workspace *w, char *memory) {
+    const size_t classes = (size_t)s->classes.count;
+    const size_t entries = (size_t)s->training->count + classes * PADDING;
+    const size_t points = (size_t)(BAND_ROWS * s->stride);
+    const size_t tiles = (size_t)(BAND_ROWS / SIDE * s->tiles_across);
+    size_t used = 0;
+    lists *levels[] = {&w->plane, &w->band, &w->chunk, &w->tile};
+    w->plane_number = -1;
+    for (int level = 0; level < 4; level++) {
+        lists *l = levels[level];
+        l->parent = level ? levels[level - 1] : NULL;
+        l->made = take(memory, &used, classes);
+        l->by_class = take(memory, &used, classes * sizeof *l->by_class);
+        int32_t *columns[4];
+        for (int i = 0; i < 4; i++) columns[i] = take(memory, &used, entries * sizeof(int32_t));
+        for (size_t c = 0; memory && c < classes; c++) {
+            const size_t at = (size_t)s->classes.start[c] + c * PADDING;
+            l->by_class[c] =
+                (candidates){columns[0] + at, columns[1] + at, columns[2] + at, columns[3] + at, 0};
+        }
+    }
+    w->smallest = take(memory, &used, entries * sizeof *w->smallest);
+    w->sums = take(memory, &used, points * sizeof *w->sums);
+    w->index = take(memory, &used, points * sizeof *w->index);
+    w->codes = take(memory, &used, s->pairing->query_labels ? points * sizeof *w->codes : 0);
+    w->first_member = take(memory, &used, tiles * sizeof *w->first_member);
+    w->members = take(memory, &used, s->pairing->self_index ? points * sizeof *w->members : 0);
+    return used;
+}
+
+static int bits_for(const search *s) {
+    int64_t low = 0, high = (s->lattice->per_axis - 1) * s->training->step;
+    const int64_t d = s->lattice->dimensions;
+    for (int64_t i = 0; i < s->training->count * d; i++) {
+        low = s->training->points[i] < low ? s->training->points[i] : low;
+        high = s->training->points[i] > high ? s->training->points[i] : high;
+    }
+    const int64_t most = d * (high - low) * (high - low);
+    int bits = 0;
+    while (bits < 6 && most << (bits + 1) <= UINT32_MAX) bits++;
+    return bits;
+}
+
+confsim_status confsim_lattice_nearest(const confsim_lattice *lattice, const confsim_ids *ids,
+                                       const confsim_lattice_training *training,
+                                       const confsim_lattice_pairing *pairing,
+                                       const confsim_nearest *answer, int threads,
+                                       confsim_isa isa) {
+    const int64_t m = lattice->per_axis;
+    if (ids->count == 0) return CONFSIM_OK;
+    search s = {.lattice = lattice, .ids = ids, .training = training, .pairing = pairing,
+                .answer = answer, .kernels = choose(isa)};
+    confsim_status status =
+        confsim_classes_build(&s.classes, pairing->training_labels, training->count);
+    if (status) return status;
+    s.rows = lattice->dimensions > 1 ? m : 1;
+    s.tiles_across = (m + SIDE - 1) / SIDE;
+    s.stride = s.tiles_across * SIDE;
+    s.bands_of_plane = (s.rows + BAND_ROWS - 1) / BAND_ROWS;
+    s.bits = bits_for(&s);
+    const int64_t first = id_at(ids, 0), last = id_at(ids, ids->count - 1), plane = s.rows * m;
+    s.first_band = first / plane * s.bands_of_plane + first % plane / m / BAND_ROWS;
+    const int64_t last_band = last / plane * s.bands_of_plane + last % plane / m / BAND_ROWS;
+    workspace layout;
+    const size_t bytes = lay_out(&s, &layout, NULL);
+    s.spaces = calloc((size_t)threads, sizeof *s.spaces);
+    char *memory = aligned_alloc(64, bytes * (size_t)threads);
+    if (!s.spaces || !memory) {
+        status = CONFSIM_NO_MEMORY;
+        goto done;
+    }
+    for (int thread = 0; thread < threads; thread++)
+        lay_out(&s, &s.spaces[thread], memory + (size_t)thread * bytes);
+    confsim_parallel_for(last_band - s.first_band + 1, threads, search_band, &s);
+done:
+    free(memory);
+    free(s.spaces);
+    confsim_classes_free(&s.classes);
+    return status;
+}

@@ -1,0 +1,79 @@
+/* Extremes against a full sort, on distributions that fill one bucket, few, or all. */
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "select.h"
+
+static uint64_t state = 88172645463325252ull;
+
+static double uniform(void) {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return (double)(state >> 11) / 9007199254740992.0;
+}
+
+static double value_of(int kind) {
+    switch (kind) {
+    case 0:
+        return uniform();
+    case 1:
+        return floor(uniform() * 4);
+    case 2:
+        return uniform() < 0.01 ? 1e300 : uniform();
+    case 3:
+        return (uniform() - 0.5) * 1.7e308;
+    case 4:
+        return uniform() * 1e-310;
+    default:
+        return 7.0;
+    }
+}
+
+/* Whether row a comes before row b when looking from `sign`. */
+static int before(const double *values, const int64_t *ids, double sign, int64_t a, int64_t b) {
+    double x = sign * values[a], y = sign * values[b];
+    return x < y || (x == y && (ids ? ids[a] < ids[b] : a < b));
+}
+
+/* The chosen rows are in order, and none that was left out belongs before the last of them. */
+static void check_side(const double *values, const int64_t *ids, int64_t n, int64_t k, double sign, const int64_t *rows) {
+    char *chosen = calloc((size_t)n, 1);
+    for (int64_t i = 0; i < k; i++) {
+        assert(rows[i] >= 0 && rows[i] < n && !chosen[rows[i]]);
+        chosen[rows[i]] = 1;
+        if (i) assert(before(values, ids, sign, rows[i - 1], rows[i]));
+    }
+    for (int64_t i = 0; i < n; i++)
+        if (!chosen[i] && k) assert(before(values, ids, sign, rows[k - 1], i));
+    free(chosen);
+}
+
+int main(void) {
+    const int64_t sizes[] = {1, 2, 7, 8, 9, 100, 5000};
+    for (int kind = 0; kind < 6; kind++)
+        for (int s = 0; s < 7; s++)
+            for (int with_ids = 0; with_ids < 2; with_ids++) {
+                int64_t n = sizes[s], k = 1 + (int64_t)(uniform() * (double)n / 2);
+                double *values = malloc((size_t)n * sizeof *values);
+                int64_t *ids = malloc((size_t)n * sizeof *ids);
+                int64_t *bottom = malloc((size_t)k * sizeof *bottom), *top = malloc((size_t)k * sizeof *top);
+                for (int64_t i = 0; i < n; i++) {
+                    values[i] = value_of(kind);
+                    ids[i] = n - i;
+                }
+                const int64_t *given = with_ids ? ids : 0;
+                assert(confsim_extremes(values, given, n, k, bottom, top) == CONFSIM_OK);
+                check_side(values, given, n, k, 1.0, bottom);
+                check_side(values, given, n, k, -1.0, top);
+                assert(confsim_extremes(values, given, n, 0, 0, 0) == CONFSIM_OK);
+                free(values);
+                free(ids);
+                free(bottom);
+                free(top);
+            }
+    puts("select: ok");
+    return 0;
+}

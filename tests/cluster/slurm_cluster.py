@@ -1,0 +1,215 @@
+"""A Slurm cluster of one node on this machine, for as long as the tests take.
+
+``munged``, ``slurmctld`` and ``slurmd`` run from a generated configuration, on free ports, in a
+temporary directory; exactly those processes are stopped again. Nothing of a cluster that may be
+installed on the machine is touched.
+"""
+
+import contextlib
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
+
+_CONFIGURATION = """\
+ClusterName=confsim-tests
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller_port}
+SlurmdPort={daemon_port}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+SlurmdParameters=config_overrides
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerType=sched/backfill
+SchedulerParameters=sched_interval=2,bf_interval=2,sched_min_interval=0
+MpiDefault=none
+ReturnToService=2
+KillWait=5
+OverTimeLimit=0
+MailProg=/bin/true
+NodeName=node NodeHostname={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=64000 State=UNKNOWN
+PartitionName=tests Nodes=node Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def missing_programs() -> list[str]:
+    """Return the programs of Slurm and munge that this machine lacks."""
+    return [name for name in PROGRAMS if find(name) is None]
+
+
+def find(name: str) -> str | None:
+    """Find a program; daemons are often outside of a user's path."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
+
+
+def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Wait for a condition, or fail saying for what."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not come within {seconds:.0f} s")
+        time.sleep(0.1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Cluster:
+    """A running cluster, and how to use it.
+
+    Attributes
+    ----------
+    environment : dict of str to str
+        What jobs and clients run with; tests put their commands on its ``PATH``.
+    """
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.environment = {
+            **{key: value for key, value in environment.items() if not key.startswith("SLURM")},
+            "SLURM_CONF": str(folder / "slurm.conf"),
+        }
+
+    def call(self, *arguments: object, check: bool = True) -> str:
+        """Run a client program; return what it prints."""
+        done = subprocess.run(
+            [str(find(str(arguments[0]))), *map(str, arguments[1:])],
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            cwd=self.folder,
+            timeout=120,
+        )
+        if check and done.returncode:
+            raise RuntimeError(f"{arguments}: {done.stdout}{done.stderr}\n{self.logs()}")
+        return done.stdout.strip()
+
+    def submit(self, *arguments: object) -> str:
+        """Submit a batch job; return its number."""
+        return self.call("sbatch", "--parsable", *arguments)
+
+    def states(self, job: str) -> list[str]:
+        """Return the states of a job's tasks."""
+        text = self.call("scontrol", "show", "job", job, check=False)
+        return [word.partition("=")[2] for word in text.split() if word.startswith("JobState=")]
+
+    def wait(self, job: str, seconds: float = 120) -> list[str]:
+        """Wait until a job has ended, letting requeued tasks begin at once; return its states."""
+        over = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED"}
+
+        def ended() -> bool:
+            if "PENDING" in (states := self.states(job)):
+                self.hurry(job)
+            return bool(states) and set(states) <= over
+
+        wait_until(ended, seconds, f"the end of job {job}")
+        return self.states(job)
+
+    def hurry(self, job: str) -> None:
+        """Slurm lets a requeued job wait two minutes: do not."""
+        text = self.call("scontrol", "--oneliner", "show", "job", job, check=False)
+        for line in text.splitlines():
+            if "Reason=BeginTime" in line:
+                number = line.split()[0].partition("=")[2]
+                self.call("scontrol", "update", f"JobId={number}", "StartTime=now", check=False)
+
+    def logs(self) -> str:
+        """Return the ends of all logs."""
+        paths = [*sorted(self.folder.glob("*.log")), *sorted(self.folder.glob("*.out"))]
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text(errors='replace')[-2000:]}" for path in paths
+        )
+
+
+@contextlib.contextmanager
+def cluster(folder: Path) -> Iterator[Cluster]:
+    """Start a cluster in ``folder`` and stop it again."""
+    for name in ("state", "spool"):
+        (folder / name).mkdir()
+    (folder / "munge.key").write_bytes(os.urandom(1024))
+    (folder / "munge.key").chmod(0o400)
+    configuration = _CONFIGURATION.format(
+        host=socket.gethostname().split(".")[0],
+        controller_port=_free_port(),
+        daemon_port=_free_port(),
+        user=getpass.getuser(),
+        folder=folder,
+    )
+    (folder / "slurm.conf").write_text(configuration)
+    made = Cluster(folder, dict(os.environ))
+    configuration_option = ("-f", folder / "slurm.conf")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_daemon(made, _munged(folder)))
+        wait_until((folder / "munge.socket").exists, 20, "munged")
+        stack.enter_context(_daemon(made, ["slurmctld", "-D", *configuration_option]))
+        stack.enter_context(_daemon(made, ["slurmd", "-D", "-N", "node", *configuration_option]))
+        try:
+            wait_until(lambda: _is_up(made), 60, "the node")
+        except TimeoutError as error:
+            raise RuntimeError(f"{error}\n{made.logs()}") from None
+        yield made
+        made.call("scancel", "--user", getpass.getuser(), check=False)
+        wait_until(lambda: not made.call("squeue", "--noheader", check=False), 60, "an empty queue")
+
+
+def _munged(folder: Path) -> list[object]:
+    return [
+        "munged",
+        "--foreground",
+        "--force",
+        f"--key-file={folder}/munge.key",
+        f"--socket={folder}/munge.socket",
+        f"--pid-file={folder}/munge.pid",
+        f"--log-file={folder}/munged.log",
+        f"--seed-file={folder}/munge.seed",
+    ]
+
+
+def _is_up(made: Cluster) -> bool:
+    return made.call("sinfo", "--noheader", "--format=%t", check=False) in ("idle", "mix", "alloc")
+
+
+@contextlib.contextmanager
+def _daemon(made: Cluster, command: list[object]) -> Iterator[None]:
+    """Run a daemon in the foreground, and stop that process alone."""
+    name, *arguments = command
+    with (made.folder / f"{name}-output.log").open("w") as log:
+        process = subprocess.Popen(
+            [str(find(str(name))), *map(str, arguments)],
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=made.environment,
+        )
+        try:
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

@@ -1,0 +1,207 @@
+"""Runs on a real Slurm: arrays, steps, requeueing, time limits, the report that waits for them.
+
+``CONFSIM_LONG_TESTS=1`` adds those that take minutes, because Slurm counts in minutes.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from confsim.store import open_run
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from slurm_cluster import Cluster, cluster, missing_programs, wait_until
+from toy_experiments import contents, leftovers, result_of
+
+TESTS = Path(__file__).parents[1]
+SLURM = TESTS.parent / "slurm"
+LINEAR = ("--n", 10, "--queries", 100, "--trials", 24)
+LONG = os.environ.get("CONFSIM_LONG_TESTS") == "1"
+
+pytestmark = pytest.mark.skipif(
+    bool(missing_programs()),
+    reason=f"needs Slurm and munge, lacks {', '.join(missing_programs())}",
+)
+
+
+def wrapper(path: Path, code: str) -> None:
+    """Write a command that runs with this interpreter, and with the package under test."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f'#!/bin/sh\nexec \'{sys.executable}\' -c "{code}" "$@"\n')
+    path.chmod(0o755)
+
+
+def commands(folder: Path) -> None:
+    """Put the package's commands into a folder."""
+    for name in ("linear", "status", "report"):
+        module = name
+        if name == "report" and importlib.util.find_spec("confsim.cli.report") is None:
+            module = "status"  # lists what is missing and exits alike
+        code = f"import sys; from confsim.cli.{module} import main; sys.exit(main())"
+        wrapper(folder / f"confsim-{name}", code)
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("slurm")
+    with cluster(folder) as made:
+        commands(folder / "bin")
+        made.environment["PATH"] = f"{folder / 'bin'}:{made.environment['PATH']}"
+        made.environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        yield made
+
+
+@pytest.fixture
+def toy(slurm: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """The cluster, with a slow toy in the place of confsim-linear."""
+    folder = slurm.folder / "toys"
+    code = (
+        "import sys, runpy; sys.argv[0] = 'toy'; "
+        f"runpy.run_path('{TESTS / 'toy_command.py'}', run_name='__main__')"
+    )
+    wrapper(folder / "confsim-linear", code)
+    monkeypatch.setitem(slurm.environment, "PATH", f"{folder}:{slurm.environment['PATH']}")
+    return slurm
+
+
+@pytest.fixture(scope="module")
+def local(slurm: Cluster) -> dict[str, bytes]:
+    """The bytes of the trials that one local process makes."""
+    path = slurm.folder / "local"
+    subprocess.run(
+        ["confsim-linear", *map(str, LINEAR), "--out", path, "--workers", "1", "--quiet"],
+        env=slurm.environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return contents(path)
+
+
+def toy_contents(trials: int, path: Path) -> bool:
+    """Whether a toy's run holds what it must."""
+    run = open_run(path)
+    means = [run.trial(trial).summary()["mean"] for trial in range(trials)]
+    return means == [result_of(trial).summary["mean"] for trial in range(trials)]
+
+
+def test_an_array_makes_the_same_trials_as_one_process(slurm, local):
+    path = slurm.folder / "array"
+    job = slurm.submit(
+        "--array=0-3", "--cpus-per-task=1", SLURM / "linear.sbatch", *LINEAR, "--out", path
+    )
+    report = slurm.submit(
+        f"--dependency=afterany:{job}", "--cpus-per-task=1", SLURM / "report.sbatch", path
+    )
+    assert slurm.wait(job) == ["COMPLETED"] * 4, slurm.logs()
+    assert contents(path) == local
+    assert leftovers(path) == []
+    assert slurm.wait(report) == ["COMPLETED"], slurm.logs()
+    text = slurm.call("scontrol", "show", "job", report)
+    assert "ExitCode=0:0" in text
+    assert len(list((path / "log").glob("*.log"))) <= 4
+
+
+def test_an_array_with_gaps_completes_the_run(slurm, local):
+    path = slurm.folder / "gaps"
+    job = slurm.submit(
+        "--array=0,5,7", "--cpus-per-task=1", SLURM / "linear.sbatch", *LINEAR, "--out", path
+    )
+    slurm.wait(job)
+    assert contents(path) == local
+    assert leftovers(path) == []
+
+
+def test_tasks_of_a_step_shard_by_themselves(slurm, local):
+    path = slurm.folder / "step"
+    slurm.call(
+        "srun", "--ntasks=2", "confsim-linear", *LINEAR, "--no-steal", "--out", path, "--quiet"
+    )
+    assert contents(path) == local
+    assert len(list((path / "log").glob("*.log"))) == 2
+
+
+def test_a_report_on_an_incomplete_run_says_what_is_missing(slurm):
+    path = slurm.folder / "part"
+    slurm.call(
+        "srun", "confsim-linear", *LINEAR, "--shard", "0/2", "--no-steal", "--out", path, "--quiet"
+    )
+    report = slurm.submit("--cpus-per-task=1", SLURM / "report.sbatch", path)
+    assert slurm.wait(report) == ["FAILED"]
+    assert "ExitCode=75:0" in slurm.call("scontrol", "show", "job", report)
+    assert "1" in (slurm.folder / f"confsim-report-{report}.out").read_text()
+
+
+def start_toy(toy: Cluster, path: Path, *options: object, trials: int = 16) -> str:
+    """Submit a toy that takes 16 x 0.25 s, and wait until it has finished two trials."""
+    seconds = 0.25 if trials == 16 else 0.5
+    job = toy.submit(
+        "--cpus-per-task=1", *options, SLURM / "linear.sbatch",
+        "--trials", trials, "--seconds", seconds, "--out", path,
+    )  # fmt: skip
+    wait_until(lambda: path.exists() and len(open_run(path).trials) >= 2, 60, "two trials")
+    return job
+
+
+def test_a_task_that_slurm_requeues_goes_on(toy):
+    path = toy.folder / "requeued"
+    job = start_toy(toy, path)
+    toy.call("scontrol", "requeue", job)
+    before = len(open_run(path).trials)
+    assert before < 16
+    assert toy.wait(job) == ["COMPLETED"], toy.logs()
+    assert open_run(path).trials == list(range(16))
+    assert toy_contents(16, path)
+    assert leftovers(path) == []
+
+
+def test_a_task_that_is_warned_requeues_itself(toy):
+    path = toy.folder / "warned"
+    job = start_toy(toy, path)
+    toy.call("scancel", "--signal=USR1", "--batch", job)
+    assert toy.wait(job) == ["COMPLETED"], toy.logs()
+    assert "Restarts=1" in toy.call("scontrol", "show", "job", job)
+    assert toy_contents(16, path)
+    assert leftovers(path) == []
+    assert (
+        "the same command goes on from there"
+        in (toy.folder / f"confsim-linear-{job}_4294967294.out").read_text()
+    )
+
+
+def test_a_cancelled_task_stays_cancelled_and_can_be_submitted_again(toy):
+    path = toy.folder / "cancelled"
+    job = start_toy(toy, path)
+    toy.call("scancel", job)
+    assert toy.wait(job) == ["CANCELLED"]
+    time.sleep(1)
+    assert toy.states(job) == ["CANCELLED"]
+    assert len(open_run(path).trials) < 16
+    job = start_toy(toy, path)
+    assert toy.wait(job) == ["COMPLETED"]
+    assert toy_contents(16, path)
+    assert leftovers(path) == []
+
+
+@pytest.mark.skipif(not LONG, reason="takes minutes: CONFSIM_LONG_TESTS=1")
+@pytest.mark.parametrize(
+    "options", [("--time=2", "--signal=B:USR1@30"), ("--time=1", "--signal=B:CONT@1")]
+)
+def test_a_time_limit_strikes_and_the_run_completes(toy, options):
+    """With a warning the task requeues itself; without one it dies, and is submitted again."""
+    path = toy.folder / options[0].strip("-")
+    job = start_toy(toy, path, *options, trials=300)
+    states = toy.wait(job, 500)
+    if "--time=1" in options:
+        assert states == ["TIMEOUT"]
+        assert len(open_run(path).trials) < 300
+        job = start_toy(toy, path, "--cpus-per-task=4", trials=300)
+        assert toy.wait(job, 400) == ["COMPLETED"]
+    assert toy_contents(300, path)
+    assert leftovers(path) == []

@@ -1,0 +1,349 @@
+"""LiRA and RMIA against slow, literal float64 transcriptions of their formulas."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from confsim.membership import Design, fit_gaussians, lira, rmia, threshold_scores
+from confsim.statistics import auc
+
+
+def shadow_sets(member, t, x, partner):
+    """Trials that speak about target t and example x: with it, and without it."""
+    silent = {t} if partner is None else {t, partner[t]}
+    others = [i for i in range(len(member)) if i not in silent]
+    return [i for i in others if member[i, x]], [i for i in others if not member[i, x]]
+
+
+def literal_lira(log_odds, member, *, online, fixed, partner=None, reading="confsim"):
+    trials, examples = member.shape
+    scores = np.full(member.shape, np.nan)
+    for t in range(trials):
+        sets = [shadow_sets(member, t, x, partner) for x in range(examples)]
+        values = [[log_odds[list(s[k]), x] for x, s in enumerate(sets)] for k in (0, 1)]
+        pooled = []
+        for side in values:
+            residuals = [v - np.median(v) for v in side if len(v)]
+            pooled.append(np.std(np.concatenate(residuals)) if residuals else np.nan)
+        for x in range(examples):
+            found = []
+            for k in (0, 1):
+                v = values[k][x]
+                enough = len(v) >= (1 if fixed else 2)
+                spread = (pooled[k] if fixed else np.std(v)) + 1e-30 if enough else np.nan
+                found.append((np.median(v) if enough else np.nan, spread))
+            (m_in, s_in), (m_out, s_out) = found
+            target = log_odds[t, x]
+            if online:
+                scores[t, x] = norm.logpdf(target, m_in, s_in) - norm.logpdf(target, m_out, s_out)
+            elif reading == "tfp":
+                scores[t, x] = -norm.logpdf(target, m_out, s_out)
+            else:
+                scores[t, x] = (target - m_out) / s_out
+    return scores
+
+
+def sigmoid(v):
+    return 1 / (1 + np.exp(-v))
+
+
+def literal_rmia(
+    log_odds, member, holdout, *, online, gamma=2.0, a=0.3, partner=None, strict=False
+):
+    trials, examples = member.shape
+    p, q = sigmoid(log_odds), None if holdout is None else sigmoid(holdout)
+
+    def offline(mean):
+        return ((1 + a) * mean + 1 - a) / 2
+
+    scores = np.full(member.shape, np.nan)
+    for t in range(trials):
+        silent = [t] if partner is None else [t, partner[t]]
+        others = [i for i in range(trials) if i not in silent]
+        ratio = np.full(examples, np.nan)
+        for x in range(examples):
+            held, out = shadow_sets(member, t, x, partner)
+            if not out or (online and not held):
+                continue
+            prior = offline(p[out, x].mean())
+            if online:
+                prior = (p[held, x].mean() + p[out, x].mean()) / 2
+            ratio[x] = p[t, x] / prior
+        if q is not None:
+            means = q[others].mean(axis=0)
+            z = q[t] / (means if online else offline(means))
+        for x in range(examples):
+            if q is None:
+                z = np.delete(ratio, x)
+                z = z[~np.isnan(z)]
+            if not np.isnan(ratio[x]):
+                wins = ratio[x] / z > gamma if strict else ratio[x] / z >= gamma
+                scores[t, x] = np.mean(wins)
+    return scores
+
+
+def case(seed, trials=9, examples=13, balanced=False, points=7):
+    rng = np.random.default_rng(seed)
+    if balanced:
+        half = rng.random((trials // 2, examples)) < 0.5
+        member = np.stack([half, ~half], axis=1).reshape(-1, examples)
+        partner = np.arange(len(member)) ^ 1
+    else:
+        member, partner = rng.random((trials, examples)) < rng.choice([0.2, 0.5]), None
+    log_odds = 4 * rng.normal(size=examples) + 2 * rng.normal(size=member.shape) + member
+    return log_odds, member, partner, 3 * rng.normal(size=(len(member), points))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.booleans(), st.booleans(), st.booleans())
+def test_lira_equals_the_formulas(seed, online, fixed, balanced):
+    log_odds, member, partner, _ = case(seed, trials=8, balanced=balanced)
+    expected = literal_lira(log_odds, member, online=online, fixed=fixed, partner=partner)
+    found = lira(log_odds, member, online=online, fixed_variance=fixed, partner=partner)
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_lira_reading_of_tensorflow_privacy(fixed):
+    log_odds, member, _, _ = case(3)
+    for online in (True, False):
+        expected = literal_lira(log_odds, member, online=online, fixed=fixed, reading="tfp")
+        found = lira(log_odds, member, online=online, fixed_variance=fixed, reading="tfp")
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize("online", [False, True])
+def test_lira_reading_of_the_published_script(online, fixed):
+    """What its ``generate_ours`` and ``generate_ours_offline`` compute, negated."""
+    rng = np.random.default_rng(4)
+    member = rng.random((12, 30)) < 0.5
+    member[:3], member[3:6] = True, False
+    scores = rng.normal(size=(12, 30, 2))
+    found = lira(scores, member, online=online, fixed_variance=fixed, reading="carlini-code")
+    for t in range(12):
+        keep, dat = np.delete(member, t, axis=0), np.delete(scores, t, axis=0)
+        dat_in = [dat[keep[:, j], j, :] for j in range(30)]
+        dat_out = [dat[~keep[:, j], j, :] for j in range(30)]
+        dat_in = np.array([v[: min(map(len, dat_in))] for v in dat_in])
+        dat_out = np.array([v[: min(map(len, dat_out))] for v in dat_out])
+        mean_in, mean_out = np.median(dat_in, 1), np.median(dat_out, 1)
+        if online:
+            std_in = np.std(dat_in) if fixed else np.std(dat_in, 1)
+            std_out = np.std(dat_in) if fixed else np.std(dat_out, 1)
+            pr_in = -norm.logpdf(scores[t], mean_in, std_in + 1e-30)
+            pr_out = -norm.logpdf(scores[t], mean_out, std_out + 1e-30)
+            prediction = (pr_in - pr_out).mean(1)
+        else:
+            std_out = np.std(dat_out) if fixed else np.std(dat_out, 1)
+            prediction = norm.logpdf(scores[t], mean_out, std_out + 1e-30).mean(1)
+        np.testing.assert_allclose(found[t], -prediction, rtol=1e-9)
+
+
+def test_lira_averages_over_augmentations():
+    rng = np.random.default_rng(5)
+    member = rng.random((10, 20)) < 0.5
+    views = rng.normal(size=(10, 20, 3)) + member[..., None]
+    found = lira(views, member, fixed_variance=False)
+    each = [lira(views[..., k], member, fixed_variance=False) for k in range(3)]
+    np.testing.assert_allclose(found, np.mean(each, axis=0), rtol=1e-12)
+    one_variance = lira(views, member, fixed_variance=True)
+    side = [[], []]
+    for x in range(20):  # TensorFlow Privacy: one standard deviation over models, examples, views
+        for k, models in enumerate(shadow_sets(member, 0, x, None)):
+            side[k].append(views[models, x] - np.median(views[models, x], axis=0))
+    s_in, s_out = (np.std(np.concatenate(residuals)) for residuals in side)
+    held, out = shadow_sets(member, 0, 7, None)
+    log_in = norm.logpdf(views[0, 7], np.median(views[held, 7], axis=0), s_in)
+    log_out = norm.logpdf(views[0, 7], np.median(views[out, 7], axis=0), s_out)
+    assert one_variance[0, 7] == pytest.approx(np.mean(log_in - log_out))
+
+
+def test_lira_chooses_its_variance_by_the_number_of_shadow_models():
+    rng = np.random.default_rng(6)
+    for trials, fixed in ((64, True), (65, False)):
+        member = rng.random((trials, 5)) < 0.5
+        log_odds = rng.normal(size=member.shape)
+        chosen = lira(log_odds, member, fixed_variance=fixed)
+        np.testing.assert_array_equal(lira(log_odds, member), chosen)
+
+
+def test_lira_survives_outliers_and_constants():
+    """Nothing cancels: one huge value among equal ones leaves their variance at exactly 0."""
+    member = np.zeros((6, 2), dtype=bool)
+    member[:3] = True
+    log_odds = np.full((6, 2), 0.1)
+    log_odds[0, 0] = 1e12
+    fit = fit_gaussians(log_odds, Design(member))
+    assert fit.deviation[0, 0, 0] == 0
+    assert fit.deviation[1].max() == 0
+    assert fit.median[0, 0, 0] == 0.1
+    scores = lira(log_odds, member, fixed_variance=False)
+    assert not np.isnan(scores).any()
+
+
+def test_too_few_models_give_nan():
+    member = np.array([[True, True], [True, False], [False, False], [False, False]])
+    log_odds = np.arange(8.0).reshape(4, 2)
+    scores = lira(log_odds, member, fixed_variance=False)
+    assert np.isnan(scores).all()  # nowhere two models in
+    offline = lira(log_odds, member, fixed_variance=False, online=False)
+    np.testing.assert_array_equal(np.isnan(offline[:, 0]), [False, False, True, True])
+    fixed = lira(log_odds, member, fixed_variance=True)
+    np.testing.assert_array_equal(np.isnan(fixed[:, 1]), [True, False, False, False])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.booleans(), st.booleans(), st.booleans(), st.floats(0.2, 3))
+def test_rmia_equals_the_formulas(seed, online, balanced, with_holdout, gamma):
+    log_odds, member, partner, holdout = case(seed, trials=8, balanced=balanced)
+    holdout = holdout if with_holdout else None
+    settings_ = {"online": online, "gamma": gamma, "partner": partner}
+    expected = literal_rmia(log_odds, member, holdout, **settings_)
+    found = rmia(log_odds, member, holdout_log_odds=holdout, **settings_)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_rmia_reading_of_privacy_meter():
+    log_odds, member, _, holdout = case(8)
+    holdout[:, :3] = holdout[:, 3:6]  # ties
+    expected = literal_rmia(log_odds, member, holdout, online=False, gamma=1, strict=True)
+    found = rmia(log_odds, member, holdout_log_odds=holdout, reading="privacy-meter")
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_rmia_ties_with_gamma_one(strict):
+    """An example that equals a point of Z in every model ties with it, and never with itself."""
+    log_odds, member, _, _ = case(9, trials=6)
+    log_odds[:, 4], member[:, 4] = log_odds[:, 5], member[:, 5]
+    if strict:
+        found = rmia(log_odds, member, reading="privacy-meter")
+    else:
+        found = rmia(log_odds, member, online=False, gamma=1)
+    expected = literal_rmia(log_odds, member, None, online=False, gamma=1, strict=strict)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_rmia_does_not_underflow():
+    """Probabilities of 1e-400 are below every float; their ratios are not."""
+    rng = np.random.default_rng(10)
+    member = rng.random((6, 10)) < 0.5
+    member[0], member[1] = True, False
+    log_odds = rng.normal(size=(6, 10)) - 921.0
+    shifted = rmia(log_odds, member)
+    np.testing.assert_allclose(shifted, rmia(log_odds + 880.0, member), atol=1e-12)
+
+
+NOISE_ATTACKS = {
+    "lira online": {},
+    "lira online, own variance": {"fixed_variance": False},
+    "lira offline": {"online": False},
+    "lira offline, own variance": {"online": False, "fixed_variance": False},
+}
+
+
+@pytest.mark.parametrize("kind", ["independent", "balanced", "fixed counts"])
+def test_noise_gives_one_half(kind):
+    """Scores that know nothing of membership: what is left would come from the counts alone."""
+    rng = np.random.default_rng(11)
+    trials, examples = 12, 12_000
+    options = {}
+    if kind == "independent":
+        member = rng.random((trials, examples)) < 0.5
+    elif kind == "balanced":
+        half = rng.random((trials // 2, examples)) < 0.5
+        member = np.stack([half, ~half], axis=1).reshape(trials, examples)
+        options["partner"] = np.arange(trials) ^ 1
+    else:  # each example in exactly four of twelve models, as audited models may have it
+        member = np.argsort(rng.random((trials, examples)), axis=0) < 4
+        options["trim"] = True
+    log_odds = rng.normal(size=member.shape)
+    holdout = rng.normal(size=(trials, 300))
+    scores = {n: lira(log_odds, member, **kw, **options) for n, kw in NOISE_ATTACKS.items()}
+    scores["rmia"] = rmia(log_odds, member, holdout_log_odds=holdout, **options)
+    scores["rmia offline"] = rmia(
+        log_odds, member, holdout_log_odds=holdout, online=False, **options
+    )
+    scores["rmia without holdout"] = rmia(log_odds, member, **options)
+    scores |= threshold_scores(log_odds_true=log_odds, correct=log_odds > 0)
+    for name, values in scores.items():
+        known = ~np.isnan(values)
+        assert abs(auc(values[known], member[known]) - 0.5) < 0.01, name
+
+
+def test_untrimmed_counts_would_give_membership_away():
+    rng = np.random.default_rng(12)
+    member = np.argsort(rng.random((12, 12_000)), axis=0) < 6
+    log_odds = rng.normal(size=member.shape)
+    scores = lira(log_odds, member, fixed_variance=False)
+    assert abs(auc(scores, member) - 0.5) > 0.02
+
+
+def test_trim_uses_equally_many_models():
+    rng = np.random.default_rng(13)
+    member = rng.random((15, 2500)) < rng.random(2500)
+    design = Design(member, trim=True, seed=3)
+    fewest = np.minimum(member.sum(axis=0), (~member).sum(axis=0))
+    found = fit_gaussians(rng.normal(size=member.shape), design).models
+    expected = np.maximum(fewest - 1, 0)
+    np.testing.assert_array_equal(found, np.broadcast_to(expected, found.shape))
+
+
+def test_threads_change_nothing():
+    log_odds, member, _, holdout = case(14, trials=10, examples=3000)
+    for attack in (lira, lambda *a, **k: rmia(*a, holdout_log_odds=holdout, **k)):
+        one = attack(log_odds, member, n_threads=1)
+        np.testing.assert_array_equal(one, attack(log_odds, member, n_threads=3))
+
+
+def test_threshold_scores_point_to_members():
+    scores = threshold_scores(
+        log_odds_max=np.array([[3.0, 1.0]]),
+        modified_entropy=np.array([[0.1, 2.0]]),
+        distance_excluding_self=np.array([[0.1, 0.4]]),
+    )
+    assert list(scores) == ["confidence", "modified_entropy", "closeness"]
+    assert all(s[0, 0] > s[0, 1] for s in scores.values())
+
+
+GOOD = np.zeros((4, 3)), np.array([[1, 1, 0], [0, 0, 1], [1, 0, 1], [0, 1, 0]], dtype=bool)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"log_odds": np.zeros((4, 2))}, ValueError, r"shape .*\(4, 2\)"),
+        ({"log_odds": np.zeros(4)}, ValueError, "shape"),
+        ({"log_odds": np.full((4, 3), np.nan)}, ValueError, "log_odds must be finite"),
+        ({"is_member": np.ones((4, 3))}, TypeError, "is_member must be boolean"),
+        ({"partner": [1, 0, 3, 3]}, ValueError, "pair"),
+        ({"partner": [1, 0, 3, 9]}, ValueError, "number of a trial"),
+        ({"partner": [2, 3, 0, 1]}, ValueError, "complement"),
+        ({"partner": [1, 0, 3, 2], "trim": True}, ValueError, "trim"),
+        ({"reading": "mine"}, ValueError, "reading must be one of"),
+        ({"seed": -1}, ValueError, "seed"),
+    ],
+)
+def test_bad_input(change, error, words):
+    arguments = {"log_odds": GOOD[0], "is_member": GOOD[1], **change}
+    for attack in (lira, rmia):
+        with pytest.raises(error, match=words):
+            attack(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"gamma": 0}, "gamma"),
+        ({"a": 2}, "a must be at most 1"),
+        ({"holdout_log_odds": np.zeros((3, 5))}, "holdout_log_odds"),
+        ({"holdout_log_odds": np.zeros((4, 0))}, "at least one point"),
+        ({"holdout_log_odds": np.full((4, 5), np.inf)}, "holdout_log_odds must be finite"),
+    ],
+)
+def test_bad_input_of_rmia(change, words):
+    with pytest.raises(ValueError, match=words):
+        rmia(*GOOD, **change)

@@ -461,7 +461,7 @@ class _Trial:
     ) -> Iterator[Columns]:
         """Yield both extremes in batches; at the end fill in what depends on them."""
         count = extreme_count(len(self._ids), self._experiment.percent)
-        sides = {side: ExtremeSummary(self._axes, self._threads) for side in ("bottom", "top")}
+        sides = {side: ExtremeSummary(self._axes) for side in ("bottom", "top")}
         for side, found in sides.items():
             for block in self._ordered(relation, side, count):
                 yield self._extreme_rows(side, block, found)

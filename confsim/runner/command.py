@@ -398,7 +398,7 @@ class _Command:
         if now - self.looked >= _LOOK_EVERY:
             self.looked = now
             self.schedule.look_again()
-        done = len(self.finished | self.schedule.done)
+        done = len(self.finished) + len(self.schedule.done)
         self.progress.show(done + sum(self.fractions.values()))
 
     def _hear(self, worker: Worker, message: tuple[Any, ...]) -> None:

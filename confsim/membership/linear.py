@@ -156,9 +156,7 @@ def _dropped(
         candidates = np.flatnonzero(training_labels == label)
         asking = query_labels == label
         if len(candidates):
-            drawn[asking] = candidates[
-                rng.integers(len(candidates), size=np.count_nonzero(asking))
-            ]
+            drawn[asking] = candidates[rng.integers(len(candidates), size=np.count_nonzero(asking))]
     return drawn
 
 
@@ -210,8 +208,7 @@ def _attack_rows(
         else:
             found += _mean_only(found)
         rows += [
-            {"attack": name, **row, "target": str(row["target"]), "null_auc": null}
-            for row in found
+            {"attack": name, **row, "target": str(row["target"]), "null_auc": null} for row in found
         ]
     if len(rows) and "pooled" not in {row["target"] for row in rows}:
         notes.append("attacks: too many scores to pool; rows are per target, and their mean")

@@ -461,9 +461,7 @@ class _ExampleTables:
         if not self._lira_possible:
             self.notes.append("vulnerability: skipped, it needs LiRA")
             return []
-        columns |= vulnerability(
-            self._lira, self.data.values["log_odds_true"], self.data.is_member
-        )
+        columns |= vulnerability(self._lira, self.data.values["log_odds_true"], self.data.is_member)
         columns |= self._similarity()
         tables["vulnerability"] = pd.DataFrame(columns)
         tables["vulnerability_bins"] = pd.DataFrame(self._bins(columns))
@@ -500,7 +498,9 @@ class _ExampleTables:
         found: dict[str, NDArray[Any]] = {}
         distance = self.data.get("distance_excluding_self")
         if distance is None:
-            self.notes.append("vulnerability by distance_out, distance_in: the run has no distances")
+            self.notes.append(
+                "vulnerability by distance_out, distance_in: the run has no distances"
+            )
         else:
             found |= mean_distances(distance, self.data.is_member)
         position, groups = self._population()

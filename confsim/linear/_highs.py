@@ -1,11 +1,12 @@
 """The linear programs of the classifier as HiGHS takes them: matrices in, solutions out.
 
-All programs are in scaled coordinates. A row of ``signed`` is a point's ``y (x, 1)``; ``plane`` is
-``(w, b)``; ``price`` is what a unit of ``|w_k|`` costs in the margin objective (None: slack objective).
-Nothing here knows the users' units, or checks an answer: :mod:`confsim.linear.program` does both.
+All programs are in scaled coordinates. A row of ``signed`` is a point's ``y (x, 1)``; ``plane``
+is ``(w, b)``; ``price`` is what a unit of ``|w_k|`` costs in the margin objective (None: slack
+objective). Nothing here knows the users' units, or checks an answer:
+:mod:`confsim.linear.program` does both.
 
-Every program gets a HiGHS instance of its own (it costs 50 microseconds), so no answer depends on what
-was solved before in the process.
+Every program gets a HiGHS instance of its own (it costs 50 microseconds), so no answer depends on
+what was solved before in the process.
 """
 
 from dataclasses import dataclass
@@ -88,7 +89,8 @@ def _solver(**options: Any) -> Any:
 
 
 def _load(
-    solver: Any, layout: int, sense: int, matrix: _Matrix, cost: Array, column_bounds: Any, bounds: Any
+    solver: Any, layout: int, sense: int, matrix: _Matrix, cost: Array, column_bounds: Any,
+    bounds: Any
 ) -> None:  # fmt: skip
     solver.passModel(
         len(cost), len(bounds[0]), len(matrix.values), layout, sense, 0.0, cost, *column_bounds,
@@ -103,7 +105,8 @@ def _status(solver: Any) -> str:
 def _norm_rows(norm: str, price: Array, bias_and_slack: int) -> tuple[_Matrix, int]:
     """Rows that bound the norm from above by new columns, and how many columns those are.
 
-    ``l1``: ``t_k +- w_k >= 0``, one column a feature. ``linf``: ``t +- price_k w_k >= 0``, one column.
+    ``l1``: ``t_k +- w_k >= 0``, one column a feature. ``linf``: ``t +- price_k w_k >= 0``, one
+    column.
     """
     d = len(price)
     feature = np.repeat(np.arange(d), 2)
@@ -117,9 +120,10 @@ def _norm_rows(norm: str, price: Array, bias_and_slack: int) -> tuple[_Matrix, i
 
 
 class Separator:
-    """The program without slack over a growing set of points; each solve starts from the last basis.
+    """The program without slack over a growing set of points.
 
-    ``min norm(w)`` (slack objective: ``min 0``) subject to ``signed @ plane >= 1``.
+    ``min norm(w)`` (slack objective: ``min 0``) subject to ``signed @ plane >= 1``. Each
+    solve starts from the basis of the last.
     """
 
     def __init__(self, features: int, norm: str | None, price: Array) -> None:
@@ -190,8 +194,9 @@ def solve_dual(
 ) -> Solution:
     """Solve the dual, whose basis has only ``d + 1`` rows: one boxed column a point.
 
-    ``max sum a_i`` subject to ``sum a_i y_i = 0``, ``0 <= a <= upper`` and, with ``r = sum a_i y_i x_i``:
-    ``r = 0`` (slack), ``|r_k| <= price_k`` (l1) or ``sum |r_k| / price_k <= 1`` (linf).
+    ``max sum a_i`` subject to ``sum a_i y_i = 0``, ``0 <= a <= upper`` and, with ``r = sum a_i
+    y_i x_i``: ``r = 0`` (slack), ``|r_k| <= price_k`` (l1) or ``sum |r_k| / price_k <= 1``
+    (linf).
     """
     n, width = signed.shape
     d = width - 1

@@ -1,0 +1,195 @@
+"""How well an attack does: for each target, on average, and pooled; with intervals that say what for.
+
+One row a target, then a row ``mean`` and a row ``pooled``. Each kind of row has its own kind of
+interval, named in its column ``interval``.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from confsim.statistics import (
+    BOOTSTRAP_CAPTION,
+    FEWEST_TRIALS,
+    FPR_LEVELS,
+    PRIORS,
+    Roc,
+    clopper_pearson,
+    percent_name,
+    roc,
+    student_t_interval,
+    two_way_bootstrap,
+)
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+_TARGET_INTERVAL = "Clopper-Pearson at the realised threshold"
+_MEAN_INTERVAL = "Student-t over targets"
+_NO_INTERVAL = f"none: fewer than {FEWEST_TRIALS} targets"
+_RESAMPLED = ("auc", "advantage", "balanced_accuracy")
+
+
+def evaluate(
+    scores: ArrayLike,
+    is_member: ArrayLike,
+    *,
+    targets: ArrayLike | None = None,
+    row_groups: ArrayLike | None = None,
+    replicates: int = 200,
+    seed: int = 0,
+    n_threads: int | None = None,
+) -> list[dict[str, Any]]:
+    """Evaluate an attack on every target.
+
+    Parameters
+    ----------
+    scores : array_like, (trials, examples)
+        Higher means "member"; NaN where the attack has no answer: left out, and counted.
+    is_member : array_like of bool, (trials, examples)
+    targets : array_like of int, (trials,), optional
+        Their numbers; default: 0, 1, ...
+    row_groups : array_like, (trials,), optional
+        Trials of one group, the pairs of a balanced design, count as one in intervals.
+    replicates, seed, n_threads
+        Of :func:`confsim.statistics.two_way_bootstrap`.
+
+    Returns
+    -------
+    list of dict
+        ``target`` (a number, ``mean`` or ``pooled``), ``members``, ``non_members``, ``unanswered``
+        (pairs left out), ``auc``, ``advantage``, ``balanced_accuracy``; for each false-positive
+        rate ``a`` of 10%, 1%, 0.1%, 0.01% and 0: ``tpr_at_fpr_a`` with ``_low`` and ``_high``,
+        ``realised_fpr_at_fpr_a``, ``threshold_at_fpr_a`` (in units of the score),
+        ``precision_at_fpr_a_prior_p`` for shares ``p`` of members of 50%, 10% and 1%, and at FPR 0
+        ``precision_bound_...``, with the FPR at its upper 95% bound; ``few_false_positives``: the
+        rates at which fewer than 5 false positives are expected; ``interval``: what the intervals
+        are. A target whose scores are all of one class is left out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from confsim.membership import evaluate
+    >>> rng = np.random.default_rng(0)
+    >>> member = rng.random((4, 1000)) < 0.5
+    >>> rows = evaluate(rng.normal(size=member.shape) + member, member)
+    >>> [row["target"] for row in rows]
+    [0, 1, 2, 3, 'mean', 'pooled']
+    >>> round(rows[-1]["auc"], 2), rows[-1]["few_false_positives"]
+    (0.76, '0.1pct 0.01pct')
+    """
+    values, member = np.asarray(scores, dtype=np.float64), np.asarray(is_member, dtype=bool)
+    if values.ndim != 2 or values.shape != member.shape:
+        raise ValueError(
+            "scores and is_member must both have shape (trials, examples), not "
+            f"{values.shape} and {member.shape}"
+        )
+    numbers = np.arange(len(values)) if targets is None else np.asarray(targets)
+    groups = np.arange(len(values)) if row_groups is None else np.asarray(row_groups)
+    known = ~np.isnan(values)
+    rows, used = [], []
+    for i, number in enumerate(numbers):
+        if (member[i] & known[i]).any() and (~member[i] & known[i]).any():
+            curve = roc(values[i, known[i]], member[i, known[i]])
+            unanswered = int(np.count_nonzero(~known[i]))
+            rows.append({"target": int(number), "unanswered": unanswered, **_target_row(curve)})
+            used.append(i)
+    if not rows:
+        return []
+    pooled = _figures(roc(values[known], member[known]))
+    pooled |= _bootstrap_bounds(values, member, row_groups, replicates, seed, n_threads)
+    unanswered = int(np.count_nonzero(~known))
+    return [
+        *rows,
+        mean_row(rows, groups[used]),
+        {"target": "pooled", "unanswered": unanswered, **pooled},
+    ]
+
+
+def _figures(curve: Roc) -> dict[str, Any]:
+    """Return the figures of one curve, without intervals."""
+    row: dict[str, Any] = {
+        "members": curve.members,
+        "non_members": curve.non_members,
+        "auc": curve.auc,
+        "advantage": curve.advantage,
+        "balanced_accuracy": curve.balanced_accuracy,
+    }
+    few = []
+    for level in FPR_LEVELS:
+        point, name = curve.at_fpr(level), f"at_fpr_{percent_name(level)}"
+        row |= {
+            f"tpr_{name}": point.tpr,
+            f"realised_fpr_{name}": point.fpr,
+            f"threshold_{name}": point.threshold,
+        }
+        for prior in PRIORS:
+            suffix = f"{name}_prior_{percent_name(prior)}"
+            row[f"precision_{suffix}"] = point.precision(prior)
+            if level == 0:
+                row[f"precision_bound_{suffix}"] = point.precision_bound(prior)
+        if point.few_false_positives:
+            few.append(percent_name(level))
+    return row | {"few_false_positives": " ".join(few)}
+
+
+def _target_row(curve: Roc) -> dict[str, Any]:
+    row = _figures(curve) | {"interval": _TARGET_INTERVAL}
+    for level in FPR_LEVELS:
+        name, point = f"tpr_at_fpr_{percent_name(level)}", curve.at_fpr(level)
+        low, high = clopper_pearson(point.true_positives, point.members)
+        row |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+    return row
+
+
+def mean_row(rows: list[dict[str, Any]], groups: NDArray[Any]) -> dict[str, Any]:
+    """Average over targets; the intervals are over independent ones, that is over groups."""
+    _, group = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(group)
+    bounded = (*_RESAMPLED, *(f"tpr_at_fpr_{percent_name(level)}" for level in FPR_LEVELS))
+    enough = len(sizes) >= FEWEST_TRIALS
+    mean: dict[str, Any] = {
+        "target": "mean",
+        "interval": _MEAN_INTERVAL if enough else _NO_INTERVAL,
+        "few_false_positives": " ".join(
+            percent_name(level)
+            for level in FPR_LEVELS
+            if any(percent_name(level) in row["few_false_positives"].split() for row in rows)
+        ),
+    }
+    for name in rows[0]:
+        if name in mean or name.startswith("threshold") or name.endswith(("_low", "_high")):
+            continue
+        values = np.array([row[name] for row in rows], dtype=np.float64)
+        defined = values[~np.isnan(values)]
+        mean[name] = float(defined.mean()) if len(defined) else float("nan")
+        if name in bounded:
+            by_group = np.bincount(group, weights=values) / sizes
+            _, low, high = student_t_interval(by_group) if enough else (0.0, np.nan, np.nan)
+            mean |= {f"{name}_low": low, f"{name}_high": high}
+    return mean
+
+
+def _bootstrap_bounds(
+    scores: FloatArray,
+    is_member: BoolArray,
+    row_groups: ArrayLike | None,
+    replicates: int,
+    seed: int,
+    n_threads: int | None,
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"interval": BOOTSTRAP_CAPTION}
+    bounds = two_way_bootstrap(
+        scores,
+        is_member,
+        row_groups=row_groups,
+        replicates=replicates,
+        seed=seed,
+        n_threads=n_threads,
+    )
+    for name, (low, high) in bounds.items():
+        found |= {f"{name}_low": low, f"{name}_high": high}
+    if np.isnan(bounds["auc"][0]):
+        found["interval"] = _NO_INTERVAL
+    return found

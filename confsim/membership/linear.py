@@ -1,0 +1,269 @@
+"""What the linear pipeline's trials say about membership.
+
+A trial of the linear pipeline stores its model, not its queries; scores of all queries are computed
+again from the configuration, the model and the seeds. There are far more queries than members, so
+attacks that need shadow models have nothing to learn from here: confidence and closeness are scored
+as they are.
+
+Closeness excluding self is biased: a member has one candidate fewer than a non-member, so that its
+AUC is ``(n - 1) / (2 n - 1)`` when membership means nothing. ``matched=True`` takes one random
+training point from every non-member too; then it is 0.5.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confsim._errors import ConfsimError
+from confsim._kernels import resolve_isa, resolve_threads
+from confsim.membership.evaluation import evaluate
+from confsim.seeds import Purpose, stream
+from confsim.statistics import clopper_pearson, spearman_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from confsim.linear.experiment import LinearExperiment
+    from confsim.store import Run
+
+FloatArray = NDArray[np.float64]
+
+#: More queries than this are left to the summaries.
+QUERIES_LIMIT = 1 << 22
+
+#: Up to this many scores of all trials together, they are also pooled.
+_POOLED_LIMIT = 1 << 24
+
+_SIDES = ("bottom", "top")
+
+
+@dataclass(frozen=True, eq=False)
+class LinearScores:
+    """The scores of every query of one trial, higher meaning "member".
+
+    Attributes
+    ----------
+    ids : ndarray of int64
+    is_member : ndarray of bool
+    confidence : ndarray
+        Distance from the fitted hyperplane.
+    closeness : ndarray
+        Negated distance to the nearest training point, excluding self; ``matched`` or not. NaN
+        where there is no neighbour.
+    """
+
+    ids: NDArray[np.int64]
+    is_member: NDArray[np.bool_]
+    confidence: FloatArray
+    closeness: FloatArray
+
+
+def linear_scores(
+    run: "Run", trial: int, *, matched: bool = False, seed: int = 0, n_threads: int | None = None
+) -> LinearScores:
+    """Compute the scores of every query of a trial again.
+
+    Parameters
+    ----------
+    run : Run
+        Of ``confsim-linear``.
+    trial : int
+    matched : bool
+        Drop one random training point for each non-member (of its class, with ``--same-class``).
+    seed : int
+        Of ``matched``.
+    n_threads : int, optional
+
+    Raises
+    ------
+    ConfsimError
+        If there are too many queries to hold.
+    """
+    experiment = _experiment(run)
+    if experiment.query_count > QUERIES_LIMIT:
+        raise ConfsimError(
+            f"{run.path} has {experiment.query_count:,} queries; scores of at most "
+            f"{QUERIES_LIMIT:,} are computed again"
+        )
+    from confsim._kernels.scores import lattice_margins
+
+    threads = resolve_threads(n_threads)
+    model = run.trial(trial).model()
+    queries = experiment.query_ids()
+    ids = np.asarray(queries, dtype=np.int64)
+    margin, labels = np.empty(len(ids)), np.empty(len(ids), dtype=np.int8)
+    lattice = experiment.lattice
+    lattice_margins(
+        queries,
+        lattice.points_per_axis,
+        lattice.granularity,
+        model["weights"],
+        float(model["bias"]),
+        *experiment.ideal,
+        margin,
+        labels,
+        threads,
+        resolve_isa(),
+    )
+    training = model["training_ids"]
+    rows = np.searchsorted(ids, training)
+    own = np.full(len(ids), -1, dtype=np.int64)
+    own[rows] = np.arange(len(training))
+    is_member = own >= 0
+    left_out = own
+    if matched:
+        rng = stream(seed, Purpose.MATCHED, trial)
+        by_class = (labels, labels[rows]) if experiment.same_class else None
+        left_out = np.where(is_member, own, _dropped(len(training), len(ids), by_class, rng))
+    nearest = lattice.nearest(
+        lattice.points(training),
+        queries,
+        self_index=left_out,
+        n_threads=threads,
+        **(
+            {"query_labels": labels, "training_labels": labels[rows]}
+            if experiment.same_class
+            else {}
+        ),
+    )
+    assert nearest.distance_excluding_self is not None
+    return LinearScores(ids, is_member, margin, -nearest.distance_excluding_self)
+
+
+def _experiment(run: "Run") -> "LinearExperiment":
+    from confsim.linear.experiment import LinearExperiment
+
+    settings = dict(run.config)
+    if settings.get("weights") is not None:
+        settings["weights"] = tuple(settings["weights"])
+    return LinearExperiment(**settings)
+
+
+def _dropped(
+    training: int,
+    queries: int,
+    by_class: tuple[NDArray[np.int8], NDArray[np.int8]] | None,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Draw a training point for each query, of its class if classes are given; -1 without any."""
+    if by_class is None:
+        return rng.integers(training, size=queries)
+    query_labels, training_labels = by_class
+    drawn = np.full(queries, -1, dtype=np.int64)
+    for label in (-1, 1):
+        candidates = np.flatnonzero(training_labels == label)
+        asking = query_labels == label
+        if len(candidates):
+            drawn[asking] = candidates[
+                rng.integers(len(candidates), size=np.count_nonzero(asking))
+            ]
+    return drawn
+
+
+def tables(
+    run: "Run", *, matched: bool, seed: int, n_threads: int | None
+) -> "tuple[dict[str, pd.DataFrame], list[str]]":
+    """Return the membership tables of a linear run, and notes."""
+    import pandas as pd
+
+    notes = [
+        "lira, rmia, memorization, vulnerability: not for this pipeline, whose queries are members "
+        "far too rarely to learn from shadow models"
+    ]
+    summary = run.summary()
+    found = {
+        "extremes_membership": pd.DataFrame(_extremes_membership(summary)),
+        "angle_correlations": pd.DataFrame(_angle_correlations(summary)),
+    }
+    queries = int(summary["queries"].iloc[0])
+    if queries > QUERIES_LIMIT:
+        notes.append(f"attacks: skipped, {queries:,} queries are too many to compute again")
+        return found, notes
+    rows = _attack_rows(run, matched, seed, n_threads, notes)
+    return {"attacks": pd.DataFrame(rows), **found}, notes
+
+
+def _attack_rows(
+    run: "Run", matched: bool, seed: int, n_threads: int | None, notes: list[str]
+) -> list[dict[str, Any]]:
+    trials = run.trials
+    rows = []
+    for name in ("confidence", "closeness", *(["closeness_matched"] if matched else [])):
+        found, pooled = [], []
+        for trial in trials:
+            scores = linear_scores(
+                run, trial, matched=name == "closeness_matched", seed=seed, n_threads=n_threads
+            )
+            values = scores.confidence if name == "confidence" else scores.closeness
+            members = int(scores.is_member.sum())
+            null = (members - 1) / (2 * members - 1) if name == "closeness" else 0.5
+            if len(values) * len(trials) <= _POOLED_LIMIT:
+                pooled.append((values, scores.is_member))
+                continue
+            one = evaluate(values[None], scores.is_member[None], targets=[trial], replicates=2)
+            found += [row for row in one if row["target"] == trial]
+        if pooled:
+            matrix, member = (np.stack(part) for part in zip(*pooled, strict=True))
+            found = evaluate(matrix, member, targets=trials, seed=seed, n_threads=n_threads)
+        else:
+            found += _mean_only(found)
+        rows += [
+            {"attack": name, **row, "target": str(row["target"]), "null_auc": null}
+            for row in found
+        ]
+    if len(rows) and "pooled" not in {row["target"] for row in rows}:
+        notes.append("attacks: too many scores to pool; rows are per target, and their mean")
+    return rows
+
+
+def _mean_only(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    from confsim.membership.evaluation import mean_row
+
+    return [mean_row(rows, np.arange(len(rows)))] if rows else []
+
+
+def _extremes_membership(summary: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Return the share of members in each extreme, pooled, beside that among all queries."""
+    rows = []
+    for side in _SIDES:
+        count = summary[f"{side}_count"].to_numpy()
+        members = int(np.sum(np.round(summary[f"{side}_membership_rate"].to_numpy() * count)))
+        total = int(count.sum())
+        low, high = clopper_pearson(members, total)
+        rows.append(
+            {
+                "side": side,
+                "members": members,
+                "count": total,
+                "membership_rate": members / total,
+                "membership_rate_low": float(low),
+                "membership_rate_high": float(high),
+                "membership_rate_of_queries": float(
+                    summary["members"].sum() / summary["queries"].sum()
+                ),
+                "interval": "Clopper-Pearson on pooled counts, approximate",
+            }
+        )
+    return rows
+
+
+def _angle_correlations(summary: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Correlate, over trials, the angle from the ideal hyperplane with what the extremes hold."""
+    rows = []
+    for side in _SIDES:
+        for figure in ("membership_rate", "distance_mean_self", "distance_mean_other"):
+            column = f"{side}_{figure}"
+            found = spearman_interval(summary["angle_degrees"], summary[column])
+            rows.append(
+                {
+                    "of": "angle_degrees",
+                    "with": column,
+                    "spearman": found.value,
+                    "spearman_low": found.low,
+                    "spearman_high": found.high,
+                    "trials": found.pairs,
+                }
+            )
+    return rows

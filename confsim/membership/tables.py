@@ -1,0 +1,575 @@
+"""Tables of a run: attacks, memorisation, vulnerability; made from its trials, and only when needed.
+
+Everything goes to the run's ``tables/`` and can be deleted and made again. ``membership.json`` there
+records the hashes of what each file was made from and of the file itself; a file is made again only
+when one of these changes. Nothing here knows how a run came to be.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confsim._errors import ConfsimError
+from confsim._kernels import resolve_threads
+from confsim._version import __version__
+from confsim.membership import attacks, linear
+from confsim.membership.attacks import Design
+from confsim.membership.evaluation import evaluate
+from confsim.membership.memorization import memorization
+from confsim.membership.vulnerability import (
+    answer,
+    associations,
+    fixed_space,
+    mean_distances,
+    power_by,
+    vulnerability,
+)
+from confsim.store.layout import file_hash
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from confsim.store import Run
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+RECORD = "membership.json"
+
+#: Raised when the same inputs give other tables.
+VERSION = 1
+
+_COLUMNS = (
+    "id",
+    "label",
+    "predicted",
+    "is_member",
+    "log_odds_max",
+    "log_odds_true",
+    "entropy",
+    "modified_entropy",
+    "distance_excluding_self",
+)
+_VULNERABILITIES = ("auc_leave_one_out", "effect_size", "memorization")
+_SIMILARITIES = (
+    "distance_out",
+    "distance_in",
+    "fixed_distance",
+    "fixed_distance_other_group",
+    "density_distance",
+)
+
+
+@dataclass(frozen=True)
+class MembershipTables:
+    """What :func:`membership_tables` found or made.
+
+    Attributes
+    ----------
+    tables : dict of str to DataFrame
+        By file name without suffix: ``attacks``, ``memorization``, ``vulnerability``,
+        ``vulnerability_bins``, ``vulnerability_correlations`` (deep runs and audits); ``attacks``,
+        ``extremes_membership``, ``angle_correlations`` (linear runs).
+    notes : tuple of str
+        What was left out, and why; how figures are to be read.
+    answers : tuple of str
+        Sentences that say whether vulnerability rises with distance.
+    made : bool
+        Whether anything was computed now.
+    """
+
+    tables: "dict[str, pd.DataFrame]"
+    notes: tuple[str, ...]
+    answers: tuple[str, ...]
+    made: bool
+
+    def __getitem__(self, name: str) -> "pd.DataFrame":
+        return self.tables[name]
+
+
+def membership_tables(
+    run: "Run",
+    *,
+    features: str | Path | None = None,
+    matched: bool = True,
+    seed: int = 0,
+    n_threads: int | None = None,
+) -> MembershipTables:
+    """Make the membership tables of a run, or read them where nothing has changed.
+
+    Parameters
+    ----------
+    run : Run
+        With at least one finished trial.
+    features : path, optional
+        ``.npy`` file with one row for each row of ``population.parquet`` (or for each example,
+        where there is none): a fixed space to measure similarity in, for instance of a pretrained
+        encoder. By default the run's images.
+    matched : bool
+        Linear runs: also compare closeness with one random training point dropped for each
+        non-member, so that members have no candidate fewer.
+    seed : int
+        Of the bootstrap, of trimming and of ``matched``.
+    n_threads : int, optional
+
+    Raises
+    ------
+    ValueError
+        If ``features`` does not fit.
+    ConfsimError
+        If the run has no finished trial, or a file is damaged.
+    """
+    if not run.trials:
+        raise ConfsimError(f"{run.path} has no finished trial to analyse")
+    space = None if features is None else Path(features)
+    options = {"seed": seed, "matched": matched, "version": VERSION, "confsim": __version__}
+    inputs = _inputs(run, space)
+    digest = _digest({"inputs": inputs, "options": options})
+    found = _read(run, digest)
+    if found is not None:
+        return found
+    folder = run.path / "tables"
+    folder.mkdir(exist_ok=True)
+    if run.trial(run.trials[0]).has("examples.parquet"):
+        maker = _ExampleTables(run, space, seed, resolve_threads(n_threads))
+        tables, notes, answers = maker.make()
+    else:
+        tables, notes = linear.tables(run, matched=matched, seed=seed, n_threads=n_threads)
+        answers = []
+    written = dict(_write(folder, name, table) for name, table in tables.items())
+    record = {
+        "made_from": digest,
+        "inputs": inputs,
+        "options": options,
+        "files": written,
+        "notes": notes,
+        "answers": answers,
+    }
+    _replace(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+    return MembershipTables(tables, tuple(notes), tuple(answers), made=True)
+
+
+# ---- what tables are made from -----------------------------------------------------------------
+
+
+def _inputs(run: "Run", features: Path | None) -> dict[str, Any]:
+    """Return the hashes of everything that is read."""
+    inputs: dict[str, Any] = {"identity": run.identity_hash}
+    for number in run.trials:
+        files = run.trial(number).record["files"]
+        inputs[f"trial {number}"] = {
+            name: files[name]["sha256"]
+            for name in ("examples.parquet", "holdout.parquet", "model.npz", "summary.json")
+            if name in files
+        }
+    for name in ("population.parquet", "images.npy"):
+        if run.has(name):
+            inputs[name] = file_hash(run.path / name)
+    if features is not None:
+        inputs["features"] = _features_hash(features)
+    return inputs
+
+
+def _features_hash(path: Path) -> str:
+    try:
+        return file_hash(path)
+    except OSError as error:
+        raise ValueError(f"features {path} cannot be read: {error.strerror}") from None
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _read(run: "Run", digest: str) -> MembershipTables | None:
+    """Return the tables that are there, if they were made from this and are whole."""
+    folder = run.path / "tables"
+    try:
+        record = json.loads((folder / RECORD).read_bytes())
+        if record["made_from"] != digest:
+            return None
+        for name, expected in record["files"].items():
+            if file_hash(folder / name) != expected:
+                return None
+        tables = {Path(name).stem: _load(folder / name) for name in record["files"]}
+        return MembershipTables(
+            tables, tuple(record["notes"]), tuple(record["answers"]), made=False
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _load(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    return pd.read_csv(path, keep_default_na=False, na_values=["nan"])
+
+
+def _write(folder: Path, name: str, table: "pd.DataFrame") -> tuple[str, str]:
+    """Write a table, whole or not at all; return its file's name and hash."""
+    if name in ("vulnerability", "memorization"):
+        target = folder / f"{name}.parquet"
+        _replace(target, lambda path: table.to_parquet(path, index=False, compression="zstd"))
+    else:
+        target = folder / f"{name}.csv"
+        _replace(target, lambda path: table.to_csv(path, index=False, na_rep="nan"))
+    return target.name, file_hash(target)
+
+
+def _replace(target: Path, write: Callable[[Path], Any]) -> None:
+    temporary = target.with_name(f".tmp-{target.name}")
+    write(temporary)
+    temporary.replace(target)
+
+
+# ---- runs with examples ------------------------------------------------------------------------
+
+
+class _Matrices:
+    """The examples of a run as arrays (trials, examples)."""
+
+    def __init__(self, run: "Run", trials: Sequence[int]) -> None:
+        self.trials = np.array(trials)
+        first = run.trial(trials[0]).table("examples", list(_COLUMNS))
+        self.ids = first["id"].to_numpy()
+        self.labels = first["label"].to_numpy()
+        shape = (len(trials), len(self.ids))
+        self.is_member, self.correct = np.empty(shape, bool), np.empty(shape, bool)
+        self.values = {name: np.empty(shape) for name in _COLUMNS[4:]}
+        for i, number in enumerate(trials):
+            table = run.trial(number).table("examples", list(_COLUMNS)) if i else first
+            if not np.array_equal(table["id"].to_numpy(), self.ids):
+                raise ConfsimError(f"trial {number} of {run.path} has other examples than the rest")
+            self.is_member[i] = table["is_member"].to_numpy()
+            self.correct[i] = table["predicted"].to_numpy() == self.labels
+            for name, matrix in self.values.items():
+                matrix[i] = table[name].to_numpy()
+        self.has_predictions = bool((first["predicted"] >= 0).all())
+
+    def get(self, name: str) -> FloatArray | None:
+        """Return a column, ``None`` where the run has nothing in it."""
+        matrix = self.values[name]
+        return None if np.isnan(matrix).all() else matrix
+
+
+class _ExampleTables:
+    """Makes the tables of a run whose trials have examples."""
+
+    def __init__(self, run: "Run", features: Path | None, seed: int, threads: int) -> None:
+        self.run, self.features, self.seed, self.threads = run, features, seed, threads
+        self.notes: list[str] = []
+        self.audited = run.manifest["command"] == "confsim-audit"
+        self.trials = self._usable_trials()
+        self.data = _Matrices(run, self.trials)
+        self.design = self._design()
+        self.groups = None if self.design.partner is None else self.trials_array // 2
+
+    @property
+    def trials_array(self) -> NDArray[np.int64]:
+        return np.array(self.trials, dtype=np.int64)
+
+    def _usable_trials(self) -> list[int]:
+        trials = self.run.trials
+        if self.run.config.get("design") != "balanced":
+            return trials
+        there = set(trials)
+        paired = [number for number in trials if number ^ 1 in there]
+        if len(paired) < len(trials):
+            self.notes.append(
+                f"{len(trials) - len(paired)} trials of the balanced design have no finished "
+                "partner yet and were left out"
+            )
+        if not paired:
+            raise ConfsimError(f"{self.run.path} has no finished pair of its balanced design")
+        return paired
+
+    def _design(self) -> Design:
+        kind = self.run.config.get("design")
+        partner = None
+        if kind == "balanced":
+            partner = np.searchsorted(self.trials_array, self.trials_array ^ 1)
+        trim = self.audited and kind not in ("balanced", "independent")
+        if trim and len(self.trials) > 1:
+            self.notes.append(
+                "shadow models were trimmed to equally many in and out for each example, because "
+                "counts alone may reveal membership"
+            )
+        return Design(self.data.is_member, partner, trim, self.seed)
+
+    def make(self) -> "tuple[dict[str, pd.DataFrame], list[str], list[str]]":
+        import pandas as pd
+
+        tables = {"attacks": pd.DataFrame(self._attack_rows())}
+        if tables["attacks"].empty:
+            self.notes.append("attacks: none is possible")
+        columns: dict[str, NDArray[Any]] = {"id": self.data.ids, "label": self.data.labels}
+        if not self.data.has_predictions:
+            self.notes.append("memorization, correctness: skipped, the run has no predictions")
+        elif len(self.trials) < 2:
+            self.notes.append("memorization: skipped, it needs more than one trial")
+        else:
+            found = memorization(self.data.correct, self.data.is_member)
+            tables["memorization"] = pd.DataFrame(columns | found)
+            columns["memorization"] = found["memorization"]
+        answers = self._vulnerability(columns, tables)
+        return tables, self.notes, answers
+
+    # ---- attacks
+
+    @cached_property
+    def _lira_possible(self) -> bool:
+        return self.data.get("log_odds_true") is not None and len(self.trials) >= 3
+
+    @cached_property
+    def _gaussians(self) -> attacks.Gaussians:
+        return attacks.fit_gaussians(
+            self.data.values["log_odds_true"], self.design, n_threads=self.threads
+        )
+
+    @cached_property
+    def _fixed_by_default(self) -> bool:
+        return self.design.shadow_models < attacks.FEW_SHADOW_MODELS
+
+    @cached_property
+    def _lira(self) -> FloatArray:
+        """Scores of the attack that vulnerability is measured by."""
+        return attacks.lira_scores(
+            self.data.values["log_odds_true"],
+            self._gaussians,
+            online=True,
+            fixed_variance=self._fixed_by_default,
+        )
+
+    def _attacks(self) -> Iterator[tuple[str, Callable[[], FloatArray]]]:
+        """Yield (name, what computes its scores) of every attack that the run allows."""
+        names = {
+            "confidence": "log_odds_max",
+            "loss": "log_odds_true",
+            "modified_entropy": "modified_entropy",
+            "entropy": "entropy",
+            "closeness": "distance_excluding_self",
+        }
+        for attack, column in names.items():
+            values = self.data.get(column)
+            if values is None:
+                self.notes.append(f"{attack}: skipped, the run has no {column}")
+            else:
+                yield (
+                    attack,
+                    lambda a=attack, c=column, v=values: attacks.threshold_scores(**{c: v})[a],
+                )
+        if self.data.has_predictions:
+            correct = self.data.correct
+            yield "correctness", lambda: attacks.threshold_scores(correct=correct)["correctness"]
+        if self._lira_possible:
+            yield from self._shadow_attacks()
+        elif self.data.get("log_odds_true") is None:
+            self.notes.append("lira, rmia: skipped, the run has no log_odds_true")
+        else:
+            self.notes.append("lira, rmia: skipped, they need at least three trials")
+
+    def _shadow_attacks(self) -> Iterator[tuple[str, Callable[[], FloatArray]]]:
+        log_odds, fit = self.data.values["log_odds_true"], self._gaussians
+        for online in (True, False):
+            for fixed in (True, False):
+                name = f"lira_{'online' if online else 'offline'}_"
+                name += "fixed_variance" if fixed else "own_variance"
+                yield (
+                    name,
+                    lambda o=online, f=fixed: attacks.lira_scores(
+                        log_odds, fit, online=o, fixed_variance=f
+                    ),
+                )
+        holdout = self._holdout()
+        if holdout is None:
+            self.notes.append("rmia: the run has no holdout; Z is every other population example")
+        for online in (True, False):
+            yield (
+                f"rmia_{'online' if online else 'offline'}",
+                lambda o=online: attacks.rmia(
+                    log_odds,
+                    self.data.is_member,
+                    holdout_log_odds=holdout,
+                    online=o,
+                    partner=self.design.partner,
+                    trim=self.design.trim,
+                    seed=self.seed,
+                    n_threads=1,
+                ),
+            )
+
+    def _holdout(self) -> FloatArray | None:
+        if not self.run.trial(self.trials[0]).has("holdout.parquet"):
+            return None
+        rows = [
+            self.run.trial(t).table("holdout", ["log_odds_true"])["log_odds_true"].to_numpy()
+            for t in self.trials
+        ]
+        return np.stack(rows) if len(rows[0]) else None
+
+    def _attack_rows(self) -> list[dict[str, Any]]:
+        """Evaluate every attack, several at once: most of it is sorting, which frees the GIL."""
+
+        def rows(attack: tuple[str, Callable[[], FloatArray]]) -> list[dict[str, Any]]:
+            name, compute = attack
+            found = evaluate(
+                compute(),
+                self.data.is_member,
+                targets=self.trials_array,
+                row_groups=self.groups,
+                seed=self.seed,
+                n_threads=1,
+            )
+            null = self._null_aucs() if name == "closeness" else {}
+            return [
+                {
+                    "attack": name,
+                    **row,
+                    "target": str(row["target"]),
+                    "null_auc": null.get(row["target"], 0.5),
+                }
+                for row in found
+            ]
+
+        with ThreadPoolExecutor(min(2, self.threads)) as pool:
+            return [row for found in pool.map(rows, self._attacks()) for row in found]
+
+    def _null_aucs(self) -> dict[Any, float]:
+        """Closeness excluding self without any leak: a member has one candidate fewer."""
+        members = self.data.is_member.sum(axis=1)
+        nulls = (members - 1) / np.maximum(2 * members - 1, 1)
+        mean = float(np.mean(nulls))
+        return dict(zip(self.trials, nulls.tolist(), strict=True)) | {"mean": mean, "pooled": mean}
+
+    # ---- vulnerability
+
+    def _vulnerability(
+        self, columns: dict[str, NDArray[Any]], tables: "dict[str, pd.DataFrame]"
+    ) -> list[str]:
+        import pandas as pd
+
+        if not self._lira_possible:
+            self.notes.append("vulnerability: skipped, it needs LiRA")
+            return []
+        columns |= vulnerability(
+            self._lira, self.data.values["log_odds_true"], self.data.is_member
+        )
+        columns |= self._similarity()
+        tables["vulnerability"] = pd.DataFrame(columns)
+        tables["vulnerability_bins"] = pd.DataFrame(self._bins(columns))
+        found = associations(
+            columns,
+            tuple(name for name in _VULNERABILITIES if name in columns),
+            tuple(name for name in _SIMILARITIES if name in columns),
+        )
+        if found:
+            self.notes.append(
+                "intervals of correlations are over examples; that examples share trials is not "
+                "accounted for"
+            )
+        tables["vulnerability_correlations"] = pd.DataFrame(
+            {
+                "vulnerability": [a.vulnerability for a in found],
+                "similarity": [a.similarity for a in found],
+                "scope": [a.scope for a in found],
+                "examples": [a.examples for a in found],
+                "spearman": [a.correlation.value for a in found],
+                "spearman_low": [a.correlation.low for a in found],
+                "spearman_high": [a.correlation.high for a in found],
+                "count": [a.correlation.pairs for a in found],
+            }
+        )
+        primary = next((name for name in _SIMILARITIES if name in columns), None)
+        return [
+            answer(a)
+            for a in found
+            if (a.vulnerability, a.similarity) == ("auc_leave_one_out", primary)
+        ]
+
+    def _similarity(self) -> dict[str, NDArray[Any]]:
+        found: dict[str, NDArray[Any]] = {}
+        distance = self.data.get("distance_excluding_self")
+        if distance is None:
+            self.notes.append("vulnerability by distance_out, distance_in: the run has no distances")
+        else:
+            found |= mean_distances(distance, self.data.is_member)
+        position, groups = self._population()
+        if groups is not None:
+            _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+            found["has_duplicate"] = (sizes[group] > 1) & (groups >= 0)
+            if not found["has_duplicate"].any():
+                self.notes.append("no example has a duplicate: nothing to leave out")
+        space = self._space(position)
+        if space is None:
+            self.notes.append("fixed_distance, density_distance: no images and no features")
+            return found
+        return found | fixed_space(space, groups)
+
+    def _population(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """Return each example's row in the population, and its duplicate group."""
+        if not self.run.has("population.parquet"):
+            return np.arange(len(self.data.ids)), None
+        table = self.run.population()
+        order = np.argsort(table["id"].to_numpy(), kind="stable")
+        position = order[np.searchsorted(table["id"].to_numpy()[order], self.data.ids)]
+        if "duplicate_group" not in table:
+            return position, None
+        return position, table["duplicate_group"].to_numpy()[position]
+
+    def _space(self, position: NDArray[np.int64]) -> NDArray[Any] | None:
+        if self.features is not None:
+            space: NDArray[Any] = _load_features(self.features, len(self.data.ids), position)
+            return space
+        if not self.run.has("images.npy"):
+            return None
+        return self.run.images()[position]
+
+    def _bins(self, columns: dict[str, NDArray[Any]]) -> list[dict[str, Any]]:
+        """Return the power of LiRA by distance, by density and by class."""
+        kinds: list[tuple[str, int | None]] = [
+            ("distance_out", 10),
+            ("fixed_distance", 10),
+            ("density_distance", 10),
+            ("label", None),
+        ]
+        return [
+            {"by": name, **row}
+            for name, bins in kinds
+            if name in columns
+            for row in power_by(
+                columns[name],
+                self._lira,
+                self.data.is_member,
+                bins=bins,
+                row_groups=self.groups,
+                seed=self.seed,
+                n_threads=self.threads,
+            )
+        ]
+
+
+def _load_features(path: Path, examples: int, position: NDArray[np.int64]) -> NDArray[Any]:
+    try:
+        features = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"features {path} cannot be read as .npy: {error}") from None
+    if features.ndim < 2:
+        raise ValueError(f"features {path} must have shape (examples, ...), not {features.shape}")
+    if len(features) == examples:
+        return np.asarray(features)
+    if len(features) <= position.max(initial=0):
+        raise ValueError(
+            f"features {path} must have a row for each of the {examples} examples or for each row "
+            f"of population.parquet, not {len(features)} rows"
+        )
+    return features[position]

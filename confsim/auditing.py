@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from warnings import warn
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -209,8 +210,7 @@ def _read(data: str | os.PathLike[str] | Mapping[str, Any] | None) -> dict[str, 
         if path.is_dir():
             return _read_folder(path)
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return dict(archive)
+            return _load_archive(path)
         if path.suffix in (".parquet", ".csv"):
             return _read_table(path)
     except OSError as error:
@@ -228,6 +228,14 @@ def _read_folder(path: Path) -> dict[str, Array]:
     return {file.stem: _load(file) for file in files}
 
 
+def _load_archive(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except (ValueError, TypeError, BadZipFile):
+        raise ValueError(f"{path} cannot be read: it is no .npz file of plain arrays") from None
+
+
 def _load(path: Path) -> Array:
     try:
         found: Array = np.load(path, allow_pickle=False)
@@ -239,8 +247,10 @@ def _load(path: Path) -> Array:
 def _read_lira_layout(path: Path, models: Sequence[Path]) -> dict[str, Array]:
     """Read ``MODEL/keep.npy`` with the last of ``MODEL/scores/*.npy`` or ``MODEL/logits/*.npy``."""
     keep = np.stack([_load(model / "keep.npy") for model in models])
-    kinds = {kind: [sorted(model.glob(f"{kind}/*.npy")) for model in models] for kind in
-             ("scores", "logits")}
+    kinds = {
+        kind: [sorted(model.glob(f"{kind}/*.npy")) for model in models]
+        for kind in ("scores", "logits")
+    }
     for kind, files in kinds.items():
         if all(files):
             values = _stack(kind, [_load(found[-1]) for found in files], models)
@@ -434,7 +444,9 @@ def _shaped(name: str, values: Array, shape: tuple[int, ...], many: bool) -> Arr
         raise TypeError(f"{name} must be numbers, not {values.dtype}")
     if name in ("label", "id", "duplicate_group", "holdout_label"):
         if values.ndim != 1 or (not name.startswith("holdout") and len(values) != examples):
-            raise ValueError(f"{name} must have shape ({examples},) as is_member, not {values.shape}")
+            raise ValueError(
+                f"{name} must have shape ({examples},) as is_member, not {values.shape}"
+            )
         return values
     inner = 1 if name in _PER_CLASS else 0
     shared = name == "features" and values.ndim == 2 and len(values) == examples
@@ -505,9 +517,17 @@ def _scores(
     if not outputs and "log_odds_true" not in shaped:
         raise ValueError("one of logits, probabilities, confidence, log_odds_true is needed")
     known = labels if (labels >= 0).all() else None
-    scores: dict[str, Array] = {name: np.full(shape, np.nan) for name in
-                                ("softmax", "log_odds_max", "log_odds_true", "loss", "entropy",
-                                 "modified_entropy")}
+    scores: dict[str, Array] = {
+        name: np.full(shape, np.nan)
+        for name in (
+            "softmax",
+            "log_odds_max",
+            "log_odds_true",
+            "loss",
+            "entropy",
+            "modified_entropy",
+        )
+    }
     scores["predicted"] = np.full(shape, -1, dtype=np.int64)
     classes = max(2, int(labels.max(initial=1)) + 1)
     if "confidence" in shaped:
@@ -539,9 +559,7 @@ def _from_confidence(values: Array) -> dict[str, Array]:
     wrong = ~((confidence >= 0) & (confidence <= 1))
     if wrong.any():
         model, row = np.argwhere(wrong)[0]
-        raise ValueError(
-            f"confidence must be in [0, 1], but row {row} is {confidence[model, row]}"
-        )
+        raise ValueError(f"confidence must be in [0, 1], but row {row} is {confidence[model, row]}")
     rest = np.log(1 - confidence + TINY_PROBABILITY)
     return {"softmax": confidence, "log_odds_max": np.log(confidence + TINY_PROBABILITY) - rest}
 
@@ -614,7 +632,9 @@ def _holdout(
     count = values.shape[1]
     labels = _integers("holdout_label", shaped.get("holdout_label"), count, -1)
     if len(labels) != count:
-        raise ValueError(f"holdout_label must have shape ({count},) as {given[0]}, not {labels.shape}")
+        raise ValueError(
+            f"holdout_label must have shape ({count},) as {given[0]}, not {labels.shape}"
+        )
     if given[0] == "holdout_log_odds_true":
         for rows in values:
             check_finite(given[0], rows)
@@ -749,8 +769,7 @@ def _check_balanced(is_member: NDArray[np.bool_]) -> None:
     for model in range(0, len(is_member), 2):
         if np.any(is_member[model] == is_member[model + 1]):
             raise ValueError(
-                f"design 'balanced': models {model} and {model + 1} were not trained on "
-                "complements"
+                f"design 'balanced': models {model} and {model + 1} were not trained on complements"
             )
 
 

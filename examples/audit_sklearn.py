@@ -1,4 +1,4 @@
-"""Audit a scikit-learn classifier on real handwritten digits: who was in its training set?"""
+"""Audit a scikit-learn classifier on real handwritten digits."""
 
 import numpy as np
 from sklearn.datasets import load_digits

@@ -20,9 +20,20 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Audit models that were trained elsewhere: membership inference, memorisation, vulnerability.
 
-DATA is an .npz, .parquet or .csv file with named columns, a folder of NAME.npy files, or a folder in
-the layout of published LiRA code (MODEL/keep.npy with MODEL/scores/*.npy or MODEL/logits/*.npy).
+DATA is an .npz, .parquet or .csv file with named columns, a folder of NAME.npy files, or a folder
+in the layout of published LiRA code (MODEL/keep.npy with MODEL/scores/*.npy or MODEL/logits/*.npy).
 The result is a run directory; what is missing from the data disables the analyses that need it.
+"""
+
+_COLUMN_HELP = [
+    "columns (is_member and one of the scores are needed):",
+    *(f"  {name:{max(map(len, COLUMNS))}}  {meaning}" for name, meaning in COLUMNS.items()),
+]
+
+_SHAPE_HELP = """
+In a table: logit_0, logit_1, ..., probability_0, ..., feature_0, ...; one row an example, or one row
+a model and an example with the columns trial and id. Arrays may have a leading axis of models, each
+of which is attacked with the others as shadow models.
 """
 
 _SHOWN = ("auc", "tpr_at_fpr_1pct", "tpr_at_fpr_0.1pct")
@@ -30,22 +41,10 @@ _SHOWN = ("auc", "tpr_at_fpr_1pct", "tpr_at_fpr_0.1pct")
 
 def build_parser() -> common.Parser:
     """Return the command's parser."""
-    width = max(map(len, COLUMNS))
     parser = common.Parser(
         prog="confsim-audit",
         description=DESCRIPTION,
-        epilog="\n".join(
-            [
-                "columns (is_member and one of the scores are needed):",
-                *(f"  {name:{width}}  {meaning}" for name, meaning in COLUMNS.items()),
-                "",
-                "in a table: logit_0, logit_1, ..., probability_0, ..., feature_0, ...; one row an "
-                "example,",
-                "or one row a model and an example with the columns trial and id. Arrays may have "
-                "a leading",
-                "axis of models, each of which is attacked with the others as shadow models.",
-            ]
-        ),
+        epilog="\n".join([*_COLUMN_HELP, _SHAPE_HELP]),
     )
     parser.add_argument("data", metavar="DATA", type=Path, help="file or folder; see above")
     parser.add_argument(
@@ -139,7 +138,10 @@ def _headline(found: MembershipTables) -> list[dict[str, Any]]:
         return []
     rows = table[table["target"] == "pooled"].sort_values("auc", ascending=False)
     return [
-        {str(key): None if isinstance(v, float) and math.isnan(v) else v for key, v in row.items()}
+        {
+            str(key): None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
         for row in rows.to_dict("records")
     ]
 

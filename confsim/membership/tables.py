@@ -1,8 +1,7 @@
-"""Tables of a run: attacks, memorisation, vulnerability; made from its trials, and only when needed.
+"""Tables of a run: attacks, memorisation, vulnerability; made only when their inputs change.
 
-Everything goes to the run's ``tables/`` and can be deleted and made again. ``membership.json`` there
-records the hashes of what each file was made from and of the file itself; a file is made again only
-when one of these changes. Nothing here knows how a run came to be.
+Everything goes to the run's ``tables/`` and can be deleted and made again. ``membership.json``
+there records the hashes of what the files were made from and of the files themselves. Nothing here knows how a run came to be.
 """
 
 import hashlib
@@ -474,7 +473,7 @@ class _ExampleTables:
             return [row for found in pool.map(rows, self._attacks()) for row in found]
 
     def _null_aucs(self) -> dict[Any, float]:
-        """Closeness excluding self without any leak: a member has one candidate fewer."""
+        """Return the AUC of closeness if nothing leaked: a member has one candidate fewer."""
         members = self.data.is_member.sum(axis=1)
         nulls = (members - 1) / np.maximum(2 * members - 1, 1)
         mean = float(np.mean(nulls))
@@ -490,9 +489,7 @@ class _ExampleTables:
         if not self._lira_possible:
             self.notes.append("vulnerability: skipped, it needs LiRA")
             return []
-        columns |= vulnerability(
-            self._lira, self.data.values["log_odds_true"], self.data.is_member
-        )
+        columns |= vulnerability(self._lira, self.data.values["log_odds_true"], self.data.is_member)
         columns |= self._similarity()
         tables["vulnerability"] = pd.DataFrame(columns)
         tables["vulnerability_bins"] = pd.DataFrame(self._bins(columns))
@@ -529,7 +526,9 @@ class _ExampleTables:
         found: dict[str, NDArray[Any]] = {}
         distance = self.data.get("distance_excluding_self")
         if distance is None:
-            self.notes.append("vulnerability by distance_out, distance_in: the run has no distances")
+            self.notes.append(
+                "vulnerability by distance_out, distance_in: the run has no distances"
+            )
         else:
             found |= mean_distances(distance, self.data.is_member)
         position, groups = self._population()

@@ -232,7 +232,7 @@ def _load_archive(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
-    except (ValueError, TypeError, BadZipFile):
+    except (ValueError, TypeError, EOFError, BadZipFile):
         raise ValueError(f"{path} cannot be read: it is no .npz file of plain arrays") from None
 
 
@@ -497,7 +497,7 @@ def _groups(values: Array | None, count: int) -> NDArray[np.int64]:
 
 
 def _distances(values: Array) -> FloatArray:
-    found = values.astype(np.float64)
+    found = np.ascontiguousarray(values, dtype=np.float64)
     wrong = np.isinf(found) | (found < 0)
     if wrong.any():
         row = int(np.argmax(wrong.any(axis=0)))
@@ -549,13 +549,14 @@ def _scores(
             check_finite("log_odds_true", values)
         if given.ndim == 3:
             augmented, given = (given if given.shape[2] > 1 else None), given[..., 0]
+        given = np.ascontiguousarray(given)
         scores["log_odds_true"] = given
         scores["loss"] = np.logaddexp(0.0, -given)
     return scores, augmented, classes
 
 
 def _from_confidence(values: Array) -> dict[str, Array]:
-    confidence = values.astype(np.float64)
+    confidence = np.ascontiguousarray(values, dtype=np.float64)
     wrong = ~((confidence >= 0) & (confidence <= 1))
     if wrong.any():
         model, row = np.argwhere(wrong)[0]

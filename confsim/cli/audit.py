@@ -31,9 +31,9 @@ _COLUMN_HELP = [
 ]
 
 _SHAPE_HELP = """
-In a table: logit_0, logit_1, ..., probability_0, ..., feature_0, ...; one row an example, or one row
-a model and an example with the columns trial and id. Arrays may have a leading axis of models, each
-of which is attacked with the others as shadow models.
+In a table: logit_0, logit_1, ..., probability_0, ..., feature_0, ...; one row an example, or one
+row a model and an example with the columns trial and id. Arrays may have a leading axis of models,
+each of which is attacked with the others as shadow models.
 """
 
 _SHOWN = ("auc", "tpr_at_fpr_1pct", "tpr_at_fpr_0.1pct")

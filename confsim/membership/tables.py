@@ -1,7 +1,8 @@
 """Tables of a run: attacks, memorisation, vulnerability; made only when their inputs change.
 
 Everything goes to the run's ``tables/`` and can be deleted and made again. ``membership.json``
-there records the hashes of what the files were made from and of the files themselves. Nothing here knows how a run came to be.
+there records the hashes of what the files were made from and of the files themselves.
+Nothing here knows how a run came to be.
 """
 
 import hashlib

@@ -111,7 +111,7 @@ def roc(material: Material, canvas: Canvas) -> Words:
 
 @figure(
     "How many members are told, at few false alarms?",
-    has_table("attacks", *(f"tpr_at_fpr_{rate}" for rate in _RATES)),
+    has_table("attacks", *(f"tpr_at_fpr_{rate}" for rate in _RATES), examples=False),
 )
 def low_rates(material: Material, canvas: Canvas) -> Words:
     """Draw true-positive rates at low false-positive rates, with intervals."""

@@ -181,7 +181,10 @@ class Canvas:
             svg = re.sub(re.escape(colour), f"var({variable})", svg, flags=re.IGNORECASE)
         return _inlined(svg, f"{self.name}-{'n' if self.narrow else 'w'}", photographs)
 
-    # Figure.savefig would draw everything twice, the first time to lay it out.
+    def _on(self, kind: Any) -> Any:
+        """Return a canvas to print from: ``savefig`` would draw all twice, for the layout first."""
+        self.figure.dpi = _DPI  # printing SVG or PDF leaves its own behind
+        return kind(self.figure)
 
     def _svg(self, fonttype: str) -> str:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -189,7 +192,7 @@ class Canvas:
         salt = f"{self.name} {self.narrow}"
         buffer = io.StringIO()
         with settings(**{"svg.fonttype": fonttype, "svg.hashsalt": salt}):
-            drawing: Any = FigureCanvasSVG(self.figure)
+            drawing: Any = self._on(FigureCanvasSVG)
             drawing.print_svg(buffer, metadata={"Date": None})
         return buffer.getvalue()
 
@@ -198,7 +201,7 @@ class Canvas:
 
         dateless = {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None}
         buffer = io.BytesIO()
-        drawing: Any = FigureCanvasPdf(self.figure)
+        drawing: Any = self._on(FigureCanvasPdf)
         drawing.print_pdf(buffer, metadata=dateless)
         return buffer.getvalue()
 
@@ -208,7 +211,7 @@ class Canvas:
         buffer = io.BytesIO()
         # A picture without ground would be unreadable on a dark one; white is what papers have.
         self.figure.set_facecolor("white")
-        drawing: Any = FigureCanvasAgg(self.figure)
+        drawing: Any = self._on(FigureCanvasAgg)
         drawing.print_png(buffer, metadata={"Software": None})
         self.figure.set_facecolor("none")
         return buffer.getvalue()

@@ -275,7 +275,10 @@ def _membership_words(material: Material, base: float) -> Words:
 
 
 def _needs_two_trials(material: Material) -> str | None:
-    return "it needs more than one trial" if len(material.trials) < 2 else None
+    if len(material.trials) < 2:
+        return "it needs more than one trial"
+    known = material.column("top_distance_mean_self")
+    return "no distance to a training point is known" if np.isnan(known).all() else None
 
 
 @figure("Does every trial say the same?", _needs_two_trials)

@@ -30,9 +30,11 @@ def _needs_images(material: Material) -> str | None:
 
 def _needs_vulnerability(material: Material) -> str | None:
     table = material.tables.get("vulnerability")
+    if (reason := _needs_images(material)) is not None:
+        return reason
     if table is None or "auc_leave_one_out" not in table:
         return "there is no table of vulnerability, which needs at least three trials"
-    return _needs_images(material)
+    return None
 
 
 @figure("Which images is the model sure of?", _needs_images, photographs=True)

@@ -49,16 +49,16 @@ def figure(
 
 def has_joint(material: Material) -> str | None:
     """Need the joint histograms of confidence and distance."""
-    if material.has("joint.npz"):
-        return None
-    return "the trials hold no joint histogram of confidence and distance"
+    if not material.has("joint.npz"):
+        return "the trials hold no joint histogram of confidence and distance"
+    return None if material.joint.including.any() else "no distance to a training point is known"
 
 
-def has_table(name: str, *columns: str) -> Needs:
-    """Need a membership table with some rows, and with these columns."""
+def has_table(name: str, *columns: str, examples: bool = True) -> Needs:
+    """Need a membership table with some rows, and with these columns; made from examples or not."""
 
     def needs(material: Material) -> str | None:
-        if not material.has("examples.parquet"):
+        if examples and not material.has("examples.parquet"):
             return "the run has no table of examples; runs over a lattice never have"
         table = material.tables.get(name)
         if table is None or table.empty:

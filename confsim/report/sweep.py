@@ -175,6 +175,7 @@ def draw(sweep: Sweep, canvas: Canvas) -> Words:
         (title, lines)
         for title, lines in _PANELS
         if all(any(key in row for row in found) for key in lines.values())
+        and any(row[key].value for row in found for key in lines.values() if key in row)
     ]
     axes = canvas.panels(len(panels), height=2.0, columns=3)
     x = np.array(sweep.values, dtype=np.float64) if sweep.numeric else _places(sweep.values)
@@ -192,11 +193,11 @@ def draw(sweep: Sweep, canvas: Canvas) -> Words:
         if m.has("examples.parquet") and (row := best_attack(m, "tpr_at_fpr_1pct")) is not None
     }
     return Words(
-        f"Headline numbers against {_label(sweep.key)}: means over trials with 95% Student-t "
+        f"Headline numbers against {label_of(sweep.key)}: means over trials with 95% Student-t "
         "intervals; membership rates pooled over trials, with exact binomial intervals."
         + (f" Best attacks: {', '.join(sorted(best))}." if best else ""),
-        f"Comparison of {len(sweep.materials)} runs by {_label(sweep.key)}; the numbers are in the "
-        "table below.",
+        f"Comparison of {len(sweep.materials)} runs by {label_of(sweep.key)}; the numbers are in "
+        "the table below.",
     )
 
 
@@ -234,7 +235,7 @@ def _draw_line(
 
 
 def _finish(axis: "Axes", sweep: Sweep, x: Any) -> None:
-    axis.set_xlabel(_label(sweep.key))
+    axis.set_xlabel(label_of(sweep.key))
     if not sweep.numeric:
         names = list(dict.fromkeys(str(value) for value in sweep.values))
         axis.set_xticks(range(len(names)), names)
@@ -266,7 +267,8 @@ def _legend(canvas: Canvas, axes: "Sequence[Axes]", sweep: Sweep) -> None:
     )
 
 
-def _label(key: str) -> str:
+def label_of(key: str) -> str:
+    """Return a setting's name for people."""
     return {"n": "training points", "train_ratio": "train ratio", "C": "C"}.get(
         key, key.replace("_", " ")
     )

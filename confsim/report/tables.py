@@ -357,7 +357,7 @@ def vulnerable(material: Material) -> Table | None:
         rows.append(made | {"class": names.get(int(row["label"]), str(row["label"]))})
     intervals = _memorization_intervals(material)
     for row in rows:
-        row |= intervals.get(int(row["id"]), {})
+        row |= intervals.get(int(row["id"]), {}) | {"id": str(row["id"])}
     columns = [
         Column("id", "id", "the example's number in the data"),
         Column("class", "class", "its true class"),

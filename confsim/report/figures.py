@@ -46,7 +46,7 @@ def joint(material: Material, canvas: Canvas) -> Words:
         ("members, excluding self", found.excluding[0, 0]),
         ("members, including self", found.including[0, 0]),
     )
-    axes = canvas.panels(3, height=2.7, sharex=True, sharey=True)
+    axes = canvas.panels(3, height=2.8, sharex=True, sharey=True)
     ends = _occupied(found.including[0].sum(axis=0) + found.excluding[0].sum(axis=0))
     for axis, (title, counts) in zip(axes, panels, strict=True):
         total = int(counts.sum())
@@ -60,7 +60,8 @@ def joint(material: Material, canvas: Canvas) -> Words:
         axis.set_xlabel(material.confidence_label)
     for axis in axes if canvas.narrow else axes[:1]:
         axis.set_ylabel(_DISTANCE)
-    axes[0].legend(loc="upper left", handlelength=1.4)
+    handles, labels = axes[0].get_legend_handles_labels()
+    canvas.figure.legend(handles, labels, loc="outside lower center", ncols=3, handlelength=1.4)
     return _joint_words(material)
 
 
@@ -130,7 +131,7 @@ def _median_line(axis: "Axes", material: Material, counts: NDArray[Any]) -> None
     centres = (found.distance_edges[1:] + found.distance_edges[:-1]) / 2
     x = (found.confidence_edges[:-1:step] + found.confidence_edges[step::step]) / 2
     axis.plot(x[enough], centres[bins], color=SURFACE, linewidth=2.6)
-    axis.plot(x[enough], centres[bins], color=SERIES[1], linewidth=1.3, label="median")
+    axis.plot(x[enough], centres[bins], color=SERIES[1], linewidth=1.3, label="median distance")
 
 
 def _mark_extremes(axis: "Axes", material: Material) -> None:

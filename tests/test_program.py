@@ -1,6 +1,8 @@
 """The linear program against SciPy, against itself in other guises, and on degenerate data."""
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -429,6 +431,22 @@ def test_nothing_is_printed(capfd):
     fit_program(*noisy(3000, 2, 0))
     fit_program(*noisy(100, 2, 0), solver="direct")
     assert capfd.readouterr() == ("", "")
+
+
+OTHER_POOL = """
+import highspy, numpy, confsim.linear.program
+solver = highspy.Highs()
+solver.setOptionValue("output_flag", False)
+solver.setOptionValue("threads", 2)
+solver.minimize(solver.addVariable(0, 1))
+X = numpy.array([[0.0], [1.0], [2.0], [3.0]])
+fit = confsim.linear.program.fit_program(X, numpy.array([-1, 1, -1, 1]))
+assert abs(fit.objective_value - 2) < 1e-9, fit
+"""
+
+
+def test_another_user_of_highs_in_the_process_may_have_more_threads():
+    subprocess.run([sys.executable, "-c", OTHER_POOL], check=True, capture_output=True)
 
 
 # --- the kernel -----------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from confsim._errors import ConfsimError
+
 Array: TypeAlias = np.ndarray[Any, Any]
 
 #: The program was solved, as far as HiGHS can tell.
@@ -57,6 +59,11 @@ class _Matrix:
     @classmethod
     def dense(cls, values: Array) -> "_Matrix":
         vectors, width = values.shape
+        if values.size > np.iinfo(np.int32).max:
+            raise ConfsimError(
+                f"a linear program of {vectors} points and {width - 1} features is too large: "
+                "HiGHS counts entries in 32 bits"
+            )
         return cls(
             np.arange(vectors, dtype=np.int32) * np.int32(width),
             np.tile(np.arange(width, dtype=np.int32), vectors),
@@ -96,6 +103,18 @@ def _load(
         len(cost), len(bounds[0]), len(matrix.values), layout, sense, 0.0, cost, *column_bounds,
         *bounds, matrix.starts, matrix.indices, matrix.values, np.zeros(len(cost), np.int32),
     )  # fmt: skip
+
+
+def _run(solver: Any) -> Any:
+    """Solve, on this thread, and return HiGHS's solution."""
+    from highspy._core import HighsStatus
+
+    if solver.run() == HighsStatus.kError:
+        # HiGHS refuses a number of threads other than that of the pool which another program in
+        # this process has started. Serial simplex does not use the pool: let it be.
+        solver.setOptionValue("threads", 0)
+        solver.run()
+    return solver.getSolution()
 
 
 def _status(solver: Any) -> str:
@@ -149,8 +168,7 @@ class Separator:
             len(signed), np.ones(len(signed)), np.full(len(signed), np.inf), len(matrix.values),
             matrix.starts, matrix.indices, matrix.values,
         )  # fmt: skip
-        self._solver.run()
-        answer = self._solver.getSolution()
+        answer = _run(self._solver)
         return Solution(
             _status(self._solver),
             np.array(answer.col_value[: self._width]),
@@ -182,8 +200,7 @@ def solve_primal(
     unbounded = np.full(len(costs), np.inf)
     bounds = rows, np.full(len(rows), np.inf)
     _load(solver, _ROWWISE, _MINIMISE, matrix, costs, (low, unbounded), bounds)
-    solver.run()
-    answer = solver.getSolution()
+    answer = _run(solver)
     return Solution(
         _status(solver), np.array(answer.col_value[:width]), np.array(answer.row_dual[:n])
     )
@@ -218,8 +235,7 @@ def solve_dual(
     _load(
         solver, _COLUMNWISE, _MAXIMISE, matrix, cost, (np.zeros(len(cost)), upper), (low, high)
     )  # fmt: skip
-    solver.run()
-    answer = solver.getSolution()
+    answer = _run(solver)
     return Solution(
         _status(solver), np.array(answer.row_dual[:width]), np.array(answer.col_value[:n])
     )

@@ -41,9 +41,9 @@ class LinearBinaryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     objective_value_ : float
         Value of the program below, in the units of the data, before the hyperplane was normalised.
     n_iter_ : int
-        How many linear programs were solved.
+        How many linear programs were solved, besides those that only guessed where to start.
     working_set_ : ndarray of shape (k,)
-        Rows that had a constraint of their own in the last of them.
+        Rows that had a constraint of their own in the last of them, ascending.
     separable_ : bool
         Whether some hyperplane separates the classes strictly.
     degenerate_ : bool

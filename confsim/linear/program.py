@@ -64,7 +64,7 @@ class LinearFit:
     status : str
         HiGHS's model status for the program that gave the answer.
     rounds : int
-        How many linear programs were solved.
+        How many linear programs were solved, besides those that only guessed where to start.
     working_set : ndarray of shape (k,), int64
         Rows that had a constraint of their own in that program, ascending; of equal rows the first.
     separable : bool

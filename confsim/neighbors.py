@@ -98,20 +98,24 @@ def nearest_training(
             f"queries and training must have as many columns, not {queries.shape[1]} and "
             f"{training.shape[1]}"
         )
-    labels = as_label_pair(query_labels, training_labels, len(queries), len(training))
+    classes, training_classes = as_label_pair(
+        query_labels, training_labels, len(queries), len(training)
+    )
     members = as_self_index(self_index, len(queries), len(training))
     threads = resolve_threads(n_threads)
     extents = _extent("queries", queries, threads), _extent("training", training, threads)
+    settings = (threads, resolve_isa())
     if metric == "angular":
         from confsim._kernels import angular
 
-        return Nearest(
-            *angular.nearest(queries, training, *labels, members, threads, resolve_isa())
-        )
+        answers = angular.nearest(queries, training, classes, training_classes, members, *settings)
+        return Nearest(*answers)
     reason = why_not(*extents)
     if reason:
         raise ValueError(reason)
-    return Nearest(*euclidean.nearest(queries, training, *labels, members, threads, resolve_isa()))
+    return Nearest(
+        *euclidean.nearest(queries, training, classes, training_classes, members, *settings)
+    )
 
 
 def why_not(

@@ -199,7 +199,7 @@ class TestTarget:
             open_run(filled)
 
     def test_a_directory_without_our_manifest_is_no_run(self, tmp_path):
-        for text in ("{", "[]", '{"schema"'):
+        for text in ("{", "[]", '{"schema"', '{"schema": 1}'):
             (tmp_path / "manifest.json").write_text(text)
             with pytest.raises(ValueError, match="is not a run directory"):
                 open_run(tmp_path)

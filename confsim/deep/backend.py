@@ -565,7 +565,7 @@ class JaxEngine(Engine):
 
 
 class TorchEngine(Engine):
-    """Eager steps on resident data."""
+    """Eager steps on resident data; dropout draws from torch's own generators."""
 
     def put_data(self, images: NDArray[Any], labels: NDArray[Any]) -> None:
         """Place the data."""
@@ -598,6 +598,25 @@ class TorchEngine(Engine):
             with torch.no_grad():
                 self.optimizer.apply([v.value.grad for v in trainable], trainable)
         return float("nan") if loss is None else float(loss.detach())
+
+    def state(self) -> State:
+        """Return copies of everything that training changes, torch's generators included."""
+        import torch
+
+        generators = {"torch/cpu": torch.get_rng_state().numpy()}
+        if torch.cuda.is_available():
+            generators["torch/cuda"] = torch.cuda.get_rng_state().numpy()
+        return super().state() | generators
+
+    def load(self, state: State) -> None:
+        """Set what :meth:`state` or :meth:`weights` returned."""
+        import torch
+
+        super().load(state)
+        if "torch/cpu" in state:
+            torch.set_rng_state(torch.from_numpy(state["torch/cpu"]))
+        if "torch/cuda" in state:
+            torch.cuda.set_rng_state(torch.from_numpy(state["torch/cuda"]))
 
     def _inputs(self, rows: Any, standardisation: Standardisation, sources: Any) -> Any:
         from keras import ops

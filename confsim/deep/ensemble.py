@@ -4,7 +4,8 @@ A hundred trials of a small network are bound by launches, not by arithmetic. He
 together: the JAX engine's own step, mapped over a leading axis of weights, optimiser states,
 batches and standardisations, with the images shared. Each trial keeps its own members, order,
 dropout and early stopping, and is the trial that :func:`confsim.deep.training.train` would have
-trained, up to the rounding of batched products. On a CPU mapped convolutions are far slower than single ones.
+trained, up to the rounding of batched products. On a CPU mapped convolutions are far slower than
+single ones.
 """
 
 import time

@@ -194,10 +194,10 @@ def _check_own(recipe: Recipe, model: Any) -> None:
             "and one output"
         )
     expected = (None, recipe.classes)
-    if tuple(model.output.shape) != expected:
+    if tuple(model.outputs[0].shape) != expected:
         raise ConfsimError(
             f"model: {recipe.model} must return logits of shape {expected}, not "
-            f"{tuple(model.output.shape)}"
+            f"{tuple(model.outputs[0].shape)}"
         )
     last = getattr(model.layers[-1], "activation", None)
     if isinstance(model.layers[-1], keras.layers.Softmax) or last is keras.activations.softmax:

@@ -1,4 +1,4 @@
-"""How well an attack does: for each target, on average, and pooled; with intervals that say what for.
+"""How well an attack does: for each target, on average, and pooled, with intervals.
 
 One row a target, then a row ``mean`` and a row ``pooled``. Each kind of row has its own kind of
 interval, named in its column ``interval``.

@@ -6,8 +6,8 @@ attacks that need shadow models have nothing to learn from here: confidence and 
 as they are.
 
 Closeness excluding self is biased: a member has one candidate fewer than a non-member, so that its
-AUC is ``(n - 1) / (2 n - 1)`` when membership means nothing. ``matched=True`` takes one random
-training point from every non-member too; then it is 0.5.
+AUC is about ``(n - 1) / (2 n - 1)`` when membership means nothing. ``matched=True`` takes one random
+training point from every non-member too; then it is about 0.5.
 """
 
 from dataclasses import dataclass
@@ -37,6 +37,11 @@ QUERIES_LIMIT = 1 << 22
 _POOLED_LIMIT = 1 << 24
 
 _SIDES = ("bottom", "top")
+
+_NOT_HERE = (
+    "lira, rmia, memorization, vulnerability: not for this pipeline, whose queries are members far "
+    "too rarely to learn from shadow models"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,9 +161,7 @@ def _dropped(
         candidates = np.flatnonzero(training_labels == label)
         asking = query_labels == label
         if len(candidates):
-            drawn[asking] = candidates[
-                rng.integers(len(candidates), size=np.count_nonzero(asking))
-            ]
+            drawn[asking] = candidates[rng.integers(len(candidates), size=np.count_nonzero(asking))]
     return drawn
 
 
@@ -168,10 +171,7 @@ def tables(
     """Return the membership tables of a linear run, and notes."""
     import pandas as pd
 
-    notes = [
-        "lira, rmia, memorization, vulnerability: not for this pipeline, whose queries are members "
-        "far too rarely to learn from shadow models"
-    ]
+    notes = [_NOT_HERE]
     summary = run.summary()
     found = {
         "extremes_membership": pd.DataFrame(_extremes_membership(summary)),
@@ -210,8 +210,7 @@ def _attack_rows(
         else:
             found += _mean_only(found)
         rows += [
-            {"attack": name, **row, "target": str(row["target"]), "null_auc": null}
-            for row in found
+            {"attack": name, **row, "target": str(row["target"]), "null_auc": null} for row in found
         ]
     if len(rows) and "pooled" not in {row["target"] for row in rows}:
         notes.append("attacks: too many scores to pool; rows are per target, and their mean")

@@ -1,8 +1,8 @@
-"""Tables of a run: attacks, memorisation, vulnerability; made from its trials, and only when needed.
+"""Tables of a run: attacks, memorisation, vulnerability; made only when their inputs change.
 
-Everything goes to the run's ``tables/`` and can be deleted and made again. ``membership.json`` there
-records the hashes of what each file was made from and of the file itself; a file is made again only
-when one of these changes. Nothing here knows how a run came to be.
+Everything goes to the run's ``tables/`` and can be deleted and made again. ``membership.json``
+there records the hashes of what the files were made from and of the files themselves.
+Nothing here knows how a run came to be.
 """
 
 import hashlib
@@ -390,6 +390,20 @@ class _ExampleTables:
                         log_odds, fit, online=o, fixed_variance=f
                     ),
                 )
+        views = self._views()
+        for online in (True, False) if views is not None else ():
+            yield (
+                f"lira_{'online' if online else 'offline'}_augmented",
+                lambda o=online: attacks.lira(
+                    views,
+                    self.data.is_member,
+                    online=o,
+                    partner=self.design.partner,
+                    trim=self.design.trim,
+                    seed=self.seed,
+                    n_threads=1,
+                ),
+            )
         holdout = self._holdout()
         if holdout is None:
             self.notes.append("rmia: the run has no holdout; Z is every other population example")
@@ -407,6 +421,21 @@ class _ExampleTables:
                     n_threads=1,
                 ),
             )
+
+    def _views(self) -> FloatArray | None:
+        """Return the log-odds of flipped and shifted examples (trials, examples, views)."""
+        if not self.run.trial(self.trials[0]).has("augmented.parquet"):
+            return None
+        columns = ["id", "augmentation", "log_odds_true"]
+        views: FloatArray | None = None
+        for i, number in enumerate(self.trials):
+            table = self.run.trial(number).table("augmented", columns)
+            table = table.sort_values(["augmentation", "id"], kind="stable")
+            rows = table["log_odds_true"].to_numpy().reshape(-1, len(self.data.ids))
+            if views is None:
+                views = np.empty((len(self.trials), len(self.data.ids), len(rows)))
+            views[i, np.argsort(self.data.ids, kind="stable")] = rows.T
+        return views
 
     def _holdout(self) -> FloatArray | None:
         if not self.run.trial(self.trials[0]).has("holdout.parquet"):
@@ -445,7 +474,7 @@ class _ExampleTables:
             return [row for found in pool.map(rows, self._attacks()) for row in found]
 
     def _null_aucs(self) -> dict[Any, float]:
-        """Closeness excluding self without any leak: a member has one candidate fewer."""
+        """Return the AUC of closeness if nothing leaked: a member has one candidate fewer."""
         members = self.data.is_member.sum(axis=1)
         nulls = (members - 1) / np.maximum(2 * members - 1, 1)
         mean = float(np.mean(nulls))
@@ -461,9 +490,7 @@ class _ExampleTables:
         if not self._lira_possible:
             self.notes.append("vulnerability: skipped, it needs LiRA")
             return []
-        columns |= vulnerability(
-            self._lira, self.data.values["log_odds_true"], self.data.is_member
-        )
+        columns |= vulnerability(self._lira, self.data.values["log_odds_true"], self.data.is_member)
         columns |= self._similarity()
         tables["vulnerability"] = pd.DataFrame(columns)
         tables["vulnerability_bins"] = pd.DataFrame(self._bins(columns))
@@ -500,7 +527,9 @@ class _ExampleTables:
         found: dict[str, NDArray[Any]] = {}
         distance = self.data.get("distance_excluding_self")
         if distance is None:
-            self.notes.append("vulnerability by distance_out, distance_in: the run has no distances")
+            self.notes.append(
+                "vulnerability by distance_out, distance_in: the run has no distances"
+            )
         else:
             found |= mean_distances(distance, self.data.is_member)
         position, groups = self._population()

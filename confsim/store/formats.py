@@ -104,7 +104,6 @@ def write_table(file: HashedFile, table: Table) -> None:
     TypeError, ValueError
         If columns have unequal lengths or no simple type, or batches differ in names or types.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     batches = iter([table]) if isinstance(table, Mapping) else iter(table)

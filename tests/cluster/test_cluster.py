@@ -189,6 +189,21 @@ def test_a_cancelled_task_stays_cancelled_and_can_be_submitted_again(toy):
     assert leftovers(path) == []
 
 
+def test_a_gpu_task_owns_its_gpu_and_requeues_itself(toy):
+    path = toy.folder / "gpu"
+    wrapper(
+        toy.folder / "toys" / "confsim-deep",
+        "import os, sys; "
+        f"path = {str(path)!r}; "
+        "again = os.path.exists(path); "
+        "open(path, 'a').write(os.environ['CUDA_VISIBLE_DEVICES'] + ' '.join(sys.argv)); "
+        "sys.exit(0 if again else 75)".replace('"', "'"),
+    )
+    job = toy.submit("--cpus-per-task=1", SLURM / "deep-gpu.sbatch", "--trials", 3)
+    assert toy.wait(job) == ["COMPLETED"], toy.logs()
+    assert path.read_text() == "0-c --grace 90 --trials 3" * 2
+
+
 @pytest.mark.skipif(not LONG, reason="takes minutes: CONFSIM_LONG_TESTS=1")
 @pytest.mark.parametrize(
     "options", [("--time=2", "--signal=B:USR1@30"), ("--time=1", "--signal=B:CONT@1")]

@@ -1,0 +1,184 @@
+"""``confsim-audit``: membership inference against a user's own models, from the command line."""
+
+import argparse
+import json
+import math
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from confsim._errors import ConfsimWarning
+from confsim.auditing import COLUMNS, DESIGNS, audit
+from confsim.cli import common
+from confsim.membership import MembershipTables, membership_tables
+
+if TYPE_CHECKING:
+    from confsim.store import Run
+
+DESCRIPTION = """\
+Audit models that were trained elsewhere: membership inference, memorisation, vulnerability.
+
+DATA is an .npz, .parquet or .csv file with named columns, a folder of NAME.npy files, or a folder
+in the layout of published LiRA code (MODEL/keep.npy with MODEL/scores/*.npy or MODEL/logits/*.npy).
+The result is a run directory; what is missing from the data disables the analyses that need it.
+"""
+
+_COLUMN_HELP = [
+    "columns (is_member and one of the scores are needed):",
+    *(f"  {name:{max(map(len, COLUMNS))}}  {meaning}" for name, meaning in COLUMNS.items()),
+]
+
+_SHAPE_HELP = """
+In a table: logit_0, logit_1, ..., probability_0, ..., feature_0, ...; one row an example, or one
+row a model and an example with the columns trial and id. Arrays may have a leading axis of models,
+each of which is attacked with the others as shadow models.
+"""
+
+_SHOWN = ("auc", "tpr_at_fpr_1pct", "tpr_at_fpr_0.1pct")
+
+
+def build_parser() -> common.Parser:
+    """Return the command's parser."""
+    parser = common.Parser(
+        prog="confsim-audit",
+        description=DESCRIPTION,
+        epilog="\n".join([*_COLUMN_HELP, _SHAPE_HELP]),
+    )
+    parser.add_argument("data", metavar="DATA", type=Path, help="file or folder; see above")
+    parser.add_argument(
+        "--design",
+        choices=DESIGNS,
+        default="unknown",
+        help="how training sets were drawn: 'independent' of each other, 'balanced' (models 2k and "
+        "2k+1 are complements), or 'unknown': use equally many shadow models in and out "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--features",
+        type=Path,
+        metavar="FILE",
+        help="one more, fixed space to measure similarity in: an .npy file, one row an example",
+    )
+    parser.add_argument(
+        "--percent",
+        type=float,
+        default=5.0,
+        metavar="P",
+        help="size of either extreme, in percent of the examples, more than 0 and at most 50 "
+        "(default: %(default)g)",
+    )
+    parser.add_argument(
+        "--same-class",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="only training examples of the same class count as neighbours (default: no)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=common.integer,
+        default=0,
+        metavar="S",
+        help="seed of the bootstrap and of trimming, at least 0 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=common.integer,
+        metavar="W",
+        help="threads to use (default: the CPUs this process may use)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="run directory (default: runs/confsim-audit-<hash of data and settings>)",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove an existing run first; a directory that is no run is never removed",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return common.main(build_parser(), _main, argv)
+
+
+def _main(given: argparse.Namespace) -> int:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConfsimWarning)
+        run = audit(
+            given.data,
+            design=given.design,
+            percent=given.percent,
+            same_class=given.same_class,
+            seed=given.seed,
+            out=given.out,
+            overwrite=given.overwrite,
+            n_threads=given.workers,
+        )
+        found = membership_tables(
+            run, features=given.features, seed=given.seed, n_threads=given.workers
+        )
+    for warning in caught:
+        if issubclass(warning.category, ConfsimWarning):
+            print(f"confsim-audit: warning: {warning.message}", file=sys.stderr)
+    print(_as_json(run, found) if given.json else _render(run, found))
+    return 0
+
+
+def _headline(found: MembershipTables) -> list[dict[str, Any]]:
+    """Return the pooled row of each attack, the strongest first."""
+    table = found["attacks"]
+    if table.empty:
+        return []
+    rows = table[table["target"] == "pooled"].sort_values("auc", ascending=False)
+    return [
+        {
+            str(key): None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
+        for row in rows.to_dict("records")
+    ]
+
+
+def _as_json(run: "Run", found: MembershipTables) -> str:
+    return json.dumps(
+        {
+            "run": str(run.path),
+            "trials": len(run.trials),
+            "attacks": _headline(found),
+            "answers": list(found.answers),
+            "notes": list(found.notes),
+        },
+        allow_nan=False,
+    )
+
+
+def _render(run: "Run", found: MembershipTables) -> str:
+    rows = _headline(found)
+    lines = [f"{run.path}: {len(run.trials)} models, tables in {run.path / 'tables'}"]
+    if rows:
+        width = max(len(row["attack"]) for row in rows)
+        heads = "  ".join(f"{name:>24}" for name in _SHOWN)
+        lines += ["", f"{'attack':{width}}  {heads}"]
+        lines += [
+            f"{row['attack']:{width}}  " + "  ".join(f"{_cell(row, n):>24}" for n in _SHOWN)
+            for row in rows
+        ]
+        lines += ["", f"all models pooled; intervals: {rows[0]['interval']}"]
+    return "\n".join([*lines, *found.answers, *(f"note: {note}" for note in found.notes)])
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    text = f"{row[name]:.4f}"
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    return text if low is None or high is None else f"{text} [{low:.4f}, {high:.4f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,361 @@
+"""Evaluation, memorisation, vulnerability, and the tables of a run."""
+
+import doctest
+import importlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import confsim
+from confsim.membership import (
+    associations,
+    evaluate,
+    fixed_space,
+    linear_scores,
+    lira,
+    mean_distances,
+    membership_tables,
+    memorization,
+    power_by,
+    vulnerability,
+)
+from confsim.membership.vulnerability import answer
+from confsim.statistics import auc, clopper_pearson, roc, spearman_interval, student_t_interval
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "confsim.statistics",
+        "confsim.auditing",
+        "confsim.membership.attacks",
+        "confsim.membership.evaluation",
+        "confsim.membership.memorization",
+        "confsim.membership.vulnerability",
+    ],
+)
+def test_examples_in_docstrings(module):
+    found = doctest.testmod(importlib.import_module(module))
+    assert found.attempted > 0
+    assert found.failed == 0
+
+
+# ---- evaluation --------------------------------------------------------------------------------
+
+
+def scored(trials=6, examples=300, seed=0):
+    rng = np.random.default_rng(seed)
+    member = rng.random((trials, examples)) < 0.5
+    return rng.normal(size=member.shape) + member, member
+
+
+def test_evaluate_rows():
+    scores, member = scored()
+    scores[2, :5] = np.nan
+    rows = evaluate(scores, member, targets=[3, 4, 5, 6, 7, 9])
+    assert [row["target"] for row in rows] == [3, 4, 5, 6, 7, 9, "mean", "pooled"]
+    assert [row["unanswered"] for row in rows[:3]] == [0, 0, 5]
+    one = roc(scores[0], member[0])
+    assert rows[0]["auc"] == one.auc
+    point = one.at_fpr(0.01)
+    assert rows[0]["tpr_at_fpr_1pct"] == point.tpr
+    assert rows[0]["realised_fpr_at_fpr_1pct"] == point.fpr
+    assert rows[0]["threshold_at_fpr_1pct"] == point.threshold
+    assert rows[0]["precision_at_fpr_1pct_prior_10pct"] == point.precision(0.1)
+    assert rows[0]["precision_bound_at_fpr_0pct_prior_1pct"] == one.at_fpr(0).precision_bound(0.01)
+    expected = clopper_pearson(point.true_positives, point.members)
+    found = rows[0]["tpr_at_fpr_1pct_low"], rows[0]["tpr_at_fpr_1pct_high"]
+    assert found == pytest.approx(expected)
+    assert rows[0]["few_false_positives"] == "1pct 0.1pct 0.01pct"
+    mean = rows[-2]
+    expected = student_t_interval([row["auc"] for row in rows[:6]])
+    assert (mean["auc"], mean["auc_low"], mean["auc_high"]) == pytest.approx(expected)
+    pooled, known = rows[-1], ~np.isnan(scores)
+    assert pooled["auc"] == auc(scores[known], member[known])
+    assert pooled["auc_low"] < pooled["auc"] < pooled["auc_high"]
+    assert "shared" not in rows[0]["interval"]
+    assert "shadow models is not accounted for" in pooled["interval"]
+
+
+def test_evaluate_counts_pairs_once():
+    scores, member = scored(trials=8)
+    groups = np.arange(8) // 2
+    mean = evaluate(scores, member, row_groups=groups)[-2]
+    by_pair = np.array([auc(s, m) for s, m in zip(scores, member, strict=True)])
+    expected = student_t_interval(by_pair.reshape(4, 2).mean(axis=1))
+    assert (mean["auc"], mean["auc_low"], mean["auc_high"]) == pytest.approx(expected)
+
+
+def test_evaluate_few_targets_and_one_class():
+    scores, member = scored(trials=3)
+    member[1] = True
+    rows = evaluate(scores, member)
+    assert [row["target"] for row in rows] == [0, 2, "mean", "pooled"]
+    assert np.isnan(rows[-2]["auc_low"])
+    assert "fewer than 4" in rows[-1]["interval"]
+    assert evaluate(np.full((1, 3), np.nan), np.array([[True, False, True]])) == []
+    with pytest.raises(ValueError, match="shape"):
+        evaluate(scores, member[:2])
+
+
+# ---- memorisation and vulnerability on arrays --------------------------------------------------
+
+
+def test_memorization():
+    rng = np.random.default_rng(1)
+    member = rng.random((60, 9)) < 0.5
+    member[:, 0] = True
+    correct = rng.random(member.shape) < np.where(member, 0.9, 0.4)
+    found = memorization(correct, member)
+    for x in range(1, 9):
+        expected = correct[member[:, x], x].mean() - correct[~member[:, x], x].mean()
+        assert found["memorization"][x] == pytest.approx(expected)
+        assert found["memorization_low"][x] < expected < found["memorization_high"][x]
+    assert np.isnan(found["memorization"][0])
+    assert np.isnan(found["memorization_low"][0])
+    enough = np.minimum(member.sum(axis=0), 60 - member.sum(axis=0)) >= 20
+    np.testing.assert_array_equal(found["reliable"], enough)
+    with pytest.raises(ValueError, match="correct and is_member"):
+        memorization(correct, member[:, :3])
+
+
+def test_vulnerability():
+    scores, member = scored(trials=11, examples=20)
+    member[:, 0], member[:, 1] = True, np.arange(11) == 0
+    found = vulnerability(scores, scores, member)
+    for x in range(2, 20):
+        held, out = scores[member[:, x], x], scores[~member[:, x], x]
+        assert found["auc_leave_one_out"][x] == pytest.approx(auc(scores[:, x], member[:, x]))
+        spread = np.sqrt((held.std() ** 2 + out.std() ** 2) / 2)
+        expected = (np.median(held) - np.median(out)) / spread
+        assert found["effect_size"][x] == pytest.approx(expected)
+    assert np.isnan(found["auc_leave_one_out"][0])
+    assert np.isnan(found["effect_size"][:2]).all()
+
+
+def test_mean_distances():
+    distance = np.array([[0.1, np.nan], [0.3, 0.2], [0.5, np.nan]])
+    member = np.array([[True, False], [False, True], [False, False]])
+    found = mean_distances(distance, member)
+    np.testing.assert_allclose(found["distance_out"], [0.4, np.nan])
+    np.testing.assert_allclose(found["distance_in"], [0.1, 0.2])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 60), st.integers(1, 25))
+def test_fixed_space_equals_brute_force(seed, n, neighbours):
+    rng = np.random.default_rng(seed)
+    points = rng.integers(-2, 3, size=(n, rng.integers(1, 5))).astype(float)
+    groups = rng.integers(0, max(1, n // 3), n)
+    found = fixed_space(points, groups, neighbours=neighbours)
+    length = np.linalg.norm(points, axis=1, keepdims=True)
+    unit = (points / np.where(length > 0, length, 1)).astype(np.float32).astype(np.float64)
+    chord = np.linalg.norm(unit[:, None] - unit[None], axis=2)
+    total = np.linalg.norm(unit[:, None] + unit[None], axis=2)
+    angle = 2 * np.arctan2(chord, total) / np.pi
+    for i in range(n):
+        others = np.arange(n) != i
+        foreign = groups != groups[i]
+        expected = np.sort(chord[i, others])[:neighbours].mean()
+        assert found["density_distance"][i] == pytest.approx(expected, abs=1e-6)
+        assert found["fixed_distance"][i] == pytest.approx(angle[i, others].min(), abs=1e-6)
+        nearest = angle[i, foreign].min() if foreign.any() else np.nan
+        found_other = found["fixed_distance_other_group"][i]
+        assert found_other == pytest.approx(nearest, abs=1e-6, nan_ok=True)
+
+
+def test_fixed_space_of_equals_and_of_one():
+    found = fixed_space(np.ones((2000, 2)))
+    assert found["density_distance"].max() == 0
+    assert np.isnan(fixed_space(np.ones((1, 2)))["fixed_distance"]).all()
+    with pytest.raises(ValueError, match="features"):
+        fixed_space(np.ones(3))
+    with pytest.raises(ValueError, match="groups"):
+        fixed_space(np.ones((3, 2)), groups=[1, 2])
+
+
+def test_power_by_bins():
+    rng = np.random.default_rng(2)
+    member = rng.random((6, 400)) < 0.5
+    value = np.arange(400.0)
+    value[7] = np.nan
+    scores = rng.normal(size=member.shape) + member * (np.arange(400) / 100)
+    rows = power_by(value, scores, member, bins=4)
+    assert [row["examples"] for row in rows] == [100, 100, 100, 99]
+    assert [row["auc"] for row in rows] == sorted(row["auc"] for row in rows)
+    assert rows[3]["auc"] == auc(scores[:, 301:], member[:, 301:])
+    classes = power_by(np.arange(400) % 3, scores, member, bins=None)
+    assert [row["value_low"] for row in classes] == [0, 1, 2]
+
+
+def test_associations_and_their_answer():
+    rng = np.random.default_rng(3)
+    distance = rng.random(500)
+    columns = {
+        "label": rng.integers(0, 4, 500),
+        "auc_leave_one_out": distance + 0.1 * rng.normal(size=500),
+        "distance_out": distance,
+        "has_duplicate": np.arange(500) < 50,
+    }
+    found = associations(columns, ("auc_leave_one_out",), ("distance_out",))
+    assert [(a.scope, a.examples) for a in found] == [
+        ("overall", "all"),
+        ("within class", "all"),
+        ("overall", "without duplicates"),
+        ("within class", "without duplicates"),
+    ]
+    assert found[2].correlation.pairs == 450
+    assert all("rises with distance" in answer(a) for a in found)
+    expected = spearman_interval(columns["auc_leave_one_out"], distance, columns["label"])
+    assert found[1].correlation == expected
+
+
+# ---- tables of runs ----------------------------------------------------------------------------
+
+
+def balanced_run(path, trials=8, examples=150):
+    rng = np.random.default_rng(4)
+    half = rng.random((trials // 2, examples)) < 0.5
+    member = np.stack([half, ~half], axis=1).reshape(trials, examples)
+    label = rng.integers(0, 3, examples)
+    logits = rng.normal(size=(trials, examples, 3))
+    logits += (member + 2 * rng.normal(size=examples))[..., None] * np.eye(3)[label]
+    run = confsim.audit(
+        is_member=member,
+        label=label,
+        logits=logits,
+        distance=rng.random((trials, examples)),
+        design="balanced",
+        out=path,
+    )
+    return run, member
+
+
+def test_tables_are_made_once(tmp_path):
+    run, _ = balanced_run(tmp_path / "run")
+    first = membership_tables(run)
+    again = membership_tables(confsim.open_run(run.path))
+    assert first.made
+    assert not again.made
+    assert (first.notes, first.answers) == (again.notes, again.answers)
+    assert set(first.tables) == set(again.tables)
+    for name, table in first.tables.items():
+        pd.testing.assert_frame_equal(table, again[name], check_dtype=False, rtol=1e-12)
+    names = {path.name for path in (run.path / "tables").iterdir()}
+    assert {"attacks.csv", "memorization.parquet", "vulnerability.parquet"} <= names
+    record = json.loads((run.path / "tables" / "membership.json").read_text())
+    assert len(record["inputs"]["trial 0"]["examples.parquet"]) == 64
+
+
+def test_tables_are_made_again_when_something_changed(tmp_path):
+    run, _ = balanced_run(tmp_path / "run")
+    membership_tables(run)
+    assert membership_tables(run, seed=1).made
+    table = run.path / "tables" / "attacks.csv"
+    table.write_text(table.read_text().replace("loss", "gain"))
+    assert membership_tables(run, seed=1).made
+    assert "gain" not in table.read_text()
+    space = tmp_path / "space.npy"
+    np.save(space, np.random.default_rng(0).normal(size=(150, 4)))
+    assert membership_tables(run, features=space).made
+    assert not membership_tables(run, features=space).made
+
+
+def test_balanced_runs_leave_partners_out(tmp_path):
+    run, member = balanced_run(tmp_path / "run")
+    found = membership_tables(run)
+    log_odds = run.examples()["log_odds_true"].to_numpy().reshape(member.shape)
+    scores = lira(log_odds, member, partner=np.arange(8) ^ 1)
+    pooled = found["attacks"].query("target == 'pooled'").set_index("attack")["auc"]
+    assert pooled["lira_online_fixed_variance"] == pytest.approx(auc(scores, member), abs=1e-12)
+    (run.path / "trials" / "000003").rename(tmp_path / "elsewhere")
+    found = membership_tables(run)
+    assert any("no finished partner" in note for note in found.notes)
+    kept = found["attacks"].query("attack == 'loss'")["target"]
+    assert list(kept) == ["0", "1", "4", "5", "6", "7", "mean", "pooled"]
+
+
+def test_a_run_without_trials(tmp_path):
+    run, _ = balanced_run(tmp_path / "run")
+    for number in run.trials:
+        (run.path / "trials" / f"{number:06d}").rename(tmp_path / f"gone{number}")
+    with pytest.raises(confsim.ConfsimError, match="no finished trial"):
+        membership_tables(run)
+
+
+@pytest.fixture(scope="module")
+def linear_run(tmp_path_factory):
+    return confsim.linear.run(
+        trials=5, out=tmp_path_factory.mktemp("linear") / "run", n=30, queries=3000, workers=1
+    )
+
+
+def test_linear_scores_are_those_of_the_run(linear_run):
+    for trial in linear_run.trials:
+        scores = linear_scores(linear_run, trial)
+        summary = linear_run.trial(trial).summary()
+        assert scores.is_member.sum() == 30
+        bound = summary["auc_error_bound"] + 1e-12
+        found = auc(scores.confidence, scores.is_member)
+        assert found == pytest.approx(summary["auc_confidence"], abs=bound)
+        found = auc(scores.closeness, scores.is_member)
+        assert found == pytest.approx(summary["auc_closeness_other"], abs=bound)
+
+
+def test_matched_drops_a_candidate_of_each_non_member(linear_run):
+    plain, matched = linear_scores(linear_run, 0), linear_scores(linear_run, 0, matched=True)
+    member = plain.is_member
+    np.testing.assert_array_equal(plain.closeness[member], matched.closeness[member])
+    farther = matched.closeness[~member] < plain.closeness[~member]
+    assert 0 < farther.mean() < 0.1  # one in thirty loses its nearest
+    assert (matched.closeness[~member] <= plain.closeness[~member]).all()
+    again = linear_scores(linear_run, 0, matched=True)
+    np.testing.assert_array_equal(again.closeness, matched.closeness)
+
+
+def test_matched_closeness_is_unbiased():
+    """Members drawn at random: closeness has AUC of about (n - 1) / (2 n - 1), matched 0.5."""
+    n, rng = 8, np.random.default_rng(5)
+    plain, matched = [], []
+    for _ in range(3000):
+        x = rng.random(40)
+        member = np.arange(40) < n
+        gaps = np.abs(x[:, None] - x[None, :n])
+        gaps[np.arange(n), np.arange(n)] = np.inf
+        plain.append(auc(-gaps.min(axis=1), member))
+        gaps[np.arange(n, 40), rng.integers(n, size=40 - n)] = np.inf
+        matched.append(auc(-gaps.min(axis=1), member))
+    assert np.mean(plain) == pytest.approx((n - 1) / (2 * n - 1), abs=0.01)
+    assert np.mean(matched) == pytest.approx(0.5, abs=0.01)
+
+
+def test_linear_tables(linear_run):
+    found = membership_tables(linear_run)
+    attacks = found["attacks"]
+    assert set(attacks["attack"]) == {"confidence", "closeness", "closeness_matched"}
+    nulls = attacks.set_index("attack")["null_auc"]
+    assert nulls["closeness"].iloc[0] == pytest.approx(29 / 59)
+    assert nulls["closeness_matched"].iloc[0] == 0.5
+    summary = linear_run.summary()
+    top = found["extremes_membership"].set_index("side").loc["top"]
+    assert top["members"] == round((summary["top_membership_rate"] * summary["top_count"]).sum())
+    assert set(found["angle_correlations"]["trials"]) == {5}
+    assert not membership_tables(linear_run).made
+    assert membership_tables(linear_run, matched=False).made
+
+
+def test_linear_same_class_and_degenerate_are_read(tmp_path):
+    run = confsim.linear.run(
+        trials=2, out=tmp_path / "run", n=6, queries=500, same_class=True, workers=1
+    )
+    plain, matched = linear_scores(run, 1), linear_scores(run, 1, matched=True)
+    summary = run.trial(1).summary()
+    assert auc(plain.confidence, plain.is_member) == pytest.approx(
+        summary["auc_confidence"], abs=summary["auc_error_bound"] + 1e-12
+    )
+    known = ~np.isnan(matched.closeness)
+    assert (matched.closeness[known] <= plain.closeness[known]).all()

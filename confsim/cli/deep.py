@@ -198,7 +198,7 @@ def _run(given: argparse.Namespace) -> int:
     if not given.quiet:
         found = gpus()
         where = (
-            f"{len(found)} GPU{'s' * (len(found) > 1)}, trials on each: {experiment.trials_per_device}"
+            f"GPU {', '.join(found)}, trials on each: {experiment.trials_per_device}"
             if found
             else f"the CPU (no GPU found), threads a trial: {experiment.threads_per_trial}"
         )

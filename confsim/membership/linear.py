@@ -6,8 +6,9 @@ attacks that need shadow models have nothing to learn from here: confidence and 
 as they are.
 
 Closeness excluding self is biased: a member has one candidate fewer than a non-member, so that its
-AUC is about ``(n - 1) / (2 n - 1)`` when membership means nothing. ``matched=True`` takes one random
-training point from every non-member too; then it is about 0.5.
+AUC is about ``(n - 1) / (2 n - 1)`` when membership means nothing (a little less in few dimensions,
+where nearest neighbours are more often mutual). ``matched=True`` takes one random training point
+from every non-member too; then it is about 0.5.
 """
 
 from dataclasses import dataclass

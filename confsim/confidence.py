@@ -66,7 +66,9 @@ def boundary_confidence(
     return np.abs(s) / largest_score(w, b, grid_size)
 
 
-def sigmoid_confidence(decision: ArrayLike, *, complement: bool = False) -> FloatArray:
+def sigmoid_confidence(
+    decision: ArrayLike, *, complement: bool = False, n_threads: int | None = None
+) -> FloatArray:
     """Squashed distance to the hyperplane: ``|2 sigmoid(s) - 1| = tanh(|s| / 2)``.
 
     It rounds to exactly 1.0 for ``|s| > 38.2``; ``complement=True`` gives ``1 -`` it without loss,
@@ -78,6 +80,8 @@ def sigmoid_confidence(decision: ArrayLike, *, complement: bool = False) -> Floa
         Scores ``s``.
     complement : bool
         Return one minus the confidence.
+    n_threads : int, optional
+        Default: all that this process may use.
 
     Returns
     -------
@@ -88,7 +92,7 @@ def sigmoid_confidence(decision: ArrayLike, *, complement: bool = False) -> Floa
     ValueError
         If a score is NaN or infinite.
     """
-    return _columns.sigmoid(_vector("decision", decision), complement, resolve_threads(None))
+    return _columns.sigmoid(_vector("decision", decision), complement, resolve_threads(n_threads))
 
 
 def softmax_confidence(logits: ArrayLike) -> FloatArray:

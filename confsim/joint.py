@@ -12,6 +12,7 @@ a figure (``auc_error_bound``, ``spearman_error_bound``). With one point a bin t
 exact.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim._kernels import resolve_isa
-from confsim._kernels.tally import FINE, GRID, Counts, rank_products
+from confsim._kernels.tally import FINE, GRID, Counts, rank_sums
 
 FloatArray = NDArray[np.float64]
 
@@ -107,7 +108,8 @@ class Relation:
 
     def confidence_histogram(self) -> NDArray[np.int64]:
         """Return all queries by fine confidence bin."""
-        return self._queries.fine_confidence.sum(axis=0)
+        histogram: NDArray[np.int64] = self._queries.fine_confidence.sum(axis=0)
+        return histogram
 
     def set_members(
         self, confidence: FloatArray, distance: FloatArray, distance_excluding_self: FloatArray
@@ -121,14 +123,17 @@ class Relation:
         self._non_members = everyone - self._members
         self._ranks_self = _Ranks(everyone)
         self._ranks_other = _Ranks(self._non_members + self._moved)
-        # The blocks will bring members at their distance including self: out with these pairs.
+        # The blocks bring members at their distance including self: out with these pairs.
         self._ranks_other.add(codes, distance, self._threads, sign=-1)
         self._ranks_other.add(moved_codes, distance_excluding_self, self._threads)
+        # Confidence ranks differ only where leaving self out leaves a member without neighbour.
+        self._one_pass = self._ranks_other.ranks_confidence_as(self._ranks_self)
 
     def add_ranks(self, codes: NDArray[np.uint32], distance: FloatArray) -> None:
-        """Multiply the ranks of a block that :meth:`add` counted."""
+        """Add the ranks of a block that :meth:`add` counted."""
         self._ranks_self.add(codes, distance, self._threads)
-        self._ranks_other.add(codes, distance, self._threads)
+        if not self._one_pass:
+            self._ranks_other.add(codes, distance, self._threads)
 
     def statistics(self) -> dict[str, float]:
         """Return correlations and AUCs with both distances, and bounds on their errors.
@@ -137,6 +142,9 @@ class Relation:
         training set) than a non-member, ties counting half. ``auc_closeness_other_null`` is what
         excluding self gives when membership means nothing: a member has one candidate fewer.
         """
+        if self._one_pass:
+            self._ranks_other.add_from(self._ranks_self)
+            self._one_pass = False
         members = int(self._members.confidence.sum())
         confidence = _auc(
             self._members.confidence.sum(axis=0), self._non_members.confidence.sum(axis=0)
@@ -178,18 +186,20 @@ class Relation:
 
 
 class ExtremeSummary:
-    """One extreme of a trial: membership and distances of its points, added batch by batch."""
+    """One extreme of a trial: membership and distances of its points, added batch by batch.
 
-    def __init__(self, axes: Axes, threads: int) -> None:
-        self._threads = threads
+    Parameters
+    ----------
+    axes : Axes
+    """
+
+    def __init__(self, axes: Axes) -> None:
         self._isa = resolve_isa()
-        self._counts = {
-            (kind, member): axes.counts() for kind in ("self", "other") for member in (True, False)
-        }
+        # All points, and members at either distance: non-members are what is left.
+        self._all = axes.counts()
+        self._members = {"self": axes.counts(), "other": axes.counts()}
         self._scale = axes.distance_scale
-        self._distances: dict[str, list[FloatArray]] = {"self": [], "other": []}
-        self._sums = {"self": 0.0, "other": 0.0}
-        self._valid = {"self": 0, "other": 0}
+        self._spreads = {"self": _Spread(axes), "other": _Spread(axes)}
         self.count = self.members = 0
 
     def add(
@@ -200,25 +210,17 @@ class ExtremeSummary:
         is_member: NDArray[np.bool_],
     ) -> None:
         """Add points; distances in the units of :class:`Axes`, before normalising."""
+        rows = np.flatnonzero(is_member)
         self.count += len(confidence)
-        self.members += int(np.count_nonzero(is_member))
+        self.members += len(rows)
+        self._all.add_grid(confidence, distance, self._isa)
         for kind, values in (("self", distance), ("other", distance_excluding_self)):
-            for member in (True, False):
-                chosen = is_member == member
-                self._counts[kind, member].add(
-                    confidence[chosen], values[chosen], self._threads, self._isa
-                )
-            known = values[~np.isnan(values)]
-            self._sums[kind] += float(np.sum(known))
-            self._valid[kind] += len(known)
-            if self.count <= EXACT_MEDIAN_LIMIT:
-                self._distances[kind].append(known)
-            else:
-                self._distances[kind].clear()
+            self._members[kind].add_grid(confidence[rows], values[rows], self._isa)
+            self._spreads[kind].add(values)
 
     def grids(self, kind: str) -> list[NDArray[np.int64]]:
         """Return the joint counts of members and of non-members."""
-        return [self._counts[kind, True].grid, self._counts[kind, False].grid]
+        return [self._members[kind].grid, self._all.grid - self._members["self"].grid]
 
     def statistics(self, side: str) -> dict[str, float]:
         """Return the summary's entries, prefixed with ``side``; NaN where no distance is known."""
@@ -226,21 +228,45 @@ class ExtremeSummary:
             f"{side}_count": self.count,
             f"{side}_membership_rate": self.members / self.count,
         }
-        for kind in ("self", "other"):
-            valid = self._valid[kind]
-            mean = self._sums[kind] / valid / self._scale if valid else np.nan
-            found[f"{side}_distance_mean_{kind}"] = mean
-            found[f"{side}_distance_median_{kind}"] = self._median(kind) if valid else np.nan
+        for kind, spread in self._spreads.items():
+            found[f"{side}_distance_mean_{kind}"] = spread.mean() / self._scale
+            found[f"{side}_distance_median_{kind}"] = spread.median() / self._scale
         return found
 
-    def _median(self, kind: str) -> float:
-        if self._distances[kind]:
-            return float(np.median(np.concatenate(self._distances[kind]))) / self._scale
-        # Too many to keep: the centre of the fine bin, at most half a bin away from the median.
-        counts = [self._counts[kind, member] for member in (True, False)]
-        below = np.cumsum(counts[0].fine_distance + counts[1].fine_distance)
-        middle = int(np.searchsorted(below, (below[-1] + 1) // 2))
-        return (middle + 0.5) / counts[0].distance_fine_scale
+
+class _Spread:
+    """Mean and median of distances that may be too many to keep."""
+
+    def __init__(self, axes: Axes) -> None:
+        self._width = axes.distance_high / FINE
+        self._kept: list[FloatArray] = []
+        self._histogram: NDArray[np.int64] | None = None
+        self._sum, self._count = 0.0, 0
+
+    def add(self, values: FloatArray) -> None:
+        known = values[~np.isnan(values)]
+        self._sum += float(np.sum(known))
+        self._count += len(known)
+        self._kept.append(known)
+        if self._count > EXACT_MEDIAN_LIMIT and self._width > 0:
+            if self._histogram is None:
+                self._histogram = np.zeros(FINE, dtype=np.int64)
+            for part in self._kept:
+                bins = np.minimum(part / self._width, FINE - 1).astype(np.int64)
+                self._histogram += np.bincount(bins, minlength=FINE)
+            self._kept.clear()
+
+    def mean(self) -> float:
+        return self._sum / self._count if self._count else math.nan
+
+    def median(self) -> float:
+        """Exact, or from the histogram: at most half a bin away."""
+        if not self._count:
+            return math.nan
+        if self._histogram is None:
+            return float(np.median(np.concatenate(self._kept)))
+        below = np.cumsum(self._histogram)
+        return (int(np.searchsorted(below, (self._count + 1) // 2)) + 0.5) * self._width
 
 
 def relate(
@@ -292,7 +318,7 @@ def relate(
     relation.add_ranks(codes, distance)
     sides = []
     for rows in (bottom, top):
-        side = ExtremeSummary(axes, threads)
+        side = ExtremeSummary(axes)
         side.add(confidence[rows], distance[rows], distance_excluding_self[rows], is_member[rows])
         sides.append(side)
     summary = sides[0].statistics("bottom") | sides[1].statistics("top") | relation.statistics()
@@ -330,48 +356,66 @@ class _Histograms:
 
 
 class _Ranks:
-    """Centred mid-ranks of the bins of two histograms, and the covariance of the pairs' ranks."""
+    """Centred mid-ranks of the bins of two histograms, and the covariance of the pairs' ranks.
+
+    Ranks are kept as integers, twice the centred mid-rank: sums of them are exact, in any order.
+    """
 
     def __init__(self, histograms: _Histograms) -> None:
-        self._tables = []
-        self._variances = []
-        self._hidden = []
-        for counts in (histograms.confidence[0], histograms.distance):
-            total = max(1, int(counts.sum()))
-            # In units of the number of pairs, so that 10^9 of them lose no digits.
-            table = (np.cumsum(counts) - counts / 2) / total - 0.5
-            self._tables.append(table)
-            self._variances.append(float(np.sum(counts * table * table)) / total)
-            # Ranks of k distinct values that share a bin vary by (k^2 - 1) / 12.
-            spread = np.sum(counts * (counts.astype(np.float64) ** 2 - 1)) / 12
-            self._hidden.append(float(spread) / total**3)
-        self._pairs = max(1, int(histograms.distance.sum()))
-        self._product = 0.0
+        self._counts = histograms.confidence[0], histograms.distance
+        self._ranks = [2 * np.cumsum(c) - c - c.sum() for c in self._counts]
+        self._sums = np.zeros(FINE, dtype=np.int64)
 
     def add(
         self, codes: NDArray[np.uint32], distance: FloatArray, threads: int, sign: int = 1
     ) -> None:
         if sign > 0:
-            self._product = rank_products(codes, distance, *self._tables, self._product, threads)
+            rank_sums(codes, distance, self._ranks[0], self._sums, threads)
         else:
-            self._product -= rank_products(codes, distance, *self._tables, 0.0, threads)
+            taken = np.zeros_like(self._sums)
+            rank_sums(codes, distance, self._ranks[0], taken, threads)
+            self._sums -= taken
+
+    def ranks_confidence_as(self, other: "_Ranks") -> bool:
+        return np.array_equal(self._ranks[0], other._ranks[0])
+
+    def add_from(self, other: "_Ranks") -> None:
+        self._sums += other._sums
+
+    def _variances(self) -> list[float]:
+        return [
+            _dot(counts, np.square(ranks / max(1, counts.sum())))
+            for counts, ranks in zip(self._counts, self._ranks, strict=True)
+        ]
 
     def correlation(self) -> float:
-        scale = float(np.sqrt(self._variances[0] * self._variances[1]))
-        return self._product / self._pairs / scale if scale > 0 else np.nan
+        total = max(1, int(self._counts[1].sum()))
+        covariance = _dot(self._sums / total, self._ranks[1] / total)
+        scale = math.prod(self._variances()) ** 0.5
+        return covariance / scale if scale > 0 else math.nan
 
     def error_bound(self) -> float:
         """Bound what hiding the order inside bins does to the correlation (Cauchy-Schwarz).
 
         A bin's mid-rank is the mean of the true ranks in it, so the true variance is the sum of the
-        variance of mid-ranks, V, and of a hidden part, at most H; with a = sqrt(H/V) of either
-        variable, the covariance moves by at most a + b + ab of the scale, the scale by (a^2 +
-        b^2)/2.
+        variance of mid-ranks, V, and of a hidden part, at most H: ranks of k distinct values that
+        share a bin vary by (k^2 - 1) / 12. With a = sqrt(H/V) of either variable, the covariance
+        moves by at most a + b + ab of the scale, and the scale by (a^2 + b^2)/2.
         """
-        if min(self._variances) <= 0:
-            return 0.0
-        a, b = (np.sqrt(h / v) for h, v in zip(self._hidden, self._variances, strict=True))
-        return float(a + b + a * b + (a * a + b * b) / 2)
+        shares = []
+        for counts, variance in zip(self._counts, self._variances(), strict=True):
+            if variance <= 0:
+                return 0.0
+            crowd = counts / max(1, counts.sum())
+            hidden = _dot(counts, np.square(crowd)) / 3  # of doubled ranks
+            shares.append(math.sqrt(hidden / variance))
+        a, b = shares
+        return a + b + a * b + (a * a + b * b) / 2
+
+
+def _dot(a: NDArray[Any], b: FloatArray) -> float:
+    """Return the scalar product, summed the same way for any number of threads, unlike BLAS."""
+    return float(np.sum(a * b))
 
 
 def _pearson(moments: FloatArray) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_choice
-from confsim._kernels import resolve_isa, resolve_threads
+from confsim._kernels import euclidean, resolve_isa, resolve_threads
 
 Array: TypeAlias = NDArray[Any]
 Float64Array: TypeAlias = NDArray[np.float64]
@@ -98,18 +98,23 @@ def nearest_training(
             f"queries and training must have as many columns, not {queries.shape[1]} and "
             f"{training.shape[1]}"
         )
-    labels = as_label_pair(query_labels, training_labels, len(queries), len(training))
+    classes, training_classes = as_label_pair(
+        query_labels, training_labels, len(queries), len(training)
+    )
     members = as_self_index(self_index, len(queries), len(training))
-    extents = _extent("queries", queries), _extent("training", training)
-    if metric == "euclidean":
-        reason = why_not(*extents)
-        if reason:
-            raise ValueError(reason)
-        from confsim._kernels.euclidean import nearest
-    else:
-        from confsim._kernels.angular import nearest
+    threads = resolve_threads(n_threads)
+    extents = _extent("queries", queries, threads), _extent("training", training, threads)
+    settings = (threads, resolve_isa())
+    if metric == "angular":
+        from confsim._kernels import angular
+
+        answers = angular.nearest(queries, training, classes, training_classes, members, *settings)
+        return Nearest(*answers)
+    reason = why_not(*extents)
+    if reason:
+        raise ValueError(reason)
     return Nearest(
-        *nearest(queries, training, *labels, members, resolve_threads(n_threads), resolve_isa())
+        *euclidean.nearest(queries, training, classes, training_classes, members, *settings)
     )
 
 
@@ -202,14 +207,10 @@ def as_self_index(self_index: ArrayLike | None, q: int, n: int) -> Int64Array | 
     return rows
 
 
-def _extent(name: str, points: Array) -> tuple[Float64Array, Float64Array]:
+def _extent(name: str, points: Array, threads: int) -> tuple[Float64Array, Float64Array]:
     """Return the corners of the box around ``points``, which must be finite."""
-    if len(points) == 0:
-        nowhere = np.full(points.shape[1], np.inf)
-        return nowhere, -nowhere
-    low = np.min(points, axis=0).astype(np.float64)
-    high = np.max(points, axis=0).astype(np.float64)
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+    low, high = euclidean.extent(points, threads)
+    if len(points) and not (np.isfinite(low).all() and np.isfinite(high).all()):
         row = int(np.argmin(np.isfinite(points).all(axis=1)))
         raise ValueError(f"{name} must be finite, but row {row} holds NaN or infinity")
     return low, high

@@ -32,7 +32,7 @@ enum {
     CHUNK = 4096,     /* training rows whose bounds are held at a time, at most */
     CHUNK_TERMS = 1 << 16, /* packed floats that stay in cache while a block of queries passes */
     KEPT = 48,        /* candidates of a query that wait for the exact comparison */
-    MAX_TILE = 12,
+    MAX_WIDTH = 16,
     MAX_AXES = 32,
     SAMPLE = 1024,    /* training rows that the principal axes come from */
     PROBES = 32,      /* queries that the number of axes is chosen with */
@@ -63,6 +63,12 @@ static inline uint32_t bits_of(four_lanes lanes) {
     return (uint32_t)(bits[0] | bits[1] | bits[2] | bits[3]);
 }
 
+static inline int64_t list_bits(uint32_t bits, int64_t from, int32_t *list) {
+    int64_t count = 0;
+    for (; bits; bits &= bits - 1) list[count++] = (int32_t)from + __builtin_ctz(bits);
+    return count;
+}
+
 static inline four_floats larger(four_floats a, four_floats b) {
     const four_lanes more = a > b;
     return (four_floats)((more & (four_lanes)a) | (~more & (four_lanes)b));
@@ -76,6 +82,7 @@ static inline four_floats larger(four_floats a, four_floats b) {
 #define PATH_MAX(a, b) larger(a, b)
 #define PATH_SUM(v) ((v)[0] + (v)[1] + ((v)[2] + (v)[3]))
 #define PATH_AT_LEAST(a, b) bits_of((a) >= (b))
+#define PATH_LIST(bits, from, list) list_bits(bits, from, list)
 #include "angular_path.inc"
 
 #ifdef CONFSIM_X86
@@ -94,7 +101,18 @@ CONFSIM_TARGET_AVX2 static inline float sum_of_eight(__m256 v) {
 #define PATH_SUM(v) sum_of_eight((__m256)(v))
 #define PATH_AT_LEAST(a, b) \
     ((uint32_t)_mm256_movemask_ps(_mm256_cmp_ps((__m256)(a), (__m256)(b), _CMP_GE_OQ)))
+#define PATH_LIST(bits, from, list) list_bits(bits, from, list)
 #include "angular_path.inc"
+
+/* Without a branch: whether a vector holds a survivor is hard to predict. */
+CONFSIM_TARGET_AVX512 static inline int64_t compress_bits(uint32_t bits, int64_t from,
+                                                          int32_t *list) {
+    const __m512i lanes =
+        _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i places = _mm512_add_epi32(_mm512_set1_epi32((int32_t)from), lanes);
+    _mm512_storeu_si512(list, _mm512_maskz_compress_epi32((__mmask16)bits, places));
+    return __builtin_popcount(bits);
+}
 
 #define PATH(name) avx512_##name
 #define PATH_TARGET CONFSIM_TARGET_AVX512
@@ -105,6 +123,7 @@ CONFSIM_TARGET_AVX2 static inline float sum_of_eight(__m256 v) {
 #define PATH_SUM(v) _mm512_reduce_add_ps((__m512)(v))
 #define PATH_AT_LEAST(a, b) \
     ((uint32_t)_mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_GE_OQ))
+#define PATH_LIST(bits, from, list) compress_bits(bits, from, list)
 #include "angular_path.inc"
 #endif
 
@@ -418,7 +437,7 @@ static void probe(void *context, int64_t item, int thread) {
 static void choose_axes(search *s) {
     static const int64_t choices[] = {4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32};
     const double per_term = 1.0 / group_rows(s); /* cycles a pair */
-    const double per_survivor = 12 + (double)s->length / s->path->width;
+    const double per_survivor = 40 + (double)s->length / s->path->width;
     probing probing = {.s = s};
     double cheapest = per_term * (double)s->training->columns;
     set_axes(s, 0);
@@ -716,7 +735,7 @@ static block *blocks_build(const search *s) {
         blocks[i].units = floats(BLOCK * s->length);
         blocks[i].packed = floats(BLOCK * s->terms);
         blocks[i].bounds = floats(s->path->tile * s->chunk_rows);
-        blocks[i].found = malloc((size_t)s->chunk_rows * sizeof(int32_t));
+        blocks[i].found = malloc((size_t)(s->chunk_rows + MAX_WIDTH) * sizeof(int32_t));
         blocks[i].products = floats(s->chunk_rows);
         if (blocks[i].units64 && blocks[i].units && blocks[i].packed && blocks[i].bounds &&
             blocks[i].found && blocks[i].products)

@@ -6,9 +6,13 @@
 #include "classes.h"
 #include "parallel.h"
 
+#ifdef CONFSIM_X86
+#include <immintrin.h>
+#endif
+
 #pragma GCC diagnostic ignored "-Wpsabi" /* vectors are only passed to functions that are inlined */
 
-enum { LANES = 8, QUERIES_PER_ITEM = 64 };
+enum { LANES = 8, QUERIES_PER_ITEM = 64, FEWEST_FOR_CELLS = 256 };
 
 typedef double f64x8 __attribute__((vector_size(64)));
 typedef int64_t i64x8 __attribute__((vector_size(64)));
@@ -19,7 +23,7 @@ typedef struct {
     int64_t dimensions;
     int64_t *first_group; /* a class's first group; count + 1 entries */
     int64_t *position;    /* where training point i is: group * 8 + lane */
-    int64_t *index;       /* which training point is at a position */
+    int32_t *index;       /* which training point is at a position, -1 for none */
     double *groups;
 } packed;
 
@@ -33,10 +37,10 @@ typedef struct {
     confsim_isa isa;
 } search;
 
-/* The nearest so far: its sum of squares and where it is, -1 for none. */
+/* The nearest so far: its sum of squares and which training point it is, -1 for none. */
 typedef struct {
     double sum;
-    int64_t position;
+    int64_t index;
 } nearest;
 
 static void packed_free(packed *p) {
@@ -58,7 +62,7 @@ static confsim_status packed_build(packed *p, const confsim_matrix *training,
         p->first_group[c + 1] =
             p->first_group[c] + (classes->start[c + 1] - classes->start[c] + LANES - 1) / LANES;
     const int64_t positions = p->first_group[classes->count] * LANES;
-    p->index = malloc((size_t)positions * sizeof(int64_t));
+    p->index = malloc((size_t)positions * sizeof(int32_t));
     p->groups = aligned_alloc(64, (size_t)(positions * d) * sizeof(double));
     if (!p->index || !p->groups) goto no_memory;
     for (int64_t i = 0; i < positions * d; i++) p->groups[i] = INFINITY;
@@ -67,7 +71,7 @@ static confsim_status packed_build(packed *p, const confsim_matrix *training,
         for (int64_t i = classes->start[c]; i < classes->start[c + 1]; i++) {
             const int64_t at = p->first_group[c] * LANES + i - classes->start[c];
             const int64_t point = classes->order[i];
-            p->index[at] = point;
+            p->index[at] = (int32_t)point;
             p->position[point] = at;
             confsim_matrix_row(training, point, p->groups + at / LANES * d * LANES + at % LANES,
                                LANES);
@@ -81,6 +85,14 @@ no_memory:
 
 /* Whether a is a smaller distance than b. Roots round: different sums can be the same distance. */
 static inline int closer(double a, double b) { return a < b && sqrt(a) < sqrt(b); }
+
+/* The smaller distance; of equal ones, the lower index. */
+static inline nearest better(nearest a, nearest b) {
+    if (a.index < 0 || b.index < 0) return a.index < 0 ? b : a;
+    if (closer(a.sum, b.sum)) return a;
+    if (closer(b.sum, a.sum)) return b;
+    return a.index < b.index ? a : b;
+}
 
 static inline __attribute__((always_inline)) f64x8 sums_of_squares(const double *group,
                                                                    const double *query,
@@ -114,13 +126,9 @@ static inline __attribute__((always_inline)) nearest scan(const packed *p, const
             }
     }
     nearest found = {INFINITY, -1};
-    for (int lane = 0; lane < LANES; lane++) {
-        if (where[lane] < 0) continue;
-        const int is_closer = found.position < 0 || closer(best[lane], found.sum);
-        const int is_tie = !is_closer && sqrt(best[lane]) == sqrt(found.sum);
-        if (is_closer || (is_tie && where[lane] < found.position))
-            found = (nearest){best[lane], where[lane]};
-    }
+    for (int lane = 0; lane < LANES; lane++)
+        if (where[lane] >= 0)
+            found = better(found, (nearest){best[lane], p->index[where[lane]]});
     return found;
 }
 
@@ -150,8 +158,12 @@ static nearest scan_class(confsim_isa isa, const packed *p, const double *query,
     return scan_portable(p, query, class, without);
 }
 
+static const double *point_at(const packed *p, int64_t position) {
+    return p->groups + position / LANES * p->dimensions * LANES + position % LANES;
+}
+
 static double sum_at(const packed *p, const double *query, int64_t position) {
-    const double *point = p->groups + position / LANES * p->dimensions * LANES + position % LANES;
+    const double *point = point_at(p, position);
     double sum = 0;
     for (int64_t k = 0; k < p->dimensions; k++) {
         const double difference = query[k] - point[k * LANES];
@@ -160,36 +172,46 @@ static double sum_at(const packed *p, const double *query, int64_t position) {
     return sum;
 }
 
-static void store(const packed *p, nearest found, double *distance, int64_t *index, int64_t query) {
-    if (distance) distance[query] = found.position < 0 ? NAN : sqrt(found.sum);
-    if (index) index[query] = found.position < 0 ? -1 : p->index[found.position];
+/* The class whose training points a query is compared with, -1 for none. */
+static inline int64_t class_of(const search *s, int64_t query) {
+    const int64_t *labels = s->pairing->query_labels;
+    return labels ? confsim_classes_find(s->classes, labels[query]) : 0;
 }
 
-/* One search gives both answers: without the query's own row, which then competes with the winner. */
+/* A query's own training row where it would be a candidate, else -1. */
+static inline int64_t own_row(const search *s, int64_t query) {
+    const confsim_pairing *pairing = s->pairing;
+    const int64_t self = pairing->self_index ? pairing->self_index[query] : -1;
+    if (self < 0 || !pairing->query_labels) return self;
+    return pairing->training_labels[self] == pairing->query_labels[query] ? self : -1;
+}
+
+static inline void store(nearest found, double *distance, int64_t *index, int64_t query) {
+    if (distance) distance[query] = found.index < 0 ? NAN : sqrt(found.sum);
+    if (index) index[query] = found.index;
+}
+
+/* One search gives both answers: it leaves the query's own row out, which then competes with the
+ * winner. */
+static inline void store_both(const search *s, int64_t query, const double *coordinates,
+                              int64_t self, nearest other) {
+    nearest found = other;
+    if (self >= 0) {
+        const nearest itself = {sum_at(s->packed, coordinates, s->packed->position[self]), self};
+        found = better(itself, other);
+    }
+    store(found, s->answer->distance, s->answer->index, query);
+    store(other, s->answer->distance_other, s->answer->index_other, query);
+}
+
 static void search_one(const search *s, int64_t query, double *coordinates) {
-    const packed *p = s->packed;
-    const int64_t *labels = s->pairing->query_labels;
-    const int64_t class = labels ? confsim_classes_find(s->classes, labels[query]) : 0;
-    const int64_t self = s->pairing->self_index ? s->pairing->self_index[query] : -1;
-    int64_t own = self < 0 ? -1 : p->position[self];
+    const int64_t class = class_of(s, query), self = own_row(s, query);
     nearest other = {INFINITY, -1};
     confsim_matrix_row(s->queries, query, coordinates, 1);
-    if (class >= 0) {
-        if (own < p->first_group[class] * LANES || own >= p->first_group[class + 1] * LANES)
-            own = -1; /* of another class: no candidate anyway */
-        other = scan_class(s->isa, p, coordinates, class, own);
-    } else {
-        own = -1;
-    }
-    nearest found = other;
-    if (own >= 0) {
-        const nearest itself = {sum_at(p, coordinates, own), own};
-        const int tie = other.position >= 0 && sqrt(itself.sum) == sqrt(other.sum);
-        if (other.position < 0 || (tie ? own < other.position : itself.sum < other.sum))
-            found = itself;
-    }
-    store(p, found, s->answer->distance, s->answer->index, query);
-    store(p, other, s->answer->distance_other, s->answer->index_other, query);
+    if (class >= 0)
+        other = scan_class(s->isa, s->packed, coordinates, class,
+                           self < 0 ? -1 : s->packed->position[self]);
+    store_both(s, query, coordinates, self, other);
 }
 
 static void search_item(void *context, int64_t item, int thread) {
@@ -201,6 +223,140 @@ static void search_item(void *context, int64_t item, int thread) {
     for (int64_t query = begin; query < end; query++) search_one(s, query, coordinates);
 }
 
+/* ---------------------------------------------------------------- extents */
+
+typedef struct {
+    const confsim_matrix *matrix;
+    double *corners; /* a block's lows, then its highs */
+    int64_t rows_per_block;
+} extents;
+
+/* Eight rows at a time, entry by entry, so that the loop vectorises whatever the columns are. */
+static void extent_of_doubles(const double *entries, int64_t rows, int64_t d, double *low,
+                              double *high) {
+    enum { ROWS = 8, MOST = 32 };
+    double lows[ROWS * MOST], highs[ROWS * MOST], zero[ROWS * MOST];
+    for (int64_t e = 0; e < ROWS * d; e++) {
+        lows[e] = INFINITY;
+        highs[e] = -INFINITY;
+        zero[e] = 0;
+    }
+    int64_t row = 0;
+    for (; row + ROWS <= rows; row += ROWS)
+        for (int64_t e = 0; e < ROWS * d; e++) {
+            const double x = entries[row * d + e];
+            lows[e] = x < lows[e] ? x : lows[e];
+            highs[e] = x > highs[e] ? x : highs[e];
+            zero[e] += x - x; /* NaN once an entry is not finite */
+        }
+    for (; row < rows; row++)
+        for (int64_t k = 0; k < d; k++) {
+            const double x = entries[row * d + k];
+            lows[k] = x < lows[k] ? x : lows[k];
+            highs[k] = x > highs[k] ? x : highs[k];
+            zero[k] += x - x;
+        }
+    for (int64_t e = 0; e < ROWS * d; e++) {
+        const int64_t k = e % d;
+        low[k] = fmin(low[k], lows[e]);
+        high[k] = zero[e] == 0 ? fmax(high[k], highs[e]) : INFINITY;
+    }
+}
+
+static void extent_block(void *context, int64_t item, int thread) {
+    const extents *x = context;
+    const int64_t d = x->matrix->columns, begin = item * x->rows_per_block;
+    const int64_t rest = x->matrix->rows - begin;
+    const int64_t end = begin + (rest < x->rows_per_block ? rest : x->rows_per_block);
+    double *low = x->corners + 2 * item * d, *high = low + d;
+    (void)thread;
+    for (int64_t k = 0; k < d; k++) {
+        low[k] = INFINITY;
+        high[k] = -INFINITY;
+    }
+    const int64_t entry = (int64_t)sizeof(double);
+    if (!x->matrix->is_float32 && d <= 32 && x->matrix->column_stride == entry &&
+        x->matrix->row_stride == d * entry) {
+        extent_of_doubles((const double *)(x->matrix->data + begin * x->matrix->row_stride),
+                          end - begin, d, low, high);
+        return;
+    }
+    for (int64_t i = begin; i < end; i++)
+        for (int64_t k = 0; k < d; k++) {
+            const double value = confsim_matrix_at(x->matrix, i, k);
+            low[k] = value < low[k] ? value : low[k];
+            high[k] = value > high[k] || value - value != 0 ? value : high[k];
+            if (value - value != 0) low[k] = -INFINITY;
+        }
+}
+
+confsim_status confsim_euclidean_extent(const confsim_matrix *matrix, double *low, double *high,
+                                        int threads) {
+    const int64_t d = matrix->columns, rows = 1 + (1 << 15) / d;
+    const int64_t blocks = (matrix->rows + rows - 1) / rows;
+    double *corners = malloc((size_t)(2 * blocks * d) * sizeof(double));
+    if (!corners) return CONFSIM_NO_MEMORY;
+    confsim_parallel_for(blocks, threads, extent_block, &(extents){matrix, corners, rows});
+    for (int64_t k = 0; k < d; k++) {
+        low[k] = INFINITY;
+        high[k] = -INFINITY;
+        for (int64_t block = 0; block < blocks; block++) {
+            low[k] = fmin(low[k], corners[2 * block * d + k]);
+            high[k] = fmax(high[k], corners[2 * block * d + d + k]);
+        }
+    }
+    free(corners);
+    return CONFSIM_OK;
+}
+
+/* ---------------------------------------------------------------- choice of a method */
+
+static confsim_status scan_run(search *s, int threads) {
+    s->scratch = malloc((size_t)threads * (size_t)s->queries->columns * sizeof(double));
+    if (!s->scratch) return CONFSIM_NO_MEMORY;
+    confsim_parallel_for((s->queries->rows + QUERIES_PER_ITEM - 1) / QUERIES_PER_ITEM, threads,
+                         search_item, s);
+    free(s->scratch);
+    return CONFSIM_OK;
+}
+
+/* The corners of the boxes around both sets, `columns` entries each. */
+typedef struct {
+    double *query_low, *query_high, *training_low, *training_high;
+} extent_pair;
+
+#include "euclidean_cells.inc"
+#include "euclidean_tiles.inc"
+
+/* Float32 scores need room for their error bound above the smallest float64 squares. */
+static int tiles_are_exact(const extent_pair *x, int64_t d) {
+    double widest = 0;
+    for (int64_t k = 0; k < d; k++)
+        widest = fmax(widest, fmax(x->training_high[k], x->query_high[k]) -
+                                  fmin(x->training_low[k], x->query_low[k]));
+    return widest > 1e-130;
+}
+
+static confsim_status run(search *s, const confsim_matrix *training, int threads) {
+    const int64_t d = training->columns, q = s->queries->rows;
+    double *corners = malloc((size_t)(4 * d) * sizeof(double));
+    if (!corners) return CONFSIM_NO_MEMORY;
+    const extent_pair x = {corners, corners + d, corners + 2 * d, corners + 3 * d};
+    confsim_status status = confsim_euclidean_extent(s->queries, x.query_low, x.query_high, threads);
+    if (!status)
+        status = confsim_euclidean_extent(training, x.training_low, x.training_high, threads);
+    if (!status) {
+        if (d <= MOST_AXES && q >= FEWEST_FOR_CELLS)
+            status = cells_run(s, &x, threads);
+        else if (q >= PANEL && tiles_are_exact(&x, d))
+            status = tiles_run(s, &x, threads);
+        else
+            status = scan_run(s, threads);
+    }
+    free(corners);
+    return status;
+}
+
 confsim_status confsim_euclidean_nearest(const confsim_matrix *queries,
                                          const confsim_matrix *training,
                                          const confsim_pairing *pairing,
@@ -208,22 +364,15 @@ confsim_status confsim_euclidean_nearest(const confsim_matrix *queries,
                                          confsim_isa isa) {
     confsim_classes classes;
     packed p;
+    if (queries->rows == 0) return CONFSIM_OK;
     confsim_status status = confsim_classes_build(&classes, pairing->training_labels, training->rows);
     if (status) return status;
     status = packed_build(&p, training, &classes);
-    if (status) goto free_classes;
-    double *scratch = malloc((size_t)threads * (size_t)queries->columns * sizeof(double));
-    if (!scratch) {
-        status = CONFSIM_NO_MEMORY;
-        goto free_packed;
+    if (!status) {
+        search s = {queries, pairing, answer, &classes, &p, NULL, isa};
+        status = run(&s, training, threads);
+        packed_free(&p);
     }
-    search s = {queries, pairing, answer, &classes, &p, scratch, isa};
-    confsim_parallel_for((queries->rows + QUERIES_PER_ITEM - 1) / QUERIES_PER_ITEM, threads,
-                         search_item, &s);
-    free(scratch);
-free_packed:
-    packed_free(&p);
-free_classes:
     confsim_classes_free(&classes);
     return status;
 }

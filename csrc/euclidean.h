@@ -10,6 +10,11 @@
 #include "nearest.h"
 #include "status.h"
 
+/* The corners of the box around the rows, `columns` entries each. Where an entry is NaN or infinite,
+ * some corner is not finite either. There is at least one row. */
+CONFSIM_MUST_CHECK confsim_status confsim_euclidean_extent(const confsim_matrix *matrix, double *low,
+                                                           double *high, int threads);
+
 /* Both matrices are finite, have the same number of columns (at least one) and at least one training
  * row; no sum of squares overflows. */
 CONFSIM_MUST_CHECK confsim_status confsim_euclidean_nearest(const confsim_matrix *queries,

@@ -192,40 +192,57 @@ out:
     return status;
 }
 
-/* ---- rank products ---------------------------------------------------------------------------- */
+/* ---- ranks ------------------------------------------------------------------------------------- */
 
 typedef struct {
     const uint32_t *codes;
     const double *distance;
     int64_t count;
-    const double *confidence_rank, *distance_rank;
-    double *partial; /* one a block */
+    const int64_t *rank;
+    int64_t *sums; /* CONFSIM_FINE a thread */
 } ranks_job;
 
 static void ranks_block(void *context, int64_t block, int thread) {
     const ranks_job *job = context;
     int64_t start = block * BLOCK;
     int64_t end = start + BLOCK < job->count ? start + BLOCK : job->count;
-    double lanes[LANES] = {0};
-    (void)thread;
+    int64_t *sums = job->sums + (int64_t)thread * CONFSIM_FINE;
     for (int64_t i = start; i < end; i++) {
         uint32_t code = job->codes[i];
-        double product = job->confidence_rank[code >> 16] * job->distance_rank[code & (CONFSIM_FINE - 1)];
-        lanes[i % LANES] += job->distance[i] == job->distance[i] ? product : 0.0;
+        int64_t valid = job->distance[i] == job->distance[i];
+        sums[code & (CONFSIM_FINE - 1)] += job->rank[code >> 16] & -valid;
     }
-    job->partial[block] = add_lanes(lanes);
 }
 
-confsim_status confsim_rank_products(const uint32_t *codes, const double *distance, int64_t count,
-                                     const double *confidence_rank, const double *distance_rank, double *total,
-                                     int threads) {
+confsim_status confsim_rank_sums(const uint32_t *codes, const double *distance, int64_t count, const int64_t *rank,
+                                 int64_t *sums, int threads) {
     int64_t blocks = (count + BLOCK - 1) / BLOCK;
-    ranks_job job = {codes, distance, count, confidence_rank, distance_rank, 0};
+    ranks_job job = {codes, distance, count, rank, sums};
     if (!blocks) return CONFSIM_OK;
-    job.partial = malloc((size_t)blocks * sizeof *job.partial);
-    if (!job.partial) return CONFSIM_NO_MEMORY;
+    if (threads > blocks) threads = (int)blocks;
+    if (threads > 1) {
+        job.sums = calloc((size_t)threads * CONFSIM_FINE, sizeof *job.sums);
+        if (!job.sums) return CONFSIM_NO_MEMORY;
+    }
     confsim_parallel_for(blocks, threads, ranks_block, &job);
-    for (int64_t b = 0; b < blocks; b++) *total += job.partial[b];
-    free(job.partial);
+    if (threads > 1) {
+        for (int64_t i = 0; i < (int64_t)threads * CONFSIM_FINE; i++) sums[i % CONFSIM_FINE] += job.sums[i];
+        free(job.sums);
+    }
     return CONFSIM_OK;
+}
+
+/* ---- the grid alone ---------------------------------------------------------------------------- */
+
+void confsim_grid_counts(const double *confidence, const double *distance, int64_t count, confsim_bins bins,
+                         int64_t *grid, confsim_isa isa) {
+    tally_job job = {confidence, distance, count, bins, 0, 0, 0, isa};
+    double sums[5][LANES] = {{0}};
+    int64_t pairs = 0;
+    strip_bins strip;
+    for (int64_t i = 0; i < count; i += STRIP) {
+        int64_t n = count - i < STRIP ? count - i : STRIP;
+        tally_strip(&job, i, n, &strip, sums, &pairs);
+        for (int64_t j = 0; j < n; j++) grid[strip.grid[j]] += strip.confidence[j] < CONFSIM_FINE;
+    }
 }

@@ -36,16 +36,20 @@ typedef struct {
 } confsim_moments;
 
 /* Adds to all of them. `fine_confidence` has 2 * CONFSIM_FINE bins, the second half for NaN distances;
- * `codes`, 4 bytes a query, receives fine bins for confsim_rank_products: distance + 65536 * confidence.
+ * `codes`, 4 bytes a query, receives fine bins for confsim_rank_sums: distance + 65536 * confidence.
  * `codes` may be null. */
 CONFSIM_MUST_CHECK confsim_status confsim_tally(const double *confidence, const double *distance, int64_t count,
                                                 confsim_bins bins, int64_t *grid, int64_t *fine_confidence,
                                                 int64_t *fine_distance, confsim_moments *moments, uint32_t *codes,
                                                 int threads, confsim_isa isa);
 
-/* Adds sum of confidence_rank[bin] * distance_rank[bin] over pairs without NaN to *total. */
-CONFSIM_MUST_CHECK confsim_status confsim_rank_products(const uint32_t *codes, const double *distance, int64_t count,
-                                                        const double *confidence_rank, const double *distance_rank,
-                                                        double *total, int threads);
+/* sums[distance bin] += rank[confidence bin], over pairs without NaN. Integers: exact in any order.
+ * |rank| must be at most 2^62 / count. */
+CONFSIM_MUST_CHECK confsim_status confsim_rank_sums(const uint32_t *codes, const double *distance, int64_t count,
+                                                    const int64_t *rank, int64_t *sums, int threads);
+
+/* Adds to the joint histogram only, on one thread. */
+void confsim_grid_counts(const double *confidence, const double *distance, int64_t count, confsim_bins bins,
+                         int64_t *grid, confsim_isa isa);
 
 #endif

@@ -172,9 +172,9 @@ confsim_status confsim_points_violations(const confsim_points *points, const dou
             const double distance = distances[row - start];
             const int side = points->positive[row];
             const double margin = side ? distance : -distance;
-            /* Written so that a margin that overflowed to NaN counts as a violation. */
             if ((margin >= limit && margin >= *smallest) || !counts_row(points, row)) continue;
-            if (!(margin >= *smallest)) *smallest = margin;
+            /* A margin that overflowed to NaN is no certificate: it stays the smallest. */
+            if (!(margin >= *smallest) && !isnan(*smallest)) *smallest = margin;
             if (margin < limit) offer(points, &lists[side], margin, row);
         }
     }

@@ -199,7 +199,7 @@ class TestTarget:
             open_run(filled)
 
     def test_a_directory_without_our_manifest_is_no_run(self, tmp_path):
-        for text in ("{", "[]", '{"schema"'):
+        for text in ("{", "[]", '{"schema"', '{"schema": 1}'):
             (tmp_path / "manifest.json").write_text(text)
             with pytest.raises(ValueError, match="is not a run directory"):
                 open_run(tmp_path)
@@ -343,12 +343,13 @@ import sys, resource
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 import numpy as np
-from confsim.experiment import TrialResult
+from confsim.experiment import Coded, TrialResult
 from toy_experiments import Toy
 from confsim.store import create
 store = create(Path({str(tmp_path / "run")!r}), Toy(), 1, overwrite=False, owner="me", keep="all")
 rows = 1 << 17
-batch = {{"x": np.zeros(rows), "id": np.arange(rows)}}
+side = Coded(np.zeros(rows, np.int8), ("bottom", "top"))
+batch = {{"x": np.zeros(rows), "id": np.arange(rows), "side": side}}
 store.publish(TrialResult(0, {{"extremes": (batch for _ in range(10))}}, {{}}, {{}}))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 store.publish(TrialResult(1, {{"extremes": (batch for _ in range(200))}}, {{}}, {{}}))

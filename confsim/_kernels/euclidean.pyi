@@ -3,6 +3,7 @@ from typing import Any
 from numpy import float64, int64
 from numpy.typing import NDArray
 
+def extent(points: NDArray[Any], threads: int) -> tuple[NDArray[float64], NDArray[float64]]: ...
 def nearest(
     queries: NDArray[Any],
     training: NDArray[Any],

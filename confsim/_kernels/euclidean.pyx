@@ -30,6 +30,8 @@ cdef extern from "nearest.h":
         int64_t *index_other
 
 cdef extern from "euclidean.h":
+    confsim_status confsim_euclidean_extent(const confsim_matrix *matrix, double *low, double *high,
+                                            int threads) nogil
     confsim_status confsim_euclidean_nearest(
         const confsim_matrix *queries, const confsim_matrix *training,
         const confsim_pairing *pairing, const confsim_nearest *answer,
@@ -57,6 +59,25 @@ cdef confsim_matrix view(array):
         return matrix_of(single)
     double_ = array
     return matrix_of(double_)
+
+
+def extent(points, int threads):
+    """Return the corners ``(low, high)`` of the box around native float32 or float64 ``points``.
+
+    Where an entry is NaN or infinite, some corner is not finite either.
+    """
+    cdef confsim_matrix matrix = view(points)
+    cdef confsim_status status
+    cdef double[::1] low, high
+    corners = np.full(matrix.columns, np.inf), np.full(matrix.columns, -np.inf)
+    if matrix.rows == 0 or matrix.columns == 0:
+        return corners
+    low, high = corners
+    with nogil:
+        status = confsim_euclidean_extent(&matrix, &low[0], &high[0], threads)
+    if status != CONFSIM_OK:
+        raise MemoryError("not enough memory for the extent of the points")
+    return corners
 
 
 def nearest(queries, training, const int64_t[::1] query_labels, const int64_t[::1] training_labels,

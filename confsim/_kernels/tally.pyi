@@ -20,9 +20,10 @@ class Counts:
         distance_fine_scale: float,
     ) -> None: ...
     @property
-    def distance_fine_scale(self) -> float: ...
-    @property
     def moments(self) -> NDArray[np.float64]: ...
+    def add_grid(
+        self, confidence: NDArray[np.float64], distance: NDArray[np.float64], isa: int
+    ) -> None: ...
     def add(
         self,
         confidence: NDArray[np.float64],
@@ -31,11 +32,10 @@ class Counts:
         isa: int,
     ) -> NDArray[np.uint32]: ...
 
-def rank_products(
+def rank_sums(
     codes: NDArray[np.uint32],
     distance: NDArray[np.float64],
-    confidence_rank: NDArray[np.float64],
-    distance_rank: NDArray[np.float64],
-    total: float,
+    rank: NDArray[np.int64],
+    sums: NDArray[np.int64],
     threads: int,
-) -> float: ...
+) -> None: ...

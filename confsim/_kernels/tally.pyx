@@ -26,9 +26,10 @@ cdef extern from "tally.h" nogil:
     confsim_status confsim_tally(const double *confidence, const double *distance, int64_t count, confsim_bins bins,
                                  int64_t *grid, int64_t *fine_confidence, int64_t *fine_distance,
                                  confsim_moments *moments, uint32_t *codes, int threads, confsim_isa isa)
-    confsim_status confsim_rank_products(const uint32_t *codes, const double *distance, int64_t count,
-                                         const double *confidence_rank, const double *distance_rank,
-                                         double *total, int threads)
+    confsim_status confsim_rank_sums(const uint32_t *codes, const double *distance, int64_t count,
+                                     const int64_t *rank, int64_t *sums, int threads)
+    void confsim_grid_counts(const double *confidence, const double *distance, int64_t count, confsim_bins bins,
+                             int64_t *grid, confsim_isa isa)
 
 GRID = <int>CONFSIM_GRID
 FINE = <int>CONFSIM_FINE
@@ -61,18 +62,24 @@ cdef class Counts:
                                  distance_divisor, distance_fine_scale)
 
     @property
-    def distance_fine_scale(self):
-        """Fine bins a unit of normalised distance; 0 when all distances are 0."""
-        return self.bins.distance_fine_scale
-
-    @property
     def moments(self):
         """(pairs, sum u, sum v, sum uu, sum vv, sum uv) as csrc/tally.h defines u and v."""
         s = self.sums
         return np.array([s.pairs, s.u, s.v, s.uu, s.vv, s.uv], dtype=np.float64)
 
+    def add_grid(self, const double[::1] confidence, const double[::1] distance, int isa):
+        """Count a block in ``grid`` alone."""
+        cdef int64_t count = confidence.shape[0]
+        cdef int64_t[:, ::1] grid = self.grid
+        if distance.shape[0] != count:
+            raise ValueError("confidence and distance must have equal lengths")
+        if count:
+            with nogil:
+                confsim_grid_counts(&confidence[0], &distance[0], count, self.bins, &grid[0, 0],
+                                    <confsim_isa>isa)
+
     def add(self, const double[::1] confidence, const double[::1] distance, int threads, int isa):
-        """Count a block of at most 2^31 queries; return their fine bins, (k,) uint32, for `rank_products`."""
+        """Count a block of at most 2^31 queries; return their fine bins, (k,) uint32, for `rank_sums`."""
         cdef int64_t count = confidence.shape[0]
         cdef int64_t[:, ::1] grid = self.grid
         cdef int64_t[:, ::1] fine_confidence = self.fine_confidence
@@ -93,18 +100,16 @@ cdef class Counts:
         return codes
 
 
-def rank_products(const uint32_t[::1] codes, const double[::1] distance, const double[::1] confidence_rank,
-                  const double[::1] distance_rank, double total, int threads):
-    """Return ``total`` plus the sum of rank products over the pairs whose distance is a number."""
+def rank_sums(const uint32_t[::1] codes, const double[::1] distance, const int64_t[::1] rank,
+              int64_t[::1] sums, int threads):
+    """Add to ``sums``, by distance bin, the rank of each pair's confidence bin."""
     cdef int64_t count = codes.shape[0]
     cdef confsim_status status
-    if distance.shape[0] != count or confidence_rank.shape[0] != FINE or distance_rank.shape[0] != FINE:
-        raise ValueError("codes and distance must have equal lengths, and both rank tables FINE entries")
+    if distance.shape[0] != count or rank.shape[0] != FINE or sums.shape[0] != FINE:
+        raise ValueError("codes and distance must have equal lengths, rank and sums FINE entries")
     if count == 0:
-        return total
+        return
     with nogil:
-        status = confsim_rank_products(&codes[0], &distance[0], count, &confidence_rank[0], &distance_rank[0],
-                                       &total, threads)
+        status = confsim_rank_sums(&codes[0], &distance[0], count, &rank[0], &sums[0], threads)
     if status != CONFSIM_OK:
-        raise MemoryError("not enough memory for rank products")
-    return total
+        raise MemoryError("not enough memory for sums of ranks")

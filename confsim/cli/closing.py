@@ -59,7 +59,7 @@ def closing_table(run: Run, found: Headline, percent: float, *, complete: bool) 
 
 
 def _row(label: str, first: str, second: str) -> str:
-    return f"{label:<40}{first:<28}{second}"
+    return f"{label:<40}{first:<32}{second}"
 
 
 def _cell(estimate: Estimate) -> str:

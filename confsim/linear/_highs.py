@@ -1,17 +1,20 @@
 """The linear programs of the classifier as HiGHS takes them: matrices in, solutions out.
 
-All programs are in scaled coordinates. A row of ``signed`` is a point's ``y (x, 1)``; ``plane`` is
-``(w, b)``; ``price`` is what a unit of ``|w_k|`` costs in the margin objective (None: slack objective).
-Nothing here knows the users' units, or checks an answer: :mod:`confsim.linear.program` does both.
+All programs are in scaled coordinates. A row of ``signed`` is a point's ``y (x, 1)``; ``plane``
+is ``(w, b)``; ``price`` is what a unit of ``|w_k|`` costs in the margin objective (None: slack
+objective). Nothing here knows the users' units, or checks an answer:
+:mod:`confsim.linear.program` does both.
 
-Every program gets a HiGHS instance of its own (it costs 50 microseconds), so no answer depends on what
-was solved before in the process.
+Every program gets a HiGHS instance of its own (it costs 50 microseconds), so no answer depends on
+what was solved before in the process.
 """
 
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+
+from confsim._errors import ConfsimError
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -56,6 +59,11 @@ class _Matrix:
     @classmethod
     def dense(cls, values: Array) -> "_Matrix":
         vectors, width = values.shape
+        if values.size > np.iinfo(np.int32).max:
+            raise ConfsimError(
+                f"a linear program of {vectors} points and {width - 1} features is too large: "
+                "HiGHS counts entries in 32 bits"
+            )
         return cls(
             np.arange(vectors, dtype=np.int32) * np.int32(width),
             np.tile(np.arange(width, dtype=np.int32), vectors),
@@ -88,12 +96,25 @@ def _solver(**options: Any) -> Any:
 
 
 def _load(
-    solver: Any, layout: int, sense: int, matrix: _Matrix, cost: Array, column_bounds: Any, bounds: Any
+    solver: Any, layout: int, sense: int, matrix: _Matrix, cost: Array, column_bounds: Any,
+    bounds: Any
 ) -> None:  # fmt: skip
     solver.passModel(
         len(cost), len(bounds[0]), len(matrix.values), layout, sense, 0.0, cost, *column_bounds,
         *bounds, matrix.starts, matrix.indices, matrix.values, np.zeros(len(cost), np.int32),
     )  # fmt: skip
+
+
+def _run(solver: Any) -> Any:
+    """Solve, on this thread, and return HiGHS's solution."""
+    from highspy._core import HighsStatus
+
+    if solver.run() == HighsStatus.kError:
+        # HiGHS refuses a number of threads other than that of the pool which another program in
+        # this process has started. Serial simplex does not use the pool: let it be.
+        solver.setOptionValue("threads", 0)
+        solver.run()
+    return solver.getSolution()
 
 
 def _status(solver: Any) -> str:
@@ -103,7 +124,8 @@ def _status(solver: Any) -> str:
 def _norm_rows(norm: str, price: Array, bias_and_slack: int) -> tuple[_Matrix, int]:
     """Rows that bound the norm from above by new columns, and how many columns those are.
 
-    ``l1``: ``t_k +- w_k >= 0``, one column a feature. ``linf``: ``t +- price_k w_k >= 0``, one column.
+    ``l1``: ``t_k +- w_k >= 0``, one column a feature. ``linf``: ``t +- price_k w_k >= 0``, one
+    column.
     """
     d = len(price)
     feature = np.repeat(np.arange(d), 2)
@@ -117,9 +139,10 @@ def _norm_rows(norm: str, price: Array, bias_and_slack: int) -> tuple[_Matrix, i
 
 
 class Separator:
-    """The program without slack over a growing set of points; each solve starts from the last basis.
+    """The program without slack over a growing set of points.
 
-    ``min norm(w)`` (slack objective: ``min 0``) subject to ``signed @ plane >= 1``.
+    ``min norm(w)`` (slack objective: ``min 0``) subject to ``signed @ plane >= 1``. Each
+    solve starts from the basis of the last.
     """
 
     def __init__(self, features: int, norm: str | None, price: Array) -> None:
@@ -145,8 +168,7 @@ class Separator:
             len(signed), np.ones(len(signed)), np.full(len(signed), np.inf), len(matrix.values),
             matrix.starts, matrix.indices, matrix.values,
         )  # fmt: skip
-        self._solver.run()
-        answer = self._solver.getSolution()
+        answer = _run(self._solver)
         return Solution(
             _status(self._solver),
             np.array(answer.col_value[: self._width]),
@@ -178,8 +200,7 @@ def solve_primal(
     unbounded = np.full(len(costs), np.inf)
     bounds = rows, np.full(len(rows), np.inf)
     _load(solver, _ROWWISE, _MINIMISE, matrix, costs, (low, unbounded), bounds)
-    solver.run()
-    answer = solver.getSolution()
+    answer = _run(solver)
     return Solution(
         _status(solver), np.array(answer.col_value[:width]), np.array(answer.row_dual[:n])
     )
@@ -190,8 +211,9 @@ def solve_dual(
 ) -> Solution:
     """Solve the dual, whose basis has only ``d + 1`` rows: one boxed column a point.
 
-    ``max sum a_i`` subject to ``sum a_i y_i = 0``, ``0 <= a <= upper`` and, with ``r = sum a_i y_i x_i``:
-    ``r = 0`` (slack), ``|r_k| <= price_k`` (l1) or ``sum |r_k| / price_k <= 1`` (linf).
+    ``max sum a_i`` subject to ``sum a_i y_i = 0``, ``0 <= a <= upper`` and, with ``r = sum a_i
+    y_i x_i``: ``r = 0`` (slack), ``|r_k| <= price_k`` (l1) or ``sum |r_k| / price_k <= 1``
+    (linf).
     """
     n, width = signed.shape
     d = width - 1
@@ -213,8 +235,7 @@ def solve_dual(
     _load(
         solver, _COLUMNWISE, _MAXIMISE, matrix, cost, (np.zeros(len(cost)), upper), (low, high)
     )  # fmt: skip
-    solver.run()
-    answer = solver.getSolution()
+    answer = _run(solver)
     return Solution(
         _status(solver), np.array(answer.row_dual[:width]), np.array(answer.col_value[:n])
     )

@@ -1,4 +1,7 @@
-"""The linear program as a scikit-learn classifier; the work is done in :mod:`confsim.linear.program`."""
+"""The linear program as a scikit-learn classifier.
+
+The work is done in :mod:`confsim.linear.program`, which knows nothing of scikit-learn.
+"""
 
 from typing import Any, TypeAlias
 
@@ -18,7 +21,8 @@ class LinearBinaryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     Parameters
     ----------
     objective : {"slack", "margin"}, default "slack"
-        ``"slack"`` minimises the sum of slacks; ``"margin"`` trades it against the norm of the weights.
+        ``"slack"`` minimises the sum of slacks; ``"margin"`` trades it against the norm of the
+        weights.
     norm : {"l1", "linf"}, default "l1"
         Norm of the weights in the margin objective.
     C : float, default 1.0
@@ -37,9 +41,9 @@ class LinearBinaryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     objective_value_ : float
         Value of the program below, in the units of the data, before the hyperplane was normalised.
     n_iter_ : int
-        How many linear programs were solved.
+        How many linear programs were solved, besides those that only guessed where to start.
     working_set_ : ndarray of shape (k,)
-        Rows that had a constraint of their own in the last of them.
+        Rows that had a constraint of their own in the last of them, ascending.
     separable_ : bool
         Whether some hyperplane separates the classes strictly.
     degenerate_ : bool
@@ -49,8 +53,9 @@ class LinearBinaryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
 
     Notes
     -----
-    *Program.* With labels :math:`y_i = \pm 1`, weights :math:`c_i > 0` (``sample_weight``, times ``C`` for the
-    margin objective) and :math:`\Omega(w) = 0` (slack), :math:`\|w\|_1` or :math:`\|w\|_\infty` (margin):
+    *Program.* With labels :math:`y_i = \pm 1`, weights :math:`c_i > 0` (``sample_weight``, times
+    ``C`` for the margin objective) and :math:`\Omega(w) = 0` (slack), :math:`\|w\|_1` or
+    :math:`\|w\|_\infty` (margin):
 
     .. math::
 
@@ -60,58 +65,62 @@ class LinearBinaryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     The slack objective is the robust linear program of Bennett and Mangasarian [1]_ with equal
     weights; the margin objectives are those of Bradley and Mangasarian [2]_ and Zhu et al. [3]_.
 
-    *Dual.* Minimising the Lagrangian with multipliers :math:`a_i` over :math:`b` and :math:`\xi` forces
-    :math:`\sum_i a_i y_i = 0` and :math:`0 \le a_i \le c_i`. Over :math:`w` it is
-    :math:`\min_w \Omega(w) - r \cdot w` with :math:`r = \sum_i a_i y_i x_i`: 0 if :math:`r` is in the unit ball of
-    the dual norm, else :math:`-\infty`. So
+    *Dual.* Minimising the Lagrangian with multipliers :math:`a_i` over :math:`b` and :math:`\xi`
+    forces :math:`\sum_i a_i y_i = 0` and :math:`0 \le a_i \le c_i`. Over :math:`w` it is
+    :math:`\min_w \Omega(w) - r \cdot w` with :math:`r = \sum_i a_i y_i x_i`: 0 if :math:`r` is in
+    the unit ball of the dual norm, else :math:`-\infty`. So
 
     .. math::
 
-        \max_a \; \sum_i a_i \quad\text{s.t.}\quad \sum_i a_i y_i = 0, \quad 0 \le a_i \le c_i, \quad
-        r = 0,\; \|r\|_\infty \le 1 \;\text{or}\; \|r\|_1 \le 1 .
+        \max_a \; \sum_i a_i \quad\text{s.t.}\quad \sum_i a_i y_i = 0, \quad 0 \le a_i \le c_i,
+        \quad r = 0,\; \|r\|_\infty \le 1 \;\text{or}\; \|r\|_1 \le 1 .
 
-    *Certificate.* The slacks of any :math:`(w, b)` are :math:`\xi_i = \max(0, 1 - y_i (w \cdot x_i + b))`, so
-    every hyperplane is primal feasible, and every dual feasible :math:`a` bounds the optimum from below:
+    *Certificate.* The slacks of any :math:`(w, b)` are :math:`\xi_i = \max(0, 1 - y_i (w \cdot
+    x_i + b))`, so every hyperplane is primal feasible, and every dual feasible :math:`a` bounds
+    the optimum from below:
 
     .. math::
 
         \sum_i a_i \;\le\; \text{optimum} \;\le\; \Omega(w) + \sum_i c_i \xi_i .
 
-    After solving, both sides are evaluated in float64 over all points, :math:`a` clipped to its bounds and
-    shrunk into the unit ball, and what rounding leaves in the equations charged at the size of
-    :math:`(w, b)`. The answer is accepted when they differ by at most a part in :math:`10^8`; else the next,
-    slower way is tried, and at last an error is raised. A hyperplane that gives every
-    point a margin of 1 needs no :math:`a` for the slack objective: 0 is a bound by itself.
-    Lumping points into one constraint, as the working set does with points far from their margin,
-    restricts :math:`a` to be proportional to :math:`c` within the lump, so such an :math:`a` is
-    feasible for the whole problem.
+    After solving, both sides are evaluated in float64 over all points, :math:`a` clipped to its
+    bounds and shrunk into the unit ball, and what rounding leaves in the equations charged at the
+    size of :math:`(w, b)`. The answer is accepted when they differ by at most a part in
+    :math:`10^8`; else the next, slower way is tried, and at last an error is raised. A hyperplane
+    that gives every point a margin of 1 needs no :math:`a` for the slack objective: 0 is a bound
+    by itself. Lumping points into one constraint, as the working set does with points far from
+    their margin, restricts :math:`a` to be proportional to :math:`c` within the lump, so such an
+    :math:`a` is feasible for the whole problem.
 
-    *What to know.* The slack objective **does not maximise the margin**. On separable data its optimum is
-    0 and every hyperplane with margins of at least 1 is optimal: which one is returned is the solver's
-    choice (a vertex of the set of all of them), may change with the version of HiGHS, and generalises
-    only as well as such a choice does. There is no training error, however. ``objective="margin"``
-    with ``C`` large enough that no slack is left maximises the smallest distance to the hyperplane,
-    measured in the dual norm (largest coordinate difference for ``"l1"``, sum of differences for
-    ``"linf"``); a smaller ``C`` may leave slack, and training errors, on separable data too. With
-    enough noise, ``w = 0`` can be optimal; where it is one optimum among others (XOR), it is returned.
+    *What to know.* The slack objective **does not maximise the margin**. On separable data its
+    optimum is 0 and every hyperplane with margins of at least 1 is optimal: which one is returned
+    is the solver's choice (a vertex of the set of all of them), may change with the version of
+    HiGHS, and generalises only as well as such a choice does. There is no training error,
+    however. ``objective="margin"`` with ``C`` large enough that no slack is left maximises the
+    smallest distance to the hyperplane, measured in the dual norm (largest coordinate difference
+    for ``"l1"``, sum of differences for ``"linf"``); a smaller ``C`` may leave slack, and
+    training errors, on separable data too. With enough noise, ``w = 0`` can be optimal; where it
+    is one optimum among others (XOR), it is returned.
 
-    Rows of weight 0 are dropped and equal rows of a class merged, and the answer is a function of the
-    resulting set: it does not depend on the order or repetition of rows.
+    Rows of weight 0 are dropped and equal rows of a class merged, and the answer is a function of
+    the resulting set: it does not depend on the order or repetition of rows.
 
     References
     ----------
-    .. [1] K. P. Bennett and O. L. Mangasarian. Robust linear programming discrimination of two linearly
-       inseparable sets. Optimization Methods and Software 1 (1992), 23-34.
-    .. [2] P. S. Bradley and O. L. Mangasarian. Feature selection via concave minimization and support
-       vector machines. ICML 1998, 82-90.
-    .. [3] J. Zhu, S. Rosset, T. Hastie and R. Tibshirani. 1-norm support vector machines. NIPS 2003.
+    .. [1] K. P. Bennett and O. L. Mangasarian. Robust linear programming discrimination of two
+       linearly inseparable sets. Optimization Methods and Software 1 (1992), 23-34.
+    .. [2] P. S. Bradley and O. L. Mangasarian. Feature selection via concave minimization and
+       support vector machines. ICML 1998, 82-90.
+    .. [3] J. Zhu, S. Rosset, T. Hastie and R. Tibshirani. 1-norm support vector machines. NIPS
+       2003.
 
     Examples
     --------
     >>> import numpy as np
     >>> from confsim import LinearBinaryClassifier
     >>> X = np.array([[0.0, 0.0], [0.0, 1.0], [3.0, 0.0], [3.0, 1.0]])
-    >>> model = LinearBinaryClassifier(objective="margin").fit(X, ["left", "left", "right", "right"])
+    >>> y = ["left", "left", "right", "right"]
+    >>> model = LinearBinaryClassifier(objective="margin").fit(X, y)
     >>> model.decision_function([[4.0, 0.5]])
     array([2.5])
     """
@@ -178,8 +187,8 @@ class LinearBinaryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     def decision_function(self, X: Any) -> Array:
         """Return signed Euclidean distances to the hyperplane, shape (n,).
 
-        Positive on the side of ``classes_[1]``. A degenerate model has no hyperplane: its ``intercept_``
-        is returned for every point.
+        Positive on the side of ``classes_[1]``. A degenerate model has no hyperplane: its
+        ``intercept_`` is returned for every point.
         """
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])

@@ -246,6 +246,19 @@ class LinearSession(Session):
         self.experiment = experiment
         self.threads = threads
         self.query_ids = experiment.query_ids()
+        self._workspace: tuple[FloatArray, FloatArray, NDArray[np.int8]] | None = None
+
+    def workspace(self) -> tuple[FloatArray, FloatArray, NDArray[np.int8]]:
+        """Return room for a block's margins, distances and labels.
+
+        Arrays of this size are new memory from the system each time, which costs more than filling
+        them: one set serves all blocks and trials.
+        """
+        queries = len(self.query_ids)
+        size = queries if queries <= KEPT_QUERIES else min(BLOCK, queries)
+        if self._workspace is None or len(self._workspace[0]) != size:
+            self._workspace = np.empty(size), np.empty(size), np.empty(size, dtype=np.int8)
+        return self._workspace
 
     def run(self, trials: Sequence[int], context: Context) -> Iterator[TrialResult]:
         """Run the trials one after another."""
@@ -309,6 +322,7 @@ class _Trial:
         self._isa = resolve_isa()
         self._trial, self._draw, self._fit, self._context = trial, draw, fit, context
         self._keep = len(self._ids) <= KEPT_QUERIES
+        self._workspace = session.workspace()
         self._kept: _Block | None = None
         self._steps = 0
 
@@ -330,16 +344,18 @@ class _Trial:
             self._step(1.0)
             yield self._kept
             return
-        size = len(self._ids) if self._keep else BLOCK
+        margins, distances, sides = self._workspace
+        size = len(margins)
         for start in range(0, len(self._ids), size):
             ids = self._ids[start : start + size]
             self._step(len(ids) / len(self._ids))
-            margin, labels = np.empty(len(ids)), np.empty(len(ids), dtype=np.int8)
+            margin, distance, labels = (a[: len(ids)] for a in (margins, distances, sides))
             low, high, right = self._margins(ids, margin, labels)
             if self._first_pass:
                 self._low, self._high = min(self._low, low), max(self._high, high)
                 self._right += right
-            block = _Block(ids, margin, self._distances(ids, labels))
+            self._distances(ids, labels, distance)
+            block = _Block(ids, margin, distance)
             if self._keep:
                 self._kept = block
             yield block
@@ -369,14 +385,17 @@ class _Trial:
             self._isa,
         )
 
-    def _distances(self, ids: Ids, labels: NDArray[np.int8]) -> FloatArray:
-        """Return raw distances to the nearest training point, a member's own row included."""
-        classes = {}
-        if self._experiment.same_class:
-            classes = {"query_labels": labels, "training_labels": self._draw.labels}
-        return self._lattice.nearest(
-            self._draw.points, ids, n_threads=self._threads, **classes
-        ).distance
+    def _distances(self, ids: Ids, labels: NDArray[np.int8], distance: FloatArray) -> None:
+        """Write raw distances to the nearest training point, a member's own row included."""
+        same_class = self._experiment.same_class
+        self._lattice.nearest_into(
+            self._draw.points,
+            ids,
+            distance,
+            query_labels=labels if same_class else None,
+            training_labels=self._draw.labels.astype(np.int64) if same_class else None,
+            n_threads=self._threads,
+        )
 
     def _measure(self) -> None:
         """First pass: ranges and the scale; then the members' distances excluding self."""
@@ -442,7 +461,7 @@ class _Trial:
     ) -> Iterator[Columns]:
         """Yield both extremes in batches; at the end fill in what depends on them."""
         count = extreme_count(len(self._ids), self._experiment.percent)
-        sides = {side: ExtremeSummary(self._axes, self._threads) for side in ("bottom", "top")}
+        sides = {side: ExtremeSummary(self._axes) for side in ("bottom", "top")}
         for side, found in sides.items():
             for block in self._ordered(relation, side, count):
                 yield self._extreme_rows(side, block, found)
@@ -468,8 +487,9 @@ class _Trial:
         for ids, margin in scan.ordered(side, count, self._low, self._high, histogram):
             labels = self._lattice.labels(ids, *self._experiment.ideal)
             order = np.argsort(ids)
-            distance = np.empty(len(ids))
-            distance[order] = self._distances(ids[order], labels[order])
+            ascending, distance = np.empty(len(ids)), np.empty(len(ids))
+            self._distances(ids[order], labels[order], ascending)
+            distance[order] = ascending
             yield _Block(ids, margin, distance)
 
     @cached_property
@@ -499,7 +519,9 @@ class _Trial:
             "id": ids,
             "is_member": is_member,
             "boundary": block.margin / self._axes.confidence_divisor,
-            "sigmoid": np.zeros(len(ids)) if degenerate else sigmoid_confidence(block.margin),
+            "sigmoid": np.zeros(len(ids))
+            if degenerate
+            else sigmoid_confidence(block.margin, n_threads=self._threads),
             "distance": block.distance / self._divisor,
             "distance_excluding_self": other / self._divisor,
             "distance_raw": block.distance,

@@ -89,11 +89,24 @@ class ExtremeScan:
                 or not self._touches(lowest, highest, low, scale, first, last)
             ):
                 continue
-            inside = (margin >= low) & (margin <= high)
-            bins = np.clip((margin - low) * scale, 0, FINE - 1).astype(np.int64)
-            rows = np.flatnonzero(inside & (bins >= first) & (bins <= last))
+            # A generous interval first: one or two comparisons a point, and few points remain.
+            rows = np.flatnonzero(self._near(margin, low, high, scale, first, last))
+            chosen = margin[rows]
+            bins = np.clip((chosen - low) * scale, 0, FINE - 1).astype(np.int64)
+            inside = (chosen >= low) & (chosen <= high) & (bins >= first) & (bins <= last)
+            rows = rows[inside]
             if len(rows):
                 yield rows + ids.start if isinstance(ids, range) else ids[rows], margin[rows]
+
+    @staticmethod
+    def _near(
+        margin: NDArray[np.float64], low: float, high: float, scale: float, first: int, last: int
+    ) -> NDArray[np.bool_]:
+        """Whether margins can be in bins first..last; wider by a bin on each side."""
+        lowest, highest = low + (first - 1) / scale, min(high, low + (last + 2) / scale)
+        if first == 0 and low == 0.0:
+            return margin <= highest
+        return (margin >= max(low, lowest)) & (margin <= highest)
 
     @staticmethod
     def _touches(

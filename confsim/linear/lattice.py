@@ -43,11 +43,11 @@ _SMALLEST_PLANE = 32
 
 
 class _Ids(NamedTuple):
-    """Checked ids: an array, or ``count`` of them from ``start`` on."""
+    """Checked ids: an array, or ``length`` of them from ``start`` on."""
 
     array: Int64Array | None
     start: int
-    count: int
+    length: int
     ascending: bool
 
     def part(self, begin: int, end: int) -> "_Ids":
@@ -57,8 +57,8 @@ class _Ids(NamedTuple):
 
     def span(self) -> int:
         """Count the points from the first to the last."""
-        if self.array is None or self.count == 0:
-            return self.count
+        if self.array is None or self.length == 0:
+            return self.length
         return int(self.array[-1] - self.array[0]) + 1
 
 
@@ -213,7 +213,7 @@ class Lattice:
             raise ValueError(f"weights must be finite, not {normal}")
         offset = check_number("bias", bias)
         wanted = self._check_ids(ids)
-        labels = np.empty(wanted.count, np.int8)
+        labels = np.empty(wanted.length, np.int8)
         _kernel.labels(
             self.granularity,
             self.points_per_axis,
@@ -254,15 +254,15 @@ class Lattice:
         wanted = self._check_ids(range(self.size) if ids is None else ids)
         training = self._check_training(training_points)
         labels, training_classes = as_label_pair(
-            query_labels, training_labels, wanted.count, len(training), keep_int8=True
+            query_labels, training_labels, wanted.length, len(training), keep_int8=True
         )
-        members = as_self_index(self_index, wanted.count, len(training))
+        members = as_self_index(self_index, wanted.length, len(training))
         both = members is not None
         found = (
-            np.empty(wanted.count),
-            np.empty(wanted.count, np.int64),
-            np.empty(wanted.count) if both else None,
-            np.empty(wanted.count, np.int64) if both else None,
+            np.empty(wanted.length),
+            np.empty(wanted.length, np.int64),
+            np.empty(wanted.length) if both else None,
+            np.empty(wanted.length, np.int64) if both else None,
         )
         pairing = (labels, training_classes, members)
         self._search(training, wanted, pairing, found, resolve_threads(n_threads))
@@ -296,7 +296,7 @@ class Lattice:
         self._search(training_points, wanted, pairing, found, n_threads)
 
     def _points(self, ids: _Ids, threads: int) -> Float64Array:
-        points = np.empty((ids.count, self.dimensions))
+        points = np.empty((ids.length, self.dimensions))
         _kernel.points(self.granularity, self.points_per_axis, *ids[:3], points, threads)
         return points
 
@@ -304,19 +304,29 @@ class Lattice:
         self, training: Array, ids: _Ids, pairing: _Pairing, found: _Found, threads: int
     ) -> None:
         tiles = self._tiles(training)
-        if tiles is not None and ids.ascending and ids.span() <= _SPARSEST * ids.count:
-            _kernel.nearest(
-                self.points_per_axis, *ids[:3], *tiles, *pairing, *found, threads, resolve_isa()
-            )
-        else:
+        if tiles is None or not ids.ascending or ids.span() > _SPARSEST * ids.length:
             self._search_by_coordinates(training, ids, pairing, found, threads)
+            return
+        distance, index, distance_excluding_self, index_excluding_self = found
+        _kernel.nearest(
+            self.points_per_axis,
+            *ids[:3],
+            *tiles,
+            *pairing,
+            distance,
+            index,
+            distance_excluding_self,
+            index_excluding_self,
+            threads,
+            resolve_isa(),
+        )
 
     def _search_by_coordinates(
         self, training: Array, ids: _Ids, pairing: _Pairing, found: _Found, threads: int
     ) -> None:
         query_labels, training_labels, self_index = pairing
-        for begin in range(0, ids.count, _BLOCK):
-            part = slice(begin, min(begin + _BLOCK, ids.count))
+        for begin in range(0, ids.length, _BLOCK):
+            part = slice(begin, min(begin + _BLOCK, ids.length))
             block = nearest_training(
                 self._points(ids.part(part.start, part.stop), threads),
                 training,
@@ -426,7 +436,7 @@ def _distinct(count: int, size: int, rng: np.random.Generator) -> Int64Array:
 
 
 def _ascending(numbers: Int64Array) -> Int64Array:
-    """Return the distinct numbers in order; ``np.unique`` hashes, which takes many times as long."""
+    """Return the distinct numbers in order, several times as fast as ``np.unique`` (it hashes)."""
     numbers.sort()
     keep = np.ones(len(numbers), bool)
     np.not_equal(numbers[1:], numbers[:-1], out=keep[1:])

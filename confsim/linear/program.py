@@ -3,17 +3,19 @@
 The programs and their optimality conditions are derived in the docstring of
 :class:`confsim.linear.classifier.LinearBinaryClassifier`. How they are solved:
 
-1. *Without slack*, by constraint generation (:func:`_separate`). A sample of the points is separated, the
-   points that this hyperplane puts on the wrong side of their margin are added, worst first, until
-   there are none. This decides whether the data is separable, and answers the slack objective when
-   it is, and the margin objective when no multiplier exceeds its bound.
-2. *With slack*, in the dual (:func:`_aggregate`). Points far from their margin are lumped together, one
-   column for each class and side; those near it have columns of their own. A point that turns out to lie on
-   the other side of its margin gets its own column, until the bounds from both sides meet.
+1. *Without slack*, by constraint generation (:func:`_separate`). A sample of the points is
+   separated, the points that this hyperplane puts on the wrong side of their margin are added,
+   worst first, until there are none. This decides whether the data is separable, and answers the
+   slack objective when it is, and the margin objective when no multiplier exceeds its bound.
+2. *With slack*, in the dual (:func:`_aggregate`). Points far from their margin are lumped together,
+   one column for each class and side; those near it have columns of their own. A point that turns
+   out to lie on the other side of its margin gets its own column, until the bounds from both sides
+   meet.
 3. *The whole dual*, then *the whole primal*, when the way before was not certified.
 
 What is selected, and in which order HiGHS sees it, depends on the set of points and their summed
-weights alone, never on the order of the rows. This module knows arrays; it never imports scikit-learn.
+weights alone, never on the order of the rows. This module knows arrays; it never imports
+scikit-learn.
 """
 
 from collections.abc import Iterator
@@ -57,11 +59,12 @@ class LinearFit:
         ``weights @ x + bias`` is the signed Euclidean distance of ``x``. A degenerate model keeps
         the sign of its bias: -1, 0 or 1.
     objective_value : float
-        Of the program as stated, in the units of the data. The slack objective of separable data is 0.
+        Of the program as stated, in the units of the data. The slack objective of separable data
+        is 0.
     status : str
         HiGHS's model status for the program that gave the answer.
     rounds : int
-        How many linear programs were solved.
+        How many linear programs were solved, besides those that only guessed where to start.
     working_set : ndarray of shape (k,), int64
         Rows that had a constraint of their own in that program, ascending; of equal rows the first.
     separable : bool
@@ -106,8 +109,8 @@ def fit_program(
         Multiplies the slacks. Rows of weight 0 are dropped; equal rows of a class are merged and
         their weights summed.
     objective : {"slack", "margin"}
-        ``"slack"`` minimises the (weighted) sum of slacks. ``"margin"`` minimises ``norm(w)`` plus ``C``
-        times that sum.
+        ``"slack"`` minimises the (weighted) sum of slacks. ``"margin"`` minimises ``norm(w)``
+        plus ``C`` times that sum.
     norm : {"l1", "linf"}
         Norm of the weights in the margin objective.
     C : float
@@ -179,7 +182,9 @@ def _check_data(X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array
             )
     counted = positive if weight is None else positive[weight > 0]
     if len(counted) == 0:
-        raise ValueError("sample_weight must be positive somewhere, but all sample weights are zero")
+        raise ValueError(
+            "sample_weight must be positive somewhere, but all sample weights are zero"
+        )
     if counted.all() or not counted.any():
         raise ValueError("y must hold both classes, -1 and 1, among the rows of positive weight")
     return X, positive, weight
@@ -238,7 +243,7 @@ class _Data:
 
 
 class _Problem:
-    """Data and objective. Programs hold the objective times a ``unit``, so that its numbers are not tiny.
+    """Data and objective. Programs hold the objective times a ``unit``, so that it is not tiny.
 
     ``norm`` is None for the slack objective, where ``C`` is 1.
     """
@@ -247,14 +252,42 @@ class _Problem:
         self.data, self.norm, self.C = data, norm, C
 
     @cached_property
+    def merged(self) -> tuple[Array, Array]:
+        """The distinct points in lexicographic order, and their summed weights."""
+        return self.data.points.merge()
+
+    @cached_property
     def distinct(self) -> tuple[Array, Array]:
         """The distinct points in lexicographic order, and what a unit of their slack costs."""
-        rows, weights = self.data.points.merge()
+        rows, weights = self.merged
         return rows, self.C * weights
 
     @cached_property
+    def class_costs(self) -> tuple[float, float]:
+        """What a unit of slack of every point costs, for class -1 and for class +1."""
+        if self.data.weight is None:
+            count = int(np.count_nonzero(self.data.positive))
+            return self.C * (len(self.data.positive) - count), self.C * count
+        rows, weights = self.merged
+        positive = self.data.positive[rows]
+        return self.C * float(np.sum(weights[~positive])), self.C * float(np.sum(weights[positive]))
+
+    def or_flat(self, plane: Array, value: float, unit: float) -> tuple[Array, float]:
+        """Return the plane with w = 0 instead, and its value, where that is an optimum as well."""
+        negative, positive = self.class_costs
+        flat = 2 * unit * min(negative, positive)  # b has the sign of the larger class
+        if flat > value + _TIE * max(1.0, value):
+            return plane, value
+        plane = np.zeros(len(plane))
+        plane[-1] = np.sign(positive - negative)
+        return plane, flat
+
+    @cached_property
     def unit(self) -> float:
-        """What programs with slack multiply the objective by: no price and no largest cost below 1."""
+        """What programs with slack multiply the objective by.
+
+        It keeps every price and the largest cost at 1 or above.
+        """
         largest = 1 / float(self.distinct[1].max())
         return largest if self.norm is None else max(largest, self.unit_without_slack)
 
@@ -263,27 +296,31 @@ class _Problem:
         return float(self.data.scale[self.data.varies].max(initial=1e-300))
 
     def price(self, unit: float) -> Array:
-        """What a unit of a scaled weight costs (l1), or its factor in the maximum (linf)."""
+        """Return what a unit of a scaled weight costs (l1), or its factor in the maximum (linf)."""
         return unit / self.data.scale
 
     def norm_of(self, plane: Array, unit: float) -> float:
-        """The norm of the weights in the user's units, times ``unit``; 0 for the slack objective."""
+        """Return the norm in the user's units, times ``unit``; 0 for the slack objective."""
         priced = np.abs(plane[:-1]) * self.price(unit)
         if self.norm is None:
             return 0.0
         return float(np.sum(priced) if self.norm == "l1" else np.max(priced))
 
+    def residual(self, rows: Array, multipliers: Array) -> Array:
+        """``sum a_i y_i (x_i, 1)`` over the rows, in scaled coordinates."""
+        return self.data.combine(
+            rows, np.where(self.data.positive[rows], multipliers, -multipliers)
+        )
+
     def dual_bound(self, rows: Array, multipliers: Array, plane: Array, unit: float) -> float:
         """Lower bound of the objective times ``unit`` that follows from multipliers of the rows.
 
-        For every plane ``v`` and ``0 <= a <= cost``, with ``r = sum a_i y_i (x_i, 1)``: objective(v) >=
-        ``sum a_i + norm(w) - r . v``. Norms are dealt with by shrinking ``a`` until the features' part
-        of ``r`` is in the unit ball of the dual norm. What rounding leaves elsewhere in ``r`` is charged
-        at the coefficients of ``plane``.
+        For every plane ``v`` and ``0 <= a <= cost``, with ``r = sum a_i y_i (x_i, 1)``:
+        objective(v) >= ``sum a_i + norm(w) - r . v``. Norms are dealt with by shrinking ``a``
+        until the features' part of ``r`` is in the unit ball of the dual norm. What rounding
+        leaves elsewhere in ``r`` is charged at the coefficients of ``plane``.
         """
-        residual = np.abs(
-            self.data.combine(rows, np.where(self.data.positive[rows], multipliers, -multipliers))
-        )
+        residual = np.abs(self.residual(rows, multipliers))
         coefficients, total = np.abs(plane), float(np.sum(multipliers))
         if self.norm is None:
             return total - float(np.sum(coefficients * residual))
@@ -336,15 +373,18 @@ class _Separation:
 
 def _solve(problem: _Problem, direct: bool) -> _Answer:
     """Try one way after the other until an answer is certified."""
-    rounds, separable = 0, None
+    rounds = 0
+    separable: bool | None = None
     if not direct:
         separation = _separate(problem)
-        rounds, separable = separation.rounds, separation.plane is not None
+        rounds = separation.rounds
+        if separation.plane is not None or problem.norm is None:
+            separable = separation.plane is not None
         answer = _certify_separation(problem, separation)
         if answer is not None:
             return replace(answer, rounds=rounds)
     status = "no program was solved"
-    for candidate in _whole_primal(problem) if direct else _with_slack(problem):
+    for candidate in _textbook(problem) if direct else _with_slack(problem):
         rounds += 1
         status = candidate.status
         answer = _certify(problem, candidate)
@@ -355,7 +395,8 @@ def _solve(problem: _Problem, direct: bool) -> _Answer:
             f"the linear program was not solved to a certified optimum; HiGHS says: {status}"
         )
     if not answer.separable:
-        # A plane with slack can be optimal for the margin objective of separable data.
+        # A plane with slack can be optimal for the margin objective of separable data, and prices
+        # of very different sizes can keep its program without slack from being solved.
         if separable is None and problem.norm is not None:
             separable = _separate(_Problem(problem.data, None, 1.0)).plane is not None
         answer = replace(answer, separable=bool(separable))
@@ -388,27 +429,36 @@ def _separate(problem: _Problem) -> _Separation:
 def _certify_separation(problem: _Problem, found: _Separation) -> _Answer | None:
     """Return the separation if it is optimal for the objective.
 
-    Every margin is at least 1. For the slack objective nothing more is asked: its value is 0. For the
-    margin objective, multipliers within their bounds must prove the norm minimal.
+    Every margin is at least 1. For the slack objective nothing more is asked: its value is 0. For
+    the margin objective, multipliers within their bounds must prove the norm minimal.
     """
     if found.plane is None:
         return None
-    value, unit = 0.0, problem.unit_without_slack
-    if problem.norm is not None:
-        multipliers = np.maximum(found.multipliers, 0.0)
-        support = multipliers > 0
-        rows, multipliers = found.working_set[support], multipliers[support]
-        value = problem.norm_of(found.plane, unit)
-        bound = problem.dual_bound(rows, multipliers, found.plane, unit)
-        if not value - bound <= _GAP * max(1.0, value):
-            return None
-        if (multipliers / unit > _slack_costs(problem, rows, multipliers / unit)).any():
-            return None
-    return _Answer(found.plane, value / unit, OPTIMAL, np.sort(found.working_set), True)
+    working_set = np.sort(found.working_set)
+    if problem.norm is None:
+        return _Answer(found.plane, 0.0, OPTIMAL, working_set, True)
+    rows, unit = found.working_set, problem.unit_without_slack
+    start = found.plane, np.maximum(found.multipliers, 0.0)
+    for plane, multipliers in _refine(problem, rows, *start, start[1] > 0, unit):
+        _, smallest = problem.data.violations(plane, 0.0, 1)
+        if not smallest > 0:
+            break
+        plane = plane / min(1.0, smallest)
+        multipliers = np.maximum(multipliers, 0.0)
+        value = problem.norm_of(plane, unit)
+        bound = problem.dual_bound(rows, multipliers, plane, unit)
+        if value - bound <= _GAP * max(1.0, value):
+            wanted = multipliers / unit
+            support = wanted > 0
+            if (wanted[support] > _slack_costs(problem, rows[support], wanted[support])).any():
+                break
+            plane, value = problem.or_flat(plane, value, unit)
+            return _Answer(plane, value / unit, OPTIMAL, working_set, True)
+    return None
 
 
 def _slack_costs(problem: _Problem, rows: Array, wanted: Array) -> Array:
-    """What a unit of slack of the rows' points costs, or a lower bound that exceeds ``wanted``."""
+    """Return what a unit of slack of the rows costs, or a bound below it of at least wanted."""
     if problem.data.weight is None and (wanted <= problem.C).all():
         return np.full(len(rows), problem.C)  # repetition would only raise it: no need to merge
     distinct, cost = problem.distinct
@@ -419,31 +469,75 @@ def _slack_costs(problem: _Problem, rows: Array, wanted: Array) -> Array:
 def _certify(problem: _Problem, candidate: _Candidate) -> _Answer | None:
     """Return the candidate as an answer if its primal and dual values meet, else None.
 
-    Slacks are taken from the plane and multipliers clipped to their bounds, so both values are those of
-    feasible solutions, evaluated in float64 over all points.
+    Slacks are taken from the plane and multipliers clipped to their bounds, so both values are
+    those of feasible solutions, evaluated in float64 over all points.
     """
     if candidate.status != OPTIMAL or not np.isfinite(candidate.plane).all():
         return None
     rows, cost = problem.distinct
-    unit, plane = problem.unit, candidate.plane
+    unit, upper = problem.unit, problem.unit * cost
     working_set = np.sort(rows[candidate.near])
-    margins = problem.data.margins(plane, rows)
-    smallest = float(np.min(margins))
-    if problem.norm is None and smallest > 0:
-        return _Answer(plane / min(1.0, smallest), 0.0, OPTIMAL, working_set, True)
-    slack = float(np.sum(cost * np.maximum(0.0, 1.0 - margins)))
-    value = unit * slack + problem.norm_of(plane, unit)
-    multipliers = np.clip(candidate.multipliers, 0.0, unit * cost)
-    bound = problem.dual_bound(rows, multipliers, plane, unit)
-    positive = problem.data.positive[rows]
-    classes = float(np.sum(cost[~positive])), float(np.sum(cost[positive]))
-    if 2 * unit * min(classes) <= value + _TIE * max(1.0, value):
-        plane = np.zeros(len(plane))
-        plane[-1] = np.sign(classes[1] - classes[0])
-        value = 2 * unit * min(classes)
-    if not value - bound <= _GAP * max(1.0, value):
-        return None
-    return _Answer(plane, value / unit, OPTIMAL, working_set, smallest > 0)
+    clipped = np.clip(candidate.multipliers, 0.0, upper)
+    free = candidate.near & (clipped > 0) & (clipped < upper)
+    for plane, multipliers in _refine(problem, rows, candidate.plane, clipped, free, unit):
+        margins = problem.data.margins(plane, rows)
+        smallest = float(np.min(margins))
+        if problem.norm is None and smallest > 0:
+            return _Answer(plane / min(1.0, smallest), 0.0, OPTIMAL, working_set, True)
+        slack = float(np.sum(cost * np.maximum(0.0, 1.0 - margins)))
+        value = unit * slack + problem.norm_of(plane, unit)
+        bound = problem.dual_bound(rows, np.clip(multipliers, 0.0, upper), plane, unit)
+        plane, value = problem.or_flat(plane, value, unit)
+        if value - bound <= _GAP * max(1.0, value):
+            return _Answer(plane, value / unit, OPTIMAL, working_set, smallest > 0)
+    return None
+
+
+def _refine(
+    problem: _Problem, rows: Array, plane: Array, multipliers: Array, free: Array, unit: float
+) -> Iterator[tuple[Array, Array]]:
+    """Yield a solution, then the solution with HiGHS's rounding errors taken out, step by step.
+
+    By complementary slackness, points whose multipliers are ``free`` (between their bounds) have
+    a margin of 1, and the objective is stationary in every direction in which the norm is smooth.
+    Both are linear equations; what is left in them is solved for by least squares.
+    """
+    yield plane, multipliers
+    if not free.any():
+        return
+    signed = problem.data.signed(rows[free])
+    for _ in range(3):
+        directions, slopes = _smooth_directions(problem, plane, unit)
+        matrix = signed @ directions
+        left = 1 - problem.data.margins(plane, rows[free])
+        plane = plane + directions @ np.linalg.lstsq(matrix, left, rcond=None)[0]
+        totals = problem.residual(rows, multipliers)
+        multipliers = multipliers.copy()
+        multipliers[free] += np.linalg.lstsq(matrix.T, slopes - directions.T @ totals, rcond=None)[
+            0
+        ]
+        yield plane, multipliers
+
+
+def _smooth_directions(problem: _Problem, plane: Array, unit: float) -> tuple[Array, Array]:
+    """Columns along which the norm is differentiable at ``plane``, and its derivatives there."""
+    d = len(plane) - 1
+    directions, slopes, price = np.eye(d + 1), np.zeros(d + 1), problem.price(unit)
+    if problem.norm == "l1":
+        slopes[:d] = np.sign(plane[:d]) * price
+        smooth = np.append(plane[:d] != 0, True)
+        return directions[:, smooth], slopes[smooth]
+    if problem.norm == "linf":
+        priced = np.abs(plane[:d]) * price
+        largest = priced >= (1 - 1e-9) * np.max(priced)
+        together = np.zeros(d + 1)
+        together[:d][largest] = (
+            np.sign(plane[:d][largest]) * np.min(price[largest]) / price[largest]
+        )
+        slopes = np.append(slopes[: d + 1 - np.count_nonzero(largest)], np.min(price[largest]))
+        others = directions[:, np.append(~largest, True)]
+        return np.column_stack([others, together]), slopes
+    return directions, slopes
 
 
 def _with_slack(problem: _Problem) -> Iterator[_Candidate]:
@@ -452,6 +546,12 @@ def _with_slack(problem: _Problem) -> Iterator[_Candidate]:
         yield from _aggregate(problem)
     yield _whole_dual(problem)
     yield from _whole_primal(problem)
+
+
+def _textbook(problem: _Problem) -> Iterator[_Candidate]:
+    """Yield solutions of the whole primal program, and the dual's as a last resort."""
+    yield from _whole_primal(problem)
+    yield _whole_dual(problem)
 
 
 def _whole_dual(problem: _Problem) -> _Candidate:
@@ -478,13 +578,14 @@ def _all_near(solution: Solution) -> _Candidate:
 def _aggregate(problem: _Problem) -> Iterator[_Candidate]:
     """Solve the dual with points far from their margin lumped together, until nobody is misplaced.
 
-    The hinge loss of a lump, its cost at its mean, is at most the sum of its points' losses (Jensen), so
-    each program bounds the objective from below; it is exact when no lump has points on both sides of
-    their margin.
+    The hinge loss of a lump, its cost at its mean, is at most the sum of its points' losses
+    (Jensen), so each program bounds the objective from below; it is exact when no lump has points
+    on both sides of their margin.
     """
-    rows, cost = problem.distinct
-    # A plane fitted to m points errs by about sqrt((d + 1) / m); points as near as that to their margin
-    # must stay apart. With m of n points for both purposes, m ~ sqrt(d + 1) n^(2/3) suffices.
+    rows = problem.merged[0]
+    # A plane fitted to m points errs by about sqrt((d + 1) / m); points as near as that to their
+    # margin must stay apart. With m of n points for both purposes, m ~ sqrt(d + 1) n^(2/3)
+    # suffices.
     size = max(_SMALL, int(1.3 * np.sqrt(len(problem.data.scale) + 1) * len(rows) ** (2 / 3)))
     while size < len(rows):
         margins = problem.data.margins(_plane_of_sample(problem, size), rows)
@@ -506,13 +607,13 @@ def _aggregate(problem: _Problem) -> Iterator[_Candidate]:
 
 
 def _nearest(margins: Array, size: int) -> Array:
-    """The ``size`` points nearest to their margin, with all that are equally near as the last."""
+    """Mark the ``size`` points nearest to their margin, and all as near as the last of them."""
     away = np.abs(margins - 1)
     return np.asarray(away <= np.partition(away, size - 1)[size - 1])
 
 
 def _plane_of_sample(problem: _Problem, size: int) -> Array:
-    """Solve the dual over points spread over the lexicographic order, costs scaled up to the whole."""
+    """Solve the dual over points spread over the lexicographic order, costs scaled up."""
     rows, cost = problem.distinct
     golden = (np.sqrt(5.0) - 1) / 2  # its multiples modulo 1 are spread evenly, without a period
     sample = np.unique((np.arange(size) * golden % 1 * len(rows)).astype(np.int64))

@@ -166,7 +166,9 @@ class Claims:
         try:
             self._claim(trial).symlink_to(_OWNER + self.owner.name)
         except FileExistsError:
-            return False
+            # A network file system may have made the link, lost its answer and been asked again.
+            if trial in self._mine or self._holder(trial) != self.owner.name:
+                return False
         except OSError as error:
             if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise ConfsimError(
@@ -294,8 +296,11 @@ class Claims:
         found = {name: layout.parse_temporary(name) for name in names}
         claims = self.held()  # after the listing: a temporary is claimed from before its birth
         for trial, owner in claims.items():
-            if self.life(owner) is Life.DEAD:
+            life = self.life(owner)
+            if life is Life.DEAD:
                 self.break_claim(trial)
+            elif life is Life.UNKNOWN and layout.trial_path(self._run, trial).exists():
+                _remove(self._claim(trial))  # of no use to anybody
         for name, parsed in found.items():
             if parsed is None:
                 continue
@@ -303,7 +308,7 @@ class Claims:
             if claims.get(trial) != owner or self.life(owner) is Life.DEAD:
                 _remove(self._run / layout.TRIALS / name)
         self._sweep_top()
-        self._sweep_scratch(claims)
+        self._sweep_scratch()
         self._sweep_folder()
 
     def _sweep_top(self) -> None:
@@ -316,12 +321,12 @@ class Claims:
                 if path.is_file() or self.life(owner) is Life.DEAD:
                     _remove(path)
 
-    def _sweep_scratch(self, claims: dict[int, str]) -> None:
+    def _sweep_scratch(self) -> None:
         scratch = self._run / layout.TRIALS / layout.SCRATCH
         with contextlib.suppress(OSError):
             for path in scratch.iterdir():
                 trial = int(path.name) if path.name.isdigit() else -1
-                if trial not in claims and layout.trial_path(self._run, trial).exists():
+                if layout.trial_path(self._run, trial).exists():
                     _remove(path)
             scratch.rmdir()  # fails while there is any left
 

@@ -310,13 +310,16 @@ class _Command:
         finished = self.finished | {n for n in range(self.trials) if n in published}
         finished -= self.damaged.keys()
         failed = {**self.damaged, **{n: why for n, why in failed.items() if n not in finished}}
+        missing = tuple(n for n in self.own if n not in finished and n not in failed)
+        complete = len(finished) == self.trials
         outcome = Outcome(
-            open_run(self.store.path),
-            tuple(n for n in self.own if n in finished),
-            dict(sorted(failed.items())),
-            tuple(n for n in self.own if n not in finished and n not in failed),
-            bool(self.stop),
-            len(finished) == self.trials,
+            run=open_run(self.store.path),
+            done=tuple(n for n in self.own if n in finished),
+            failed=dict(sorted(failed.items())),
+            missing=missing,
+            # A signal that came when there was nothing left to do has stopped nothing.
+            interrupted=bool(self.stop) and (bool(missing) or (self.steal and not complete)),
+            complete=complete,
         )
         if outcome.interrupted:
             print(
@@ -395,7 +398,7 @@ class _Command:
         if now - self.looked >= _LOOK_EVERY:
             self.looked = now
             self.schedule.look_again()
-        done = len(self.finished | self.schedule.done)
+        done = len(self.finished) + len(self.schedule.done)
         self.progress.show(done + sum(self.fractions.values()))
 
     def _hear(self, worker: Worker, message: tuple[Any, ...]) -> None:

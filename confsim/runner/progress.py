@@ -11,6 +11,7 @@ from typing import Any
 from confsim.store import layout
 
 _LINE_EVERY = 60.0
+_COLUMNS = 80
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
 
 
@@ -47,7 +48,9 @@ class Progress:
                 desc=label,
                 unit="trial",
                 bar_format=_BAR,
-                dynamic_ncols=True,
+                # A terminal that does not say how wide it is would get an empty bar.
+                ncols=None if _columns() else _COLUMNS,
+                dynamic_ncols=_columns() > 0,
                 file=sys.stderr,
             )
 
@@ -79,6 +82,13 @@ class Progress:
         """Leave the bar as it is."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return 0
 
 
 def duration(seconds: float) -> str:

@@ -24,6 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from confsim._errors import ConfsimError
 from confsim.experiment import Experiment, Interrupted, Session, TrialResult
 from confsim.store import CannotWrite, Store
 from confsim.store.layout import scratch_path
@@ -203,4 +204,6 @@ def _timed(results: Iterator[TrialResult]) -> Iterator[tuple[TrialResult, float]
 def _cause(error: BaseException) -> str:
     """One line that says what went wrong."""
     text = " ".join(str(error).split())
+    if isinstance(error, ConfsimError) and text:
+        return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

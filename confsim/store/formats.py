@@ -104,7 +104,6 @@ def write_table(file: HashedFile, table: Table) -> None:
     TypeError, ValueError
         If columns have unequal lengths or no simple type, or batches differ in names or types.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     batches = iter([table]) if isinstance(table, Mapping) else iter(table)
@@ -175,8 +174,10 @@ def _arrow_column(name: str, values: "Array | Coded | list[str]") -> "pyarrow.Ar
     import pyarrow as pa
 
     if isinstance(values, Coded):
-        codes = _arrow_column(name, values.codes)
-        return pa.DictionaryArray.from_arrays(codes, pa.array(values.names, pa.utf8()))
+        codes, names = values.codes, list(values.names)
+        return pa.DictionaryArray.from_arrays(
+            _arrow_column(name, codes), _arrow_column(name, names)
+        )
     if isinstance(values, np.ndarray):
         if values.ndim != 1:
             raise ValueError(f"column {name} must have one dimension, not {values.ndim}")
@@ -191,8 +192,8 @@ def _arrow_column(name: str, values: "Array | Coded | list[str]") -> "pyarrow.Ar
             raise TypeError(
                 f"column {name} must hold numbers, bools or strings, not {values.dtype}"
             )
-        values = values.tolist()
-    encoded = [text.encode() for text in values]
+    texts: list[str] = list(values)
+    encoded = [text.encode() for text in texts]
     offsets = np.zeros(len(encoded) + 1, dtype=np.int32)
     np.cumsum([len(text) for text in encoded], out=offsets[1:])
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]

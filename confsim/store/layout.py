@@ -29,6 +29,7 @@ SUMMARY = "summary.json"
 TEMPORARY = ".tmp-"
 SCRATCH = ".scratch"
 
+_MANIFEST_KEYS = {"identity", "command", "configuration", "seed", "trials", "versions", "created"}
 _HASH_BLOCK = 1 << 20
 _PROVENANCE = ("numpy", "scipy", "highspy", "pyarrow", "keras", "tensorflow", "jax", "torch")
 
@@ -81,7 +82,7 @@ def parse_temporary(name: str) -> tuple[int, str] | None:
         return None
     number, _, rest = name[len(TEMPORARY) :].partition("-")
     owner, _, pid = rest.rpartition("-")
-    return (int(number), owner) if number.isdigit() and pid.isdigit() else None
+    return (int(number), owner) if number.isdecimal() and pid.isdecimal() else None
 
 
 def trial_numbers(run: Path) -> list[int]:
@@ -90,7 +91,7 @@ def trial_numbers(run: Path) -> list[int]:
         names = [entry.name for entry in os.scandir(run / TRIALS)]
     except FileNotFoundError:
         return []
-    return sorted(int(name) for name in names if name.isdigit())
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def default_path(experiment: Experiment) -> Path:
@@ -126,6 +127,8 @@ def read_manifest(run: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_bytes())
         schema = manifest["schema"]
+        if schema == SCHEMA and not manifest.keys() >= _MANIFEST_KEYS:
+            raise KeyError
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{run} is not a run directory: it has no {MANIFEST}") from None
     except OSError as error:

@@ -138,7 +138,8 @@ class Run:
             values = {"trial": trial.number, **trial.summary()}
             rows.append({key: math.nan if v is None else v for key, v in values.items()})
         frame = pd.DataFrame(rows, columns=None if rows else ["trial"])
-        return frame if columns is None else frame.filter(items=list(columns))
+        chosen: pd.DataFrame = frame if columns is None else frame[list(columns)]
+        return chosen
 
     def joint(
         self, trials: Iterable[int] | None = None, *, stacked: bool = False

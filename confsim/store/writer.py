@@ -110,7 +110,7 @@ class Store:
     ) -> bool:
         started = time.perf_counter()
         with self._explained(temporary, making=True):
-            temporary.mkdir()
+            _make_empty(temporary)
         clock = _Clock(should_stop)
         files = {}
         for name, table in result.tables.items():
@@ -156,7 +156,7 @@ class Store:
         temporary = layout.run_data_temporary_path(self.path, self.owner, os.getpid())
         try:
             with self._explained(temporary, making=True):
-                temporary.mkdir()
+                _make_empty(temporary)
             files = {}
             for name, table in data.tables.items():
                 batches = _Clock(lambda: False).batches(table)
@@ -228,6 +228,15 @@ class Store:
             path.parent.mkdir(exist_ok=True)
             path.write_text(f"{cause}\n\n{details}", encoding="utf-8")
         return path
+
+
+def _make_empty(folder: Path) -> None:
+    """Make a directory; one of an earlier attempt of this process is emptied."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(exist_ok=True)
 
 
 class _Clock:

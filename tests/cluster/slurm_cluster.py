@@ -47,7 +47,8 @@ ReturnToService=2
 KillWait=5
 OverTimeLimit=0
 MailProg=/bin/true
-NodeName=node NodeHostname={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=64000 State=UNKNOWN
+GresTypes=gpu
+NodeName=node Gres=gpu:1 NodeHostname={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=64000
 PartitionName=tests Nodes=node Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -159,6 +160,7 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         folder=folder,
     )
     (folder / "slurm.conf").write_text(configuration)
+    (folder / "gres.conf").write_text("NodeName=node Name=gpu File=/dev/null\n")
     made = Cluster(folder, dict(os.environ))
     configuration_option = ("-f", folder / "slurm.conf")
     with contextlib.ExitStack() as stack:

@@ -15,13 +15,13 @@ import pytest
 
 from confsim.store import open_run
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from slurm_cluster import Cluster, cluster, missing_programs, wait_until
 from toy_experiments import contents, leftovers, result_of
 
-SLURM = HERE.parents[1] / "slurm"
+TESTS = Path(__file__).parents[1]
+SLURM = TESTS.parent / "slurm"
 LINEAR = ("--n", 10, "--queries", 100, "--trials", 24)
 LONG = os.environ.get("CONFSIM_LONG_TESTS") == "1"
 
@@ -64,7 +64,7 @@ def toy(slurm: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     folder = slurm.folder / "toys"
     code = (
         "import sys, runpy; sys.argv[0] = 'toy'; "
-        f"runpy.run_path('{HERE.parent / 'toy_command.py'}', run_name='__main__')"
+        f"runpy.run_path('{TESTS / 'toy_command.py'}', run_name='__main__')"
     )
     wrapper(folder / "confsim-linear", code)
     monkeypatch.setitem(slurm.environment, "PATH", f"{folder}:{slurm.environment['PATH']}")
@@ -189,18 +189,34 @@ def test_a_cancelled_task_stays_cancelled_and_can_be_submitted_again(toy):
     assert leftovers(path) == []
 
 
+def test_a_gpu_task_owns_its_gpu_and_requeues_itself(toy):
+    path = toy.folder / "gpu"
+    wrapper(
+        toy.folder / "toys" / "confsim-deep",
+        "import os, sys; "
+        f"path = {str(path)!r}; "
+        "again = os.path.exists(path); "
+        "open(path, 'a').write(os.environ['CUDA_VISIBLE_DEVICES'] + ' '.join(sys.argv)); "
+        "sys.exit(0 if again else 75)".replace('"', "'"),
+    )
+    job = toy.submit("--cpus-per-task=1", SLURM / "deep-gpu.sbatch", "--trials", 3)
+    assert toy.wait(job) == ["COMPLETED"], toy.logs()
+    assert path.read_text() == "0-c --grace 90 --trials 3" * 2
+
+
 @pytest.mark.skipif(not LONG, reason="takes minutes: CONFSIM_LONG_TESTS=1")
-@pytest.mark.parametrize("warning", ["--signal=B:USR1@30", "--signal=B:CONT@1"])
-def test_a_time_limit_strikes_and_the_run_completes(toy, warning):
+@pytest.mark.parametrize(
+    "options", [("--time=2", "--signal=B:USR1@30"), ("--time=1", "--signal=B:CONT@1")]
+)
+def test_a_time_limit_strikes_and_the_run_completes(toy, options):
     """With a warning the task requeues itself; without one it dies, and is submitted again."""
-    path = toy.folder / f"limit{warning[-2:]}"
-    options = ("--time=1", warning, "--cpus-per-task=1")
-    job = start_toy(toy, path, *options, trials=180)
-    states = toy.wait(job, 400)
-    if states != ["COMPLETED"]:
+    path = toy.folder / options[0].strip("-")
+    job = start_toy(toy, path, *options, trials=300)
+    states = toy.wait(job, 500)
+    if "--time=1" in options:
         assert states == ["TIMEOUT"]
-        assert len(open_run(path).trials) < 180
-        job = start_toy(toy, path, "--cpus-per-task=4", trials=180)
+        assert len(open_run(path).trials) < 300
+        job = start_toy(toy, path, "--cpus-per-task=4", trials=300)
         assert toy.wait(job, 400) == ["COMPLETED"]
-    assert toy_contents(180, path)
+    assert toy_contents(300, path)
     assert leftovers(path) == []

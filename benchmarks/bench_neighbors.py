@@ -1,0 +1,208 @@
+"""Exact nearest training points beside the libraries people use: equal threads, answers checked.
+
+``pytest --benchmark-only benchmarks/bench_neighbors.py`` prints pytest-benchmark's table, one group
+a regime, and below it the ratio of each peer's median to ours. ``CONFSIM_BENCH_THREADS`` sets the
+threads of everybody (default 2; it has to be set before the process starts, for libraries read
+``OMP_NUM_THREADS`` when they are loaded).
+"""
+
+import os
+
+THREADS = int(os.environ.get("CONFSIM_BENCH_THREADS", "2"))
+os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from confsim.linear.lattice import Lattice  # noqa: E402
+from confsim.neighbors import nearest_training  # noqa: E402
+
+QUERIES = 1_000_000
+
+
+class Case:
+    """A regime's points, and our answer to hold the peers' against."""
+
+    def __init__(self, kind, d, n):
+        rng = np.random.default_rng([d, n])
+        self.lattice = Lattice(dimensions=d) if d <= 3 else None
+        if kind == "whole":
+            self.queries = self.lattice.points(range(self.lattice.size))
+            self.members = self.lattice.sample(n, rng)
+            self.training = self.lattice.points(self.members)
+        elif kind == "sampled":
+            self.ids = self.lattice.sample(QUERIES, rng)
+            self.queries = self.lattice.points(self.ids)
+            self.members = np.sort(rng.choice(QUERIES, n, replace=False))
+            self.training = self.queries[self.members]
+        else:
+            self.queries, self.training = rng.random((QUERIES, d)), rng.random((n, d))
+            self.members = rng.choice(QUERIES, n, replace=False)
+            self.queries[self.members] = self.training
+        self.kind = kind
+
+    def own(self):
+        rows = np.full(len(self.queries), -1)
+        rows[self.members] = np.arange(len(self.training))
+        return rows
+
+    def labels(self):
+        """Sides of a hyperplane through the middle."""
+        normal = (-1.0) ** np.arange(self.queries.shape[1])
+        middle = self.queries.mean(axis=0)
+        return tuple(
+            np.where((points - middle) @ normal > 0, 1, -1).astype(np.int8)
+            for points in (self.queries, self.training)
+        )
+
+
+@pytest.fixture(scope="module")
+def case():
+    """Make a case once; only the latest is kept in memory."""
+    kept = {}
+
+    def make(*key):
+        if key not in kept:
+            kept.clear()
+            kept[key] = Case(*key)
+            kept[key].answer = ours(kept[key], {})
+        return kept[key]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def medians(request):
+    """Collect medians, and print ratios at the end."""
+    collected = {}
+    yield collected
+    writer = request.config.get_terminal_writer()
+    writer.line()
+    writer.line(f"median of the peer / median of confsim, {THREADS} threads, exact answers checked")
+    for group in dict.fromkeys(group for group, _ in collected):
+        mine = collected.get((group, "confsim"))
+        for (other, name), value in collected.items():
+            if other == group and name != "confsim" and mine:
+                writer.line(f"  {group:46s} {name:28s} {value / mine:8.2f}  ({value * 1e3:.2f} ms)")
+        if mine:
+            writer.line(f"  {group:46s} {'confsim':28s} {'':8s}  ({mine * 1e3:.2f} ms)")
+
+
+def ours(case, pairing):
+    if case.kind == "whole":
+        return case.lattice.nearest(case.training, n_threads=THREADS, **pairing)
+    return nearest_training(case.queries, case.training, n_threads=THREADS, **pairing)
+
+
+def ours_by_ids(case, pairing):
+    return case.lattice.nearest(case.training, case.ids, n_threads=THREADS, **pairing)
+
+
+def pykdtree(case):
+    tree = pytest.importorskip("pykdtree.kdtree")
+    return lambda: tree.KDTree(case.training).query(case.queries, k=1)[0]
+
+
+def ckdtree(case):
+    spatial = pytest.importorskip("scipy.spatial")
+    return lambda: spatial.cKDTree(case.training).query(case.queries, workers=THREADS)[0]
+
+
+def edt(case):
+    module = pytest.importorskip("edt")
+    m = case.lattice.points_per_axis
+
+    def transform():
+        grid = np.ones((m, m), np.uint8)
+        grid.ravel()[case.members] = 0
+        return module.edt(grid, parallel=THREADS).ravel()
+
+    return transform
+
+
+def faiss(case):
+    module = pytest.importorskip("faiss")
+    module.omp_set_num_threads(THREADS)
+    queries, training = case.queries.astype(np.float32), case.training.astype(np.float32)
+
+    def search():
+        index = module.IndexFlatL2(queries.shape[1])
+        index.add(training)
+        return np.sqrt(index.search(queries, 1)[0][:, 0])
+
+    return search
+
+
+def sklearn(case):
+    metrics = pytest.importorskip("sklearn.metrics")
+    return lambda: metrics.pairwise_distances_argmin_min(case.queries, case.training)[1]
+
+
+PEERS = {"pykdtree": pykdtree, "cKDTree": ckdtree, "edt": edt, "faiss": faiss, "sklearn": sklearn}
+
+#: (regime, kind, d, n, contestants); a contestant with "/20" gets one query in twenty.
+REGIMES = [
+    *[
+        (
+            f"1 whole lattice 1001^2, n={n}",
+            "whole",
+            2,
+            n,
+            ("confsim", "same class", "excluding self", "pykdtree", "edt")
+            + (("cKDTree",) if n == 5000 else ()),
+        )
+        for n in (10, 100, 5000)
+    ],
+    *[
+        (
+            f"2 {kind} queries, d={d}, n=5000",
+            kind,
+            d,
+            5000,
+            ("confsim", "same class", "excluding self", "pykdtree")
+            + (("confsim by ids",) if kind == "sampled" else ()),
+        )
+        for kind in ("sampled", "random")
+        for d in (2, 3)
+    ],
+    (
+        "3 random queries, d=10, n=5000",
+        "random",
+        10,
+        5000,
+        ("confsim", "same class", "excluding self", "faiss", "cKDTree/20", "sklearn/20"),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("group", "kind", "d", "n", "name"),
+    [(group, kind, d, n, name) for group, kind, d, n, names in REGIMES for name in names],
+)
+def test_nearest(benchmark, case, medians, group, kind, d, n, name):
+    benchmark.group = group
+    points, share = case(kind, d, n), 1
+    if name in ("confsim", "confsim by ids", "same class", "excluding self"):
+        pairing = {}
+        if name == "same class":
+            pairing = dict(zip(("query_labels", "training_labels"), points.labels(), strict=True))
+        elif name == "excluding self":
+            pairing = {"self_index": points.own()}
+        method = ours_by_ids if name == "confsim by ids" else ours
+
+        def search():
+            return method(points, pairing).distance
+    else:
+        peer, _, part = name.partition("/")
+        share = int(part or 1)
+        if share > 1:
+            whole, points = points, object.__new__(Case)
+            points.__dict__.update(whole.__dict__, queries=whole.queries[::share])
+        search = PEERS[peer](points)
+    slow = share > 1 or d > 3
+    found = benchmark.pedantic(search, rounds=3 if slow else 15, warmup_rounds=0 if slow else 2)
+    medians[group, name] = benchmark.stats.stats.median * share
+    if name != "same class":
+        tolerance = 2e-3 if name in ("faiss", "sklearn/20") else 1e-6
+        expected = points.answer.distance[::share]
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)

@@ -1,0 +1,211 @@
+"""``confsim-deep``: the deep pipeline from the command line."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from confsim.cli import common
+from confsim.cli.execute import execute
+from confsim.deep.backend import BACKENDS, gpus
+from confsim.deep.datasets import CHOICES
+from confsim.deep.design import AUGMENTATIONS, DESIGNS, MAX_QUERY_AUGMENT
+from confsim.deep.experiment import DeepExperiment
+from confsim.deep.models import NAMED
+from confsim.deep.training import EARLY_STOPPING
+
+DESCRIPTION = """\
+How a neural network's confidence relates to similarity with its training set.
+
+Each trial trains a Keras model on a random part of an image dataset and records, for every image of
+the population, how confident the model is, how far the nearest training image is in its feature
+space, and whether the image was in the training set. The same command resumes an interrupted run.
+
+examples:
+  confsim-deep --trials 4                            scikit-learn's digits, no download
+  confsim-deep --dataset cifar10 --data-dir ~/data   official archives, offline
+  confsim-deep --dataset folder:pictures --epochs 30 class subfolders, a .tar or a .zip
+"""
+
+
+def build_parser() -> common.Parser:
+    """Return the command's parser."""
+    parser = common.Parser(prog="confsim-deep", description=DESCRIPTION)
+    _add_data_options(parser)
+    _add_model_options(parser)
+    _add_device_options(parser)
+    common.add_run_options(parser)
+    group = parser.add_argument_group("what else is stored with each trial")
+    for name, what in (
+        ("logits", "every image's logits"),
+        ("features", "every image's features"),
+        ("model", "the trained weights"),
+    ):
+        group.add_argument(
+            f"--save-{name}",
+            action=argparse.BooleanOptionalAction,
+            default=False,
+            help=f"{what} (default: no)",
+        )
+    return parser
+
+
+def _add_data_options(parser: common.Parser) -> None:
+    add = _adder(parser, "the data")
+    add("dataset", metavar="NAME", help=f"one of {', '.join(CHOICES)} (default: %(default)s)")
+    add("data-dir", metavar="DIR", help="official files of a named dataset (default: download)")
+    add(
+        "limit",
+        type=common.integer,
+        metavar="N",
+        help="use a stratified random part of N images (default: all)",
+    )
+    add(
+        "near-duplicates",
+        type=float,
+        metavar="T",
+        help="images within a root-mean-square difference of T a pixel value, 0 to 255, are "
+        "duplicates and stay on one side of the holdout (default: only equal images)",
+    )
+    add(
+        "duplicates",
+        metavar="FILE",
+        help="CSV file with columns id,group of further duplicates (default: none)",
+    )
+    add(
+        "train-ratio",
+        type=float,
+        metavar="F",
+        help="members as a fraction of the population, in (0, 1) (default: %(default)g)",
+    )
+    add(
+        "design",
+        choices=DESIGNS,
+        help="draw every training set afresh, or halves and their complements "
+        "(default: %(default)s)",
+    )
+    add(
+        "holdout",
+        type=float,
+        metavar="F",
+        help="fraction that is never trained on nor queried, in (0, 1) (default: %(default)g)",
+    )
+    add(
+        "query-augment",
+        type=common.integer,
+        metavar="K",
+        help="scores a query, of itself and of its flips and shifts, 1 to "
+        f"{MAX_QUERY_AUGMENT} (default: %(default)s)",
+    )
+
+
+def _add_model_options(parser: common.Parser) -> None:
+    add = _adder(parser, "the model and its training")
+    add(
+        "model",
+        metavar="NAME",
+        help=f"one of {', '.join(NAMED)}, or path/to/file.py:function with "
+        "function(input_shape, num_classes) -> keras.Model (default: %(default)s)",
+    )
+    add(
+        "hidden",
+        type=common.integer,
+        metavar="UNITS",
+        help="units of the feature layer of cnn and mlp (default: %(default)s)",
+    )
+    add("l2", type=float, metavar="X", help="penalty on squared weights (default: %(default)g)")
+    add(
+        "learning-rate",
+        type=float,
+        metavar="X",
+        help="learning rate of Adam (default: %(default)g)",
+    )
+    add(
+        "batch-size",
+        type=common.integer,
+        metavar="N",
+        help="images of an optimiser step (default: %(default)s)",
+    )
+    add("epochs", type=common.integer, metavar="N", help="at most (default: %(default)s)")
+    add(
+        "early-stopping",
+        choices=EARLY_STOPPING,
+        help="whose loss ends training: the holdout's, that of queried non-members (leaky, as in "
+        "older code), or nobody's (default: %(default)s)",
+    )
+    add(
+        "patience",
+        type=common.integer,
+        metavar="N",
+        help="epochs without improvement before training stops (default: %(default)s)",
+    )
+    add(
+        "min-delta",
+        type=float,
+        metavar="X",
+        help="smallest decrease of the loss that is an improvement, in nats (default: %(default)g)",
+    )
+    add(
+        "augment",
+        choices=AUGMENTATIONS,
+        help="of training images: mirrored, or also shifted by up to an eighth "
+        "(default: %(default)s)",
+    )
+
+
+def _add_device_options(parser: common.Parser) -> None:
+    add = _adder(parser, "what it runs on")
+    add(
+        "backend",
+        choices=BACKENDS,
+        help="framework (default: the environment variable KERAS_BACKEND, else tensorflow)",
+    )
+    add(
+        "threads-per-trial",
+        type=common.integer,
+        metavar="N",
+        help="CPU threads that train a trial; may change last digits (default: %(default)s)",
+    )
+    add(
+        "trials-per-device",
+        type=common.integer,
+        metavar="K",
+        help="trials that share a GPU: in one program on jax, else in processes "
+        "(default: %(default)s)",
+    )
+
+
+def _adder(parser: common.Parser, title: str) -> Any:
+    """Return a function that adds ``--name`` with the default of the experiment's attribute."""
+    group = parser.add_argument_group(title)
+
+    def add(name: str, **options: Any) -> None:
+        default = getattr(DeepExperiment, name.replace("-", "_"))
+        group.add_argument(f"--{name}", default=default, **options)
+
+    return add
+
+
+def experiment_from(arguments: argparse.Namespace) -> DeepExperiment:
+    """Return the experiment that the command line describes: an attribute for each flag."""
+    names = [field.name for field in fields(DeepExperiment)]
+    return DeepExperiment(**{name: getattr(arguments, name) for name in names})
+
+
+def _run(given: argparse.Namespace) -> int:
+    experiment = experiment_from(given)
+    if not given.quiet:
+        found = gpus()
+        where = (
+            f"{len(found)} GPU{'s' * (len(found) > 1)}, {experiment.trials_per_device} trials each"
+            if found
+            else f"the CPU (no GPU found), {experiment.threads_per_trial} threads a trial"
+        )
+        print(f"confsim-deep: {experiment.backend} on {where}", file=sys.stderr)
+    return execute(experiment, given)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return common.main(build_parser(), _run, argv)

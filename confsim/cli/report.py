@@ -1,0 +1,95 @@
+"""``confsim-report``: tables, figures and a page from finished trials."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from confsim.cli import common
+
+DESCRIPTION = """\
+Turn a run into tables, figures and one page, report.html; or compare several runs.
+
+Figures are written as PNG, SVG and PDF, sized for a two-column paper; tables as CSV. The page needs
+nothing beside it. Everything can be deleted and made again, and the same run gives the same files.
+
+examples:
+  confsim-report runs/confsim-linear-338e531a29
+  confsim-report runs/n10 runs/n100 runs/n1000     each headline number against n
+  confsim-report RUN --partial                     while trials are still missing
+"""
+
+#: Trials are missing or damaged: finish or repair the run and try again.
+INCOMPLETE = 75
+
+
+def build_parser() -> common.Parser:
+    """Return the command's parser."""
+    parser = common.Parser(prog="confsim-report", description=DESCRIPTION)
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run directory; several are compared"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where to write (default: the run itself; several: comparison-... beside the first)",
+    )
+    parser.add_argument(
+        "--partial",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="report what is there when trials are missing or damaged, and say so (default: no)",
+    )
+    parser.add_argument(
+        "--attacks",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="make the membership tables where they are missing (default: unless a linear run has "
+        "more than 10,000,000 scores)",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the result as one JSON object, and nothing else, on standard output",
+    )
+    return parser
+
+
+def run(given: argparse.Namespace) -> int:
+    """Make the report; return the exit code."""
+    from confsim.report.build import Incomplete, report
+
+    try:
+        made = report(given.runs, out=given.out, partial=given.partial, attacks=given.attacks)
+    except Incomplete as error:
+        if given.debug:
+            raise
+        print(f"confsim-report: error: {error}", file=sys.stderr)
+        return INCOMPLETE
+    if given.json:
+        print(
+            json.dumps(
+                {
+                    "page": str(made.page),
+                    "figures": made.figures,
+                    "tables": made.tables,
+                    "skipped": dict(made.skipped),
+                    "sentences": made.sentences,
+                }
+            )
+        )
+        return 0
+    print("\n".join(made.sentences))
+    print(f"\npage      {made.page}")
+    print(f"figures   {made.page.parent / 'figures'}   ({len(made.figures)} files)")
+    print(f"tables    {made.page.parent / 'tables'}   ({len(made.tables)} files)")
+    for title, reason in made.skipped:
+        print(f"left out  {title} {reason}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return common.main(build_parser(), run, argv)

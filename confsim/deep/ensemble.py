@@ -1,0 +1,247 @@
+"""Many trials in one program, for GPUs on which a single small model leaves most of the chip idle.
+
+A hundred trials of a small network are bound by launches, not by arithmetic. Here K of them advance
+together: the JAX engine's own step, mapped over a leading axis of weights, optimiser states,
+batches and standardisations, with the images shared. Each trial keeps its own members, order,
+dropout and early stopping, and is the trial that :func:`confsim.deep.training.train` would have
+trained, up to the rounding of batched products. On a CPU mapped convolutions are far slower than
+single ones.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confsim.deep.backend import FORWARD, JaxEngine
+from confsim.deep.design import epoch_batches
+from confsim.deep.training import (
+    CALL_SECONDS,
+    CHECKPOINT,
+    EarlyStopping,
+    Plan,
+    Schedule,
+    Trained,
+    epoch_sources,
+    mean_loss,
+    resume,
+    save_checkpoint,
+    weight_seed,
+)
+from confsim.experiment import Context, Interrupted
+
+#: Seconds between checkpoints: they bring all weights back from the device.
+CHECKPOINT_SECONDS = 60.0
+
+
+@dataclass
+class _Member:
+    """One trial of an ensemble."""
+
+    plan: Plan
+    stopping: EarlyStopping
+    done: int
+    finished: bool = False
+
+
+class Ensemble:
+    """Trains up to ``size`` trials at once with a JAX engine's model.
+
+    Parameters
+    ----------
+    engine : JaxEngine
+    size : int
+        Smaller groups are filled up, so that the program is compiled once.
+    """
+
+    def __init__(self, engine: JaxEngine, size: int) -> None:
+        import jax
+
+        self.engine = engine
+        self.size = size
+        self.steps_a_call = 4
+        over_trials = jax.vmap(engine.steps, in_axes=(0, None, 0, 0, 0, 0, None, None))
+        self._train = jax.jit(over_trials, donate_argnums=0)
+        self._infer = jax.jit(jax.vmap(engine.infer, in_axes=(0, 0, None, 0, 0, None)))
+        self._choose = jax.jit(_choose)
+
+    def train(
+        self, schedule: Schedule, plans: Sequence[Plan], context: Context
+    ) -> Iterator[tuple[Plan, Trained]]:
+        """Train the trials; yield each when the engine has its weights.
+
+        Raises
+        ------
+        Interrupted
+            If the context asks to stop; the trials then have their checkpoints.
+        """
+        by_steps: dict[int, list[Plan]] = {}
+        for plan in plans:
+            steps = -(-len(plan.members) // schedule.batch_size)
+            by_steps.setdefault(steps, []).append(plan)
+        for alike in by_steps.values():
+            for start in range(0, len(alike), self.size):
+                yield from self._group(schedule, alike[start : start + self.size], context)
+
+    def _group(
+        self, schedule: Schedule, plans: Sequence[Plan], context: Context
+    ) -> Iterator[tuple[Plan, Trained]]:
+        members, state, best = self._begin(schedule, plans, context)
+        saved = time.monotonic()
+        while not all(member.finished for member in members):
+            try:
+                state = self._epoch(schedule, members, state, context)
+            except Interrupted:
+                # This epoch is lost; what is saved here are the weights at its start.
+                self._save(members, self._before, best, context)
+                raise
+            best = self._judge(schedule, members, state, best)
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self._save(members, state, best, context)
+                saved = time.monotonic()
+        watching = len(plans[0].validation) > 0
+        for k, member in enumerate(members[: len(plans)]):
+            self.engine.set_values(_member(best, k))
+            loss = member.stopping.best if watching else float("nan")
+            yield member.plan, Trained(member.done, member.stopping.best_epoch or member.done, loss)
+
+    def _begin(
+        self, schedule: Schedule, plans: Sequence[Plan], context: Context
+    ) -> tuple[list[_Member], Any, Any]:
+        """Return the members, and their stacked states and best states."""
+        members, states, bests = [], [], []
+        for k in range(self.size):
+            plan = plans[min(k, len(plans) - 1)]
+            stopping = EarlyStopping(schedule.patience, schedule.min_delta)
+            self.engine.reset(weight_seed(schedule.seed, plan.trial))
+            done = resume(context.scratch(plan.trial) / CHECKPOINT, self.engine, stopping)
+            states.append(self.engine.values())
+            if stopping.weights:
+                self.engine.load(stopping.weights)
+            bests.append(self.engine.values())
+            members.append(_Member(plan, stopping, done))
+        return members, _stack(states), _stack(bests)
+
+    def _epoch(
+        self, schedule: Schedule, members: list[_Member], state: Any, context: Context
+    ) -> Any:
+        """Run an epoch of every member; a finished one goes through the motions."""
+        import jax
+
+        shape = self.engine.settings.recipe.input_shape
+        rows, weights, sources = [], [], []
+        for member in members:
+            trial, epoch = member.plan.trial, member.done
+            order = epoch_batches(
+                member.plan.members, schedule.batch_size, schedule.seed, trial, epoch
+            )
+            rows.append(order[0])
+            weights.append(order[1])
+            sources.append(epoch_sources(schedule, shape, trial, epoch, order[0].shape))
+        batches = jax.device_put(
+            (np.stack(rows), np.stack(weights), _standardisation(members), _stack(sources))
+        )
+        # Kept for an interruption, because the buffers that go in are consumed.
+        self._before = jax.tree.map(lambda value: value.copy(), state)
+        done, steps = 0, rows[0].shape[0]
+        while done < steps:
+            if context.should_stop():
+                raise Interrupted
+            stop = min(done + self.steps_a_call, steps)
+            started = time.perf_counter()
+            state, losses = self._train(state, self.engine.data, *batches, done, stop)
+            losses.block_until_ready()
+            rate = (stop - done) / max(time.perf_counter() - started, 1e-6)
+            self.steps_a_call = max(1, int(rate * CALL_SECONDS))
+            done = stop
+            for member in members:
+                passed = (member.done + done / steps) / schedule.epochs
+                context.progress(member.plan.trial, 0.9 * min(1.0, passed))
+        return state
+
+    def _judge(self, schedule: Schedule, members: list[_Member], state: Any, best: Any) -> Any:
+        """End the epoch of every member; return the best states with the improved ones in them."""
+        chosen = np.zeros(len(members), bool)
+        watching = len(members[0].plan.validation) > 0
+        losses = self._validation_losses(members, state) if watching else None
+        for k, member in enumerate(members):
+            if member.finished:
+                continue
+            member.done += 1
+            if losses is None:
+                chosen[k] = member.done >= schedule.epochs
+            else:
+                member.finished = member.stopping.see(member.done, losses[k], dict)
+                chosen[k] = member.stopping.best_epoch == member.done
+                # Diverged from the start: there is no best, so the last weights show it.
+                chosen[k] |= member.stopping.best_epoch == 0
+            member.finished |= member.done >= schedule.epochs
+        return self._choose(chosen, state, best)
+
+    def _validation_losses(self, members: list[_Member], state: Any) -> list[float]:
+        rows = [member.plan.validation for member in members]
+        longest = max(map(len, rows))
+        filled = np.stack([np.resize(r, -(-longest // FORWARD) * FORWARD) for r in rows])
+        parts = [
+            np.asarray(
+                self._infer(
+                    state[0],
+                    state[1],
+                    self.engine.data,
+                    filled[:, start : start + FORWARD].astype(np.int32),
+                    _standardisation(members),
+                    None,
+                )[0]
+            )
+            for start in range(0, filled.shape[1], FORWARD)
+        ]
+        logits = np.concatenate(parts, axis=1)
+        return [
+            mean_loss(logits[k, : len(rows[k])], member.plan.validation_labels)
+            for k, member in enumerate(members)
+        ]
+
+    def _save(self, members: list[_Member], state: Any, best: Any, context: Context) -> None:
+        seen: set[int] = set()
+        for k, member in enumerate(members):
+            if member.finished or not member.done or member.plan.trial in seen:
+                continue
+            seen.add(member.plan.trial)
+            if member.stopping.best_epoch:
+                self.engine.set_values(_member(best, k))
+                member.stopping.weights = self.engine.weights()
+            self.engine.set_values(_member(state, k))
+            path = context.scratch(member.plan.trial) / CHECKPOINT
+            save_checkpoint(path, self.engine, member.stopping, member.done)
+
+
+def _stack(trees: list[Any]) -> Any:
+    import jax
+
+    return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *trees)
+
+
+def _member(tree: Any, k: int) -> Any:
+    import jax
+
+    return jax.tree.map(lambda leaf: leaf[k], tree)
+
+
+def _standardisation(
+    members: list[_Member],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    each = [member.plan.standardisation for member in members]
+    return np.stack([s.mean for s in each]), np.stack([s.scale for s in each])
+
+
+def _choose(chosen: Any, state: Any, best: Any) -> Any:
+    """Take the chosen members from ``state`` and the others from ``best``."""
+    import jax
+
+    def pick(new: Any, old: Any) -> Any:
+        return jax.numpy.where(chosen.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+    return jax.tree.map(pick, state, best)

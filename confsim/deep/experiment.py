@@ -1,0 +1,599 @@
+"""The deep pipeline as an experiment: an image dataset, a Keras model, the largest softmax output.
+
+A trial trains a model on a random part of the population and relates, for every image of it, the
+model's confidence to the angular distance from the nearest training image in the model's own
+feature space. The holdout is neither trained on nor queried. Keras lives in worker processes only.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confsim._errors import ConfsimError, check_choice, check_integer, check_number
+from confsim.confidence import extreme_count, extremes, softmax_columns
+from confsim.deep import backend as backends
+from confsim.deep import datasets, design, models, training
+from confsim.deep.backend import Engine, JaxEngine, Standardisation
+from confsim.deep.datasets import Dataset
+from confsim.deep.training import Plan, Schedule, Trained
+from confsim.experiment import (
+    Coded,
+    Columns,
+    Context,
+    Estimate,
+    Experiment,
+    RunData,
+    Scalar,
+    Session,
+    TrialResult,
+)
+from confsim.joint import relate
+from confsim.neighbors import Nearest, nearest_training
+
+#: Images are stored for the report up to this size.
+IMAGES_LIMIT = 256_000_000
+
+#: Upper end of the joint histogram's log-odds axis; float32 logits rarely reach beyond.
+LOG_ODDS_LIMIT = 30.0
+
+#: Seconds of one core to train on one value of one image once, by model; measured, see benchmarks/.
+_SECONDS_A_VALUE = {"cnn": 6e-7, "resnet": 8e-6, "mlp": 4e-9, "softmax": 2e-9}
+
+
+@dataclass(frozen=True)
+class DeepExperiment(Experiment):
+    """Configuration of the deep pipeline, one attribute a flag.
+
+    Attributes
+    ----------
+    dataset : str
+        One of :data:`confsim.deep.datasets.CHOICES`.
+    data_dir : str or None
+        Where the files of a named dataset are.
+    limit : int or None
+        Use a stratified random part of so many images.
+    near_duplicates : float or None
+        Images within this root-mean-square difference of pixel values are duplicates.
+    duplicates : str or None
+        CSV file of further duplicates.
+    model : str
+        ``cnn``, ``mlp``, ``softmax``, ``resnet`` or ``path/to/file.py:function``.
+    hidden : int
+        Units of the feature layer of ``cnn`` and ``mlp``.
+    l2 : float
+        Penalty on squared kernel weights of the named models.
+    train_ratio : float
+        Members as a fraction of the population, in (0, 1).
+    design : {"independent", "balanced"}
+    holdout : float
+        Fraction of the data set aside, in (0, 1); 0 only without ``early_stopping="holdout"``.
+    epochs, batch_size : int
+    learning_rate : float
+        Of Adam.
+    early_stopping : {"holdout", "nonmembers", "off"}
+    patience : int
+    min_delta : float
+    augment : {"none", "mirror", "weak"}
+        Of training images.
+    query_augment : int
+        Scores a query: the image itself and so many less one flips and shifts of it.
+    same_class : bool
+        Whether only training images of the query's class count as neighbours.
+    percent : float
+        Size of either extreme, in percent of the population.
+    backend : str or None
+        ``tensorflow``, ``jax`` or ``torch``; ``None``: ``KERAS_BACKEND``, else TensorFlow.
+    threads_per_trial : int
+        CPU threads of a trial's training.
+    trials_per_device : int
+        Trials that share a GPU: one program on JAX, processes elsewhere.
+    save_logits, save_features, save_model : bool
+        Store them with each trial.
+    seed : int
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a value is out of bounds; the message names the argument.
+    """
+
+    command: ClassVar[str] = "confsim-deep"
+    confidences: ClassVar[tuple[str, ...]] = ("softmax",)
+
+    dataset: str = "digits"
+    data_dir: str | None = None
+    limit: int | None = None
+    near_duplicates: float | None = None
+    duplicates: str | None = None
+    model: str = "cnn"
+    hidden: int = 128
+    l2: float = 0.0
+    train_ratio: float = 0.5
+    design: str = "independent"
+    holdout: float = 0.1
+    epochs: int = 100
+    batch_size: int = 100
+    learning_rate: float = 1e-3
+    early_stopping: str = "holdout"
+    patience: int = 10
+    min_delta: float = 1e-3
+    augment: str = "none"
+    query_augment: int = 1
+    same_class: bool = False
+    percent: float = 5.0
+    backend: str | None = None
+    threads_per_trial: int = 1
+    trials_per_device: int = 1
+    save_logits: bool = False
+    save_features: bool = False
+    save_model: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        datasets.check_name(self.dataset)
+        models.check_model(self.model)
+        # Workers must not depend on the environment that they find.
+        object.__setattr__(self, "backend", backends.chosen_backend(self.backend))
+        for name in (
+            "hidden",
+            "epochs",
+            "batch_size",
+            "patience",
+            "threads_per_trial",
+            "trials_per_device",
+            "query_augment",
+        ):
+            check_integer(name, getattr(self, name), minimum=1)
+        check_integer("seed", self.seed, minimum=0)
+        if self.limit is not None:
+            check_integer("limit", self.limit, minimum=4)
+        if self.query_augment > design.MAX_QUERY_AUGMENT:
+            raise ValueError(
+                f"query_augment must be at most {design.MAX_QUERY_AUGMENT}, "
+                f"not {self.query_augment}"
+            )
+        check_number("learning_rate", self.learning_rate, above=0)
+        check_number("l2", self.l2, minimum=0)
+        check_number("min_delta", self.min_delta, minimum=0)
+        check_number("percent", self.percent, above=0, maximum=50)
+        if self.near_duplicates is not None:
+            check_number("near_duplicates", self.near_duplicates, minimum=0)
+        check_choice("augment", self.augment, design.AUGMENTATIONS)
+        check_choice("early_stopping", self.early_stopping, training.EARLY_STOPPING)
+        check_choice("design", self.design, design.DESIGNS)
+        self._check_fractions()
+
+    def _check_fractions(self) -> None:
+        check_number("train_ratio", self.train_ratio, above=0)
+        check_number("holdout", self.holdout, minimum=0)
+        if self.train_ratio >= 1:
+            raise ValueError(f"train_ratio must be in (0, 1), not {self.train_ratio:g}")
+        if self.holdout >= 1 or (self.holdout == 0 and self.early_stopping == "holdout"):
+            raise ValueError(
+                f"holdout must be in (0, 1), not {self.holdout:g} "
+                "(0 is possible with early_stopping 'off' or 'nonmembers')"
+            )
+        if self.design == "balanced" and self.train_ratio != 0.5:
+            raise ValueError(f"design 'balanced' needs train_ratio 0.5, not {self.train_ratio:g}")
+
+    def load(self) -> Dataset:
+        """Return the data; kept by the process."""
+        return datasets.load(
+            self.dataset,
+            self.data_dir,
+            limit=self.limit,
+            seed=self.seed,
+            near_duplicates=self.near_duplicates,
+            duplicates=self.duplicates,
+        )
+
+    @cached_property
+    def data_identity(self) -> str:
+        """Hash of the data, wherever they are stored."""
+        return self.load().fingerprint()
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides a trial's numbers: settings, the data's hash, versions."""
+        assert self.backend is not None
+        ensemble = self.trials_per_device if self.backend == "jax" else 1
+        return {
+            "dataset": self.dataset.partition(":")[0],
+            "data_sha256": self.data_identity,
+            "model": models.model_identity(self.model),
+            "hidden": int(self.hidden),
+            "l2": float(self.l2),
+            "train_ratio": float(self.train_ratio),
+            "design": self.design,
+            "holdout": float(self.holdout),
+            "epochs": int(self.epochs),
+            "batch_size": int(self.batch_size),
+            "learning_rate": float(self.learning_rate),
+            "early_stopping": self.early_stopping,
+            "patience": int(self.patience),
+            "min_delta": float(self.min_delta),
+            "augment": self.augment,
+            "query_augment": int(self.query_augment),
+            "same_class": bool(self.same_class),
+            "percent": float(self.percent),
+            "backend": self.backend,
+            "backend_versions": backends.versions(self.backend),
+            "threads_per_trial": int(self.threads_per_trial),
+            "ensemble": int(ensemble),
+            "save": [
+                name for name in ("logits", "features", "model") if getattr(self, f"save_{name}")
+            ],
+            "seed": int(self.seed),
+        }
+
+    def check(self, trials: int) -> None:
+        """Check the data, the sizes that follow from them, and that the backend is installed."""
+        assert self.backend is not None
+        if self.design == "balanced" and trials % 2:
+            raise ValueError(f"design 'balanced' needs an even number of trials, not {trials}")
+        backends.check_installed(self.backend)
+        data = self.load()
+        if self.model in models.CONVOLUTIONAL and len(data.image_shape) != 3:
+            raise ValueError(
+                f"model {self.model!r} needs images, but {self.dataset} has rows of "
+                f"{data.image_shape[0]} values: use 'mlp' or 'softmax'"
+            )
+        if len(data.image_shape) != 3 and (self.augment != "none" or self.query_augment > 1):
+            raise ValueError("augment and query_augment need images, not rows of values")
+        if (
+            self.backend == "jax"
+            and self.trials_per_device > 1
+            and self.model in models.CONVOLUTIONAL
+            and not backends.gpus()
+        ):
+            raise ValueError(
+                "trials_per_device above 1 with backend 'jax' trains an ensemble, and convolutions "
+                "of ensembles need a GPU, of which there is none"
+            )
+        self._check_sizes(Split.of(self, data))
+
+    def _check_sizes(self, split: "Split") -> None:
+        members = round(self.train_ratio * len(split.population))
+        if not 2 <= members <= len(split.population) - 1:
+            raise ValueError(
+                f"train_ratio {self.train_ratio:g} of a population of {len(split.population)} "
+                f"makes {members} members: both sides must have some"
+            )
+        if self.batch_size > members:
+            raise ValueError(
+                f"batch_size must be at most the size of the training set, {members}, "
+                f"not {self.batch_size}"
+            )
+        if self.early_stopping == "holdout" and len(split.holdout) == 0:
+            raise ValueError(
+                f"holdout {self.holdout:g} of {len(split.population)} images leaves none to watch: "
+                "raise it, or use early_stopping 'off'"
+            )
+
+    def devices(self) -> Sequence[str | None]:
+        """Return the GPUs; one that several processes share comes several times."""
+        found = backends.gpus()
+        shared = 1 if self.backend == "jax" else self.trials_per_device
+        return [device for _ in range(shared) for device in found] or [None]
+
+    def trials_at_once(self) -> int:
+        """Return the size of an ensemble."""
+        return self.trials_per_device if self.backend == "jax" else 1
+
+    def open(self, threads: int, device: str | None = None) -> "DeepSession":
+        """Start the backend, load the data, build the model."""
+        return DeepSession(self, threads, device)
+
+    def run_data(self) -> RunData:
+        """Return the table of all images, and the images where they are small enough."""
+        data = self.load()
+        split = Split.of(self, data)
+        held = np.zeros(len(data.labels), np.int8)
+        held[split.holdout] = 1
+        population: Columns = {
+            "id": data.ids,
+            "label": data.labels,
+            "label_name": Coded(data.labels, data.names),
+            "duplicate_group": data.groups,
+            "split": Coded(held, ("population", "holdout")),
+        }
+        pictures = data.images.dtype == np.uint8 and data.images.ndim == 4
+        small = pictures and data.images.nbytes <= IMAGES_LIMIT
+        return RunData({"population": population}, {"images": data.images} if small else {})
+
+    def estimate(self) -> Estimate:
+        """Predict from costs measured on one core; a GPU needs far less time."""
+        data = self.load()
+        images, values = len(data.labels), math.prod(data.image_shape)
+        a_value = _SECONDS_A_VALUE.get(self.model, _SECONDS_A_VALUE["resnet"])
+        epochs = self.epochs if self.early_stopping == "off" else min(self.epochs, 40)
+        trained = images * (1 - self.holdout) * self.train_ratio * epochs
+        saved = 4 * (self.save_logits * data.classes + self.save_features * self.hidden)
+        return Estimate(
+            seconds_per_trial=1.0 + trained * values * a_value,
+            bytes_per_trial=30_000 + images * (100 + saved),
+            bytes_of_memory_per_worker=900_000_000 + 2 * data.images.nbytes + 2000 * images,
+        )
+
+
+@dataclass(frozen=True)
+class Split:
+    """The data's two sides.
+
+    Attributes
+    ----------
+    population, holdout : ndarray of int64
+        Rows of the data, ascending.
+    """
+
+    population: NDArray[np.int64]
+    holdout: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, experiment: DeepExperiment, data: Dataset) -> "Split":
+        """Draw the holdout of a run."""
+        held = design.holdout_rows(data.labels, data.groups, experiment.holdout, experiment.seed)
+        everyone = np.arange(len(data.labels))
+        return cls(np.setdiff1d(everyone, held, assume_unique=True), held)
+
+
+class DeepSession(Session):
+    """A backend, the data on its device and one compiled model, ready for trials."""
+
+    def __init__(self, experiment: DeepExperiment, threads: int, device: str | None) -> None:
+        assert experiment.backend is not None
+        backends.prepare(experiment.backend, experiment.threads_per_trial, device)
+        self.experiment = experiment
+        self.threads = threads
+        self.data = experiment.load()
+        self.split = Split.of(experiment, self.data)
+        self.schedule = Schedule(
+            experiment.epochs,
+            experiment.batch_size,
+            experiment.patience,
+            experiment.min_delta,
+            experiment.augment,
+            experiment.seed,
+        )
+        recipe = models.Recipe(
+            experiment.model,
+            self.data.image_shape,
+            self.data.classes,
+            experiment.hidden,
+            experiment.l2,
+        )
+        settings = backends.Settings(
+            recipe, experiment.learning_rate, augmented=experiment.augment != "none"
+        )
+        self.engine: Engine = backends.open_engine(settings, self.data.images, self.data.labels)
+        self.ensemble = None
+        if isinstance(self.engine, JaxEngine) and experiment.trials_per_device > 1:
+            from confsim.deep.ensemble import Ensemble
+
+            self.ensemble = Ensemble(self.engine, experiment.trials_per_device)
+
+    def run(self, trials: Sequence[int], context: Context) -> Iterator[TrialResult]:
+        """Train the trials, one after another or together, and examine each."""
+        plans = [self.plan(trial) for trial in trials]
+        if self.ensemble is not None:
+            trained = self.ensemble.train(self.schedule, plans, context)
+        else:
+            trained = (
+                (plan, training.train(self.engine, self.schedule, plan, context)) for plan in plans
+            )
+        for plan, outcome in trained:
+            yield _Examined(self, plan, outcome).result()
+
+    def plan(self, trial: int) -> Plan:
+        """Draw the members of a trial and say what its training watches."""
+        experiment, labels = self.experiment, self.data.labels
+        population = self.split.population
+        drawn = design.member_rows(
+            labels[population], experiment.train_ratio, experiment.design, experiment.seed, trial
+        )
+        members = population[drawn]
+        watched = {
+            "holdout": self.split.holdout,
+            "nonmembers": np.setdiff1d(population, members, assume_unique=True),
+            "off": np.empty(0, np.int64),
+        }[experiment.early_stopping]
+        standardisation = Standardisation.of(self.data.images[members])
+        return Plan(trial, members, watched, labels[watched], standardisation)
+
+
+class _Examined:
+    """One trained trial: every population image through the model, and what follows."""
+
+    def __init__(self, session: DeepSession, plan: Plan, trained: Trained) -> None:
+        self._session, self._plan, self._trained = session, plan, trained
+        self._experiment, self._data = session.experiment, session.data
+        self._population = session.split.population
+        self._ids = self._data.ids[self._population]
+        self._labels = self._data.labels[self._population]
+        self._logits, self._features = self._forward(self._population)
+        self._columns = softmax_columns(self._logits, self._labels, n_threads=session.threads)
+        self._is_member = np.isin(self._population, plan.members, assume_unique=True)
+        self._nearest = self._find_nearest()
+
+    def _forward(self, rows: NDArray[np.int64], sources: Any = None) -> tuple[Any, Any]:
+        logits, features = self._session.engine.forward(rows, self._plan.standardisation, sources)
+        if not (np.isfinite(logits).all() and np.isfinite(features).all()):
+            raise ConfsimError(
+                f"trial {self._plan.trial}: the model's outputs are not finite, training diverged "
+                f"(learning rate {self._experiment.learning_rate:g})"
+            )
+        return logits, features
+
+    def _find_nearest(self) -> Nearest:
+        """Search the training images; their features are rows of the population's."""
+        rows = np.flatnonzero(self._is_member)
+        own = np.full(len(self._population), -1)
+        own[rows] = np.arange(len(rows))
+        same_class = self._experiment.same_class
+        return nearest_training(
+            self._features,
+            self._features[rows],
+            metric="angular",
+            query_labels=self._labels if same_class else None,
+            training_labels=self._labels[rows] if same_class else None,
+            self_index=own,
+            n_threads=self._session.threads,
+        )
+
+    def result(self) -> TrialResult:
+        """Return everything that is stored."""
+        found = self._nearest
+        assert found.distance_excluding_self is not None
+        rank = self._columns["log_odds_max"]
+        bottom, top = extremes(rank, self._experiment.percent, self._ids)
+        joint, statistics = relate(
+            rank,
+            found.distance,
+            found.distance_excluding_self,
+            self._is_member,
+            bottom,
+            top,
+            grid=(-math.log(max(2, self._data.classes - 1)), LOG_ODDS_LIMIT),
+            threads=self._session.threads,
+        )
+        holdout = self._holdout()
+        tables: dict[str, Any] = {
+            "extremes": self._extremes(bottom, top),
+            "examples": self._examples(),
+            "holdout": {
+                "trial": self._trials(len(holdout["label"])),
+                "id": self._data.ids[self._session.split.holdout],
+                "label": holdout["label"],
+                "log_odds_true": holdout["log_odds_true"],
+            },
+        }
+        if self._experiment.query_augment > 1:
+            tables["augmented"] = self._augmented()
+        summary = self._summary(holdout) | statistics
+        return TrialResult(self._plan.trial, tables, {"joint": joint} | self._saved(), summary)
+
+    def _trials(self, count: int) -> NDArray[np.int32]:
+        return np.full(count, self._plan.trial, np.int32)
+
+    def _examples(self) -> Columns:
+        found, columns = self._nearest, self._columns
+        assert found.distance_excluding_self is not None
+        assert found.index_excluding_self is not None
+        members = self._ids[self._is_member]
+        index = found.index_excluding_self
+        return {
+            "trial": self._trials(len(self._ids)),
+            "id": self._ids,
+            "label": self._labels,
+            "predicted": columns["predicted"],
+            "is_member": self._is_member,
+            **{
+                name: columns[name]
+                for name in (
+                    "softmax",
+                    "log_odds_max",
+                    "log_odds_true",
+                    "loss",
+                    "entropy",
+                    "modified_entropy",
+                )
+            },
+            "distance": found.distance,
+            "distance_excluding_self": found.distance_excluding_self,
+            "nearest_id": np.where(index >= 0, members[index], -1),
+        }
+
+    def _extremes(self, bottom: NDArray[np.int64], top: NDArray[np.int64]) -> Columns:
+        rows = np.concatenate([bottom, top])
+        found = self._nearest
+        assert found.distance_excluding_self is not None
+        side = np.repeat(np.array([0, 1], np.int8), [len(bottom), len(top)])
+        return {
+            "trial": self._trials(len(rows)),
+            "side": Coded(side, ("bottom", "top")),
+            "id": self._ids[rows],
+            "is_member": self._is_member[rows],
+            "softmax": self._columns["softmax"][rows],
+            "distance": found.distance[rows],
+            "distance_excluding_self": found.distance_excluding_self[rows],
+        }
+
+    def _holdout(self) -> dict[str, NDArray[Any]]:
+        rows = self._session.split.holdout
+        labels = self._data.labels[rows]
+        if len(rows) == 0:
+            nothing = np.empty(0)
+            return {
+                "label": labels,
+                "predicted": labels,
+                "log_odds_true": nothing,
+                "loss": nothing,
+            }
+        logits, _ = self._forward(rows)
+        return {"label": labels, **softmax_columns(logits, labels, n_threads=self._session.threads)}
+
+    def _augmented(self) -> Iterator[Columns]:
+        """Yield a batch for each flip and shift of the queries; the first is the image itself."""
+        for index in range(self._experiment.query_augment):
+            sources = design.query_sources(self._data.image_shape, index)
+            logits = (
+                self._logits if sources is None else self._forward(self._population, sources)[0]
+            )
+            columns = softmax_columns(logits, self._labels, n_threads=self._session.threads)
+            yield {
+                "trial": self._trials(len(self._ids)),
+                "id": self._ids,
+                "augmentation": np.full(len(self._ids), index, np.int8),
+                "log_odds_true": columns["log_odds_true"],
+            }
+
+    def _saved(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """Return the arrays that flags ask for."""
+        experiment, standardisation = self._experiment, self._plan.standardisation
+        rows = {"id": self._ids, "label": self._labels, "is_member": self._is_member}
+        saved: dict[str, dict[str, NDArray[Any]]] = {}
+        if experiment.save_logits:
+            saved["logits"] = {**rows, "logits": self._logits}
+        if experiment.save_features:
+            saved["features"] = {**rows, "features": self._features}
+        if experiment.save_model:
+            saved["model"] = {
+                **self._session.engine.named_weights(),
+                "mean": standardisation.mean,
+                "scale": standardisation.scale,
+                "training_ids": self._data.ids[self._plan.members],
+            }
+        return saved
+
+    def _summary(self, holdout: dict[str, NDArray[Any]]) -> dict[str, Scalar]:
+        right = self._columns["predicted"] == self._labels
+        loss, member = self._columns["loss"], self._is_member
+        counts = np.bincount(self._data.groups)
+        return {
+            "trial": self._plan.trial,
+            "population": len(self._ids),
+            "members": int(np.count_nonzero(member)),
+            "holdout": len(holdout["label"]),
+            "duplicates": int(counts[counts > 1].sum()),
+            "epochs": self._trained.epochs,
+            "best_epoch": self._trained.best_epoch,
+            "validation_loss": self._trained.validation_loss,
+            "member_accuracy": float(np.mean(right[member])),
+            "non_member_accuracy": float(np.mean(right[~member])),
+            "holdout_accuracy": _mean(holdout["predicted"] == holdout["label"]),
+            "accuracy_gap": float(np.mean(right[member]) - np.mean(right[~member])),
+            "member_loss": float(np.mean(loss[member])),
+            "non_member_loss": float(np.mean(loss[~member])),
+            "holdout_loss": _mean(holdout["loss"]),
+            "distance_scale": 1.0,
+            "features": self._features.shape[1],
+            "extreme_count": extreme_count(len(self._ids), self._experiment.percent),
+        }
+
+
+def _mean(values: NDArray[Any]) -> float:
+    return float(np.mean(values)) if len(values) else math.nan

@@ -1,0 +1,276 @@
+"""The answer first: three sentences from the numbers, and what to be careful about."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from confsim.report.attacks import attack_name, best_attack
+from confsim.report.material import Material, listed, number, plural
+from confsim.report.summary import Estimate
+from confsim.statistics import FEWEST_TRIALS, student_t_interval
+
+#: With fewer trials, intervals over trials are wide and lean on normality.
+_FEW_TRIALS = 10
+
+#: A share of saturated or degenerate results worth telling.
+_NOTABLE = 0.01
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a reader should take away.
+
+    Attributes
+    ----------
+    closeness, membership : str
+        One sentence each.
+    cautions : list of str
+        What to be careful about; never empty.
+    """
+
+    closeness: str
+    membership: str
+    cautions: list[str]
+
+    @property
+    def caution(self) -> str:
+        """The third sentence."""
+        return "Be careful: " + "; ".join(self.cautions) + "."
+
+
+def answers(material: Material) -> Answers:
+    """Return the three sentences of a run."""
+    return Answers(_closeness(material), _membership(material), _cautions(material))
+
+
+# ---- are confident points closer? --------------------------------------------------------------
+
+
+def paired_difference(material: Material, kind: str) -> Estimate:
+    """Return the mean over trials of the distance of the most minus the least confident.
+
+    Parameters
+    ----------
+    material : Material
+    kind : {"self", "other"}
+    """
+    top, bottom = (material.column(f"{side}_distance_mean_{kind}") for side in ("top", "bottom"))
+    values = (top - bottom)[~np.isnan(top - bottom)]
+    if len(values) == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    mean, low, high = student_t_interval(values)
+    return Estimate(float(mean), float(low), float(high), len(values))
+
+
+def _closeness(material: Material) -> str:
+    found = paired_difference(material, "other")
+    means = material.headline.means
+    if math.isnan(found.value):
+        return "Distances are unknown, so closeness to the training set cannot be compared."
+    top, bottom = (means[f"{side}_distance_mean_other"].value for side in ("top", "bottom"))
+    told = (
+        f"a mean distance of {number(top)} for the {material.percent:g}% most confident queries "
+        f"against {number(bottom)} for the {material.percent:g}% least confident, a difference of "
+        f"{_with_interval(found)} (own training row left out"
+    )
+    including = paired_difference(material, "self")
+    told += f"; {number(including.value)} with it)"
+    if math.isnan(found.low):
+        return f"With {plural(found.trials, 'trial')} there is no interval yet: {told}."
+    if found.low <= 0 <= found.high:
+        return f"Confident points are neither clearly closer nor clearly farther: {told}."
+    closer = "closer to" if found.value < 0 else "farther from"
+    return f"Confident points are {closer} the training set: {told}."
+
+
+# ---- what does it mean for membership? ---------------------------------------------------------
+
+
+def _membership(material: Material) -> str:
+    rates, means = material.headline.membership, material.headline.means
+    confidence = means.get("auc_confidence", Estimate(math.nan, math.nan, math.nan, 0))
+    told = (
+        f"{_percent(rates['top'])} of the most confident queries were members against "
+        f"{_percent(rates['bottom'])} of the least confident; confidence alone tells members from "
+        f"others with AUC {_with_interval(confidence)} (0.5 is guessing)"
+    )
+    closeness, null = means.get("auc_closeness_other"), means.get("auc_closeness_other_null")
+    if closeness is not None and null is not None and not math.isnan(closeness.value):
+        told += (
+            f", closeness without the own row with AUC {_with_interval(closeness)} "
+            f"({number(null.value)} if membership meant nothing)"
+        )
+    best = best_attack(material, "tpr_at_fpr_1pct")
+    if best is not None:
+        value = Estimate(
+            float(best["tpr_at_fpr_1pct"]),
+            float(best.get("tpr_at_fpr_1pct_low", math.nan)),
+            float(best.get("tpr_at_fpr_1pct_high", math.nan)),
+            len(material.trials),
+        )
+        told += (
+            f"; the best attack, {attack_name(str(best['attack']))}, tells {_percent(value)} of "
+            "the members at 1% false positives"
+        )
+    return _verdict(confidence) + told + "."
+
+
+def _verdict(found: Estimate) -> str:
+    if math.isnan(found.low):
+        return "For membership: "
+    if found.low <= 0.5 <= found.high:
+        return "Confidence says little about membership: "
+    if found.value > 0.5:
+        return "Confidence gives membership away: " if found.value > 0.6 else (
+            "Confidence gives a little of membership away: "
+        )
+    return "Members are the less confident points here: "
+
+
+# ---- what to be careful about ------------------------------------------------------------------
+
+
+def _cautions(material: Material) -> list[str]:
+    checks = (
+        _incomplete,
+        _few_trials,
+        _duplicates,
+        _saturation,
+        _stopping,
+        _degenerate,
+        _redraws,
+        _few_members,
+        _noise,
+    )
+    found = [text for check in checks if (text := check(material))]
+    return found or [
+        "no particular weakness was found (trials, duplicates, saturation, early stopping and "
+        "degenerate fits were checked), but trials share one population, so intervals speak for "
+        "it alone"
+    ]
+
+
+def _incomplete(material: Material) -> str:
+    absent = len(material.missing) + len(material.damaged)
+    if not absent:
+        return ""
+    return f"{plural(absent, 'trial')} of {absent + len(material.trials)} are missing or damaged"
+
+
+def _few_trials(material: Material) -> str:
+    count = len(material.trials)
+    if count >= _FEW_TRIALS:
+        return ""
+    tail = ", too few for attack intervals" if count < FEWEST_TRIALS else ""
+    return f"{plural(count, 'trial')} only, so intervals are wide{tail}"
+
+
+def _duplicates(material: Material) -> str:
+    if not material.duplicates:
+        return ""
+    return (
+        f"{plural(material.duplicates, 'image')} have a duplicate in the population, which can "
+        "stand in for them"
+    )
+
+
+def saturated_share(material: Material) -> float:
+    """Return the share of the most confident whose stored confidence is exactly 1; NaN if unknown.
+
+    The first trial stands for the run: its rows are read, and only two columns of them.
+    """
+    trial = material.run.trial(material.trials[0])
+    if not trial.has("extremes.parquet"):
+        return math.nan
+    column = "sigmoid" if "grid_size" in material.config else "softmax"
+    try:
+        table = trial.table("extremes", ["side", column])
+    except (KeyError, ValueError):
+        return math.nan
+    top = table[column].to_numpy()[(table["side"] == "top").to_numpy()]
+    return float(np.mean(top >= 1.0)) if len(top) else math.nan
+
+
+def _saturation(material: Material) -> str:
+    share = saturated_share(material)
+    if math.isnan(share) or share < _NOTABLE:
+        return ""
+    column = "sigmoid" if "grid_size" in material.config else "softmax"
+    return (
+        f"{column} confidence rounds to exactly 1 for {share:.0%} of the most confident, which are "
+        "therefore ranked by the score behind it"
+    )
+
+
+def _stopping(material: Material) -> str:
+    if material.config.get("early_stopping") != "nonmembers":
+        return ""
+    return "early stopping watched non-members, which leaks them into the model"
+
+
+def _degenerate(material: Material) -> str:
+    count = material.headline.totals.get("degenerate", 0)
+    if not count:
+        return ""
+    return f"{plural(count, 'fit')} of {len(material.trials)} degenerate (no hyperplane)"
+
+
+def _redraws(material: Material) -> str:
+    redraws = material.headline.totals.get("redraws", 0)
+    if redraws <= _NOTABLE * len(material.trials):
+        return ""
+    return (
+        f"{plural(redraws, 'training set')} held one class and were drawn again, which favours "
+        "balanced ones"
+    )
+
+
+def _few_members(material: Material) -> str:
+    members, rows = material.column("members"), material.headline.membership
+    hits = [
+        round(float(row[f"{side}_membership_rate"] * row[f"{side}_count"]))
+        for side in rows
+        for row in material.rows
+    ]
+    if np.isnan(members).all() or sum(hits) >= 50:
+        return ""
+    return (
+        f"only {plural(sum(hits), 'member')} fell into the extremes of all trials together, so "
+        "membership rates are uncertain"
+    )
+
+
+def _noise(material: Material) -> str:
+    noise: Any = material.config.get("label_noise") or 0
+    return f"{noise:.0%} of training labels were flipped on purpose" if noise else ""
+
+
+# ---- words -------------------------------------------------------------------------------------
+
+
+def _with_interval(found: Estimate) -> str:
+    if math.isnan(found.low):
+        return number(found.value)
+    return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
+
+
+def _percent(found: Estimate) -> str:
+    if math.isnan(found.value):
+        return "an unknown share"
+    if math.isnan(found.low):
+        return f"{100 * found.value:.3g}%"
+    return f"{100 * found.value:.3g}% [{100 * found.low:.3g}, {100 * found.high:.3g}]"
+
+
+def incomplete_line(material: Material) -> str:
+    """Say which trials are not reported, for the page and for the error."""
+    parts = []
+    if material.missing:
+        count = len(material.missing)
+        parts.append(f"{plural(count, 'trial')} not finished ({listed(material.missing)})")
+    parts += [f"trial {n} damaged ({why})" for n, why in list(material.damaged.items())[:8]]
+    if len(material.damaged) > 8:
+        parts.append(f"{len(material.damaged) - 8} more trials damaged")
+    return "; ".join(parts)

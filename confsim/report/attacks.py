@@ -1,0 +1,356 @@
+"""Figures of membership inference: attacks, vulnerability, memorisation, classes."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from confsim.report.canvas import (
+    DASHES,
+    MARKERS,
+    MEMBERS,
+    MUTED,
+    NON_MEMBERS,
+    SERIES,
+    SURFACE,
+    Canvas,
+    Words,
+    band,
+    colour_bar,
+    dot_rows,
+    heat,
+)
+from confsim.report.curves import SHADOW, THRESHOLDS
+from confsim.report.material import Material, number
+from confsim.report.registry import figure, has_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+#: More classes than this, and only the most and the least exposed are drawn.
+_MANY_CLASSES = 24
+
+_RATES = {"1pct": "1%", "0.1pct": "0.1%"}
+
+#: How an attack is called where people read it.
+NAMES = {
+    "confidence": "confidence",
+    "loss": "loss",
+    "modified_entropy": "modified entropy",
+    "entropy": "entropy",
+    "correctness": "correctness",
+    "closeness": "closeness, excluding self",
+    "closeness_matched": "closeness, matched",
+    "lira_online": "LiRA, online",
+    "lira_offline": "LiRA, offline",
+    "lira_online_fixed_variance": "LiRA, online, fixed variance",
+    "lira_online_own_variance": "LiRA, online, own variance",
+    "lira_offline_fixed_variance": "LiRA, offline, fixed variance",
+    "lira_offline_own_variance": "LiRA, offline, own variance",
+    "rmia_online": "RMIA, online",
+    "rmia_offline": "RMIA, offline",
+}
+
+
+def attack_name(name: str) -> str:
+    """Return an attack's name for people."""
+    return NAMES.get(name, name.replace("_", " "))
+
+
+# ---- how well attacks do -----------------------------------------------------------------------
+
+
+def best_attack(material: Material, column: str, target: str = "mean") -> "pd.Series[Any] | None":
+    """Return the row of the attack that does best by a column, ``None`` if there is none."""
+    table = material.tables.get("attacks")
+    if table is None or table.empty or column not in table:
+        return None
+    rows = table[(table["target"].astype(str) == target) & table[column].notna()]
+    return None if rows.empty else rows.loc[rows[column].idxmax()]
+
+
+@figure("How well can membership be told?", has_table("roc"))
+def roc(material: Material, canvas: Canvas) -> Words:
+    """Draw ROC curves with both axes logarithmic."""
+    curves = material.tables["roc"]
+    present = set(curves["attack"])
+    groups = [[name for name in names if name in present] for names in (THRESHOLDS, SHADOW)]
+    titles = ("one threshold for all", "learned from the other trials")
+    shown = [(t, g) for t, g in zip(titles, groups, strict=True) if g]
+    axes = canvas.panels(len(shown), height=3.2, sharey=not canvas.narrow)
+    start = float(curves["fpr"].min())
+    for axis, (title, names) in zip(axes, shown, strict=True):
+        axis.plot([start, 1], [start, 1], color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        for i, name in enumerate(names):
+            rows = curves[curves["attack"] == name]
+            x, floor = rows["fpr"], start / 3
+            low, mean, high = (np.maximum(rows[c], floor) for c in ("tpr_low", "tpr", "tpr_high"))
+            band(axis, x, low, high, SERIES[i])
+            axis.plot(x, mean, color=SERIES[i], linestyle=DASHES[i], label=attack_name(name))
+        axis.set(xscale="log", yscale="log", xlim=(start, 1), ylim=(start, 1.05))
+        axis.set_title(title)
+        axis.set_xlabel("false-positive rate")
+        axis.legend(loc="lower right")
+        if canvas.narrow or axis is axes[0]:
+            axis.set_ylabel("true-positive rate")
+    targets = int(curves["targets"].max())
+    best = best_attack(material, "auc")
+    return Words(
+        f"ROC curves, each trial a target ({targets}): mean over targets of the largest "
+        "true-positive rate at a false-positive rate of at most that on the axis; bands hold the "
+        "middle 80% of targets. Dashed: guessing. Both axes are logarithmic, because an attack "
+        "matters where it is rarely wrong.",
+        "ROC curves of membership-inference attacks."
+        + ("" if best is None else f" Best AUC {number(best['auc'])}: {attack_name(best['attack'])}."),
+    )
+
+
+def _needs_rates(material: Material) -> str | None:
+    return has_table("attacks", *(f"tpr_at_fpr_{rate}" for rate in _RATES))(material)
+
+
+@figure("How many members are told, at few false alarms?", _needs_rates)
+def low_rates(material: Material, canvas: Canvas) -> Words:
+    """Draw true-positive rates at low false-positive rates, with intervals."""
+    table = material.tables["attacks"]
+    rows = table[table["target"].astype(str) == "mean"]
+    rows = rows.sort_values(["tpr_at_fpr_1pct", "attack"], ascending=[False, True])
+    labels = [attack_name(name) for name in rows["attack"]]
+    axes = canvas.panels(2, height=0.9 + 0.19 * len(rows), sharey=not canvas.narrow)
+    for axis, (key, percent), colour in zip(axes, _RATES.items(), SERIES, strict=False):
+        name = f"tpr_at_fpr_{key}"
+        dot_rows(axis, labels, rows[name], rows[f"{name}_low"], rows[f"{name}_high"], colour=colour)
+        axis.axvline(float(percent[:-1]) / 100, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        axis.set_title(f"at a false-positive rate of at most {percent}")
+        axis.set_xlabel("true-positive rate")
+        axis.set_xlim(left=min(0.0, float(np.nanmin([0.0, *rows[f"{name}_low"]]))))
+    best = rows.iloc[0]
+    few = any("0.1pct" in str(text).split() for text in rows["few_false_positives"])
+    return Words(
+        "Share of members that an attack tells: mean over targets, with 95% Student-t intervals "
+        "over targets. Dashed: guessing."
+        + (" At 0.1%, fewer than five false positives are expected a target." if few else ""),
+        f"Best at 1%: {labels[0]}, true-positive rate {number(best['tpr_at_fpr_1pct'])}.",
+    )
+
+
+# ---- vulnerability by similarity ---------------------------------------------------------------
+
+_BY = {
+    "distance_out": "mean distance to training set when out",
+    "density_distance": "mean distance to 20 nearest images",
+    "fixed_distance": "distance to nearest image, fixed space",
+}
+
+
+def _needs_bins(material: Material) -> str | None:
+    reason = has_table("vulnerability_bins", "by", "auc")(material)
+    if reason is None and not set(material.tables["vulnerability_bins"]["by"]) & set(_BY):
+        return "there is neither a distance nor a density to sort examples by"
+    return reason
+
+
+@figure("Are examples far from all others more exposed?", _needs_bins)
+def vulnerability_bins(material: Material, canvas: Canvas) -> Words:
+    """Draw attack power in bins of distance and of density."""
+    table = material.tables["vulnerability_bins"]
+    kinds = [kind for kind in ("distance_out", "density_distance") if (table["by"] == kind).any()]
+    kinds = kinds or [kind for kind in _BY if (table["by"] == kind).any()]
+    figures = (("auc", "AUC"), ("tpr_at_fpr_1pct", "true-positive rate at 1%"))
+    axes = canvas.panels(2 * len(kinds), height=2.1, columns=len(kinds))
+    for i, axis in enumerate(axes):
+        # Wide: a row for each figure; narrow: the panels of one kind follow one another.
+        kind = kinds[i // 2 if canvas.narrow else i % len(kinds)]
+        column, label = figures[i % 2 if canvas.narrow else i // len(kinds)]
+        rows = table[table["by"] == kind]
+        centres = (rows["value_low"] + rows["value_high"]) / 2
+        guessing = 0.5 if column == "auc" else 0.01
+        axis.axhline(guessing, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        colour = SERIES[i % 2 if canvas.narrow else i // len(kinds)]
+        axis.hlines(rows[column], rows["value_low"], rows["value_high"], color=colour, alpha=0.45)
+        axis.vlines(centres, rows[f"{column}_low"], rows[f"{column}_high"], color=colour)
+        axis.plot(centres, rows[column], "o", color=colour, markeredgecolor=SURFACE)
+        axis.set_xlabel(_BY[kind])
+        axis.set_ylabel(label)
+    return Words(
+        "Power of LiRA among examples of similar distance (left; the mean distance to the nearest "
+        "training image in the trials that did not train on the example) and of similar density "
+        "(right), in tenths of the examples. Horizontal bars span a bin; vertical ones are 95% "
+        "intervals of a two-way bootstrap over trials and examples. Dashed: guessing.",
+        "Attack power by distance and by density. " + " ".join(material.answers[:1]),
+    )
+
+
+_MEASURES = {
+    "auc_leave_one_out": "AUC of the example",
+    "effect_size": "effect size",
+    "memorization": "memorisation",
+}
+_SIMILARITY = {
+    "distance_out": "distance when out",
+    "distance_in": "distance when in",
+    "fixed_distance": "distance, fixed space",
+    "fixed_distance_other_group": "the same, duplicates apart",
+    "density_distance": "density",
+}
+
+
+@figure(
+    "Does vulnerability rise with distance, overall and within a class?",
+    has_table("vulnerability_correlations", "spearman"),
+)
+def vulnerability_correlations(material: Material, canvas: Canvas) -> Words:
+    """Draw rank correlations of vulnerability and distance with their intervals."""
+    table = material.tables["vulnerability_correlations"]
+    table = table[table["examples"] == "all"]
+    measures = [m for m in _MEASURES if (table["vulnerability"] == m).any()]
+    axes = canvas.panels(len(measures), height=2.3, sharex=True, sharey=not canvas.narrow)
+    for axis, measure in zip(axes, measures, strict=True):
+        rows = table[table["vulnerability"] == measure]
+        kinds = [kind for kind in _SIMILARITY if (rows["similarity"] == kind).any()]
+        axis.axvline(0, color=MUTED, linewidth=0.9)
+        for i, scope in enumerate(("overall", "within class")):
+            part = rows[rows["scope"] == scope].set_index("similarity").reindex(kinds)
+            dot_rows(
+                axis,
+                [_SIMILARITY[kind] for kind in kinds],
+                part["spearman"],
+                part["spearman_low"],
+                part["spearman_high"],
+                colour=SERIES[i],
+                marker=MARKERS[i],
+                offset=0.14 - 0.28 * i,
+                label=scope,
+            )
+        axis.set_title(_MEASURES[measure])
+        axis.set_xlabel("Spearman correlation")
+    handles, labels = axes[0].get_legend_handles_labels()
+    canvas.figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    return Words(
+        "Spearman correlation of three measures of vulnerability with measures of distance from "
+        "other examples, over examples and over ranks within each class. Right of zero, distant "
+        "examples are more exposed. Bars are 95% intervals over examples; that examples share "
+        "trials is not accounted for.",
+        " ".join(material.answers[:2]) or "Correlations of vulnerability and distance.",
+    )
+
+
+# ---- memorisation ------------------------------------------------------------------------------
+
+
+@figure("Which examples are memorised?", has_table("memorization", "memorization"))
+def memorization(material: Material, canvas: Canvas) -> Words:
+    """Draw how memorisation is distributed, and against distance where there is one."""
+    table = material.tables["memorization"]
+    values = table["memorization"].to_numpy(dtype=np.float64)
+    joined = _with_distance(material, table)
+    axes = canvas.panels(1 if joined is None else 2, height=2.4)
+    _histogram(axes[0], values)
+    if joined is not None:
+        distance, memorised = joined
+        edges = (_steps(distance, 40), np.linspace(-1, 1, 41))
+        counts = np.histogram2d(distance, memorised, bins=edges)[0]
+        drawn = _counts_map(axes[1], edges, counts)
+        axes[1].axhline(0, color=MUTED, linewidth=0.9)
+        axes[1].set_xlabel(_BY["distance_out"])
+        axes[1].set_ylabel("memorisation")
+        colour_bar(canvas.figure, drawn, axes[1], "examples")
+    known = values[~np.isnan(values)]
+    unreliable = int(np.count_nonzero(~table["reliable"].to_numpy(dtype=bool)))
+    return Words(
+        "Memorisation of an example: accuracy on it over the trials that trained on it, minus that "
+        "over the trials that did not (Feldman & Zhang 2020)."
+        + (
+            f" {unreliable:,} of {len(table):,} examples have fewer than 20 trials on a side, which "
+            "makes their figure unreliable."
+            if unreliable
+            else ""
+        ),
+        f"Mean memorisation {number(float(known.mean()) if len(known) else np.nan)}; "
+        f"{np.mean(known >= 0.5) if len(known) else 0:.1%} of examples at 0.5 or more.",
+    )
+
+
+def _histogram(axis: "Axes", values: Any) -> None:
+    known = values[~np.isnan(values)]
+    axis.hist(known, bins=np.linspace(-1, 1, 41), color=SERIES[0], linewidth=0)
+    axis.axvline(0, color=MUTED, linewidth=0.9)
+    axis.set(xlabel="memorisation", ylabel="examples", yscale="log", xlim=(-1, 1))
+
+
+def _with_distance(material: Material, table: "pd.DataFrame") -> tuple[Any, Any] | None:
+    vulnerable = material.tables.get("vulnerability")
+    if vulnerable is None or "distance_out" not in vulnerable:
+        return None
+    joined = table[["id", "memorization"]].merge(vulnerable[["id", "distance_out"]], on="id")
+    joined = joined.dropna()
+    if joined.empty:
+        return None
+    return joined["distance_out"].to_numpy(), joined["memorization"].to_numpy()
+
+
+def _steps(values: Any, count: int) -> Any:
+    low, high = float(np.min(values)), float(np.quantile(values, 0.999))
+    return np.linspace(low, high if high > low else low + 1, count + 1)
+
+
+def _counts_map(axis: "Axes", edges: Any, counts: Any) -> Any:
+    from matplotlib.colors import LogNorm
+
+    shown = np.ma.masked_equal(counts.T, 0)
+    axis.grid(visible=False)
+    return heat(axis, *edges, shown, norm=LogNorm(vmin=1, vmax=max(2.0, float(counts.max()))))
+
+
+# ---- classes -----------------------------------------------------------------------------------
+
+
+@figure("Which classes are exposed?", has_table("memorization", "accuracy_in"))
+def classes(material: Material, canvas: Canvas) -> Words:
+    """Draw accuracy and attack power of each class."""
+    from confsim.report.tables import class_rows
+
+    rows = class_rows(material)
+    dropped = len(rows) - _MANY_CLASSES
+    if dropped > 0:
+        rows = rows[: _MANY_CLASSES // 2] + rows[-_MANY_CLASSES // 2 :]
+    attacked = all("auc" in row for row in rows)
+    labels = [str(row["class"]) for row in rows]
+    height = 0.9 + 0.17 * len(rows)
+    axes = canvas.panels(2 if attacked else 1, height=height, sharey=not canvas.narrow)
+    for name, colour, marker, label in (
+        ("accuracy_out", NON_MEMBERS, "o", "as non-members"),
+        ("accuracy_in", MEMBERS, "s", "as members"),
+    ):
+        values = np.array([row[name] for row in rows], dtype=np.float64)
+        dot_rows(axes[0], labels, values, values, values, colour=colour, marker=marker, label=label)
+    axes[0].set_xlabel("accuracy")
+    axes[0].legend(loc="best")
+    if attacked:
+        ends = (
+            np.array([row[c] for row in rows], dtype=np.float64)
+            for c in ("auc", "auc_low", "auc_high")
+        )
+        dot_rows(axes[1], labels, *ends, colour=SERIES[2])
+        axes[1].axvline(0.5, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        axes[1].set_xlabel("AUC of LiRA")
+    for axis in axes:
+        for tick in axis.get_yticklabels():
+            tick.set_parse_math(False)
+    what = "the AUC of LiRA, with 95% intervals of a two-way bootstrap" if attacked else ""
+    return Words(
+        "Classes, the most exposed first: accuracy over the trials that trained on an example and "
+        f"over those that did not{'; right, ' + what if what else ''}."
+        + (f" {dropped} classes in between are left out here." if dropped > 0 else ""),
+        f"Most exposed: class {labels[0]}; least: class {labels[-1]}.",
+    )
+
+
+FIGURES = (
+    roc,
+    low_rates,
+    vulnerability_bins,
+    vulnerability_correlations,
+    memorization,
+    classes,
+)

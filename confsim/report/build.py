@@ -1,0 +1,280 @@
+"""All of a report: read the runs, draw, tabulate, write. What ``confsim-report`` does."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from confsim._errors import ConfsimError
+from confsim.report import attacks, figures, lattice, pictures
+from confsim.report import sweep as sweeps
+from confsim.report import tables as table_makers
+from confsim.report.answers import answers, incomplete_line
+from confsim.report.canvas import Canvas, Words, settings
+from confsim.report.curves import roc_curves
+from confsim.report.material import Material, plural
+from confsim.report.page import Drawn, Page, Section, render
+from confsim.report.provenance import provenance
+from confsim.report.registry import FigureKind
+from confsim.report.tables import Table
+from confsim.store import Run, open_run, survey
+
+#: Every figure of one run, in the order of the page.
+FIGURES: tuple[FigureKind, ...] = (
+    *figures.FIGURES,
+    *lattice.FIGURES,
+    *attacks.FIGURES,
+    *pictures.FIGURES,
+)
+
+#: More scores than this are not attacked for a report unless somebody asks: it takes minutes.
+_MANY_SCORES = 10_000_000
+
+
+class Incomplete(ConfsimError):  # noqa: N818 - reads as what it says
+    """Trials are missing or damaged, and a partial report was not asked for."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes
+    ----------
+    page : Path
+    figures, tables : list of str
+        Names of files.
+    skipped : list of (str, str)
+        Figures that were left out, and why.
+    sentences : list of str
+        The answers of all runs.
+    """
+
+    page: Path
+    figures: list[str]
+    tables: list[str]
+    skipped: list[tuple[str, str]]
+    sentences: list[str]
+
+
+def report(
+    runs: Sequence[str | os.PathLike[str]],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    partial: bool = False,
+    attacks: bool | None = None,
+) -> Report:
+    """Make tables, figures and ``report.html`` of a run, or a comparison of several.
+
+    Parameters
+    ----------
+    runs : sequence of path-like
+        Run directories.
+    out : path-like, optional
+        Where to write; default: the run itself, or ``comparison-...`` beside the first of several.
+    partial : bool
+        Report what is there when trials are missing or damaged.
+    attacks : bool, optional
+        Whether to make the membership tables where they are not there yet; default: unless that
+        would score millions of lattice points a trial.
+
+    Raises
+    ------
+    ValueError
+        If a path is no run, runs cannot be compared, or ``out`` cannot be written.
+    Incomplete
+        If trials are missing or damaged, and not ``partial``.
+    ConfsimError
+        If a run has no finished trial.
+    """
+    opened = [open_run(path) for path in runs]
+    materials = [gather(run, partial=partial) for run in opened]
+    sweep = sweeps.arrange(materials) if len(materials) > 1 else None
+    folder = _folder(materials, out)
+    for material in materials:
+        _add_membership(material, attacks)
+    if sweep is not None:
+        return _write_comparison(sweep, folder)
+    return _write_run(materials[0], folder)
+
+
+# ---- reading -----------------------------------------------------------------------------------
+
+
+def gather(run: Run, *, partial: bool = False) -> Material:
+    """Check a run's trials and return what is to be reported."""
+    found = survey(run.path, run.identity_hash, hashes=True)
+    whole = sorted(found.finished)
+    wanted = int(run.manifest["trials"])
+    missing = [n for n in range(wanted) if n not in found.finished and n not in found.damaged]
+    material = Material(run, whole, missing, dict(sorted(found.damaged.items())))
+    if not whole and not found.damaged:
+        raise Incomplete(f"{run.path} has no finished trial to report; confsim-status {run.path}")
+    if not whole or ((missing or found.damaged) and not partial):
+        raise Incomplete(
+            f"{run.path} is not complete: {incomplete_line(material)}"
+            + ("" if not whole else "; --partial reports the rest")
+        )
+    return material
+
+
+def _add_membership(material: Material, wanted: bool | None) -> None:
+    """Read or make the membership tables; what stands in the way becomes a note."""
+    from confsim.membership import membership_tables
+
+    run, scores = material.run, 0.0
+    if not material.has("examples.parquet"):
+        scores = float(sum(row.get("queries") or 0 for row in material.rows))
+    there = (run.path / "tables" / "membership.json").exists()
+    if wanted is False or (wanted is None and scores > _MANY_SCORES and not there):
+        reason = "not asked for"
+        if wanted is None:
+            reason = f"skipped, {scores:,.0f} scores take a while; confsim-report --attacks does it"
+        material.notes.append(f"attacks: {reason}")
+        return
+    try:
+        found = membership_tables(run)
+    except ConfsimError as error:
+        material.notes.append(f"attacks: skipped, {error}")
+        return
+    except OSError as error:
+        material.notes.append(f"attacks: skipped, {run.path} cannot be written: {error.strerror}")
+        return
+    material.tables = dict(found.tables)
+    material.notes += found.notes
+    material.answers += found.answers
+
+
+# ---- writing -----------------------------------------------------------------------------------
+
+
+def _folder(materials: Sequence[Material], out: str | os.PathLike[str] | None) -> Path:
+    """Return where to write, with its subdirectories made."""
+    if out is not None:
+        folder = Path(out)
+    elif len(materials) == 1:
+        folder = materials[0].run.path
+    else:
+        names = "".join(sorted(material.run.identity_hash for material in materials))
+        name = hashlib.sha256(names.encode()).hexdigest()[:10]
+        folder = materials[0].run.path.parent / f"comparison-{name}"
+    try:
+        for name in ("figures", "tables"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            probe = folder / name / f".probe-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+    except OSError as error:
+        raise ValueError(f"--out {folder} cannot be written: {error.strerror}") from None
+    return folder
+
+
+def _write_run(material: Material, folder: Path) -> Report:
+    if material.has("examples.parquet") and material.tables:
+        material.tables["roc"] = roc_curves(material, folder / "tables")
+    drawn, files, skipped = [], [], []
+    for kind in FIGURES:
+        reason = kind.needs(material)
+        if reason is not None:
+            skipped.append((kind.title, reason))
+            continue
+        figure, names = _drawn(kind, material, folder)
+        drawn.append(figure)
+        files += names
+    tables = table_makers.run_tables(material)
+    section = _section(material, "run")
+    page = Page(
+        _title(material),
+        _subtitle(material),
+        [section],
+        drawn,
+        skipped,
+        tables,
+    )
+    also = [table_makers.trial_table(material, folder / "tables")]
+    return _write(page, folder, files, tables, also)
+
+
+def _drawn(kind: FigureKind, material: Material, folder: Path) -> tuple[Drawn, list[str]]:
+    wide, narrow = Canvas(kind.name), Canvas(kind.name, narrow=True)
+    for canvas in (wide, narrow):
+        with settings():
+            words = kind.draw(material, canvas)
+            canvas.settle()
+    inlined = [canvas.inline(photographs=kind.photographs) for canvas in (wide, narrow)]
+    return Drawn(kind.name, kind.title, words, *inlined), wide.save(folder / "figures")
+
+
+def _write_comparison(sweep: sweeps.Sweep, folder: Path) -> Report:
+    def draw(_: Material, canvas: Canvas) -> Words:
+        return sweeps.draw(sweep, canvas)
+
+    title = f"What changes with {sweep.key.replace('_', ' ')}?"
+    kind = FigureKind("sweep", title, lambda _: None, draw)
+    drawn, files = _drawn(kind, sweep.materials[0], folder)
+    tables = [table_makers.comparison(sweep)]
+    page = Page(
+        f"{len(sweep.materials)} runs of {sweep.materials[0].run.manifest['command']} compared",
+        f"They differ in {', '.join(key.replace('_', ' ') for key in sweep.differing)}.",
+        [_section(m, f"run-{i + 1}") for i, m in enumerate(sweep.materials)],
+        [drawn],
+        [],
+        tables,
+    )
+    return _write(page, folder, files, tables, [])
+
+
+def _section(material: Material, key: str) -> Section:
+    return Section(
+        key,
+        f"Run {material.run.path.name}",
+        answers(material),
+        material.answers,
+        provenance(material),
+        incomplete_line(material),
+    )
+
+
+def _write(
+    page: Page, folder: Path, figure_files: list[str], tables: list[Table], also: list[str]
+) -> Report:
+    names = [*(table.write(folder / "tables") for table in tables), *also]
+    page.files.extend(f"figures/{name}" for name in figure_files)
+    page.files.extend(f"tables/{name}" for name in names)
+    target = folder / "report.html"
+    partial = folder / f".report.html.{os.getpid()}"
+    try:
+        partial.write_text(render(page), encoding="utf-8")
+        partial.replace(target)
+    except OSError as error:
+        raise ValueError(f"{target} cannot be written: {error.strerror}") from None
+    sentences = [
+        sentence
+        for section in page.sections
+        for sentence in (
+            section.answers.closeness,
+            section.answers.membership,
+            section.answers.caution,
+        )
+    ]
+    return Report(target, figure_files, names, page.skipped, sentences)
+
+
+def _title(material: Material) -> str:
+    config = material.config
+    if "grid_size" in config:
+        return (
+            f"{config['n']:,} training points on a lattice of {config['dimensions']} dimensions"
+        )
+    if "dataset" in config:
+        return f"{config.get('model', 'a model')} on {config['dataset']}"
+    return f"{material.run.manifest['command']}: {material.run.path.name}"
+
+
+def _subtitle(material: Material) -> str:
+    manifest = material.run.manifest
+    return (
+        f"{manifest['command']}, {plural(len(material.trials), 'trial')}, seed "
+        f"{manifest.get('seed')}, run {material.run.identity_hash[:10]}"
+    )

@@ -1,0 +1,276 @@
+"""Sizes, colours and file formats of figures.
+
+A figure is drawn twice: wide, for a page or the full width of a two-column paper, and narrow, with
+its panels below one another, for a phone or one column. Files never hold a date or a random number,
+so the same run gives the same bytes. Colours are those of Okabe and Ito, which people with any kind
+of colour blindness can tell apart; line styles and markers differ as well.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#1a1a1a"
+MUTED = "#6b6b6a"
+GRID = "#dcdcd9"
+SURFACE = "#fefefe"
+
+#: In the order in which they are given out. The style says the same as the colour.
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1)), "-")
+
+NON_MEMBERS, MEMBERS = SERIES[0], SERIES[1]
+TOP, BOTTOM = SERIES[2], SERIES[3]
+
+#: What each colour is called in the page's style sheet, which has another value for the dark.
+VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    SURFACE: "--surface",
+    **{colour: f"--series-{i + 1}" for i, colour in enumerate(SERIES)},
+}
+
+#: Inches: the text width and the column width of a two-column paper.
+WIDE, NARROW = 6.9, 3.35
+
+_DPI = 200
+
+_SETTINGS: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 8.5,
+    "axes.unicode_minus": True,
+    "figure.facecolor": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "grid.color": GRID,
+    "grid.linewidth": 0.5,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "legend.handlelength": 2.2,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.5,
+    "mathtext.fontset": "dejavusans",
+    "pdf.fonttype": 42,
+    "savefig.facecolor": "none",
+    "svg.fonttype": "path",
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 7.5,
+    "xtick.major.width": 0.6,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 7.5,
+    "ytick.major.width": 0.6,
+}
+
+
+@contextmanager
+def settings(**more: Any) -> "Iterator[None]":
+    """Draw with our settings, whatever a user's ``matplotlibrc`` says."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS | more)
+        yield
+
+
+def heat_map() -> Any:
+    """Return the colours of densities: one hue, from pale to dark; what holds nothing is clear."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    steps = ["#d7e8f5", "#9fc8e6", "#5b9fd0", "#2272ad", "#0b4a7d", "#06294a"]
+    colours = LinearSegmentedColormap.from_list("confsim", steps)
+    return colours.with_extremes(bad=(0, 0, 0, 0))
+
+
+class Canvas:
+    """One figure in the making.
+
+    Parameters
+    ----------
+    name : str
+        Of its files; also the salt of the ids inside SVG.
+    narrow : bool
+        Put panels below one another.
+    """
+
+    def __init__(self, name: str, *, narrow: bool = False) -> None:
+        self.name = name
+        self.narrow = narrow
+        self._figure: Figure | None = None
+
+    @property
+    def width(self) -> float:
+        """Width in inches."""
+        return NARROW if self.narrow else WIDE
+
+    @property
+    def figure(self) -> "Figure":
+        """The figure, once :meth:`panels` was called."""
+        assert self._figure is not None
+        return self._figure
+
+    def panels(
+        self, count: int, *, height: float = 2.5, columns: int | None = None, **options: Any
+    ) -> "Sequence[Axes]":
+        """Return axes: side by side in rows of ``columns``, or below one another when narrow.
+
+        Parameters
+        ----------
+        count : int
+        height : float
+            Of a panel, in inches.
+        columns : int, optional
+            Panels in a row of the wide figure (default: all).
+        """
+        from matplotlib.figure import Figure
+
+        across = 1 if self.narrow else (columns or count)
+        down = -(-count // across)
+        self._figure = Figure(figsize=(self.width, height * down), layout="constrained")
+        self._figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)  # type: ignore[union-attr]
+        grid = self._figure.subplots(down, across, squeeze=False, **options).ravel()
+        for unused in grid[count:]:
+            unused.remove()
+        return list(grid[:count])
+
+    def settle(self) -> None:
+        """Lay the panels out once, so that every format shows the same and none does it again."""
+        self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")
+
+    def inline(self, *, photographs: bool = False) -> str:
+        """Return SVG for the page: text as text, colours that follow light and dark."""
+        svg = self._svg("none")
+        for colour, variable in VARIABLES.items():
+            svg = re.sub(re.escape(colour), f"var({variable})", svg, flags=re.IGNORECASE)
+        return _inlined(svg, f"{self.name}-{'n' if self.narrow else 'w'}", photographs)
+
+    def _svg(self, fonttype: str) -> str:
+        salt = f"{self.name} {self.narrow}"
+        buffer = io.StringIO()
+        with settings(**{"svg.fonttype": fonttype, "svg.hashsalt": salt}):
+            self.figure.savefig(buffer, format="svg", dpi=_DPI, metadata={"Date": None})
+        return buffer.getvalue()
+
+    def save(self, folder: Path) -> list[str]:
+        """Write PNG, SVG (text as outlines) and PDF (fonts embedded); return their names."""
+        with settings():
+            (folder / f"{self.name}.png").write_bytes(self._raster())
+            (folder / f"{self.name}.svg").write_text(self._svg("path"), encoding="utf-8")
+            dateless = {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None}
+            self.figure.savefig(folder / f"{self.name}.pdf", dpi=_DPI, metadata=dateless)
+        return [f"{self.name}.{kind}" for kind in ("pdf", "png", "svg")]
+
+    def _raster(self) -> bytes:
+        buffer = io.BytesIO()
+        # A picture without ground would be unreadable on a dark one; white is what papers have.
+        self.figure.savefig(
+            buffer, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None}
+        )
+        return buffer.getvalue()
+
+
+def _inlined(svg: str, prefix: str, photographs: bool) -> str:
+    """Make SVG fit into a page that holds others: no prologue, ids of its own, no fixed size."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)
+    used = set(re.findall(r"url\(#([^)]+)\)", svg)) | set(re.findall(r'href="#([^"]+)"', svg))
+
+    def rename(match: "re.Match[str]") -> str:
+        return f' id="{prefix}-{match[1]}"' if match[1] in used else ""
+
+    svg = re.sub(r' id="([^"]+)"', rename, svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
+    svg = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', svg)
+    svg = re.sub(r"font: ([^;\"]*)'DejaVu Sans'[^;\"]*", r"font: \1var(--sans)", svg)
+    svg = re.sub(r"(<svg[^>]*?) width=\"[\d.]+pt\"", r"\1", svg, count=1)
+    svg = re.sub(r"(<svg[^>]*?) height=\"[\d.]+pt\"", r"\1", svg, count=1)
+    kind = "photographs" if photographs else "chart"
+    return svg.replace("<svg ", f'<svg class="{kind}" aria-hidden="true" focusable="false" ', 1)
+
+
+# ---- drawing what many figures need ------------------------------------------------------------
+
+
+def band(axes: "Axes", x: Any, low: Any, high: Any, colour: str) -> None:
+    """Shade an interval about a line."""
+    axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def heat(axes: "Axes", x: Any, y: Any, values: NDArray[Any], **options: Any) -> Any:
+    """Draw a density or a field as a picture of its own inside the figure."""
+    return axes.pcolormesh(x, y, values, cmap=heat_map(), rasterized=True, **options)
+
+
+def colour_bar(figure: "Figure", drawn: Any, axes: Any, label: str, **options: Any) -> None:
+    """Draw the legend of a heat map."""
+    bar = figure.colorbar(drawn, ax=axes, pad=0.02, aspect=28, **options)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+
+
+@dataclass(frozen=True)
+class Words:
+    """What accompanies a figure.
+
+    Attributes
+    ----------
+    caption : str
+        What is shown, how it was made, and what the marks mean.
+    alt : str
+        What a reader who does not see the figure should know: its finding, with numbers.
+    """
+
+    caption: str
+    alt: str
+
+
+def dot_rows(
+    axes: "Axes",
+    labels: Sequence[str],
+    values: Any,
+    low: Any,
+    high: Any,
+    *,
+    colour: str = SERIES[0],
+    marker: str = "o",
+    offset: float = 0.0,
+    label: str | None = None,
+) -> None:
+    """Draw one value with its interval in each row, the first row on top."""
+    rows = np.arange(len(labels))[::-1] + offset
+    axes.hlines(rows, low, high, color=colour, linewidth=1.4)
+    axes.plot(values, rows, marker, color=colour, markeredgecolor=SURFACE, label=label)
+    axes.set_yticks(np.arange(len(labels))[::-1], labels)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.set_ylim(-0.6, len(labels) - 0.4)

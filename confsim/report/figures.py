@@ -1,0 +1,324 @@
+"""Figures of any run: confidence against distance, extremes, membership, and trial by trial."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confsim.report.canvas import (
+    BOTTOM,
+    GRID,
+    INK,
+    MARKERS,
+    MEMBERS,
+    MUTED,
+    NON_MEMBERS,
+    SERIES,
+    SURFACE,
+    TOP,
+    Canvas,
+    Words,
+    band,
+    colour_bar,
+    heat,
+)
+from confsim.report.material import Material, number, plural
+from confsim.report.registry import figure, has_joint
+from confsim.statistics import FEWEST_TRIALS, clopper_pearson
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FloatArray = NDArray[np.float64]
+
+#: Fewer points than this on a panel are shown in fewer, larger bins.
+_SPARSE = 20_000
+
+_DISTANCE = "distance to nearest training point"
+
+
+# ---- joint density -----------------------------------------------------------------------------
+
+
+@figure("How do confidence and distance go together?", has_joint)
+def joint(material: Material, canvas: Canvas) -> Words:
+    """Draw the joint density of confidence and distance."""
+    found = material.joint
+    panels = (
+        ("non-members", found.including[0, 1]),
+        ("members, excluding self", found.excluding[0, 0]),
+        ("members, including self", found.including[0, 0]),
+    )
+    axes = canvas.panels(3, height=2.7, sharex=True, sharey=True)
+    ends = _occupied(found.including[0].sum(axis=0) + found.excluding[0].sum(axis=0))
+    drawn = None
+    for axis, (title, counts) in zip(axes, panels, strict=True):
+        total = int(counts.sum())
+        axis.set_title(f"{title}\n{plural(total, 'pair')}")
+        drawn = _density(axis, material, counts) or drawn
+        _median_line(axis, material, counts)
+    _mark_extremes(axes[0], material)
+    for axis in axes:
+        axis.set_xlim(*_edge_range(found.confidence_edges, ends[0]))
+        axis.set_ylim(-0.012, _edge_range(found.distance_edges, ends[1])[1])
+        axis.set_xlabel(material.confidence_label)
+    for axis in axes if canvas.narrow else axes[:1]:
+        axis.set_ylabel(_DISTANCE)
+    axes[0].legend(loc="upper left", handlelength=1.4)
+    if drawn is not None:
+        colour_bar(canvas.figure, drawn, axes, "share of the panel's pairs in a bin")
+    return _joint_words(material)
+
+
+def _joint_words(material: Material) -> Words:
+    means = material.headline.means
+    s, o = means["spearman_self"], means["spearman_other"]
+    return Words(
+        "Pairs of a query and a trial, by the model's confidence and by the normalised distance "
+        "to the nearest training point; darker is denser, on a logarithmic scale of each panel's "
+        "own share. The line is the median distance at each confidence. Bars on the axis span the "
+        f"central 90% of the {material.percent:g}% least and most confident. Including self, a "
+        "member is its own nearest training point, at distance 0; excluding self, its nearest "
+        "other one counts. The last bin of distance also holds what lies beyond.",
+        f"Three heat maps of confidence against distance. Spearman correlation {number(s.value)} "
+        f"including self and {number(o.value)} excluding self.",
+    )
+
+
+def _occupied(counts: NDArray[Any]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the first and last bins that hold anything, by confidence and by distance."""
+    ranges = []
+    for axis in (1, 0):
+        filled = np.flatnonzero(counts.sum(axis=axis))
+        ranges.append((int(filled.min(initial=0)), int(filled.max(initial=0)) + 1))
+    return ranges[0], ranges[1]
+
+
+def _edge_range(edges: FloatArray, bins: tuple[int, int]) -> tuple[float, float]:
+    return float(edges[bins[0]]), float(edges[min(bins[1], len(edges) - 1)])
+
+
+def _density(axis: "Axes", material: Material, counts: NDArray[Any]) -> Any:
+    from matplotlib.colors import LogNorm
+
+    found = material.joint
+    total = int(counts.sum())
+    if total == 0:
+        axis.text(0.5, 0.5, "none", ha="center", transform=axis.transAxes, color=MUTED)
+        return None
+    step = 1 if total >= _SPARSE else 4
+    coarse = counts.reshape(128 // step, step, 128 // step, step).sum(axis=(1, 3))
+    share = np.ma.masked_equal(coarse.T.astype(np.float64), 0) / total
+    norm = LogNorm(vmin=max(1e-6, 1 / total), vmax=max(0.01, float(share.max())))
+    axis.grid(visible=False)
+    return heat(
+        axis, found.confidence_edges[::step], found.distance_edges[::step], share, norm=norm
+    )
+
+
+def _median_line(axis: "Axes", material: Material, counts: NDArray[Any]) -> None:
+    """Draw the median distance where a bin of confidence holds enough for one."""
+    found = material.joint
+    step = 1 if counts.sum() >= _SPARSE else 8
+    coarse = counts.reshape(128 // step, step, 128).sum(axis=1).astype(np.float64)
+    total = coarse.sum(axis=1)
+    enough = total >= 20
+    if np.count_nonzero(enough) < 2:
+        return
+    below = np.cumsum(coarse[enough], axis=1) / total[enough, None]
+    bins = np.argmax(below >= 0.5, axis=1)
+    centres = (found.distance_edges[1:] + found.distance_edges[:-1]) / 2
+    x = (found.confidence_edges[:-1:step] + found.confidence_edges[step::step]) / 2
+    axis.plot(x[enough], centres[bins], color=SURFACE, linewidth=2.6)
+    axis.plot(x[enough], centres[bins], color=SERIES[1], linewidth=1.3, label="median")
+
+
+def _mark_extremes(axis: "Axes", material: Material) -> None:
+    found = material.joint
+    names = (("least confident", BOTTOM), ("most confident", TOP))
+    for side, (name, colour) in enumerate(names, start=1):
+        by_confidence = found.including[side].sum(axis=(0, 2)).astype(np.float64)
+        if not by_confidence.any():
+            continue
+        below = np.cumsum(by_confidence) / by_confidence.sum()
+        low, high = np.searchsorted(below, (0.05, 0.95))
+        ends = found.confidence_edges[low], found.confidence_edges[min(high + 1, 128)]
+        axis.plot(ends, (0, 0), color=colour, linewidth=4, solid_capstyle="butt", label=name)
+
+
+# ---- extremes ----------------------------------------------------------------------------------
+
+
+@figure("Are the most confident points closer to the training set?", has_joint)
+def extremes(material: Material, canvas: Canvas) -> Words:
+    """Draw how distances are distributed in the two extremes."""
+    found = material.joint
+    axes = canvas.panels(2, height=2.4, sharex=True)
+    filled = np.flatnonzero(found.distances.sum(axis=(0, 1, 2)))
+    last = float(found.distance_edges[min(128, int(filled.max(initial=0)) + 2)])
+    for axis, counts, title in zip(
+        axes, found.distances, ("including self", "excluding self"), strict=True
+    ):
+        for side, (name, colour, dash) in enumerate(
+            (("least confident", BOTTOM, (0, (5, 1.5))), ("most confident", TOP, "-"))
+        ):
+            mean, low, high = _mean_density(counts[:, side], found.distance_edges)
+            centres = _centres(found.distance_edges)
+            band(axis, centres, low, high, colour)
+            axis.plot(centres, mean, color=colour, linestyle=dash, label=f"{name} {_p(material)}")
+        axis.set_title(title)
+        axis.set_xlabel(_DISTANCE)
+        axis.set_xlim(0, last)
+        axis.set_ylim(bottom=0)
+    axes[0].set_ylabel("density")
+    axes[0].legend()
+    return _extremes_words(material)
+
+
+_GROUP = 4
+
+
+def _centres(edges: FloatArray) -> FloatArray:
+    coarse = edges[::_GROUP]
+    centres: FloatArray = (coarse[1:] + coarse[:-1]) / 2
+    return centres
+
+
+def _mean_density(
+    counts: NDArray[Any], edges: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the mean density over trials with its interval, in coarser bins."""
+    coarse = counts.reshape(len(counts), -1, _GROUP).sum(axis=2).astype(np.float64)
+    total = coarse.sum(axis=1, keepdims=True)
+    density = coarse[total[:, 0] > 0] / total[total[:, 0] > 0] / np.diff(edges[::_GROUP])
+    mean = density.mean(axis=0) if len(density) else np.full(coarse.shape[1], np.nan)
+    if len(density) < FEWEST_TRIALS:
+        return mean, mean, mean
+    from scipy.special import stdtrit
+
+    half = stdtrit(len(density) - 1, 0.975) * density.std(axis=0, ddof=1) / np.sqrt(len(density))
+    return mean, np.maximum(mean - half, 0), mean + half
+
+
+def _p(material: Material) -> str:
+    return f"{material.percent:g}%"
+
+
+def _extremes_words(material: Material) -> Words:
+    means = material.headline.means
+    bottom, top = (means[f"{side}_distance_mean_other"] for side in ("bottom", "top"))
+    return Words(
+        f"Distribution of the normalised distance among the {_p(material)} least and most "
+        "confident queries of a trial: mean over trials, with pointwise 95% Student-t intervals. "
+        "Left, members are at distance 0 from themselves; right, their own row does not count.",
+        f"Densities of distance. Mean distance excluding self {number(bottom.value)} for the least "
+        f"and {number(top.value)} for the most confident.",
+    )
+
+
+# ---- membership --------------------------------------------------------------------------------
+
+
+def _needs_members(material: Material) -> str | None:
+    reason = has_joint(material)
+    if reason is None and not material.joint.including[0, 0].any():
+        return "no member is among the queries"
+    return reason
+
+
+@figure("Are confident points, or close ones, members?", _needs_members)
+def membership(material: Material, canvas: Canvas) -> Words:
+    """Draw the membership rate against confidence and against distance."""
+    found = material.joint
+    axes = canvas.panels(2, height=2.4, sharey=True)
+    counts = found.excluding[0].astype(np.int64)
+    base = counts[0].sum() / max(1, counts.sum())
+    sides = (
+        (counts.sum(axis=2), found.confidence_edges, material.confidence_label),
+        (counts.sum(axis=1), found.distance_edges, f"{_DISTANCE}, excluding self"),
+    )
+    for axis, ((members, others), edges, label) in zip(axes, sides, strict=True):
+        groups = _equal_groups(members + others)
+        hits = np.add.reduceat(members, groups[:-1])
+        total = np.add.reduceat(members + others, groups[:-1])
+        low, high = clopper_pearson(hits, total)
+        centres = (edges[groups[:-1]] + edges[groups[1:]]) / 2
+        axis.axhline(base, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), label="all queries")
+        axis.vlines(centres, low, high, color=MEMBERS, linewidth=1.2)
+        axis.plot(centres, hits / total, "o", color=MEMBERS, markeredgecolor=SURFACE)
+        axis.set_xlabel(label)
+        axis.margins(y=0.12)
+    axes[0].set_ylabel("share that are members")
+    axes[0].legend(loc="lower left")
+    axes[0].set_ylim(bottom=0)
+    return _membership_words(material, float(base))
+
+
+def _equal_groups(counts: NDArray[Any], groups: int = 16) -> NDArray[np.int64]:
+    """Return edges of neighbouring bins that hold about equally many, none empty."""
+    below = np.concatenate([[0], np.cumsum(counts)])
+    wanted = np.linspace(0, below[-1], groups + 1)[1:-1]
+    cuts = np.unique(np.searchsorted(below, wanted))
+    first, last = np.flatnonzero(counts)[[0, -1]]
+    inner = cuts[(cuts > first) & (cuts <= last)]
+    return np.concatenate([[first], inner, [last + 1]]).astype(np.int64)
+
+
+def _membership_words(material: Material, base: float) -> Words:
+    rates, means = material.headline.membership, material.headline.means
+    confidence = means["auc_confidence"].value
+    return Words(
+        "Share of members among pairs of similar confidence (left) and of similar distance to the "
+        "nearest other training point (right), in groups of about equally many pairs. Bars are "
+        "exact binomial 95% intervals on pooled counts, approximate because trials share queries. "
+        f"Dashed: the share among all queries, {number(base)}.",
+        f"Membership rate {number(rates['bottom'].value)} among the least and "
+        f"{number(rates['top'].value)} among the most confident; AUC of confidence "
+        f"{number(confidence)}.",
+    )
+
+
+# ---- trial by trial ----------------------------------------------------------------------------
+
+
+def _needs_two_trials(material: Material) -> str | None:
+    return "it needs more than one trial" if len(material.trials) < 2 else None
+
+
+@figure("Does every trial say the same?", _needs_two_trials)
+def trials(material: Material, canvas: Canvas) -> Words:
+    """Draw each trial's mean distance in one extreme against that in the other."""
+    axes = canvas.panels(2, height=3.0)
+    share = {}
+    for axis, kind, title in zip(
+        axes, ("self", "other"), ("including self", "excluding self"), strict=True
+    ):
+        x = material.column(f"bottom_distance_mean_{kind}")
+        y = material.column(f"top_distance_mean_{kind}")
+        known = ~(np.isnan(x) | np.isnan(y))
+        share[kind] = float(np.mean(y[known] < x[known])) if known.any() else np.nan
+        ends = _padded(np.concatenate([x[known], y[known]]))
+        axis.plot(ends, ends, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        axis.plot(x, y, MARKERS[0], color=NON_MEMBERS, alpha=0.75, markeredgecolor=SURFACE)
+        axis.set(xlim=ends, ylim=ends, aspect="equal")
+        axis.set_title(f"{title}\nmost confident closer in {share[kind]:.0%} of trials")
+        axis.set_xlabel(f"mean distance, least confident {_p(material)}")
+        axis.set_ylabel(f"mean distance,\nmost confident {_p(material)}")
+    return Words(
+        "Each point is a trial: mean normalised distance among its least confident queries "
+        "(across) and among its most confident ones (up). Below the dashed line the most confident "
+        "are closer to the training set.",
+        f"In {share['other']:.0%} of {plural(len(material.trials), 'trial')} the most confident "
+        "queries are closer to the training set than the least confident, excluding self.",
+    )
+
+
+def _padded(values: FloatArray) -> tuple[float, float]:
+    if len(values) == 0:
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    pad = 0.06 * (high - low) or 0.05
+    return low - pad, high + pad
+
+
+FIGURES = (joint, extremes, membership, trials)

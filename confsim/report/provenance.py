@@ -1,0 +1,122 @@
+"""What was run: settings, identity, versions, warnings, how to cite, and the command to repeat it."""
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from confsim._version import __version__
+from confsim.report.material import Material, listed
+
+#: Flags that have another spelling than their setting.
+_ALL = {"queries": "all"}
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What was run.
+
+    Attributes
+    ----------
+    command : str
+        The command that repeats the run.
+    settings, facts, versions : list of (str, str)
+    notes : list of str
+    citation : str
+    """
+
+    command: str
+    settings: list[tuple[str, str]]
+    facts: list[tuple[str, str]]
+    versions: list[tuple[str, str]]
+    notes: list[str]
+    citation: str
+
+
+def provenance(material: Material) -> Provenance:
+    """Describe a run."""
+    manifest = material.run.manifest
+    return Provenance(
+        command=repeat_command(manifest, material),
+        settings=[(key, _shown(value)) for key, value in manifest["identity"].items()],
+        facts=_facts(material),
+        versions=_versions(material),
+        notes=material.notes,
+        citation=(
+            f"The confsim developers. confsim (version {manifest['versions']['confsim']}), "
+            f"software. Run {material.run.identity_hash[:10]} of {manifest['command']}, "
+            f"{len(material.trials)} trials, seed {manifest.get('seed')}."
+        ),
+    )
+
+
+def repeat_command(manifest: dict[str, Any], material: Material) -> str:
+    """Return the command with every setting of the run named.
+
+    Settings that were left to their default because they follow from others are left to it again.
+    """
+    trials = str(max(int(manifest["trials"]), len(material.trials)))
+    words = [manifest["command"]]
+    for key, value in manifest["configuration"].items():
+        flag = "--" + key.replace("_", "-")
+        if value is None and key in _ALL and manifest["command"] == "confsim-linear":
+            words += [flag, _ALL[key]]
+        elif isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+        elif isinstance(value, list):
+            words += [flag, *(_word(item) for item in value)]
+        elif value is not None:
+            words += [flag, _word(value)]
+    if manifest["command"] == "confsim-linear" and manifest["configuration"]["objective"] == "slack":
+        words = _without(_without(words, "--norm"), "--C")
+    return shlex.join([*words, "--trials", trials])
+
+
+def _without(words: list[str], flag: str) -> list[str]:
+    at = words.index(flag)
+    return words[:at] + words[at + 2 :]
+
+
+def _word(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return _word(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(_shown(item) for item in value) or "none"
+    return str(value)
+
+
+def _facts(material: Material) -> list[tuple[str, str]]:
+    manifest, totals = material.run.manifest, material.headline.totals
+    facts = [
+        ("directory", str(material.run.path)),
+        ("identity", material.run.identity_hash),
+        ("seed", str(manifest.get("seed"))),
+        ("trials", f"{len(material.trials)} of {manifest['trials']}"),
+    ]
+    if material.missing:
+        facts.append(("trials not finished", listed(material.missing)))
+    facts += [(f"trial {n} left out", why) for n, why in material.damaged.items()]
+    if "redraws" in totals:
+        facts.append(("training sets drawn again", str(totals["redraws"])))
+    if "degenerate" in totals:
+        facts.append(("degenerate fits", str(totals["degenerate"])))
+    if material.run.has("population.parquet"):
+        facts.append(("images with duplicates", f"{material.duplicates:,}"))
+    return facts
+
+
+def _versions(material: Material) -> list[tuple[str, str]]:
+    """Return the versions that made the trials; more than one of a kind is told."""
+    found: dict[str, dict[str, None]] = {}
+    for trial in material.trials:
+        for name, version in material.run.trial(trial).record["versions"].items():
+            found.setdefault(name, {})[version] = None
+    versions = [(name, ", ".join(kinds)) for name, kinds in found.items()]
+    return [*versions, ("this report: confsim", __version__)]

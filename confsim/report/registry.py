@@ -1,0 +1,68 @@
+"""How a figure is declared: its name, its title, what it needs, and the function that draws it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from confsim.report.canvas import Canvas, Words
+from confsim.report.material import Material
+
+#: Returns ``None``, or the reason why a figure cannot be drawn.
+Needs: TypeAlias = Callable[[Material], "str | None"]
+
+
+@dataclass(frozen=True)
+class FigureKind:
+    """A figure that a report may hold.
+
+    Attributes
+    ----------
+    name : str
+        Of its files.
+    title : str
+        A question that the figure answers, or what it shows.
+    needs : callable
+        Returns ``None`` or the reason why the figure cannot be drawn.
+    draw : callable
+        Draws on a canvas and returns the words that go with it.
+    photographs : bool
+        Whether it holds pictures whose colours must never change.
+    """
+
+    name: str
+    title: str
+    needs: Needs
+    draw: Callable[[Material, Canvas], Words]
+    photographs: bool = False
+
+
+def figure(
+    title: str, needs: Needs, *, photographs: bool = False
+) -> Callable[[Callable[[Material, Canvas], Words]], FigureKind]:
+    """Declare a figure; its name is the function's."""
+
+    def declare(draw: Callable[[Material, Canvas], Words]) -> FigureKind:
+        return FigureKind(draw.__name__, title, needs, draw, photographs)
+
+    return declare
+
+
+def has_joint(material: Material) -> str | None:
+    """Need the joint histograms of confidence and distance."""
+    if material.has("joint.npz"):
+        return None
+    return "the trials hold no joint histogram of confidence and distance"
+
+
+def has_table(name: str, *columns: str) -> Needs:
+    """Need a membership table with some rows, and with these columns."""
+
+    def needs(material: Material) -> str | None:
+        table = material.tables.get(name)
+        if table is None or table.empty:
+            about = [note for note in material.notes if note.startswith(name.partition("_")[0])]
+            return about[0] if about else f"there is no table of {name.replace('_', ' ')}"
+        absent = [column for column in columns if column not in table]
+        return f"the table of {name} has no {', '.join(absent)}" if absent else None
+
+    return needs

@@ -1,0 +1,444 @@
+"""The tables: the same rows as CSV files and in the page, and the meaning of every column."""
+
+import csv
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from confsim.report.answers import paired_difference
+from confsim.report.attacks import attack_name
+from confsim.report.material import Material, number
+from confsim.report.pictures import most_vulnerable
+from confsim.report.summary import MEANS, TOTALS, Estimate
+from confsim.report.sweep import Sweep, estimates
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Rows of the table of vulnerable examples.
+_MOST = 20
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes
+    ----------
+    key : str
+        Its name in the CSV file. With ``key_low`` and ``key_high`` beside it: an interval.
+    title : str
+        Its head in the page.
+    meaning : str
+        What it holds, with its unit and what its interval is.
+    """
+
+    key: str
+    title: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes
+    ----------
+    name : str
+        Of its CSV file.
+    title : str
+    columns : list of Column
+    rows : list of dict
+        By the columns' keys; ``KEY_low`` and ``KEY_high`` hold a value's interval.
+    note : str
+    """
+
+    name: str
+    title: str
+    columns: list[Column]
+    rows: list[dict[str, Any]]
+    note: str = ""
+
+    @property
+    def fields(self) -> list[str]:
+        """Columns of the CSV file."""
+        found = []
+        for column in self.columns:
+            found.append(column.key)
+            ends = [f"{column.key}_low", f"{column.key}_high"]
+            if any(end in row for row in self.rows for end in ends):
+                found += ends
+        return found
+
+    def cells(self) -> list[list[tuple[str, bool]]]:
+        """Return for the page each row's cells: the text, and whether it is a number."""
+        return [[_cell(row, column.key) for column in self.columns] for row in self.rows]
+
+    def write(self, folder: Path) -> str:
+        """Write the CSV file; return its name."""
+        path = folder / f"{self.name}.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.fields, restval="", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows({k: _plain(v) for k, v in row.items()} for row in self.rows)
+        return path.name
+
+
+def _plain(value: Any) -> Any:
+    return "" if isinstance(value, float) and math.isnan(value) else value
+
+
+def _cell(row: dict[str, Any], key: str) -> tuple[str, bool]:
+    value = row.get(key)
+    if isinstance(value, str):
+        return value, False
+    if isinstance(value, (bool, np.bool_)):
+        return ("yes" if value else "no"), False
+    if value is None:
+        return "", False
+    if isinstance(value, (int, np.integer)):
+        return f"{value:,}", True
+    text = number(float(value))
+    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
+    if low is not None and high is not None and not (math.isnan(low) or math.isnan(high)):
+        text += f" [{number(float(low))}, {number(float(high))}]"
+    return text, True
+
+
+def with_interval(key: str, found: Estimate) -> dict[str, float]:
+    """Return an estimate as entries of a row."""
+    return {key: found.value, f"{key}_low": found.low, f"{key}_high": found.high}
+
+
+# ---- tables of one run -------------------------------------------------------------------------
+
+
+def run_tables(material: Material) -> list[Table]:
+    """Return the tables that a run allows, in the order of the page."""
+    makers: tuple[Callable[[Material], Table | None], ...] = (
+        extremes,
+        relations,
+        model,
+        attacks,
+        per_class,
+        vulnerable,
+    )
+    return [table for make in makers if (table := make(material)) is not None]
+
+
+_OVER_TRIALS = "mean over trials [95% Student-t interval]"
+
+
+def extremes(material: Material) -> Table:
+    """Compare the least and the most confident queries."""
+    means, rates = material.headline.means, material.headline.membership
+    rows = []
+    for figure in ("mean", "median"):
+        for kind, words in (("self", "including self"), ("other", "excluding self")):
+            names = [f"{side}_distance_{figure}_{kind}" for side in ("bottom", "top")]
+            if not all(name in means for name in names):
+                continue
+            row: dict[str, Any] = {"figure": f"{figure} distance, {words}"}
+            for side, name in zip(("bottom", "top"), names, strict=True):
+                row |= with_interval(side, means[name])
+            if figure == "mean":
+                row |= with_interval("difference", paired_difference(material, kind))
+            rows.append(row)
+    rates_row: dict[str, Any] = {"figure": "membership rate"}
+    for side in ("bottom", "top"):
+        rates_row |= with_interval(side, rates[side])
+    rows.append(rates_row)
+    percent = f"{material.percent:g}%"
+    return Table(
+        "extremes_summary",
+        "The least and the most confident",
+        [
+            Column("figure", "", "distance: normalised distance to the nearest training point "
+                   "(no unit), of each trial's mean or median; membership rate: share of members"),
+            Column("bottom", f"least confident {percent}", f"{_OVER_TRIALS}; membership rate: "
+                   "pooled over trials [exact binomial, approximate]"),
+            Column("top", f"most confident {percent}", "the same for the most confident"),
+            Column("difference", "most minus least", "mean over trials of the difference within a "
+                   "trial [95% Student-t interval]; negative: confident points are closer"),
+        ],
+        rows,
+    )  # fmt: skip
+
+
+_RELATIONS = (
+    ("Pearson correlation", "pearson_self", "pearson_other"),
+    ("Spearman correlation", "spearman_self", "spearman_other"),
+    ("AUC of closeness for membership", "auc_closeness_self", "auc_closeness_other"),
+    ("the same if membership meant nothing", None, "auc_closeness_other_null"),
+    ("AUC of confidence for membership", "auc_confidence", None),
+)
+
+
+def relations(material: Material) -> Table:
+    """Relate confidence, distance and membership."""
+    means = material.headline.means
+    rows = []
+    for label, including, excluding in _RELATIONS:
+        row: dict[str, Any] = {"figure": label}
+        for key, name in (("including", including), ("excluding", excluding)):
+            if name in means:
+                row |= with_interval(key, means[name])
+        if len(row) > 1:
+            rows.append(row)
+    return Table(
+        "correlations",
+        "Confidence, distance and membership",
+        [
+            Column("figure", "", "correlations of confidence with distance over a trial's queries; "
+                   "AUC: probability that a member has the higher confidence (is closer) than a "
+                   "non-member, ties counting half"),
+            Column("including", "including self", f"members are at distance 0 from themselves; "
+                   f"{_OVER_TRIALS}"),
+            Column("excluding", "excluding self", "a member's own training row does not count; "
+                   f"{_OVER_TRIALS}. A member then has one candidate fewer than a non-member, so "
+                   "without any leak this AUC is a little below 0.5: the row below says how much"),
+        ],
+        rows,
+    )  # fmt: skip
+
+
+def model(material: Material) -> Table | None:
+    """List everything else that the trials' summaries hold."""
+    shown = {name for _, *names in _RELATIONS for name in names}
+    found = material.headline
+    rows: list[dict[str, Any]] = [
+        {"figure": MEANS[key], **with_interval("value", value)}
+        for key, value in found.means.items()
+        if key not in shown and not key.startswith(("bottom_", "top_"))
+    ]
+    rows += [{"figure": TOTALS[key], "value": value} for key, value in found.totals.items()]
+    if not rows:
+        return None
+    return Table(
+        "models",
+        "The models",
+        [
+            Column("figure", "", "what is averaged; accuracies and rates are shares, losses in "
+                   "nats, the distance scale in the units of the data"),
+            Column("value", "value", f"{_OVER_TRIALS}; counts: total over trials"),
+        ],
+        rows,
+    )  # fmt: skip
+
+
+_LEVELS = {"10pct": "10%", "1pct": "1%", "0.1pct": "0.1%", "0pct": "0"}
+
+
+def attacks(material: Material) -> Table | None:
+    """List how well every attack does, on average and pooled."""
+    table = material.tables.get("attacks")
+    if table is None or table.empty:
+        return None
+    levels = {k: v for k, v in _LEVELS.items() if f"tpr_at_fpr_{k}" in table}
+    chosen = table[table["target"].astype(str).isin(("mean", "pooled"))]
+    kept = ["auc", "advantage", *(f"tpr_at_fpr_{key}" for key in levels)]
+    rows = []
+    for row in _records(chosen):
+        made = {"attack": attack_name(str(row["attack"])), "over": str(row["target"])}
+        for key in kept:
+            for name in (key, f"{key}_low", f"{key}_high"):
+                if name in row:
+                    made[name] = row[name]
+        made["null_auc"] = row.get("null_auc", 0.5)
+        made["few"] = _few(row.get("few_false_positives"))
+        rows.append(made)
+    rows.sort(key=lambda row: (row["over"], -_known(row.get("tpr_at_fpr_1pct"))))
+    return Table(
+        "attacks_summary",
+        "Attacks",
+        [
+            Column("attack", "attack", "LiRA: likelihood ratio from the other trials (Carlini et "
+                   "al. 2022); RMIA: relative to other examples (Zarifzadeh et al. 2024); others: "
+                   "one threshold on the model's output or on closeness for all examples"),
+            Column("over", "over", "mean: of the targets' own figures [95% Student-t interval over "
+                   "targets]; pooled: one threshold for all targets [two-way bootstrap over trials "
+                   "and examples, shared shadow models not accounted for]"),
+            Column("auc", "AUC", "area under the ROC curve"),
+            Column("null_auc", "AUC of guessing", "0.5, but less where a member has one candidate "
+                   "fewer than a non-member"),
+            Column("advantage", "advantage", "largest TPR minus FPR over thresholds"),
+            *(Column(f"tpr_at_fpr_{key}", f"TPR at {name}", "largest true-positive rate at a "
+                     f"realised false-positive rate of at most {name}, no interpolation")
+              for key, name in levels.items()),
+            Column("few", "too few at", "false-positive rates at which fewer than five false "
+                   "positives are expected: read these TPRs with care"),
+        ],
+        rows,
+    )  # fmt: skip
+
+
+def _few(text: Any) -> str:
+    if not isinstance(text, str):
+        return ""
+    return " ".join(f"{name[:-3]}%" for name in text.split())
+
+
+def _known(value: Any) -> float:
+    return -1.0 if value is None or math.isnan(value) else float(value)
+
+
+def _records(table: "pd.DataFrame") -> Iterable[dict[str, Any]]:
+    found: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
+    return found
+
+
+def class_rows(material: Material) -> list[dict[str, Any]]:
+    """Return a row for each class, the most exposed first."""
+    table = material.tables["memorization"]
+    names = material.label_names
+    power = {}
+    bins = material.tables.get("vulnerability_bins")
+    if bins is not None and not bins.empty and "auc" in bins:
+        of_class = bins[bins["by"] == "label"]
+        power = {int(row["value_low"]): row for row in _records(of_class)}
+    rows = []
+    for label, part in table.groupby("label", sort=True):
+        row: dict[str, Any] = {
+            "class": names.get(int(str(label)), str(label)),
+            "examples": len(part),
+            "memorization": float(part["memorization"].mean()),
+        }
+        for side in ("in", "out"):
+            weight = part[f"trials_{side}"].to_numpy(dtype=np.float64)
+            right = part[f"accuracy_{side}"].fillna(0).to_numpy(dtype=np.float64) * weight
+            row[f"accuracy_{side}"] = float(right.sum() / weight.sum()) if weight.any() else np.nan
+        found = power.get(int(str(label)), {})
+        for key in ("auc", "tpr_at_fpr_1pct"):
+            if key in found:
+                row |= {k: found[k] for k in (key, f"{key}_low", f"{key}_high")}
+        rows.append(row)
+    return sorted(rows, key=lambda row: -_known(row.get("auc", row["memorization"])))
+
+
+def per_class(material: Material) -> Table | None:
+    """List accuracy, memorisation and attack power of every class."""
+    if "memorization" not in material.tables or material.tables["memorization"].empty:
+        return None
+    rows = class_rows(material)
+    columns = [
+        Column("class", "class", "the examples' true class"),
+        Column("examples", "examples", "examples of the class in the population"),
+        Column("accuracy_in", "accuracy, in", "share of right predictions by models that were "
+               "trained on the example"),
+        Column("accuracy_out", "accuracy, out", "the same by models that were not"),
+        Column("memorization", "memorisation", "mean over examples of accuracy in minus out"),
+    ]  # fmt: skip
+    if any("auc" in row for row in rows):
+        interval = "LiRA's scores within the class [95% two-way bootstrap interval]"
+        columns += [
+            Column("auc", "AUC", f"area under the ROC curve of {interval}"),
+            Column("tpr_at_fpr_1pct", "TPR at 1%", "largest true-positive rate at a false-positive "
+                   f"rate of at most 1% of {interval}"),
+        ]  # fmt: skip
+    return Table("classes", "Classes, the most exposed first", columns, rows)
+
+
+def vulnerable(material: Material) -> Table | None:
+    """List the examples whose membership is easiest to tell."""
+    table = material.tables.get("vulnerability")
+    if table is None or "auc_leave_one_out" not in table:
+        return None
+    names = material.label_names
+    keys = [
+        "id", "auc_leave_one_out", "effect_size", "memorization", "distance_out", "density_distance"
+    ]  # fmt: skip
+    rows = []
+    for row in _records(table.iloc[most_vulnerable(material)[:_MOST]]):
+        made = {key: row[key] for key in keys if key in row}
+        rows.append(made | {"class": names.get(int(row["label"]), str(row["label"]))})
+    intervals = _memorization_intervals(material)
+    for row in rows:
+        row |= intervals.get(int(row["id"]), {})
+    columns = [
+        Column("id", "id", "the example's number in the data"),
+        Column("class", "class", "its true class"),
+        Column("auc_leave_one_out", "AUC", "of its own LiRA scores, trials in against trials out; "
+               "one example has no interval of its own here"),
+        Column("effect_size", "effect size", "difference of the median log-odds in and out, in "
+               "standard deviations"),
+        Column("memorization", "memorisation", "accuracy in minus accuracy out [95%, Agresti-Caffo]"
+               ),
+        Column("distance_out", "distance when out", "mean angular distance to the nearest training "
+               "image in trials without it, as a fraction of a half turn"),
+        Column("density_distance", "density", "mean distance to its 20 nearest others in a fixed "
+               "space, after normalisation"),
+    ]  # fmt: skip
+    present = {key for row in rows for key in row}
+    return Table(
+        "most_vulnerable",
+        "The most vulnerable examples",
+        [column for column in columns if column.key in present],
+        rows,
+    )
+
+
+def _memorization_intervals(material: Material) -> dict[int, dict[str, float]]:
+    table = material.tables.get("memorization")
+    if table is None or "memorization_low" not in table:
+        return {}
+    return {
+        int(row["id"]): {k: row[k] for k in ("memorization_low", "memorization_high")}
+        for row in _records(table[["id", "memorization_low", "memorization_high"]])
+    }
+
+
+# ---- a table of several runs -------------------------------------------------------------------
+
+
+_COMPARED = (
+    ("bottom_distance_mean_other", "distance, least confident", "mean distance excluding self of "
+     "the least confident queries"),
+    ("top_distance_mean_other", "distance, most confident", "the same of the most confident"),
+    ("spearman_other", "Spearman", "correlation of confidence and distance, excluding self"),
+    ("auc_confidence", "AUC of confidence", "probability that a member is the more confident one"),
+    ("auc_closeness_other", "AUC of closeness", "probability that a member is the closer one, "
+     "excluding self"),
+    ("angle_degrees", "angle", "between learned and ideal hyperplane, in degrees"),
+    ("accuracy_gap", "accuracy gap", "accuracy of members minus that of non-members"),
+    ("best_tpr_at_fpr_1pct", "best TPR at 1%", "of all attacks, mean over targets"),
+)  # fmt: skip
+
+
+def comparison(sweep: Sweep) -> Table:
+    """List the headline numbers of several runs."""
+    rows = []
+    for value, series, material in zip(sweep.values, sweep.series, sweep.materials, strict=True):
+        row: dict[str, Any] = {
+            "run": material.run.path.name,
+            "setting": value if isinstance(value, (int, float)) else str(value),
+            "trials": len(material.trials),
+        }
+        if series:
+            row["also"] = series
+        found = estimates(material)
+        for key, _, _ in _COMPARED:
+            if key in found:
+                row |= with_interval(key, found[key])
+        rows.append(row)
+    present = {key for row in rows for key in row}
+    columns = [
+        Column("run", "run", "name of its directory"),
+        Column("setting", sweep.key.replace("_", " "), "what was swept"),
+        Column("also", "also", "other settings that tell the runs apart"),
+        Column("trials", "trials", "finished trials that are reported"),
+        *(Column(key, title, f"{meaning}; {_OVER_TRIALS}") for key, title, meaning in _COMPARED),
+    ]
+    return Table(
+        "comparison", "The runs", [column for column in columns if column.key in present], rows
+    )
+
+
+def trial_table(material: Material, folder: Path) -> str:
+    """Write every number of every trial as CSV; return the file's name."""
+    material.summary.to_csv(folder / "trials.csv", index=False)
+    return "trials.csv"
+

@@ -1,0 +1,84 @@
+/* Every method of the Euclidean search gives the definition's answer, on every instruction set. */
+#include "../../csrc/euclidean.c"
+
+#include <assert.h>
+#include <stdio.h>
+
+#include "random.h"
+
+typedef struct {
+    int64_t queries, training, dimensions;
+    int integers, labels; /* coordinates 0..3, so that ties abound; two classes */
+    double scale;
+} problem;
+
+static double draw(const problem *p) {
+    return p->scale * (p->integers ? (double)random_below(4) : random_unit());
+}
+
+static void expect(const problem *p, const double *q, const double *t, int64_t query,
+                   const confsim_pairing *pairing, int64_t without, double distance, int64_t index) {
+    double best = INFINITY;
+    int64_t at = -1;
+    for (int64_t i = 0; i < p->training; i++) {
+        double sum = 0;
+        if (i == without) continue;
+        if (p->labels && pairing->training_labels[i] != pairing->query_labels[query]) continue;
+        for (int64_t k = 0; k < p->dimensions; k++) {
+            const double x = q[query * p->dimensions + k] - t[i * p->dimensions + k];
+            sum += x * x;
+        }
+        if (sqrt(sum) < best) {
+            best = sqrt(sum);
+            at = i;
+        }
+    }
+    assert(index == at);
+    assert(at < 0 ? isnan(distance) : distance == best);
+}
+
+static void check(const problem *p, confsim_isa isa) {
+    const int64_t q = p->queries, n = p->training, d = p->dimensions;
+    double *queries = malloc((size_t)(q * d) * sizeof(double));
+    double *training = malloc((size_t)(n * d) * sizeof(double));
+    double *distance = malloc((size_t)(2 * q) * sizeof(double));
+    int64_t *index = malloc((size_t)(2 * q) * sizeof(int64_t));
+    int64_t *self = malloc((size_t)q * sizeof(int64_t));
+    int64_t *labels = malloc((size_t)(q + n) * sizeof(int64_t));
+    for (int64_t i = 0; i < q * d; i++) queries[i] = draw(p);
+    for (int64_t i = 0; i < n * d; i++) training[i] = draw(p);
+    for (int64_t i = 0; i < q + n; i++) labels[i] = random_below(i < q ? 3 : 2) * 7 - 3;
+    for (int64_t i = 0; i < q; i++) {
+        self[i] = random_below(4) ? -1 : random_below(n);
+        if (self[i] >= 0)
+            memcpy(queries + i * d, training + self[i] * d, (size_t)d * sizeof(double));
+    }
+    const int64_t row = d * (int64_t)sizeof(double);
+    const confsim_matrix a = {(char *)queries, q, d, row, sizeof(double), 0};
+    const confsim_matrix b = {(char *)training, n, d, row, sizeof(double), 0};
+    const confsim_pairing pairing = {p->labels ? labels : NULL, p->labels ? labels + q : NULL, self};
+    const confsim_nearest answer = {distance, index, distance + q, index + q};
+    assert(confsim_euclidean_nearest(&a, &b, &pairing, &answer, 2, isa) == CONFSIM_OK);
+    for (int64_t i = 0; i < q; i += 1 + random_below(7)) {
+        expect(p, queries, training, i, &pairing, -1, distance[i], index[i]);
+        expect(p, queries, training, i, &pairing, self[i], distance[q + i], index[q + i]);
+    }
+    free(queries), free(training), free(distance), free(index), free(self), free(labels);
+}
+
+int main(void) {
+    const int64_t dimensions[] = {1, 2, 3, 4, 10, 129};
+    const int64_t queries[] = {1, 63, 64, 65, 256, 1000};
+    const int64_t training[] = {1, 7, 8, 9, 24, 25, 200};
+    const double scales[] = {1, 1e150, 1e-150, 1e-165};
+    for (int isa = CONFSIM_ISA_PORTABLE; isa <= CONFSIM_ISA_NEON; isa++) {
+        if (!confsim_isa_available((confsim_isa)isa)) continue;
+        for (int i = 0; i < 6 * 6 * 7; i++) {
+            const problem p = {queries[i / 6 % 6], training[i / 36], dimensions[i % 6],
+                               i % 2 == 0,         i % 3 == 0,       scales[i % 4]};
+            check(&p, (confsim_isa)isa);
+        }
+    }
+    puts("euclidean: ok");
+    return 0;
+}

@@ -1,0 +1,282 @@
+"""Nearest training points are exactly those of the float64 definition, whatever the method."""
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from confsim._kernels import isa
+from confsim.neighbors import nearest_training, why_not
+
+
+def oracle(queries, training, query_labels=None, training_labels=None, self_index=None):
+    """All pairs, in float64, in the order of the coordinates."""
+    queries, training = np.asarray(queries, np.float64), np.asarray(training, np.float64)
+    sums = np.zeros((len(queries), len(training)))
+    for k in range(queries.shape[1]):
+        sums += (queries[:, k, None] - training[None, :, k]) ** 2
+    distance = np.sqrt(sums)
+    allowed = np.ones(distance.shape, bool)
+    if query_labels is not None:
+        allowed &= np.asarray(query_labels)[:, None] == np.asarray(training_labels)[None]
+
+    def best(allowed):
+        masked = np.where(allowed, distance, np.inf)
+        index = masked.argmin(axis=1)
+        found = masked[np.arange(len(queries)), index]
+        nobody = ~allowed.any(axis=1)
+        return np.where(nobody, np.nan, found), np.where(nobody, -1, index)
+
+    answers = best(allowed)
+    if self_index is None:
+        return *answers, None, None
+    member = np.flatnonzero(self_index >= 0)
+    allowed[member, self_index[member]] = False
+    return *answers, *best(allowed)
+
+
+def assert_exact(found, queries, training, **arguments):
+    expected = oracle(queries, training, **arguments)
+    names = ("distance", "index", "distance_excluding_self", "index_excluding_self")
+    for name, value in zip(names, expected, strict=True):
+        if value is None:
+            assert getattr(found, name) is None
+        else:
+            np.testing.assert_array_equal(getattr(found, name), value, err_msg=name, strict=True)
+
+
+@pytest.fixture(params=isa.available())
+def instruction_set(request, monkeypatch):
+    monkeypatch.setenv("CONFSIM_ISA", request.param)
+    return request.param
+
+
+def circle(rng, shape):
+    angle = rng.random(shape[0]) * 7
+    points = np.zeros(shape)
+    points[:, 0] = np.cos(angle)
+    points[:, -1] = np.sin(angle)
+    return points
+
+
+#: (queries, training) of shapes (q, d) and (n, d), each hard for some method.
+CLOUDS = {
+    "integers": lambda rng, q, t: (rng.integers(0, 4, q) * 1.0, rng.integers(0, 4, t) * 1.0),
+    "uniform": lambda rng, q, t: (rng.random(q), rng.random(t)),
+    "tenths": lambda rng, q, t: (rng.integers(0, 30, q) * 0.1, rng.integers(0, 30, t) * 0.1),
+    "all equal": lambda rng, q, t: (np.full(q, 0.1), np.full(t, 0.1)),
+    "tiny cluster": lambda rng, q, t: (rng.normal(size=q), rng.normal(size=t) * 1e-9),
+    "far outside": lambda rng, q, t: (rng.normal(size=q) * 1e3 + 1e9, rng.normal(size=t)),
+    "one far query": lambda rng, q, t: (
+        np.concatenate([rng.random((q[0] - 1, q[1])), np.full((1, q[1]), 1e12)]),
+        rng.random(t),
+    ),
+    "on a line": lambda rng, q, t: (
+        rng.random((q[0], 1)) * np.ones(q[1]),
+        rng.random((t[0], 1)) * np.ones(t[1]),
+    ),
+    "on a circle": lambda rng, q, t: (rng.normal(size=q) * 1e-3, circle(rng, t)),
+    "large": lambda rng, q, t: (rng.normal(size=q) * 1e150, rng.normal(size=t) * 1e150),
+    "small": lambda rng, q, t: (rng.normal(size=q) * 1e-150, rng.normal(size=t) * 1e-150),
+    "subnormal squares": lambda rng, q, t: (
+        rng.normal(size=q) * 1e-161,
+        rng.normal(size=t) * 1e-161,
+    ),
+    "subnormal": lambda rng, q, t: (rng.normal(size=q) * 1e-310, rng.normal(size=t) * 1e-310),
+    "nearly equal": lambda rng, q, t: (
+        1 + rng.integers(0, 4, q) * 2.0**-52,
+        1 + rng.integers(0, 4, t) * 2.0**-52,
+    ),
+}
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+@pytest.mark.parametrize("d", [1, 2, 3, 4, 10, 127])
+def test_answers_are_those_of_the_definition(cloud, d, instruction_set):
+    rng = np.random.default_rng([d, len(cloud)])
+    for q, n in [(1, 1), (63, 25), (300, 24), (700, 150)]:
+        queries, training = CLOUDS[cloud](rng, (q, d), (n, d))
+        member = np.where(rng.random(q) < 0.2, rng.integers(0, n, q), -1)
+        queries[member >= 0] = training[member[member >= 0]]
+        pairing = {
+            "query_labels": rng.integers(0, 4, q),
+            "training_labels": rng.integers(0, 3, n),
+            "self_index": member,
+        }
+        assert_exact(nearest_training(queries, training), queries, training)
+        assert_exact(nearest_training(queries, training, **pairing), queries, training, **pairing)
+
+
+@pytest.mark.parametrize("d", [128, 129, 2048])
+def test_many_dimensions(d, instruction_set):
+    rng = np.random.default_rng(d)
+    queries, training = rng.normal(size=(70, d)), rng.normal(size=(50, d))
+    queries[:50] = training
+    members = np.r_[np.arange(50), np.full(20, -1)]
+    found = nearest_training(queries, training, self_index=members)
+    assert_exact(found, queries, training, self_index=members)
+    assert (found.distance[:50] == 0).all()
+
+
+@pytest.mark.parametrize("q", [63, 64, 65, 255, 256, 257, 4096, 4097])
+@pytest.mark.parametrize("n", [7, 8, 9, 23, 24, 25, 48])
+@pytest.mark.parametrize("d", [2, 5])
+def test_sizes_around_block_boundaries(q, n, d):
+    rng = np.random.default_rng([q, n, d])
+    queries, training = rng.integers(0, 9, (q, d)), rng.integers(0, 9, (n, d))
+    assert_exact(nearest_training(queries, training), queries, training)
+
+
+def test_a_large_class_has_large_chunks():
+    rng = np.random.default_rng(0)
+    queries, training = rng.random((100, 5)), rng.random((24 * 512 + 100, 5))
+    assert_exact(nearest_training(queries, training), queries, training)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    q=st.integers(0, 600),
+    n=st.integers(1, 120),
+    d=st.integers(1, 12),
+    values=st.sampled_from([2, 5, 1000, None]),
+    dtypes=st.tuples(st.sampled_from("fd"), st.sampled_from("fd")),
+    layout=st.sampled_from(["C", "F", "strided", "reversed"]),
+    classes=st.integers(0, 5),
+    members=st.booleans(),
+    threads=st.integers(1, 3),
+)
+def test_any_arguments(seed, q, n, d, values, dtypes, layout, classes, members, threads):
+    rng = np.random.default_rng(seed)
+
+    def draw(rows, dtype):
+        exact = rng.normal(size=(rows, d)) if values is None else rng.integers(0, values, (rows, d))
+        points = exact.astype(dtype)
+        if layout == "F":
+            return np.asfortranarray(points)
+        if layout == "strided":
+            return np.repeat(np.repeat(points, 2, axis=0), 3, axis=1)[::2, ::3]
+        return points[::-1, ::-1] if layout == "reversed" else points
+
+    queries, training = draw(q, dtypes[0]), draw(n, dtypes[1])
+    pairing = {}
+    if classes:
+        pairing["query_labels"] = rng.integers(-1, classes, q)
+        pairing["training_labels"] = rng.integers(0, classes, n)
+    if members:
+        pairing["self_index"] = rng.integers(-1, n, q)
+    found = nearest_training(queries, training, n_threads=threads, **pairing)
+    assert_exact(found, queries, training, **pairing)
+
+
+def test_instruction_sets_agree_bit_for_bit(monkeypatch):
+    rng = np.random.default_rng(5)
+    for d, q in [(2, 5000), (3, 5000), (10, 5000), (60, 300)]:
+        queries, training = rng.random((q, d)).astype(np.float32), rng.random((500, d))
+        answers = []
+        for name in isa.available():
+            monkeypatch.setenv("CONFSIM_ISA", name)
+            answers.append(nearest_training(queries, training))
+        for answer in answers[1:]:
+            np.testing.assert_array_equal(answer.distance, answers[0].distance)
+            np.testing.assert_array_equal(answer.index, answers[0].index)
+
+
+def test_equals_the_kd_tree_on_integers():
+    from scipy.spatial import cKDTree
+
+    rng = np.random.default_rng(1)
+    queries, training = rng.integers(0, 10**6, (3000, 3)), rng.integers(0, 10**6, (2000, 3))
+    distance, _ = cKDTree(training).query(queries)
+    np.testing.assert_array_equal(nearest_training(queries, training).distance, distance)
+
+
+def test_another_row_with_the_same_values_counts():
+    found = nearest_training([[1.0, 2.0]], [[1.0, 2.0], [9.0, 9.0], [1.0, 2.0]], self_index=[0])
+    assert (found.distance[0], found.index[0]) == (0, 0)
+    assert (found.distance_excluding_self[0], found.index_excluding_self[0]) == (0, 2)
+
+
+def test_the_only_member_of_a_class_has_no_other():
+    found = nearest_training(
+        [[0.0], [5.0]],
+        [[0.0], [4.0]],
+        query_labels=[1, 3],
+        training_labels=[1, 2],
+        self_index=[0, -1],
+    )
+    np.testing.assert_array_equal(found.distance, [0, np.nan])
+    np.testing.assert_array_equal(found.index, [0, -1])
+    np.testing.assert_array_equal(found.distance_excluding_self, [np.nan, np.nan])
+    np.testing.assert_array_equal(found.index_excluding_self, [-1, -1])
+
+
+def test_several_python_threads_at_once():
+    rng = np.random.default_rng(2)
+    queries, training = rng.random((5000, 2)), rng.random((200, 2))
+    expected = nearest_training(queries, training, n_threads=1)
+    wrong = []
+
+    def search():
+        for _ in range(5):
+            found = nearest_training(queries, training, n_threads=2)
+            if not np.array_equal(found.index, expected.index):
+                wrong.append(found)
+
+    workers = [threading.Thread(target=search) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_no_queries():
+    found = nearest_training(np.empty((0, 2)), [[1.0, 2.0]], self_index=np.empty(0, int))
+    assert len(found.distance) == len(found.index_excluding_self) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"queries": [1.0, 2.0]}, ValueError, "queries must be 2-D"),
+        ({"queries": [[1.0]]}, ValueError, "as many columns, not 1 and 2"),
+        ({"queries": [[1.0, np.nan]]}, ValueError, "queries must be finite, but row 0"),
+        (
+            {"training": [[0.0, 0.0], [np.inf, 0.0]]},
+            ValueError,
+            "training must be finite, but row 1",
+        ),
+        ({"training": np.empty((0, 2))}, ValueError, "training must hold at least one point"),
+        ({"queries": np.empty((3, 0)), "training": np.empty((3, 0))}, ValueError, "one column"),
+        ({"queries": [["a", "b"]]}, TypeError, "queries must be real numbers"),
+        ({"queries": [[1j, 0]]}, TypeError, "queries must be real numbers"),
+        ({"metric": "cosine"}, ValueError, "metric must be one of euclidean, angular"),
+        ({"query_labels": [1]}, ValueError, "training_labels must be given"),
+        ({"training_labels": [1, 1]}, ValueError, "query_labels must be given"),
+        (
+            {"query_labels": [1], "training_labels": [1]},
+            ValueError,
+            "training_labels must have shape",
+        ),
+        ({"query_labels": [0.5], "training_labels": [1, 1]}, TypeError, "query_labels must be int"),
+        ({"self_index": [2]}, ValueError, "self_index must be -1 or a row of training, 0 to 1"),
+        ({"self_index": [-2]}, ValueError, "entry 0 is -2"),
+        ({"self_index": [0, 0]}, ValueError, "self_index must have shape"),
+        ({"n_threads": 0}, ValueError, "n_threads"),
+        ({"queries": [[1e200, 0.0]]}, ValueError, "squared distances overflow"),
+        ({"queries": [[2**60 + 1, 0]]}, ValueError, "queries holds integers beyond 2\\*\\*53"),
+    ],
+)
+def test_bad_arguments(change, error, message):
+    arguments = {"queries": [[1.0, 2.0]], "training": [[0.0, 0.0], [3.0, 4.0]]} | change
+    with pytest.raises(error, match=message):
+        nearest_training(arguments.pop("queries"), arguments.pop("training"), **arguments)
+
+
+def test_the_predicate_is_pure():
+    near, far = (np.zeros(2), np.ones(2)), (np.zeros(2), np.full(2, 1e160))
+    assert why_not(near, near) is None
+    assert "overflow" in why_not(near, far)

@@ -153,7 +153,8 @@ def test_fixed_space_equals_brute_force(seed, n, neighbours):
     groups = rng.integers(0, max(1, n // 3), n)
     found = fixed_space(points, groups, neighbours=neighbours)
     length = np.linalg.norm(points, axis=1, keepdims=True)
-    unit = (points / np.where(length > 0, length, 1)).astype(np.float32).astype(np.float64)
+    zero = length[:, 0] == 0
+    unit = np.column_stack([points / np.where(length > 0, length, 1), zero])
     chord = np.linalg.norm(unit[:, None] - unit[None], axis=2)
     total = np.linalg.norm(unit[:, None] + unit[None], axis=2)
     angle = 2 * np.arctan2(chord, total) / np.pi
@@ -359,3 +360,17 @@ def test_linear_same_class_and_degenerate_are_read(tmp_path):
     )
     known = ~np.isnan(matched.closeness)
     assert (matched.closeness[known] <= plain.closeness[known]).all()
+
+
+def test_linear_runs_too_large_to_pool(linear_run, monkeypatch):
+    pooled = membership_tables(linear_run, seed=7)["attacks"].query("target == 'mean'")
+    monkeypatch.setattr("confsim.membership.linear._POOLED_LIMIT", 1)
+    found = membership_tables(linear_run, seed=8)
+    assert any("too many scores to pool" in note for note in found.notes)
+    alone = found["attacks"].query("target == 'mean' and attack == 'confidence'")
+    expected = pooled.query("attack == 'confidence'")
+    assert alone["auc_low"].iloc[0] == pytest.approx(expected["auc_low"].iloc[0])
+    monkeypatch.setattr("confsim.membership.linear.QUERIES_LIMIT", 1)
+    assert "attacks" not in membership_tables(linear_run, seed=9).tables
+    with pytest.raises(confsim.ConfsimError, match="queries"):
+        linear_scores(linear_run, 0)

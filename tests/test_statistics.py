@@ -291,7 +291,7 @@ def test_two_way_bootstrap_covers():
         "tpr_at_fpr_1pct": truth.at_fpr(0.01).tpr,
     }
     hits = dict.fromkeys(wanted, 0)
-    repeats = 250
+    repeats = 160
     for repeat in range(repeats):
         found = two_way_bootstrap(*target_scores(rng, 16, 150), replicates=200, seed=repeat)
         for name, value in wanted.items():

@@ -387,7 +387,7 @@ class _ExampleTables:
                 name += "fixed_variance" if fixed else "own_variance"
                 compute = partial(attacks.lira_scores, log_odds, fit)
                 yield name, partial(compute, online=online, fixed_variance=fixed)
-        given = {
+        given: dict[str, Any] = {
             "is_member": self.data.is_member,
             "partner": self.design.partner,
             "trim": self.design.trim,

@@ -259,12 +259,12 @@ def test_resample_counts_equals_the_definition():
             np.testing.assert_array_equal(found[replicate], expected)
     for change in (
         {"bins": 8},
-        {"row_weights": rows[:, :4]},
+        {"row_weights": rows[:, :4].copy()},
         {"column_weights": columns[:5]},
         {"codes": codes[:0], "row_weights": rows[:, :0]},
     ):
         given = {"codes": codes, "row_weights": rows, "column_weights": columns, "bins": 9}
-        with pytest.raises(ValueError, match="codes|weights"):
+        with pytest.raises(ValueError, match=r"codes|weights"):
             resample_counts(**(given | change), threads=1)
 
 

@@ -71,12 +71,12 @@ def _closeness(material: Material) -> str:
         return "Distances are unknown, so closeness to the training set cannot be compared."
     top, bottom = (means[f"{side}_distance_mean_other"].value for side in ("top", "bottom"))
     told = (
-        f"a mean distance of {number(top)} for the {material.percent:g}% most confident queries "
-        f"against {number(bottom)} for the {material.percent:g}% least confident, a difference of "
+        f"a mean distance of {_short(top)} for the {material.percent:g}% most confident queries "
+        f"against {_short(bottom)} for the {material.percent:g}% least confident, a difference of "
         f"{_with_interval(found)} (own training row left out"
     )
     including = paired_difference(material, "self")
-    told += f"; {number(including.value)} with it)"
+    told += f"; {_short(including.value)} with it)"
     if math.isnan(found.low):
         return f"With {plural(found.trials, 'trial')} there is no interval yet: {told}."
     if found.low <= 0 <= found.high:
@@ -92,26 +92,26 @@ def _membership(material: Material) -> str:
     rates, means = material.headline.membership, material.headline.means
     confidence = means.get("auc_confidence", Estimate(math.nan, math.nan, math.nan, 0))
     told = (
-        f"{_percent(rates['top'])} of the most confident queries were members against "
-        f"{_percent(rates['bottom'])} of the least confident; confidence alone tells members from "
+        f"of the most confident queries {_share(rates['top'])} were members, of the least "
+        f"confident {_share(rates['bottom'])}; confidence alone tells members from "
         f"others with AUC {_with_interval(confidence)} (0.5 is guessing)"
     )
     closeness, null = means.get("auc_closeness_other"), means.get("auc_closeness_other_null")
     if closeness is not None and null is not None and not math.isnan(closeness.value):
         told += (
             f", closeness without the own row with AUC {_with_interval(closeness)} "
-            f"({number(null.value)} if membership meant nothing)"
+            f"({_short(null.value)} if membership meant nothing)"
         )
     best = best_attack(material, "tpr_at_fpr_1pct")
-    if best is not None:
-        value = Estimate(
-            float(best["tpr_at_fpr_1pct"]),
-            float(best.get("tpr_at_fpr_1pct_low", math.nan)),
-            float(best.get("tpr_at_fpr_1pct_high", math.nan)),
-            len(material.trials),
+    if best is not None and material.has("examples.parquet"):
+        # A symmetric interval may reach beyond what a rate can be.
+        low, high = (
+            float(np.clip(best.get(f"tpr_at_fpr_1pct_{end}", math.nan), 0, 1))
+            for end in ("low", "high")
         )
+        value = Estimate(float(best["tpr_at_fpr_1pct"]), low, high, len(material.trials))
         told += (
-            f"; the best attack, {attack_name(str(best['attack']))}, tells {_percent(value)} of "
+            f"; the best attack, {attack_name(str(best['attack']))}, tells {_share(value)} of "
             "the members at 1% false positives"
         )
     return _verdict(confidence) + told + "."
@@ -119,12 +119,14 @@ def _membership(material: Material) -> str:
 
 def _verdict(found: Estimate) -> str:
     if math.isnan(found.low):
-        return "For membership: "
+        return "On membership: "
     if found.low <= 0.5 <= found.high:
         return "Confidence says little about membership: "
     if found.value > 0.5:
-        return "Confidence gives membership away: " if found.value > 0.6 else (
-            "Confidence gives a little of membership away: "
+        return (
+            "Confidence gives membership away: "
+            if found.value > 0.6
+            else ("Confidence gives a little of membership away: ")
         )
     return "Members are the less confident points here: "
 
@@ -145,11 +147,12 @@ def _cautions(material: Material) -> list[str]:
         _noise,
     )
     found = [text for check in checks if (text := check(material))]
-    return found or [
+    nothing = (
         "no particular weakness was found (trials, duplicates, saturation, early stopping and "
         "degenerate fits were checked), but trials share one population, so intervals speak for "
         "it alone"
-    ]
+    )
+    return found or [nothing]
 
 
 def _incomplete(material: Material) -> str:
@@ -250,18 +253,26 @@ def _noise(material: Material) -> str:
 # ---- words -------------------------------------------------------------------------------------
 
 
+def _short(value: float) -> str:
+    return number(value, 3)
+
+
 def _with_interval(found: Estimate) -> str:
     if math.isnan(found.low):
-        return number(found.value)
-    return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
+        return _short(found.value)
+    return f"{_short(found.value)} [{_short(found.low)}, {_short(found.high)}]"
 
 
-def _percent(found: Estimate) -> str:
+def _share(found: Estimate) -> str:
+    """Return a share in percent, or per million where that would be mostly zeros."""
     if math.isnan(found.value):
         return "an unknown share"
-    if math.isnan(found.low):
-        return f"{100 * found.value:.3g}%"
-    return f"{100 * found.value:.3g}% [{100 * found.low:.3g}, {100 * found.high:.3g}]"
+    rare = max(found.value, 0 if math.isnan(found.high) else found.high) < 1e-3
+    factor, unit = (1e6, " per million") if rare else (100, "%")
+    text = f"{factor * found.value:.3g}{unit}"
+    if not math.isnan(found.low):
+        text += f" [{factor * found.low:.3g}, {factor * found.high:.3g}]"
+    return text
 
 
 def incomplete_line(material: Material) -> str:

@@ -101,15 +101,18 @@ def roc(material: Material, canvas: Canvas) -> Words:
         "middle 80% of targets. Dashed: guessing. Both axes are logarithmic, because an attack "
         "matters where it is rarely wrong.",
         "ROC curves of membership-inference attacks."
-        + ("" if best is None else f" Best AUC {number(best['auc'])}: {attack_name(best['attack'])}."),
+        + (
+            ""
+            if best is None
+            else f" Best AUC {number(best['auc'])}: {attack_name(best['attack'])}."
+        ),
     )
 
 
-def _needs_rates(material: Material) -> str | None:
-    return has_table("attacks", *(f"tpr_at_fpr_{rate}" for rate in _RATES))(material)
-
-
-@figure("How many members are told, at few false alarms?", _needs_rates)
+@figure(
+    "How many members are told, at few false alarms?",
+    has_table("attacks", *(f"tpr_at_fpr_{rate}" for rate in _RATES), examples=False),
+)
 def low_rates(material: Material, canvas: Canvas) -> Words:
     """Draw true-positive rates at low false-positive rates, with intervals."""
     table = material.tables["attacks"]
@@ -119,11 +122,14 @@ def low_rates(material: Material, canvas: Canvas) -> Words:
     axes = canvas.panels(2, height=0.9 + 0.19 * len(rows), sharey=not canvas.narrow)
     for axis, (key, percent), colour in zip(axes, _RATES.items(), SERIES, strict=False):
         name = f"tpr_at_fpr_{key}"
-        dot_rows(axis, labels, rows[name], rows[f"{name}_low"], rows[f"{name}_high"], colour=colour)
+        # A symmetric interval may reach beyond what a rate can be.
+        low, high = (rows[f"{name}_{end}"].clip(0, 1) for end in ("low", "high"))
+        dot_rows(axis, labels, rows[name], low, high, colour=colour)
         axis.axvline(float(percent[:-1]) / 100, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-        axis.set_title(f"at a false-positive rate of at most {percent}")
+        axis.set_title(f"false-positive rate at most {percent}")
         axis.set_xlabel("true-positive rate")
-        axis.set_xlim(left=min(0.0, float(np.nanmin([0.0, *rows[f"{name}_low"]]))))
+        axis.set_xlim(left=0)
+        axis.locator_params(axis="x", nbins=5)
     best = rows.iloc[0]
     few = any("0.1pct" in str(text).split() for text in rows["few_false_positives"])
     return Words(
@@ -190,7 +196,7 @@ _SIMILARITY = {
     "distance_out": "distance when out",
     "distance_in": "distance when in",
     "fixed_distance": "distance, fixed space",
-    "fixed_distance_other_group": "the same, duplicates apart",
+    "fixed_distance_other_group": "duplicates apart",
     "density_distance": "density",
 }
 
@@ -261,8 +267,8 @@ def memorization(material: Material, canvas: Canvas) -> Words:
         "Memorisation of an example: accuracy on it over the trials that trained on it, minus that "
         "over the trials that did not (Feldman & Zhang 2020)."
         + (
-            f" {unreliable:,} of {len(table):,} examples have fewer than 20 trials on a side, which "
-            "makes their figure unreliable."
+            f" {unreliable:,} of {len(table):,} examples have fewer than 20 trials on a side: "
+            "their figure is unreliable."
             if unreliable
             else ""
         ),
@@ -273,7 +279,7 @@ def memorization(material: Material, canvas: Canvas) -> Words:
 
 def _histogram(axis: "Axes", values: Any) -> None:
     known = values[~np.isnan(values)]
-    axis.hist(known, bins=np.linspace(-1, 1, 41), color=SERIES[0], linewidth=0)
+    axis.hist(known, bins=np.linspace(-1, 1, 41).tolist(), color=SERIES[0], linewidth=0)
     axis.axvline(0, color=MUTED, linewidth=0.9)
     axis.set(xlabel="memorisation", ylabel="examples", yscale="log", xlim=(-1, 1))
 
@@ -299,7 +305,8 @@ def _counts_map(axis: "Axes", edges: Any, counts: Any) -> Any:
 
     shown = np.ma.masked_equal(counts.T, 0)
     axis.grid(visible=False)
-    return heat(axis, *edges, shown, norm=LogNorm(vmin=1, vmax=max(2.0, float(counts.max()))))
+    norm = LogNorm(vmin=1, vmax=max(2.0, float(counts.max())))
+    return heat(axis, edges[0], edges[1], shown, norm=norm)
 
 
 # ---- classes -----------------------------------------------------------------------------------

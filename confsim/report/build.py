@@ -210,7 +210,7 @@ def _write_comparison(sweep: sweeps.Sweep, folder: Path) -> Report:
     def draw(_: Material, canvas: Canvas) -> Words:
         return sweeps.draw(sweep, canvas)
 
-    title = f"What changes with {sweep.key.replace('_', ' ')}?"
+    title = f"What changes with the {sweeps.label_of(sweep.key)}?"
     kind = FigureKind("sweep", title, lambda _: None, draw)
     drawn, files = _drawn(kind, sweep.materials[0], folder)
     tables = [table_makers.comparison(sweep)]
@@ -264,9 +264,7 @@ def _write(
 def _title(material: Material) -> str:
     config = material.config
     if "grid_size" in config:
-        return (
-            f"{config['n']:,} training points on a lattice of {config['dimensions']} dimensions"
-        )
+        return f"{config['n']:,} training points on a lattice of {config['dimensions']} dimensions"
     if "dataset" in config:
         return f"{config.get('model', 'a model')} on {config['dataset']}"
     return f"{material.run.manifest['command']}: {material.run.path.name}"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +97,7 @@ def settings(**more: Any) -> "Iterator[None]":
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_SETTINGS | more)
+        matplotlib.rcParams.update(cast("Any", _SETTINGS | more))
         yield
 
 
@@ -151,11 +151,12 @@ class Canvas:
             Panels in a row of the wide figure (default: all).
         """
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
 
         across = 1 if self.narrow else (columns or count)
         down = -(-count // across)
-        self._figure = Figure(figsize=(self.width, height * down), layout="constrained")
-        self._figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)  # type: ignore[union-attr]
+        layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
+        self._figure = Figure((self.width, height * down), dpi=_DPI, layout=layout)
         grid = self._figure.subplots(down, across, squeeze=False, **options).ravel()
         for unused in grid[count:]:
             unused.remove()
@@ -163,7 +164,14 @@ class Canvas:
 
     def settle(self) -> None:
         """Lay the panels out once, so that every format shows the same and none does it again."""
-        self.figure.draw_without_rendering()
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        FigureCanvasAgg(self.figure)
+        engine = self.figure.get_layout_engine()
+        assert engine is not None
+        # Long labels of shared axes are in their place after the second pass only.
+        engine.execute(self.figure)
+        engine.execute(self.figure)
         self.figure.set_layout_engine("none")
 
     def inline(self, *, photographs: bool = False) -> str:
@@ -173,29 +181,48 @@ class Canvas:
             svg = re.sub(re.escape(colour), f"var({variable})", svg, flags=re.IGNORECASE)
         return _inlined(svg, f"{self.name}-{'n' if self.narrow else 'w'}", photographs)
 
+    def _on(self, kind: Any) -> Any:
+        """Return a canvas to print from: ``savefig`` would draw all twice, for the layout first."""
+        self.figure.dpi = _DPI  # printing SVG or PDF leaves its own behind
+        return kind(self.figure)
+
     def _svg(self, fonttype: str) -> str:
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
         salt = f"{self.name} {self.narrow}"
         buffer = io.StringIO()
         with settings(**{"svg.fonttype": fonttype, "svg.hashsalt": salt}):
-            self.figure.savefig(buffer, format="svg", dpi=_DPI, metadata={"Date": None})
+            drawing: Any = self._on(FigureCanvasSVG)
+            drawing.print_svg(buffer, metadata={"Date": None})
+        return buffer.getvalue()
+
+    def _pdf(self) -> bytes:
+        from matplotlib.backends.backend_pdf import FigureCanvasPdf
+
+        dateless = {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None}
+        buffer = io.BytesIO()
+        drawing: Any = self._on(FigureCanvasPdf)
+        drawing.print_pdf(buffer, metadata=dateless)
+        return buffer.getvalue()
+
+    def _png(self) -> bytes:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        buffer = io.BytesIO()
+        # A picture without ground would be unreadable on a dark one; white is what papers have.
+        self.figure.set_facecolor("white")
+        drawing: Any = self._on(FigureCanvasAgg)
+        drawing.print_png(buffer, metadata={"Software": None})
+        self.figure.set_facecolor("none")
         return buffer.getvalue()
 
     def save(self, folder: Path) -> list[str]:
         """Write PNG, SVG (text as outlines) and PDF (fonts embedded); return their names."""
         with settings():
-            (folder / f"{self.name}.png").write_bytes(self._raster())
+            (folder / f"{self.name}.pdf").write_bytes(self._pdf())
+            (folder / f"{self.name}.png").write_bytes(self._png())
             (folder / f"{self.name}.svg").write_text(self._svg("path"), encoding="utf-8")
-            dateless = {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None}
-            self.figure.savefig(folder / f"{self.name}.pdf", dpi=_DPI, metadata=dateless)
         return [f"{self.name}.{kind}" for kind in ("pdf", "png", "svg")]
-
-    def _raster(self) -> bytes:
-        buffer = io.BytesIO()
-        # A picture without ground would be unreadable on a dark one; white is what papers have.
-        self.figure.savefig(
-            buffer, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None}
-        )
-        return buffer.getvalue()
 
 
 def _inlined(svg: str, prefix: str, photographs: bool) -> str:

@@ -7,7 +7,7 @@ kept in ``tables/roc.csv`` beside a record of what it was made from.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from confsim._errors import ConfsimError
 from confsim._version import __version__
-from confsim.membership import lira, rmia, threshold_scores
+from confsim.membership import (
+    Design,
+    Gaussians,
+    fit_gaussians,
+    lira_scores,
+    rmia,
+    threshold_scores,
+)
+from confsim.membership.attacks import FEW_SHADOW_MODELS
 from confsim.report.material import Material
 from confsim.statistics import Roc, roc
 from confsim.store.layout import file_hash
@@ -59,13 +67,15 @@ def roc_curves(material: Material, folder: Path) -> "pd.DataFrame":
     try:
         found = json.loads(record.read_bytes())
         if found == {"made_from": digest, "sha256": file_hash(table)}:
-            return pd.read_csv(table)
+            kept: pd.DataFrame = pd.read_csv(table)
+            return kept
     except (OSError, ValueError):
         pass
     curves = pd.concat([_summarised(*part) for part in _curves(material)], ignore_index=True)
     curves.to_csv(table, index=False, float_format="%.6g")
     record.write_text(json.dumps({"made_from": digest, "sha256": file_hash(table)}) + "\n")
-    return pd.read_csv(table)
+    made: pd.DataFrame = pd.read_csv(table)
+    return made
 
 
 def _made_from(material: Material) -> str:
@@ -106,9 +116,11 @@ def _curves(material: Material) -> "Iterator[tuple[str, FloatArray, FloatArray]]
     for name, rows in found.items():
         if rows:
             yield name, grid, np.stack(rows)
-    for name, scores in _shadow_scores(material, np.stack(log_odds), np.stack(members)):
-        rows = [_on_grid(_known_roc(s, m), grid) for s, m in zip(scores, members, strict=True)]
-        yield name, grid, np.stack(rows)
+    matrix = np.stack(log_odds)
+    del log_odds
+    for name, targets in _shadow_scores(material, matrix, np.stack(members)):
+        rates = [_on_grid(_known_roc(s, m), grid) for s, m in zip(targets, members, strict=True)]
+        yield name, grid, np.stack(rates)
 
 
 def _known_roc(scores: FloatArray, member: BoolArray) -> Roc:
@@ -118,8 +130,11 @@ def _known_roc(scores: FloatArray, member: BoolArray) -> Roc:
 
 def _shadow_scores(
     material: Material, log_odds: FloatArray, member: BoolArray
-) -> Iterator[tuple[str, FloatArray]]:
-    """Yield the scores of the attacks that learn from the other trials, where there are enough."""
+) -> "Iterator[tuple[str, Iterable[FloatArray]]]":
+    """Yield every target's scores by attacks that learn from the other trials, if there are enough.
+
+    The shadow models, their trimming and the choice of variance are those of the tables.
+    """
     if len(log_odds) < 3 or np.isnan(log_odds).any():
         return
     kind = material.config.get("design")
@@ -131,20 +146,36 @@ def _shadow_scores(
         partner = np.searchsorted(numbers, numbers ^ 1)
     audited = material.run.manifest["command"] == "confsim-audit"
     trim = audited and kind not in ("balanced", "independent")
+    design = Design(member, partner, trim)
+    fixed = design.shadow_models < FEW_SHADOW_MODELS
+    gaussians = fit_gaussians(log_odds, design)
     for online in (True, False):
-        name = "online" if online else "offline"
-        yield f"lira_{name}", lira(log_odds, member, online=online, partner=partner, trim=trim)
+        scores = _lira(log_odds, gaussians, online=online, fixed_variance=fixed)
+        yield f"lira_{'online' if online else 'offline'}", scores
+    del gaussians
     holdout = _holdout(material)
     for online in (True, False):
-        scores = rmia(
-            log_odds,
-            member,
-            holdout_log_odds=holdout,
-            online=online,
-            partner=partner,
-            trim=trim,
+        yield (
+            f"rmia_{'online' if online else 'offline'}",
+            rmia(
+                log_odds,
+                member,
+                holdout_log_odds=holdout,
+                online=online,
+                partner=partner,
+                trim=trim,
+            ),
         )
-        yield f"rmia_{'online' if online else 'offline'}", scores
+
+
+def _lira(log_odds: FloatArray, fit: Gaussians, **how: bool) -> Iterator[FloatArray]:
+    """Yield the scores of one target after another: all at once take many times the memory."""
+    for i in range(len(log_odds)):
+        one = slice(i, i + 1)
+        part = Gaussians(
+            fit.median[:, one], fit.deviation[:, one], fit.models[:, one], fit.residuals[..., one]
+        )
+        yield lira_scores(log_odds[one], part, **how)[0]
 
 
 def _holdout(material: Material) -> FloatArray | None:
@@ -176,7 +207,7 @@ def _summarised(name: str, grid: FloatArray, rates: FloatArray) -> "pd.DataFrame
     import pandas as pd
 
     low, high = np.quantile(rates, (_TAIL, 1 - _TAIL), axis=0)
-    return pd.DataFrame(
+    frame: pd.DataFrame = pd.DataFrame(
         {
             "attack": name,
             "fpr": grid,
@@ -186,3 +217,4 @@ def _summarised(name: str, grid: FloatArray, rates: FloatArray) -> "pd.DataFrame
             "targets": len(rates),
         }
     )
+    return frame

@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from confsim.report.canvas import (
     BOTTOM,
-    GRID,
-    INK,
     MARKERS,
     MEMBERS,
     MUTED,
@@ -19,7 +17,6 @@ from confsim.report.canvas import (
     Canvas,
     Words,
     band,
-    colour_bar,
     heat,
 )
 from confsim.report.material import Material, number, plural
@@ -51,11 +48,10 @@ def joint(material: Material, canvas: Canvas) -> Words:
     )
     axes = canvas.panels(3, height=2.7, sharex=True, sharey=True)
     ends = _occupied(found.including[0].sum(axis=0) + found.excluding[0].sum(axis=0))
-    drawn = None
     for axis, (title, counts) in zip(axes, panels, strict=True):
         total = int(counts.sum())
         axis.set_title(f"{title}\n{plural(total, 'pair')}")
-        drawn = _density(axis, material, counts) or drawn
+        _density(axis, material, counts)
         _median_line(axis, material, counts)
     _mark_extremes(axes[0], material)
     for axis in axes:
@@ -65,8 +61,6 @@ def joint(material: Material, canvas: Canvas) -> Words:
     for axis in axes if canvas.narrow else axes[:1]:
         axis.set_ylabel(_DISTANCE)
     axes[0].legend(loc="upper left", handlelength=1.4)
-    if drawn is not None:
-        colour_bar(canvas.figure, drawn, axes, "share of the panel's pairs in a bin")
     return _joint_words(material)
 
 
@@ -76,7 +70,8 @@ def _joint_words(material: Material) -> Words:
     return Words(
         "Pairs of a query and a trial, by the model's confidence and by the normalised distance "
         "to the nearest training point; darker is denser, on a logarithmic scale of each panel's "
-        "own share. The line is the median distance at each confidence. Bars on the axis span the "
+        "own, from its sparsest to its densest bin. The line is the median distance at each "
+        "confidence. Bars on the axis span the "
         f"central 90% of the {material.percent:g}% least and most confident. Including self, a "
         "member is its own nearest training point, at distance 0; excluding self, its nearest "
         "other one counts. The last bin of distance also holds what lies beyond.",
@@ -98,22 +93,27 @@ def _edge_range(edges: FloatArray, bins: tuple[int, int]) -> tuple[float, float]
     return float(edges[bins[0]]), float(edges[min(bins[1], len(edges) - 1)])
 
 
-def _density(axis: "Axes", material: Material, counts: NDArray[Any]) -> Any:
+def _density(axis: "Axes", material: Material, counts: NDArray[Any]) -> None:
     from matplotlib.colors import LogNorm
 
     found = material.joint
     total = int(counts.sum())
     if total == 0:
         axis.text(0.5, 0.5, "none", ha="center", transform=axis.transAxes, color=MUTED)
-        return None
-    step = 1 if total >= _SPARSE else 4
-    coarse = counts.reshape(128 // step, step, 128 // step, step).sum(axis=(1, 3))
-    share = np.ma.masked_equal(coarse.T.astype(np.float64), 0) / total
-    norm = LogNorm(vmin=max(1e-6, 1 / total), vmax=max(0.01, float(share.max())))
+        return
+    across, up = (_step(total, end - start) for start, end in _occupied(counts))
+    coarse = counts.reshape(128 // across, across, 128 // up, up).sum(axis=(1, 3))
+    shown = np.ma.masked_equal(coarse.T.astype(np.float64), 0)
+    norm = LogNorm(vmin=max(1.0, float(shown.max()) * 1e-4), vmax=max(2.0, float(shown.max())))
     axis.grid(visible=False)
-    return heat(
-        axis, found.confidence_edges[::step], found.distance_edges[::step], share, norm=norm
-    )
+    heat(axis, found.confidence_edges[::across], found.distance_edges[::up], shown, norm=norm)
+
+
+def _step(total: int, bins: int) -> int:
+    """Return how many bins make one that is shown, so that some 20 remain of those occupied."""
+    if total >= _SPARSE:
+        return 1
+    return next((step for step in (4, 2) if bins // step >= 20), 1)
 
 
 def _median_line(axis: "Axes", material: Material, counts: NDArray[Any]) -> None:
@@ -156,14 +156,14 @@ def extremes(material: Material, canvas: Canvas) -> Words:
     axes = canvas.panels(2, height=2.4, sharex=True)
     filled = np.flatnonzero(found.distances.sum(axis=(0, 1, 2)))
     last = float(found.distance_edges[min(128, int(filled.max(initial=0)) + 2)])
+    group = next((size for size in (4, 2) if len(filled) // size >= 24), 1)
     for axis, counts, title in zip(
         axes, found.distances, ("including self", "excluding self"), strict=True
     ):
         for side, (name, colour, dash) in enumerate(
             (("least confident", BOTTOM, (0, (5, 1.5))), ("most confident", TOP, "-"))
         ):
-            mean, low, high = _mean_density(counts[:, side], found.distance_edges)
-            centres = _centres(found.distance_edges)
+            centres, mean, low, high = _mean_density(counts[:, side], found.distance_edges, group)
             band(axis, centres, low, high, colour)
             axis.plot(centres, mean, color=colour, linestyle=dash, label=f"{name} {_p(material)}")
         axis.set_title(title)
@@ -175,29 +175,22 @@ def extremes(material: Material, canvas: Canvas) -> Words:
     return _extremes_words(material)
 
 
-_GROUP = 4
-
-
-def _centres(edges: FloatArray) -> FloatArray:
-    coarse = edges[::_GROUP]
-    centres: FloatArray = (coarse[1:] + coarse[:-1]) / 2
-    return centres
-
-
 def _mean_density(
-    counts: NDArray[Any], edges: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the mean density over trials with its interval, in coarser bins."""
-    coarse = counts.reshape(len(counts), -1, _GROUP).sum(axis=2).astype(np.float64)
+    counts: NDArray[Any], edges: FloatArray, group: int
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return centres, the mean density over trials and its interval, of ``group`` bins each."""
+    coarse = counts.reshape(len(counts), -1, group).sum(axis=2).astype(np.float64)
+    ends = edges[::group]
+    centres = (ends[1:] + ends[:-1]) / 2
     total = coarse.sum(axis=1, keepdims=True)
-    density = coarse[total[:, 0] > 0] / total[total[:, 0] > 0] / np.diff(edges[::_GROUP])
+    density = coarse[total[:, 0] > 0] / total[total[:, 0] > 0] / np.diff(ends)
     mean = density.mean(axis=0) if len(density) else np.full(coarse.shape[1], np.nan)
     if len(density) < FEWEST_TRIALS:
-        return mean, mean, mean
+        return centres, mean, mean, mean
     from scipy.special import stdtrit
 
     half = stdtrit(len(density) - 1, 0.975) * density.std(axis=0, ddof=1) / np.sqrt(len(density))
-    return mean, np.maximum(mean - half, 0), mean + half
+    return centres, mean, np.maximum(mean - half, 0), mean + half
 
 
 def _p(material: Material) -> str:
@@ -233,6 +226,7 @@ def membership(material: Material, canvas: Canvas) -> Words:
     axes = canvas.panels(2, height=2.4, sharey=True)
     counts = found.excluding[0].astype(np.int64)
     base = counts[0].sum() / max(1, counts.sum())
+    unit, label_y = (1e6, "members per million") if base < 1e-3 else (1.0, "share of members")
     sides = (
         (counts.sum(axis=2), found.confidence_edges, material.confidence_label),
         (counts.sum(axis=1), found.distance_edges, f"{_DISTANCE}, excluding self"),
@@ -243,13 +237,12 @@ def membership(material: Material, canvas: Canvas) -> Words:
         total = np.add.reduceat(members + others, groups[:-1])
         low, high = clopper_pearson(hits, total)
         centres = (edges[groups[:-1]] + edges[groups[1:]]) / 2
-        axis.axhline(base, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), label="all queries")
-        axis.vlines(centres, low, high, color=MEMBERS, linewidth=1.2)
-        axis.plot(centres, hits / total, "o", color=MEMBERS, markeredgecolor=SURFACE)
+        axis.axhline(base * unit, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        axis.vlines(centres, low * unit, high * unit, color=MEMBERS, linewidth=1.2)
+        axis.plot(centres, hits / total * unit, "o", color=MEMBERS, markeredgecolor=SURFACE)
         axis.set_xlabel(label)
         axis.margins(y=0.12)
-    axes[0].set_ylabel("share that are members")
-    axes[0].legend(loc="lower left")
+    axes[0].set_ylabel(label_y)
     axes[0].set_ylim(bottom=0)
     return _membership_words(material, float(base))
 
@@ -282,7 +275,10 @@ def _membership_words(material: Material, base: float) -> Words:
 
 
 def _needs_two_trials(material: Material) -> str | None:
-    return "it needs more than one trial" if len(material.trials) < 2 else None
+    if len(material.trials) < 2:
+        return "it needs more than one trial"
+    known = material.column("top_distance_mean_self")
+    return "no distance to a training point is known" if np.isnan(known).all() else None
 
 
 @figure("Does every trial say the same?", _needs_two_trials)

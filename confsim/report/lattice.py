@@ -62,7 +62,7 @@ def lattice_map(material: Material, canvas: Canvas) -> Words:
     for axis, values, label in zip(
         axes,
         (confidence, distance),
-        ("boundary confidence", "distance to nearest training point, lattice units"),
+        ("boundary confidence", "distance, lattice units"),
         strict=True,
     ):
         drawn = heat(axis, edges, edges, values.reshape(_CELLS, _CELLS).T)
@@ -112,7 +112,8 @@ def _draw_model(axis: "Axes", model: dict[str, Any], training: FloatArray, size:
             markeredgewidth=0.6 if len(labels) <= _MANY else 0.3,
             label=f"training point, class {value:+d}",
         )
-    axis.set(xlim=(0, size), ylim=(0, size), aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
+    axis.set(xlim=(0, size), ylim=(0, size), aspect="equal")
+    axis.set(xlabel="first coordinate", ylabel="second coordinate")
     axis.grid(visible=False)
 
 

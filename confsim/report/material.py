@@ -90,8 +90,9 @@ class Material:
         """One row a trial; null is NaN."""
         import pandas as pd
 
-        frame = pd.DataFrame([{"trial": t, **row} for t, row in zip(self.trials, self.rows)])  # noqa: B905
-        return frame.infer_objects()
+        rows = [{"trial": t, **row} for t, row in zip(self.trials, self.rows, strict=True)]
+        frame: pd.DataFrame = pd.DataFrame(rows)
+        return frame
 
     @cached_property
     def headline(self) -> Headline:
@@ -167,9 +168,7 @@ class Material:
         if "label_name" not in table:
             return {}
         unique = table.drop_duplicates("label")
-        return dict(
-            zip(unique["label"].astype(int), unique["label_name"].astype(str), strict=True)
-        )
+        return dict(zip(unique["label"].astype(int), unique["label_name"].astype(str), strict=True))
 
     @cached_property
     def examples(self) -> "Examples":
@@ -204,7 +203,14 @@ class Examples:
     @classmethod
     def of(cls, material: Material) -> "Examples":
         """Read the trials one after another."""
-        columns = ("id", "label", "log_odds_max", "softmax", "nearest_id", "distance_excluding_self")
+        columns = (
+            "id",
+            "label",
+            "log_odds_max",
+            "softmax",
+            "nearest_id",
+            "distance_excluding_self",
+        )
         count, nearest, distance = len(material.trials), [], []
         for i, number in enumerate(material.trials):
             table = material.run.trial(number).table("examples", columns)
@@ -255,17 +261,15 @@ def listed(numbers: Sequence[int], limit: int = 8) -> str:
     return f"{shown}, ..." if len(numbers) > limit else shown
 
 
-def number(value: float) -> str:
-    """Return a number with four significant digits, a dash for NaN; small ones as 1.2e-05.
+def number(value: float, digits: int = 4) -> str:
+    """Return a number with some significant digits, a dash for NaN.
 
     Examples
     --------
     >>> from confsim.report.material import number
-    >>> number(0.123456), number(float("nan")), number(3e-6), number(123456.0)
-    ('0.1235', '–', '3e-06', '123,456')
+    >>> number(0.123456), number(3e-6), number(123456.0), number(0.98765, 3)
+    ('0.1235', '3e-06', '123,456', '0.988')
     """
     if np.isnan(value):
-        return "–"
-    if abs(value) >= 10_000:
-        return f"{value:,.0f}"
-    return f"{value:.4g}".replace("-0", "0") if value == 0 else f"{value:.4g}"
+        return "\u2013"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value + 0.0:.{digits}g}"

@@ -1,4 +1,4 @@
-"""The images themselves: the most and the least confident and the most vulnerable, with neighbours."""
+"""The images themselves: most and least confident, most vulnerable, each with its neighbour."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,8 @@ _EACH = 6
 
 _CAPTION = (
     "Each pair is an image of the population (left) and, beside it, the training image that is "
-    "nearest to it in most trials, never itself, in the model's own feature space (right). Under a "
-    "pair: the two classes and the mean angular distance, as a fraction of a half turn."
+    "nearest to it in most trials, never itself, in the model's own feature space (right). Below: "
+    "their classes; above: the mean angular distance, as a fraction of a half turn."
 )
 
 
@@ -30,9 +30,11 @@ def _needs_images(material: Material) -> str | None:
 
 def _needs_vulnerability(material: Material) -> str | None:
     table = material.tables.get("vulnerability")
+    if (reason := _needs_images(material)) is not None:
+        return reason
     if table is None or "auc_leave_one_out" not in table:
         return "there is no table of vulnerability, which needs at least three trials"
-    return _needs_images(material)
+    return None
 
 
 @figure("Which images is the model sure of?", _needs_images, photographs=True)
@@ -69,7 +71,8 @@ def most_vulnerable(material: Material) -> NDArray[np.int64]:
     area = table["auc_leave_one_out"].to_numpy(dtype=np.float64)
     effect = np.nan_to_num(table["effect_size"].to_numpy(dtype=np.float64), nan=-np.inf)
     order = np.lexsort((table["id"].to_numpy(), -effect, -area))
-    return order[~np.isnan(area[order])]
+    known: NDArray[np.int64] = order[~np.isnan(area[order])]
+    return known
 
 
 def _pairs(
@@ -83,9 +86,7 @@ def _pairs(
     across = 3 if canvas.narrow else _EACH
     rows = [group[i : i + across] for _, group in groups for i in range(0, len(group), across)]
     titles = [
-        title if i == 0 else ""
-        for title, group in groups
-        for i in range(0, len(group), across)
+        title if i == 0 else "" for title, group in groups for i in range(0, len(group), across)
     ]
     canvas.panels(len(rows), height=0.78 * canvas.width / across + 0.1, columns=1)
     canvas.figure.clear()
@@ -116,12 +117,19 @@ def _pair(
             continue
         at = position[identity]
         _picture(axis, images[at])
-        name = names.get(int(labels[at]), str(int(labels[at])))
-        axis.set_title(_short(name), fontsize=6.5, y=-0.3, loc="center", parse_math=False)
+        name = _short(names.get(int(labels[at]), str(int(labels[at]))))
+        text = axis.text(0.5, -0.04, name, transform=axis.transAxes, fontsize=6.5)
+        text.set(ha="center", va="top", parse_math=False)
     right.text(
-        1.0, 1.06, number(round(distance, 3)), transform=right.transAxes,
-        ha="right", fontsize=6, color=MUTED,
-    )  # fmt: skip
+        1.0,
+        1.03,
+        f"{distance:.3f}",
+        transform=right.transAxes,
+        ha="right",
+        va="bottom",
+        fontsize=6,
+        color=MUTED,
+    )
 
 
 def _short(name: str) -> str:

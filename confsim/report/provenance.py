@@ -1,4 +1,4 @@
-"""What was run: settings, identity, versions, warnings, how to cite, and the command to repeat it."""
+"""What was run: settings, identity, versions, notes, how to cite, and the command to repeat it."""
 
 import shlex
 from dataclasses import dataclass
@@ -7,8 +7,11 @@ from typing import Any
 from confsim._version import __version__
 from confsim.report.material import Material, listed
 
-#: Flags that have another spelling than their setting.
+#: Settings of which ``None`` has a name.
 _ALL = {"queries": "all"}
+
+#: Settings of an audit that follow from the data.
+_OF_THE_DATA = ("data_sha256", "models", "examples", "ranked_by")
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,13 @@ def repeat_command(manifest: dict[str, Any], material: Material) -> str:
 
     Settings that were left to their default because they follow from others are left to it again.
     """
-    trials = str(max(int(manifest["trials"]), len(material.trials)))
     words = [manifest["command"]]
+    audited = manifest["command"] == "confsim-audit"
+    if audited:
+        words.append("DATA")
     for key, value in manifest["configuration"].items():
+        if audited and key in _OF_THE_DATA:
+            continue
         flag = "--" + key.replace("_", "-")
         if value is None and key in _ALL and manifest["command"] == "confsim-linear":
             words += [flag, _ALL[key]]
@@ -66,9 +73,14 @@ def repeat_command(manifest: dict[str, Any], material: Material) -> str:
             words += [flag, *(_word(item) for item in value)]
         elif value is not None:
             words += [flag, _word(value)]
-    if manifest["command"] == "confsim-linear" and manifest["configuration"]["objective"] == "slack":
+    if (
+        manifest["command"] == "confsim-linear"
+        and manifest["configuration"]["objective"] == "slack"
+    ):
         words = _without(_without(words, "--norm"), "--C")
-    return shlex.join([*words, "--trials", trials])
+    if not audited:
+        words += ["--trials", str(max(int(manifest["trials"]), len(material.trials)))]
+    return shlex.join(words)
 
 
 def _without(words: list[str], flag: str) -> list[str]:

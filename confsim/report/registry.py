@@ -49,18 +49,24 @@ def figure(
 
 def has_joint(material: Material) -> str | None:
     """Need the joint histograms of confidence and distance."""
-    if material.has("joint.npz"):
-        return None
-    return "the trials hold no joint histogram of confidence and distance"
+    if not material.has("joint.npz"):
+        return "the trials hold no joint histogram of confidence and distance"
+    return None if material.joint.including.any() else "no distance to a training point is known"
 
 
-def has_table(name: str, *columns: str) -> Needs:
-    """Need a membership table with some rows, and with these columns."""
+def has_table(name: str, *columns: str, examples: bool = True) -> Needs:
+    """Need a membership table with some rows, and with these columns; made from examples or not."""
 
     def needs(material: Material) -> str | None:
+        if examples and not material.has("examples.parquet"):
+            return "the run has no table of examples; runs over a lattice never have"
         table = material.tables.get(name)
         if table is None or table.empty:
-            about = [note for note in material.notes if note.startswith(name.partition("_")[0])]
+            about = [
+                note
+                for note in material.notes
+                if note.startswith((name.partition("_")[0], "attacks"))
+            ]
             return about[0] if about else f"there is no table of {name.replace('_', ' ')}"
         absent = [column for column in columns if column not in table]
         return f"the table of {name} has no {', '.join(absent)}" if absent else None

@@ -40,10 +40,10 @@ _PANELS = (
                                                           "excluding self": "spearman_other"}),
     ("AUC for membership", {"confidence": "auc_confidence",
                             "closeness, excluding self": "auc_closeness_other"}),
-    ("angle to ideal hyperplane, degrees", {"": "angle_degrees"}),
+    ("angle to ideal, degrees", {"": "angle_degrees"}),
     ("training error", {"": "training_error"}),
     ("accuracy", {"members": "member_accuracy", "non-members": "non_member_accuracy"}),
-    ("best true-positive rate at 1% false positives", {"": "best_tpr_at_fpr_1pct"}),
+    ("best TPR at 1% FPR", {"": "best_tpr_at_fpr_1pct"}),
 )  # fmt: skip
 
 _COLOURS = {"least confident": BOTTOM, "most confident": TOP}
@@ -90,8 +90,13 @@ def arrange(materials: Sequence[Material]) -> Sweep:
     """
     commands = {m.run.manifest["command"] for m in materials}
     if len(commands) > 1:
-        first, second = materials[0], next(
-            m for m in materials if m.run.manifest["command"] != materials[0].run.manifest["command"]
+        first, second = (
+            materials[0],
+            next(
+                m
+                for m in materials
+                if m.run.manifest["command"] != materials[0].run.manifest["command"]
+            ),
         )
         raise ValueError(
             f"{first.run.path} and {second.run.path} cannot be compared: one is a run of "
@@ -156,7 +161,7 @@ def estimates(material: Material) -> dict[str, Estimate]:
     found = material.headline
     best = best_attack(material, "tpr_at_fpr_1pct")
     more = {}
-    if best is not None:
+    if best is not None and material.has("examples.parquet"):
         low, high = (float(best.get(f"tpr_at_fpr_1pct_{end}", np.nan)) for end in ("low", "high"))
         value = float(best["tpr_at_fpr_1pct"])
         more["best_tpr_at_fpr_1pct"] = Estimate(value, low, high, found.trials)
@@ -170,6 +175,7 @@ def draw(sweep: Sweep, canvas: Canvas) -> Words:
         (title, lines)
         for title, lines in _PANELS
         if all(any(key in row for row in found) for key in lines.values())
+        and any(row[key].value for row in found for key in lines.values() if key in row)
     ]
     axes = canvas.panels(len(panels), height=2.0, columns=3)
     x = np.array(sweep.values, dtype=np.float64) if sweep.numeric else _places(sweep.values)
@@ -184,14 +190,14 @@ def draw(sweep: Sweep, canvas: Canvas) -> Words:
     best = {
         attack_name(str(row["attack"]))
         for m in sweep.materials
-        if (row := best_attack(m, "tpr_at_fpr_1pct")) is not None
+        if m.has("examples.parquet") and (row := best_attack(m, "tpr_at_fpr_1pct")) is not None
     }
     return Words(
-        f"Headline numbers against {_label(sweep.key)}: means over trials with 95% Student-t "
+        f"Headline numbers against {label_of(sweep.key)}: means over trials with 95% Student-t "
         "intervals; membership rates pooled over trials, with exact binomial intervals."
         + (f" Best attacks: {', '.join(sorted(best))}." if best else ""),
-        f"Comparison of {len(sweep.materials)} runs by {_label(sweep.key)}; the numbers are in the "
-        "table below.",
+        f"Comparison of {len(sweep.materials)} runs by {label_of(sweep.key)}; the numbers are in "
+        "the table below.",
     )
 
 
@@ -215,9 +221,7 @@ def _draw_line(
         place = x[rows]
         style = number if len(several) > 1 else which
         colour = _COLOURS.get(label, SERIES[which])
-        low, value, high = (
-            [getattr(v, name) for v in values] for name in ("low", "value", "high")
-        )
+        low, value, high = ([getattr(v, name) for v in values] for name in ("low", "value", "high"))
         axis.vlines(place, low, high, color=colour, linewidth=1.3)
         axis.plot(
             place,
@@ -231,7 +235,7 @@ def _draw_line(
 
 
 def _finish(axis: "Axes", sweep: Sweep, x: Any) -> None:
-    axis.set_xlabel(_label(sweep.key))
+    axis.set_xlabel(label_of(sweep.key))
     if not sweep.numeric:
         names = list(dict.fromkeys(str(value) for value in sweep.values))
         axis.set_xticks(range(len(names)), names)
@@ -256,11 +260,15 @@ def _legend(canvas: Canvas, axes: "Sequence[Axes]", sweep: Sweep) -> None:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     canvas.figure.legend(
-        entries.values(), entries.keys(), loc="outside lower center", ncols=1 if canvas.narrow else 3
+        entries.values(),
+        entries.keys(),
+        loc="outside lower center",
+        ncols=1 if canvas.narrow else 3,
     )
 
 
-def _label(key: str) -> str:
+def label_of(key: str) -> str:
+    """Return a setting's name for people."""
     return {"n": "training points", "train_ratio": "train ratio", "C": "C"}.get(
         key, key.replace("_", " ")
     )

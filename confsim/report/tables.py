@@ -357,7 +357,7 @@ def vulnerable(material: Material) -> Table | None:
         rows.append(made | {"class": names.get(int(row["label"]), str(row["label"]))})
     intervals = _memorization_intervals(material)
     for row in rows:
-        row |= intervals.get(int(row["id"]), {})
+        row |= intervals.get(int(row["id"]), {}) | {"id": str(row["id"])}
     columns = [
         Column("id", "id", "the example's number in the data"),
         Column("class", "class", "its true class"),
@@ -395,13 +395,11 @@ def _memorization_intervals(material: Material) -> dict[int, dict[str, float]]:
 
 
 _COMPARED = (
-    ("bottom_distance_mean_other", "distance, least confident", "mean distance excluding self of "
-     "the least confident queries"),
-    ("top_distance_mean_other", "distance, most confident", "the same of the most confident"),
+    ("bottom_distance_mean_other", "distance, least confident", "mean distance excluding self"),
+    ("top_distance_mean_other", "distance, most confident", "mean distance excluding self"),
     ("spearman_other", "Spearman", "correlation of confidence and distance, excluding self"),
-    ("auc_confidence", "AUC of confidence", "probability that a member is the more confident one"),
-    ("auc_closeness_other", "AUC of closeness", "probability that a member is the closer one, "
-     "excluding self"),
+    ("auc_confidence", "AUC of confidence", "chance that a member is more confident"),
+    ("auc_closeness_other", "AUC of closeness", "chance that a member is closer, excluding self"),
     ("angle_degrees", "angle", "between learned and ideal hyperplane, in degrees"),
     ("accuracy_gap", "accuracy gap", "accuracy of members minus that of non-members"),
     ("best_tpr_at_fpr_1pct", "best TPR at 1%", "of all attacks, mean over targets"),
@@ -441,4 +439,3 @@ def trial_table(material: Material, folder: Path) -> str:
     """Write every number of every trial as CSV; return the file's name."""
     material.summary.to_csv(folder / "trials.csv", index=False)
     return "trials.csv"
-

@@ -1,0 +1,328 @@
+"""The report: figures, tables, answers, page and command, on runs published through the store."""
+
+import csv
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from confsim import open_run
+from confsim.cli.report import main
+from confsim.report import build
+from confsim.report.answers import answers, paired_difference
+from confsim.report.build import FIGURES, gather, report
+from confsim.report.curves import _on_grid
+from confsim.report.material import Material
+from confsim.report.provenance import provenance
+from confsim.statistics import roc, student_t_interval
+from confsim.store import layout
+
+sys.path.insert(0, str(Path(__file__).parent))
+import browser as chromium
+from report_runs import FakeDeep, linear, publish
+
+WIDTHS = {"desktop": 1200, "phone": 390}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A linear and a deep run with their reports."""
+    folder = tmp_path_factory.mktemp("runs")
+    made = {
+        "linear": publish(folder / "linear", linear(), 5),
+        "deep": publish(folder / "deep", FakeDeep(), 6),
+    }
+    return {name: (run, report([run.path])) for name, run in made.items()}
+
+
+@pytest.fixture(scope="module")
+def pages(runs):
+    return {name: made.page.read_text(encoding="utf-8") for name, (_, made) in runs.items()}
+
+
+class Reader(HTMLParser):
+    """Collects what a page holds."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+# ---- numbers -----------------------------------------------------------------------------------
+
+
+def test_the_first_sentence_holds_the_difference_within_trials(runs):
+    run, _ = runs["deep"]
+    material = gather(run)
+    found = paired_difference(material, "other")
+    rows = run.summary()
+    differences = rows["top_distance_mean_other"] - rows["bottom_distance_mean_other"]
+    assert (found.value, found.low, found.high) == pytest.approx(student_t_interval(differences))
+    sentence = answers(material).closeness
+    assert sentence.startswith("Confident points are closer to the training set")
+    assert f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]" in sentence
+
+
+def test_cautions_name_what_is_wrong(runs):
+    run, _ = runs["deep"]
+    told = answers(gather(run)).caution
+    for words in ("6 trials only", "2 images have a duplicate", "watched non-members"):
+        assert words in told
+
+
+def test_table_of_extremes_equals_the_summaries(runs):
+    run, made = runs["linear"]
+    with (made.page.parent / "tables" / "extremes_summary.csv").open() as file:
+        rows = {row["figure"]: row for row in csv.DictReader(file)}
+    row, column = rows["mean distance, excluding self"], run.summary()["top_distance_mean_other"]
+    mean, low, high = student_t_interval(column)
+    found = [float(row[key]) for key in ("top", "top_low", "top_high")]
+    assert found == pytest.approx([mean, low, high])
+
+
+def test_curve_on_a_grid_is_the_best_threshold_allowed():
+    rng = np.random.default_rng(0)
+    scores, member = rng.integers(0, 12, 400) / 3, rng.random(400) < 0.5
+    curve, grid = roc(scores, member), np.array([1e-4, 0.01, 0.05, 0.2, 0.5, 1.0])
+    assert _on_grid(curve, grid) == pytest.approx([curve.at_fpr(a).tpr for a in grid])
+
+
+@pytest.fixture
+def few_figures(monkeypatch):
+    """For tests of everything but figures."""
+    monkeypatch.setattr(build, "FIGURES", FIGURES[1:2])
+
+
+def test_curves_are_kept_and_made_again_when_the_run_grows(tmp_path, few_figures):
+    run = publish(tmp_path / "run", FakeDeep(examples=120), 4)
+    report([run.path])
+    path = run.path / "tables" / "roc.csv"
+    first = path.stat().st_mtime_ns
+    report([run.path])
+    assert path.stat().st_mtime_ns == first
+    publish(run.path, FakeDeep(examples=120), 5, without=(0, 1, 2, 3))
+    report([run.path])
+    assert "5\n" in path.read_text().splitlines(keepends=True)[1]
+
+
+def test_the_command_repeats_the_run(runs):
+    from confsim.cli.linear import build_parser, experiment_from
+
+    run, _ = runs["linear"]
+    words = provenance(gather(run)).command.split()
+    given = build_parser().parse_args(words[1:])
+    assert experiment_from(given).identity() == run.manifest["identity"]
+    assert given.trials == 5
+
+
+# ---- figures -----------------------------------------------------------------------------------
+
+
+def test_every_figure_is_drawn_or_says_why_not(runs):
+    deep, linear_run = (runs[name][1] for name in ("deep", "linear"))
+    drawn = {name: {Path(f).stem for f in runs[name][1].figures} for name in runs}
+    assert drawn["linear"] >= {"joint", "extremes", "membership", "trials", "lattice_map"}
+    assert drawn["deep"] == {kind.name for kind in FIGURES} - {"lattice_map"}
+    assert [reason for _, reason in deep.skipped] == ["only runs over a lattice have a map"]
+    assert all(reason for _, reason in linear_run.skipped)
+    assert all(len(made.figures) % 3 == 0 for _, made in runs.values())
+
+
+def reasons_of(run) -> dict[str, str]:
+    material = gather(run)
+    build._add_membership(material, None)
+    return {kind.title: kind.needs(material) for kind in FIGURES}
+
+
+def test_reasons_for_leaving_figures_out(tmp_path):
+    reasons = reasons_of(publish(tmp_path / "cube", linear(dimensions=3, grid_size=20.0), 1))
+    assert "3" in reasons["Where is the model sure, and where are its training points?"]
+    assert reasons["Does every trial say the same?"] == "it needs more than one trial"
+    bare = publish(tmp_path / "bare", FakeDeep(images=False, joint=False, examples=100), 2)
+    reasons = reasons_of(bare)
+    assert "no joint histogram" in reasons["How do confidence and distance go together?"]
+    assert "keeps no images" in reasons["Which images is the model sure of?"]
+    assert "needs LiRA" in reasons["Are examples far from all others more exposed?"]
+
+
+def test_the_same_run_gives_the_same_files(tmp_path):
+    run = publish(tmp_path / "run", linear(queries=500), 3)
+
+    def hashes(folder: Path) -> dict[str, str]:
+        report([run.path], out=folder)
+        return {
+            str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+
+    first, again = hashes(tmp_path / "a"), hashes(tmp_path / "b")
+    assert first == again
+    svg = (tmp_path / "a" / "figures" / "joint.svg").read_text()
+    assert not re.search(r"<dc:date>|20\d\d-\d\d-\d\d", svg)
+
+
+def test_fonts_are_embedded_and_figures_fit_a_paper(runs):
+    folder = runs["linear"][1].page.parent / "figures"
+    pdf = (folder / "joint.pdf").read_bytes()
+    assert b"/FontFile2" in pdf
+    assert b"/Type3" not in pdf
+    assert b"CreationDate" not in pdf
+    box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ", pdf)
+    assert box is not None
+    assert float(box[1]) / 72 == pytest.approx(6.9, abs=0.01)
+    assert "<text" not in (folder / "joint.svg").read_text()
+
+
+# ---- the page ----------------------------------------------------------------------------------
+
+
+def test_page_is_self_contained_and_escaped(pages):
+    for text in pages.values():
+        page = Reader(text)
+        sources = [a.get("src") or a.get("href") for _, a in page.tags]
+        assert all(s.startswith(("#", "data:")) for s in sources if s)
+        assert not page.all("script")
+        assert "@import" not in text
+        ids = [a["id"] for _, a in page.tags if "id" in a]
+        assert len(ids) == len(set(ids))
+        targets = {a["href"][1:] for a in page.all("a")}
+        assert targets <= set(ids)
+    assert "made-up &lt;b&gt;data&lt;/b&gt;" in pages["deep"]
+    assert "<script>" not in pages["deep"]
+
+
+def test_page_can_be_read_without_seeing_it(pages):
+    for text in pages.values():
+        page = Reader(text)
+        drawings = [a for a in page.all("div") if a.get("role") == "img"]
+        assert drawings
+        assert all(len(a["aria-label"] or "") > 20 for a in drawings)
+        assert all(a.get("aria-hidden") == "true" for a in page.all("svg"))
+        assert page.all("html")[0]["lang"] == "en"
+        heads = [a for a in page.all("th") if a.get("scope") == "col"]
+        assert heads
+        assert all(a.get("title") for a in heads)
+
+
+@pytest.mark.skipif(chromium.EXECUTABLE is None, reason="chromium is not installed")
+@pytest.mark.parametrize("name", ["linear", "deep"])
+def test_in_a_browser(runs, name, tmp_path):
+    page = runs[name][1].page
+    visible = """[...document.querySelectorAll('figure')].map(f => {
+        const shown = [...f.querySelectorAll('svg')].map(s => s.getBoundingClientRect())
+            .filter(r => r.width > 100 && r.height > 50 && r.left >= 0
+                         && r.right <= document.documentElement.clientWidth + 1);
+        return shown.length})"""
+    with chromium.browser(tmp_path / "profile") as tab:
+        for width in WIDTHS.values():
+            for dark in (False, True):
+                tab.look(width, 900, dark=dark, mobile=width < 500)
+                tab.open(page)
+                assert tab.errors() == []
+                assert all(u.startswith(("file:", "data:")) for u in tab.requests())
+                assert [u for u in tab.requests() if u.startswith("file:")] == [page.as_uri()]
+                assert tab.evaluate("document.documentElement.scrollWidth") <= width
+                shown = tab.evaluate(visible)
+                assert shown
+                assert set(shown) == {1}
+                ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+                assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 200) == dark
+        tab.press("Tab", 9)
+        assert tab.evaluate("document.activeElement.className") == "skip"
+
+
+# ---- several runs ------------------------------------------------------------------------------
+
+
+def test_runs_are_compared_by_what_differs(tmp_path):
+    paths = [publish(tmp_path / f"n{n}", linear(n=n), 3).path for n in (40, 10, 20)]
+    made = report(paths)
+    assert made.page.parent.parent == tmp_path
+    assert made.page.parent.name.startswith("comparison-")
+    with (made.page.parent / "tables" / "comparison.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["setting"] for row in rows] == ["10", "20", "40"]
+    assert "They differ in n." in made.page.read_text()
+
+
+def test_runs_that_cannot_be_compared(runs, tmp_path, capsys):
+    one, other = (str(runs[name][0].path) for name in ("linear", "deep"))
+    assert main([one, other, "--out", str(tmp_path / "x")]) == 2
+    assert main([one, one, "--out", str(tmp_path / "x")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "cannot be compared: one is a run of confsim-linear" in lines[0]
+    assert "their settings are the same" in lines[1]
+
+
+# ---- bad input ---------------------------------------------------------------------------------
+
+
+def test_missing_and_damaged_trials(tmp_path, capsys, few_figures):
+    run = publish(tmp_path / "run", linear(), 6, without=(4,))
+    (layout.trial_path(run.path, 2) / "joint.npz").write_bytes(b"broken")
+    assert main([str(run.path)]) == 75
+    line = capsys.readouterr().err
+    assert "1 trial not finished (4); trial 2 damaged (joint.npz" in line
+    assert line.count("\n") == 1
+    assert main([str(run.path), "--partial", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    page = Path(told["page"]).read_text()
+    assert "Partial report." in page
+    assert "trial 2 damaged" in page
+    assert "2 trials of 6 are missing or damaged" in told["sentences"][2]
+
+
+def test_an_empty_run(tmp_path, capsys):
+    run = publish(tmp_path / "run", linear(), 2, without=(0, 1))
+    assert main([str(run.path), "--partial"]) == 75
+    assert "has no finished trial" in capsys.readouterr().err
+
+
+def test_no_run_and_a_newer_run(tmp_path, runs, capsys):
+    assert main([str(tmp_path)]) == 2
+    manifest = json.loads((runs["linear"][0].path / "manifest.json").read_text())
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    (newer / "manifest.json").write_text(json.dumps(manifest | {"schema": 99}))
+    assert main([str(newer)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "is not a run directory" in lines[0]
+    assert "use a newer confsim" in lines[1]
+
+
+def test_an_unwritable_place(runs, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    assert main([str(runs["linear"][0].path), "--out", str(file / "below")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_rows_of_another_order_are_refused(runs):
+    run, _ = runs["deep"]
+    material = Material(open_run(run.path), run.trials)
+    assert len(material.examples.ids) == 300
+    neighbour, distance = material.examples.usual_neighbour(0)
+    assert neighbour in material.examples.nearest[:, 0]
+    assert distance > 0
+
+
+def test_importing_the_package_imports_no_matplotlib():
+    script = (
+        "import sys, confsim, confsim.cli.report, confsim.report.build;"
+        "assert not {'matplotlib', 'pandas', 'jinja2'} & set(sys.modules), sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,8 +1,8 @@
 """Nearest training points by angle: confsim beside faiss and scikit-learn, at equal threads.
 
-``pytest benchmarks/bench_angular.py --benchmark-only -s``. Both sides start from raw float32 rows, so
-the time includes all preparation (faiss: normalising and adding to the index). Answers are verified:
-every distance that faiss finds is at least ours, less float32 rounding.
+``pytest benchmarks/bench_angular.py --benchmark-only -s``. Both sides start from raw float32 rows,
+so the time includes all preparation (faiss: normalising and adding to the index). Answers are
+verified: the cosines of both sides agree to float32 rounding, also where the rows differ.
 """
 
 import os

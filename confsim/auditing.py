@@ -617,7 +617,8 @@ def _log_odds(probabilities: FloatArray, labels: Array) -> FloatArray:
     others = probabilities.copy()
     np.put_along_axis(others, np.broadcast_to(at, (*true.shape, 1)), 0.0, axis=2)
     found: FloatArray = np.log(true + TINY_PROBABILITY)
-    return found - np.log(others.sum(axis=2) + TINY_PROBABILITY)
+    found -= np.log(others.sum(axis=2) + TINY_PROBABILITY)
+    return found
 
 
 def _holdout(
@@ -705,7 +706,8 @@ class AuditExperiment(Experiment):
         known = not np.isnan(outputs.scores["log_odds_max"]).any()
         experiment = cls(
             outputs.fingerprint,
-            *outputs.is_member.shape,
+            outputs.is_member.shape[0],
+            outputs.is_member.shape[1],
             design,
             float(percent),
             bool(same_class),
@@ -750,18 +752,13 @@ class AuditExperiment(Experiment):
         held = np.repeat(np.array([0, 1], np.int8), [len(outputs.ids), len(outputs.holdout_labels)])
         # Holdout examples get the numbers, and groups, after all others.
         count = np.arange(len(outputs.holdout_labels))
-        return RunData(
-            {
-                "population": {
-                    "id": np.concatenate([outputs.ids, outputs.ids.max() + 1 + count]),
-                    "label": np.concatenate([outputs.labels, outputs.holdout_labels]),
-                    "duplicate_group": np.concatenate(
-                        [outputs.groups, outputs.groups.max() + 1 + count]
-                    ),
-                    "split": Coded(held, ("population", "holdout")),
-                }
-            }
-        )
+        population: Columns = {
+            "id": np.concatenate([outputs.ids, outputs.ids.max() + 1 + count]),
+            "label": np.concatenate([outputs.labels, outputs.holdout_labels]),
+            "duplicate_group": np.concatenate([outputs.groups, outputs.groups.max() + 1 + count]),
+            "split": Coded(held, ("population", "holdout")),
+        }
+        return RunData({"population": population})
 
 
 def _check_balanced(is_member: NDArray[np.bool_]) -> None:

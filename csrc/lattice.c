@@ -379,16 +379,18 @@ static void encode(const search *s, const band *b, int32_t *codes) {
     for (int32_t r = 0; r < BAND_ROWS; r++)
         for (int64_t i = 0; i < s->stride; i++) codes[r * s->stride + i] = NO_QUERY;
     for (int32_t r = 0; r < b->rows; r++) {
-        const int64_t begin = b->rows_begin[r], end = b->rows_begin[r + 1];
-        const int64_t first = b->first_id + r * s->lattice->per_axis;
-        int32_t *row = codes + r * s->stride;
-        if (begin == end) continue;
-        if (usual && id_at(s->ids, end - 1) - id_at(s->ids, begin) == end - 1 - begin) {
-            row += id_at(s->ids, begin) - first - begin;
-            for (int64_t i = begin; i < end; i++) /* in a form that vectorises */
-                row[i] = bytes[i] == labels[0] ? 0 : bytes[i] == labels[1] ? 1 : NO_CLASS;
-        } else {
-            for (int64_t i = begin; i < end; i++) row[id_at(s->ids, i) - first] = code_of(s, i);
+        const int64_t end = b->rows_begin[r + 1];
+        const int64_t shift = r * s->stride - (b->first_id + r * s->lattice->per_axis);
+        for (int64_t i = b->rows_begin[r]; i < end; i += SIDE) {
+            const int64_t count = end - i < SIDE ? end - i : SIDE, at = id_at(s->ids, i) + shift;
+            if (usual && count == SIDE && id_at(s->ids, i + SIDE - 1) + shift == at + SIDE - 1)
+                for (int k = 0; k < SIDE; k++) /* in a form that vectorises */
+                    codes[at + k] = bytes[i + k] == labels[0]   ? 0
+                                    : bytes[i + k] == labels[1] ? 1
+                                                                : NO_CLASS;
+            else
+                for (int64_t k = i; k < i + count; k++)
+                    codes[id_at(s->ids, k) + shift] = code_of(s, k);
         }
     }
 }
@@ -406,6 +408,14 @@ static void find_members(const search *s, const band *b, workspace *w) {
     if (!s->answer->distance_other && !s->answer->index_other) return;
     const int64_t *self = s->pairing->self_index;
     for (int64_t i = b->begin; i < b->end; i++) {
+        if ((i - b->begin) % SIDE == 0 && i + SIDE <= b->end) { /* most blocks have no member */
+            int64_t all = -1;
+            for (int k = 0; k < SIDE; k++) all &= self[i + k];
+            if (all < 0) {
+                i += SIDE - 1;
+                continue;
+            }
+        }
         if (self[i] < 0) continue;
         const int64_t offset = id_at(s->ids, i) - b->first_id;
         const int32_t row = b->row + (int32_t)(offset / s->lattice->per_axis);
@@ -465,14 +475,15 @@ static const candidates *list_of(const search *s, workspace *w, lists *l, int32_
 
 /* The class of all queries of a tile, NO_QUERY when there are none, or -3 when they differ. */
 static int32_t common_code(const int32_t *codes, int64_t stride) {
-    int32_t most = NO_QUERY, differ = 0;
+    int32_t most = NO_QUERY, least = INT32_MAX;
     for (int r = 0; r < SIDE; r++)
-        for (int i = 0; i < SIDE; i++)
-            most = codes[r * stride + i] > most ? codes[r * stride + i] : most;
-    for (int r = 0; r < SIDE; r++)
-        for (int i = 0; i < SIDE; i++)
-            differ |= (codes[r * stride + i] != most) & (codes[r * stride + i] != NO_QUERY);
-    return differ ? -3 : most;
+        for (int i = 0; i < SIDE; i++) {
+            const int32_t code = codes[r * stride + i];
+            const int32_t asked = code == NO_QUERY ? INT32_MAX : code;
+            most = code > most ? code : most;
+            least = asked < least ? asked : least;
+        }
+    return most == NO_QUERY || most == least ? most : -3;
 }
 
 static void compare_mixed(const search *s, workspace *w, int64_t corner, const tile *t) {
@@ -525,11 +536,13 @@ static void emit_row(const search *s, const workspace *w, const band *b, int32_t
             for (int64_t k = 0; k < count; k++) where[k] = id_at(s->ids, i + k) + shift;
             emit_some(s, w, i, count, where);
         }
-        if (out->distance_other)
-            memcpy(out->distance_other + i, out->distance + i, (size_t)count * sizeof(double));
-        for (int64_t k = i; out->index_other && k < i + count; k++)
-            out->index_other[k] = w->index[id_at(s->ids, k) + shift];
     }
+    const int64_t begin = b->rows_begin[row];
+    const size_t count = (size_t)(end - begin);
+    if (out->distance_other && count)
+        memcpy(out->distance_other + begin, out->distance + begin, count * sizeof(double));
+    for (int64_t k = begin; out->index_other && k < end; k++)
+        out->index_other[k] = w->index[id_at(s->ids, k) + shift];
 }
 
 static void put(const confsim_nearest *out, int other, int64_t position, double distance,

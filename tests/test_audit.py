@@ -331,3 +331,38 @@ def test_example(tmp_path, monkeypatch, capsys):
         warnings.simplefilter("error", ConfsimWarning)
         runpy.run_path(str(example))
     assert "rises with distance" in capsys.readouterr().out
+
+
+def test_logits_that_the_deep_pipeline_saved_give_the_numbers_of_its_run(tmp_path):
+    pytest.importorskip("keras")
+    run = confsim.deep.run(
+        dataset="digits",
+        limit=400,
+        trials=4,
+        model="softmax",
+        epochs=3,
+        early_stopping="off",
+        save_logits=True,
+        workers=1,
+        out=tmp_path / "deep",
+    )
+    saved = [run.trial(trial).arrays("logits") for trial in run.trials]
+    member = np.stack([arrays["is_member"] for arrays in saved])
+    distance = run.examples()["distance_excluding_self"].to_numpy()
+    audited = confsim.audit(
+        is_member=member,
+        label=saved[0]["label"],
+        id=saved[0]["id"],
+        logits=np.stack([arrays["logits"] for arrays in saved]),
+        distance=distance.reshape(member.shape),
+        holdout_log_odds_true=run.holdout()["log_odds_true"].to_numpy().reshape(4, -1),
+        design="independent",
+        out=tmp_path / "audit",
+    )
+    expected, found = membership_tables(run), membership_tables(audited)
+    pd.testing.assert_frame_equal(found["attacks"], expected["attacks"])
+    pd.testing.assert_frame_equal(found["memorization"], expected["memorization"])
+    same = ["auc_leave_one_out", "effect_size", "distance_out", "distance_in"]
+    pd.testing.assert_frame_equal(found["vulnerability"][same], expected["vulnerability"][same])
+    same = ["auc_confidence", "auc_closeness_other", "top_membership_rate", "spearman_self"]
+    pd.testing.assert_frame_equal(audited.summary()[same], run.summary()[same])

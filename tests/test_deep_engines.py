@@ -1,14 +1,12 @@
 """The contract of an engine: one suite for every backend, on small models.
 
 A process can use one backend. This one takes the first that is installed, or what
-``CONFSIM_TEST_BACKEND`` names; the last test runs the suite again for each other one.
+``CONFSIM_TEST_BACKEND`` names: run the suite once for each.
 """
 
 import gc
 import importlib.util
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -408,19 +406,3 @@ def test_memory_does_not_grow_with_trials(problem, tmp_path):
         gc.collect()
         sizes.append(resident())
     assert sizes[-1] - sizes[1] < 8e6
-
-
-@pytest.mark.skipif(WANTED is not None, reason="this is the suite of one backend")
-@pytest.mark.parametrize("name", backends.BACKENDS)
-def test_other_backends(name):
-    if name == BACKEND:
-        pytest.skip("this process ran it")
-    if not installed(name):
-        pytest.skip(f"{name} is not installed")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__],
-        env={**os.environ, "CONFSIM_TEST_BACKEND": name, "KERAS_BACKEND": name},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]

@@ -153,7 +153,8 @@ def test_fixed_space_equals_brute_force(seed, n, neighbours):
     groups = rng.integers(0, max(1, n // 3), n)
     found = fixed_space(points, groups, neighbours=neighbours)
     length = np.linalg.norm(points, axis=1, keepdims=True)
-    unit = (points / np.where(length > 0, length, 1)).astype(np.float32).astype(np.float64)
+    zero = length[:, 0] == 0
+    unit = np.column_stack([points / np.where(length > 0, length, 1), zero])
     chord = np.linalg.norm(unit[:, None] - unit[None], axis=2)
     total = np.linalg.norm(unit[:, None] + unit[None], axis=2)
     angle = 2 * np.arctan2(chord, total) / np.pi
@@ -319,12 +320,12 @@ def test_matched_drops_a_candidate_of_each_non_member(linear_run):
 
 def test_matched_closeness_is_unbiased():
     """Members drawn at random: closeness has AUC of about (n - 1) / (2 n - 1), matched 0.5."""
-    n, rng = 8, np.random.default_rng(5)
+    n, rng = 5, np.random.default_rng(5)
     plain, matched = [], []
-    for _ in range(3000):
-        x = rng.random(40)
+    for _ in range(1500):
+        x = rng.normal(size=(40, 30))
         member = np.arange(40) < n
-        gaps = np.abs(x[:, None] - x[None, :n])
+        gaps = np.linalg.norm(x[:, None] - x[None, :n], axis=2)
         gaps[np.arange(n), np.arange(n)] = np.inf
         plain.append(auc(-gaps.min(axis=1), member))
         gaps[np.arange(n, 40), rng.integers(n, size=40 - n)] = np.inf
@@ -359,3 +360,17 @@ def test_linear_same_class_and_degenerate_are_read(tmp_path):
     )
     known = ~np.isnan(matched.closeness)
     assert (matched.closeness[known] <= plain.closeness[known]).all()
+
+
+def test_linear_runs_too_large_to_pool(linear_run, monkeypatch):
+    pooled = membership_tables(linear_run, seed=7)["attacks"].query("target == 'mean'")
+    monkeypatch.setattr("confsim.membership.linear._POOLED_LIMIT", 1)
+    found = membership_tables(linear_run, seed=8)
+    assert any("too many scores to pool" in note for note in found.notes)
+    alone = found["attacks"].query("target == 'mean' and attack == 'confidence'")
+    expected = pooled.query("attack == 'confidence'")
+    assert alone["auc_low"].iloc[0] == pytest.approx(expected["auc_low"].iloc[0])
+    monkeypatch.setattr("confsim.membership.linear.QUERIES_LIMIT", 1)
+    assert "attacks" not in membership_tables(linear_run, seed=9).tables
+    with pytest.raises(confsim.ConfsimError, match="queries"):
+        linear_scores(linear_run, 0)

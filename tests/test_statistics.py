@@ -10,6 +10,7 @@ from scipy import stats
 from sklearn import metrics
 
 from confsim import ConfsimWarning
+from confsim._kernels.resample import resample_counts
 from confsim.statistics import (
     agresti_caffo,
     auc,
@@ -245,6 +246,28 @@ def test_bootstrap_draws_groups_together():
     assert doubled["auc"] == pytest.approx(alone["auc"], abs=1e-12)
 
 
+def test_resample_counts_equals_the_definition():
+    rng = np.random.default_rng(7)
+    codes = rng.integers(0, 9, (5, 40)).astype(np.uint16)
+    rows = rng.integers(0, 3, (6, 5)).astype(np.int32)
+    columns = rng.integers(0, 3, (6, 40)).astype(np.int32)
+    for threads in (1, 3):
+        found = resample_counts(codes, rows, columns, 9, threads)
+        for replicate in range(6):
+            weights = np.outer(rows[replicate], columns[replicate])
+            expected = np.bincount(codes.ravel(), weights.ravel(), minlength=9)
+            np.testing.assert_array_equal(found[replicate], expected)
+    for change in (
+        {"bins": 8},
+        {"row_weights": rows[:, :4].copy()},
+        {"column_weights": columns[:5]},
+        {"codes": codes[:0], "row_weights": rows[:, :0]},
+    ):
+        given = {"codes": codes, "row_weights": rows, "column_weights": columns, "bins": 9}
+        with pytest.raises(ValueError, match=r"codes|weights"):
+            resample_counts(**(given | change), threads=1)
+
+
 # ---- simulated coverage: fixed seeds, so these never fail by chance ----------------------------
 
 
@@ -291,7 +314,7 @@ def test_two_way_bootstrap_covers():
         "tpr_at_fpr_1pct": truth.at_fpr(0.01).tpr,
     }
     hits = dict.fromkeys(wanted, 0)
-    repeats = 250
+    repeats = 160
     for repeat in range(repeats):
         found = two_way_bootstrap(*target_scores(rng, 16, 150), replicates=200, seed=repeat)
         for name, value in wanted.items():

@@ -198,9 +198,9 @@ def _run(given: argparse.Namespace) -> int:
     if not given.quiet:
         found = gpus()
         where = (
-            f"{len(found)} GPU{'s' * (len(found) > 1)}, {experiment.trials_per_device} trials each"
+            f"GPU {', '.join(found)}, trials on each: {experiment.trials_per_device}"
             if found
-            else f"the CPU (no GPU found), {experiment.threads_per_trial} threads a trial"
+            else f"the CPU (no GPU found), threads a trial: {experiment.threads_per_trial}"
         )
         print(f"confsim-deep: {experiment.backend} on {where}", file=sys.stderr)
     return execute(experiment, given)

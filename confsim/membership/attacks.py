@@ -511,7 +511,8 @@ def _first_models(views: FloatArray, models: BoolArray) -> FloatArray | None:
 def _log_normal(x: FloatArray, mean: FloatArray, deviation: Any) -> FloatArray:
     spread = deviation + TINY_DEVIATION
     density: FloatArray = -(((x - mean) / spread) ** 2) / 2 - np.log(spread)
-    return density - np.log(2 * np.pi) / 2
+    density -= np.log(2 * np.pi) / 2
+    return density
 
 
 # ---- RMIA --------------------------------------------------------------------------------------

@@ -90,10 +90,9 @@ def evaluate(
     known = ~np.isnan(values)
     rows, used = [], []
     for i, number in enumerate(numbers):
-        if (member[i] & known[i]).any() and (~member[i] & known[i]).any():
-            curve = roc(values[i, known[i]], member[i, known[i]])
-            unanswered = int(np.count_nonzero(~known[i]))
-            rows.append({"target": int(number), "unanswered": unanswered, **_target_row(curve)})
+        row = evaluate_target(values[i], member[i], int(number))
+        if row is not None:
+            rows.append(row)
             used.append(i)
     if not rows:
         return []
@@ -105,6 +104,16 @@ def evaluate(
         mean_row(rows, groups[used]),
         {"target": "pooled", "unanswered": unanswered, **pooled},
     ]
+
+
+def evaluate_target(scores: FloatArray, is_member: BoolArray, number: int) -> dict[str, Any] | None:
+    """Return one target's row of :func:`evaluate`; ``None`` if its scores are of one class."""
+    known = ~np.isnan(scores)
+    if not (is_member & known).any() or not (~is_member & known).any():
+        return None
+    unanswered = int(np.count_nonzero(~known))
+    curve = roc(scores[known], is_member[known])
+    return {"target": number, "unanswered": unanswered, **_target_row(curve)}
 
 
 def _figures(curve: Roc) -> dict[str, Any]:

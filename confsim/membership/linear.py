@@ -6,8 +6,9 @@ attacks that need shadow models have nothing to learn from here: confidence and 
 as they are.
 
 Closeness excluding self is biased: a member has one candidate fewer than a non-member, so that its
-AUC is about ``(n - 1) / (2 n - 1)`` when membership means nothing. ``matched=True`` takes one random
-training point from every non-member too; then it is about 0.5.
+AUC is about ``(n - 1) / (2 n - 1)`` when membership means nothing (a little less in few dimensions,
+where nearest neighbours are more often mutual). ``matched=True`` takes one random training point
+from every non-member too; then it is about 0.5.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from confsim._errors import ConfsimError
 from confsim._kernels import resolve_isa, resolve_threads
-from confsim.membership.evaluation import evaluate
+from confsim.membership.evaluation import evaluate, evaluate_target, mean_row
 from confsim.seeds import Purpose, stream
 from confsim.statistics import clopper_pearson, spearman_interval
 
@@ -188,39 +189,41 @@ def tables(
 def _attack_rows(
     run: "Run", matched: bool, seed: int, n_threads: int | None, notes: list[str]
 ) -> list[dict[str, Any]]:
+    """Evaluate trial by trial; all trials together only where they fit."""
     trials = run.trials
-    rows = []
-    for name in ("confidence", "closeness", *(["closeness_matched"] if matched else [])):
-        found, pooled = [], []
-        for trial in trials:
-            scores = linear_scores(
-                run, trial, matched=name == "closeness_matched", seed=seed, n_threads=n_threads
-            )
-            values = scores.confidence if name == "confidence" else scores.closeness
-            members = int(scores.is_member.sum())
-            null = (members - 1) / (2 * members - 1) if name == "closeness" else 0.5
-            if len(values) * len(trials) <= _POOLED_LIMIT:
-                pooled.append((values, scores.is_member))
-                continue
-            one = evaluate(values[None], scores.is_member[None], targets=[trial], replicates=2)
-            found += [row for row in one if row["target"] == trial]
-        if pooled:
-            matrix, member = (np.stack(part) for part in zip(*pooled, strict=True))
-            found = evaluate(matrix, member, targets=trials, seed=seed, n_threads=n_threads)
-        else:
-            found += _mean_only(found)
-        rows += [
-            {"attack": name, **row, "target": str(row["target"]), "null_auc": null} for row in found
-        ]
-    if len(rows) and "pooled" not in {row["target"] for row in rows}:
+    pool = _experiment(run).query_count * len(trials) <= _POOLED_LIMIT
+    scores: dict[str, list[FloatArray]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
+    membership = []
+    for trial in trials:
+        plain = linear_scores(run, trial, seed=seed, n_threads=n_threads)
+        by_attack = {"confidence": plain.confidence, "closeness": plain.closeness}
+        if matched:
+            other = linear_scores(run, trial, matched=True, seed=seed, n_threads=n_threads)
+            by_attack["closeness_matched"] = other.closeness
+        if pool:
+            membership.append(plain.is_member)
+        for name, values in by_attack.items():
+            if pool:
+                scores.setdefault(name, []).append(values)
+            else:
+                row = evaluate_target(values, plain.is_member, trial)
+                found.setdefault(name, []).extend([] if row is None else [row])
+    for name, matrix in scores.items():
+        found[name] = evaluate(
+            np.stack(matrix), np.stack(membership), targets=trials, seed=seed, n_threads=n_threads
+        )
+    if not pool:
         notes.append("attacks: too many scores to pool; rows are per target, and their mean")
-    return rows
-
-
-def _mean_only(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    from confsim.membership.evaluation import mean_row
-
-    return [mean_row(rows, np.arange(len(rows)))] if rows else []
+        for rows in found.values():
+            rows += [mean_row(rows, np.arange(len(rows)))] if rows else []
+    members = _experiment(run).n
+    null = {"closeness": (members - 1) / (2 * members - 1)}
+    return [
+        {"attack": name, **row, "target": str(row["target"]), "null_auc": null.get(name, 0.5)}
+        for name, rows in found.items()
+        for row in rows
+    ]
 
 
 def _extremes_membership(summary: "pd.DataFrame") -> list[dict[str, Any]]:

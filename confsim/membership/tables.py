@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -262,6 +262,11 @@ class _Matrices:
         return None if np.isnan(matrix).all() else matrix
 
 
+def _threshold(attack: str, column: str, values: NDArray[Any]) -> FloatArray:
+    given: dict[str, Any] = {column: values}
+    return attacks.threshold_scores(**given)[attack]
+
+
 class _ExampleTables:
     """Makes the tables of a run whose trials have examples."""
 
@@ -364,13 +369,9 @@ class _ExampleTables:
             if values is None:
                 self.notes.append(f"{attack}: skipped, the run has no {column}")
             else:
-                yield (
-                    attack,
-                    lambda a=attack, c=column, v=values: attacks.threshold_scores(**{c: v})[a],
-                )
+                yield attack, partial(_threshold, attack, column, values)
         if self.data.has_predictions:
-            correct = self.data.correct
-            yield "correctness", lambda: attacks.threshold_scores(correct=correct)["correctness"]
+            yield "correctness", partial(_threshold, "correctness", "correct", self.data.correct)
         if self._lira_possible:
             yield from self._shadow_attacks()
         elif self.data.get("log_odds_true") is None:
@@ -384,43 +385,27 @@ class _ExampleTables:
             for fixed in (True, False):
                 name = f"lira_{'online' if online else 'offline'}_"
                 name += "fixed_variance" if fixed else "own_variance"
-                yield (
-                    name,
-                    lambda o=online, f=fixed: attacks.lira_scores(
-                        log_odds, fit, online=o, fixed_variance=f
-                    ),
-                )
+                compute = partial(attacks.lira_scores, log_odds, fit)
+                yield name, partial(compute, online=online, fixed_variance=fixed)
+        given: dict[str, Any] = {
+            "is_member": self.data.is_member,
+            "partner": self.design.partner,
+            "trim": self.design.trim,
+            "seed": self.seed,
+            "n_threads": 1,
+        }
         views = self._views()
-        for online in (True, False) if views is not None else ():
-            yield (
-                f"lira_{'online' if online else 'offline'}_augmented",
-                lambda o=online: attacks.lira(
-                    views,
-                    self.data.is_member,
-                    online=o,
-                    partner=self.design.partner,
-                    trim=self.design.trim,
-                    seed=self.seed,
-                    n_threads=1,
-                ),
-            )
+        if views is not None:
+            for online in (True, False):
+                name = f"lira_{'online' if online else 'offline'}_augmented"
+                yield name, partial(attacks.lira, views, online=online, **given)
         holdout = self._holdout()
         if holdout is None:
             self.notes.append("rmia: the run has no holdout; Z is every other population example")
         for online in (True, False):
-            yield (
-                f"rmia_{'online' if online else 'offline'}",
-                lambda o=online: attacks.rmia(
-                    log_odds,
-                    self.data.is_member,
-                    holdout_log_odds=holdout,
-                    online=o,
-                    partner=self.design.partner,
-                    trim=self.design.trim,
-                    seed=self.seed,
-                    n_threads=1,
-                ),
-            )
+            name = f"rmia_{'online' if online else 'offline'}"
+            compute = partial(attacks.rmia, log_odds, holdout_log_odds=holdout)
+            yield name, partial(compute, online=online, **given)
 
     def _views(self) -> FloatArray | None:
         """Return the log-odds of flipped and shifted examples (trials, examples, views)."""
@@ -601,4 +586,5 @@ def _load_features(path: Path, examples: int, position: NDArray[np.int64]) -> ND
             f"features {path} must have a row for each of the {examples} examples or for each row "
             f"of population.parquet, not {len(features)} rows"
         )
-    return features[position]
+    chosen: NDArray[Any] = features[position]
+    return chosen

@@ -311,7 +311,7 @@ def test_an_unwritable_place(runs, tmp_path, capsys):
     assert "cannot be written" in capsys.readouterr().err
 
 
-def test_rows_of_another_order_are_refused(runs):
+def test_the_usual_neighbour_is_one_of_the_nearest(runs):
     run, _ = runs["deep"]
     material = Material(open_run(run.path), run.trials)
     assert len(material.examples.ids) == 300

@@ -126,14 +126,15 @@ def low_rates(material: Material, canvas: Canvas) -> Words:
         low, high = (rows[f"{name}_{end}"].clip(0, 1) for end in ("low", "high"))
         dot_rows(axis, labels, rows[name], low, high, colour=colour)
         axis.axvline(float(percent[:-1]) / 100, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-        axis.set_title(f"false-positive rate at most {percent}")
+        axis.set_title(f"at FPR of at most {percent}")
         axis.set_xlabel("true-positive rate")
         axis.set_xlim(left=0)
         axis.locator_params(axis="x", nbins=5)
     best = rows.iloc[0]
     few = any("0.1pct" in str(text).split() for text in rows["few_false_positives"])
     return Words(
-        "Share of members that an attack tells: mean over targets, with 95% Student-t intervals "
+        "Share of members that an attack tells at a false-positive rate (FPR) of at most 1% and "
+        "0.1%: mean over targets, with 95% Student-t intervals "
         "over targets. Dashed: guessing."
         + (" At 0.1%, fewer than five false positives are expected a target." if few else ""),
         f"Best at 1%: {labels[0]}, true-positive rate {number(best['tpr_at_fpr_1pct'])}.",

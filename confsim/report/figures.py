@@ -61,7 +61,8 @@ def joint(material: Material, canvas: Canvas) -> Words:
     for axis in axes if canvas.narrow else axes[:1]:
         axis.set_ylabel(_DISTANCE)
     handles, labels = axes[0].get_legend_handles_labels()
-    canvas.figure.legend(handles, labels, loc="outside lower center", ncols=3, handlelength=1.4)
+    columns = 2 if canvas.narrow else 3
+    canvas.figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     return _joint_words(material)
 
 

@@ -324,7 +324,8 @@ class _Trial:
         self._keep = len(self._ids) <= KEPT_QUERIES
         self._workspace = session.workspace()
         self._kept: _Block | None = None
-        self._steps = 0
+        self._passes, self._first_pass = 0.0, True
+        self._low, self._high, self._right = np.inf, 0.0, 0
 
     def result(self) -> TrialResult:
         """Return the trial's tables; its extremes are streamed, and complete the rest."""
@@ -349,7 +350,7 @@ class _Trial:
         for start in range(0, len(self._ids), size):
             ids = self._ids[start : start + size]
             self._step(len(ids) / len(self._ids))
-            margin, distance, labels = (a[: len(ids)] for a in (margins, distances, sides))
+            margin, distance, labels = margins[: len(ids)], distances[: len(ids)], sides[: len(ids)]
             low, high, right = self._margins(ids, margin, labels)
             if self._first_pass:
                 self._low, self._high = min(self._low, low), max(self._high, high)
@@ -399,8 +400,6 @@ class _Trial:
 
     def _measure(self) -> None:
         """First pass: ranges and the scale; then the members' distances excluding self."""
-        self._passes, self._first_pass = 0.0, True
-        self._low, self._high, self._right = np.inf, 0.0, 0
         farthest = 0.0
         for block in self._blocks():
             farthest = max(farthest, _largest(block.distance))
@@ -436,6 +435,7 @@ class _Trial:
             n_threads=self._threads,
             **classes,
         )
+        assert nearest.distance_excluding_self is not None
         self._member_self = nearest.distance
         self._member_other = nearest.distance_excluding_self
         self._member_margin = np.empty(len(draw.ids))

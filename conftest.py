@@ -1,7 +1,20 @@
-"""Benchmarks run with ``pytest --benchmark-only`` and never in a plain ``pytest``."""
+"""What holds for tests and benchmarks alike."""
+
+import os
+
+import pytest
 
 
 def pytest_configure(config):
     """Skip benchmarks unless nothing else is wanted."""
     if hasattr(config.option, "benchmark_only") and not config.option.benchmark_only:
         config.option.benchmark_skip = True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _away_from_the_source_tree(tmp_path_factory):
+    """Run elsewhere: ``python -c`` in the source tree would import that, not what is installed."""
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    yield
+    os.chdir(before)

@@ -64,7 +64,9 @@ def main(
     """Parse, run, and turn every failure into one line and an exit code."""
     arguments = parser.parse_args(argv)
     try:
-        return run(arguments)
+        code = run(arguments)
+        sys.stdout.flush()  # here, where a closed pipe is expected, not at the interpreter's exit
+        return code
     except BrokenPipeError:
         # The reader of our output has gone, as with `| head`; that is no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,7 @@
 """What holds for tests and benchmarks alike."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ def pytest_configure(config):
 @pytest.fixture(scope="session", autouse=True)
 def _away_from_the_source_tree(tmp_path_factory):
     """Run elsewhere: ``python -c`` in the source tree would import that, not what is installed."""
-    before = os.getcwd()
+    before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
     yield
     os.chdir(before)

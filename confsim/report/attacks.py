@@ -19,6 +19,7 @@ from confsim.report.canvas import (
     dot_rows,
     heat,
 )
+from confsim.report.classes import class_rows
 from confsim.report.curves import SHADOW, THRESHOLDS
 from confsim.report.material import Material, number
 from confsim.report.registry import figure, has_table
@@ -316,8 +317,6 @@ def _counts_map(axis: "Axes", edges: Any, counts: Any) -> Any:
 @figure("Which classes are exposed?", has_table("memorization", "accuracy_in"))
 def classes(material: Material, canvas: Canvas) -> Words:
     """Draw accuracy and attack power of each class."""
-    from confsim.report.tables import class_rows
-
     rows = class_rows(material)
     dropped = len(rows) - _MANY_CLASSES
     if dropped > 0:

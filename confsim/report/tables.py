@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,14 @@ import numpy as np
 
 from confsim.report.answers import paired_difference
 from confsim.report.attacks import attack_name
+from confsim.report.classes import class_rows, known, records
 from confsim.report.material import Material, number
 from confsim.report.pictures import most_vulnerable
 from confsim.report.summary import MEANS, TOTALS, Estimate
 from confsim.report.sweep import Sweep, estimates
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 #: Rows of the table of vulnerable examples.
 _MOST = 20
@@ -242,7 +243,7 @@ def attacks(material: Material) -> Table | None:
     chosen = table[table["target"].astype(str).isin(("mean", "pooled"))]
     kept = ["auc", "advantage", *(f"tpr_at_fpr_{key}" for key in levels)]
     rows = []
-    for row in _records(chosen):
+    for row in records(chosen):
         made = {"attack": attack_name(str(row["attack"])), "over": str(row["target"])}
         for key in kept:
             for name in (key, f"{key}_low", f"{key}_high"):
@@ -251,7 +252,7 @@ def attacks(material: Material) -> Table | None:
         made["null_auc"] = row.get("null_auc", 0.5)
         made["few"] = _few(row.get("few_false_positives"))
         rows.append(made)
-    rows.sort(key=lambda row: (row["over"], -_known(row.get("tpr_at_fpr_1pct"))))
+    rows.sort(key=lambda row: (row["over"], -known(row.get("tpr_at_fpr_1pct"))))
     return Table(
         "attacks_summary",
         "Attacks",
@@ -280,43 +281,6 @@ def _few(text: Any) -> str:
     if not isinstance(text, str):
         return ""
     return " ".join(f"{name[:-3]}%" for name in text.split())
-
-
-def _known(value: Any) -> float:
-    return -1.0 if value is None or math.isnan(value) else float(value)
-
-
-def _records(table: "pd.DataFrame") -> Iterable[dict[str, Any]]:
-    found: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
-    return found
-
-
-def class_rows(material: Material) -> list[dict[str, Any]]:
-    """Return a row for each class, the most exposed first."""
-    table = material.tables["memorization"]
-    names = material.label_names
-    power = {}
-    bins = material.tables.get("vulnerability_bins")
-    if bins is not None and not bins.empty and "auc" in bins:
-        of_class = bins[bins["by"] == "label"]
-        power = {int(row["value_low"]): row for row in _records(of_class)}
-    rows = []
-    for label, part in table.groupby("label", sort=True):
-        row: dict[str, Any] = {
-            "class": names.get(int(str(label)), str(label)),
-            "examples": len(part),
-            "memorization": float(part["memorization"].mean()),
-        }
-        for side in ("in", "out"):
-            weight = part[f"trials_{side}"].to_numpy(dtype=np.float64)
-            right = part[f"accuracy_{side}"].fillna(0).to_numpy(dtype=np.float64) * weight
-            row[f"accuracy_{side}"] = float(right.sum() / weight.sum()) if weight.any() else np.nan
-        found = power.get(int(str(label)), {})
-        for key in ("auc", "tpr_at_fpr_1pct"):
-            if key in found:
-                row |= {k: found[k] for k in (key, f"{key}_low", f"{key}_high")}
-        rows.append(row)
-    return sorted(rows, key=lambda row: -_known(row.get("auc", row["memorization"])))
 
 
 def per_class(material: Material) -> Table | None:
@@ -352,7 +316,7 @@ def vulnerable(material: Material) -> Table | None:
         "id", "auc_leave_one_out", "effect_size", "memorization", "distance_out", "density_distance"
     ]  # fmt: skip
     rows = []
-    for row in _records(table.iloc[most_vulnerable(material)[:_MOST]]):
+    for row in records(table.iloc[most_vulnerable(material)[:_MOST]]):
         made = {key: row[key] for key in keys if key in row}
         rows.append(made | {"class": names.get(int(row["label"]), str(row["label"]))})
     intervals = _memorization_intervals(material)
@@ -387,7 +351,7 @@ def _memorization_intervals(material: Material) -> dict[int, dict[str, float]]:
         return {}
     return {
         int(row["id"]): {k: row[k] for k in ("memorization_low", "memorization_high")}
-        for row in _records(table[["id", "memorization_low", "memorization_high"]])
+        for row in records(table[["id", "memorization_low", "memorization_high"]])
     }
 
 

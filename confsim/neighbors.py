@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_choice
-from confsim._kernels import euclidean, resolve_isa, resolve_threads
+from confsim._kernels import euclidean, memory, resolve_isa, resolve_threads
 
 Array: TypeAlias = NDArray[Any]
 Float64Array: TypeAlias = NDArray[np.float64]
@@ -101,7 +101,9 @@ def nearest_training(
     classes, training_classes = as_label_pair(
         query_labels, training_labels, len(queries), len(training)
     )
-    members = as_self_index(self_index, len(queries), len(training))
+    members = None if self_index is None else as_labels("self_index", self_index, len(queries))
+    if members is not None:
+        check_rows(members, len(training))
     threads = resolve_threads(n_threads)
     extents = _extent("queries", queries, threads), _extent("training", training, threads)
     settings = (threads, resolve_isa())
@@ -169,8 +171,11 @@ def as_labels(name: str, labels: ArrayLike, length: int, *, keep_int8: bool = Fa
         raise TypeError(f"{name} must be integers, not {array.dtype}")
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name} must fit into int64, not {array.max()}")
-    kept = keep_int8 and array.dtype == np.int8
-    return np.ascontiguousarray(array, dtype=np.int8 if kept else np.int64)
+    if array.dtype == np.int64 or (keep_int8 and array.dtype == np.int8):
+        return np.ascontiguousarray(array)
+    wide = memory.empty(length, np.int64)
+    wide[...] = array
+    return wide
 
 
 def as_label_pair(
@@ -193,18 +198,14 @@ def as_label_pair(
     )
 
 
-def as_self_index(self_index: ArrayLike | None, q: int, n: int) -> Int64Array | None:
-    """Return the rows as contiguous int64, each in [-1, n)."""
-    if self_index is None:
-        return None
-    rows = as_labels("self_index", self_index, q)
-    if q and (rows.min() < -1 or rows.max() >= n):
-        bad = int(np.argmax((rows < -1) | (rows >= n)))
+def check_rows(self_index: Int64Array, n: int) -> None:
+    """Raise ValueError where an entry is not in [-1, n)."""
+    if self_index.size and (self_index.min() < -1 or self_index.max() >= n):
+        bad = int(np.argmax((self_index < -1) | (self_index >= n)))
         raise ValueError(
             f"self_index must be -1 or a row of training, 0 to {n - 1}, but entry {bad} is "
-            f"{rows[bad]}"
+            f"{self_index[bad]}"
         )
-    return rows
 
 
 def _extent(name: str, points: Array, threads: int) -> tuple[Float64Array, Float64Array]:

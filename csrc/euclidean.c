@@ -175,7 +175,12 @@ static double sum_at(const packed *p, const double *query, int64_t position) {
 /* The class whose training points a query is compared with, -1 for none. */
 static inline int64_t class_of(const search *s, int64_t query) {
     const int64_t *labels = s->pairing->query_labels;
-    return labels ? confsim_classes_find(s->classes, labels[query]) : 0;
+    if (!labels) return 0;
+    if (s->classes->count > 4) return confsim_classes_find(s->classes, labels[query]);
+    int64_t class = -1; /* without branches: labels are as good as random */
+    for (int64_t c = 0; c < s->classes->count; c++)
+        class = s->classes->labels[c] == labels[query] ? c : class;
+    return class;
 }
 
 /* A query's own training row where it would be a candidate, else -1. */

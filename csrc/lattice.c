@@ -120,7 +120,8 @@ enum {
     FAR_AWAY = 1 << 30,
     PADDING = 16,
     NO_CLASS = -1, /* of a query whose label no training point has */
-    NO_QUERY = -2  /* of a point that nobody asked for */
+    NO_QUERY = -2, /* of a point that nobody asked for */
+    SEVERAL = -3   /* of a tile's queries: they are of several classes */
 };
 
 /* Training points, or some of them: row, column, and the squared distance that their other axes
@@ -144,8 +145,12 @@ typedef struct {
     void (*filter)(const candidates *in, candidates *out, const box *b, int two, int32_t *smallest);
     void (*compare)(const candidates *list, const tile *t, uint32_t *sums, int32_t *index,
                     int64_t stride);
-    void (*emit)(const uint32_t *sums, const int32_t *index, double unit, double *distances,
-                 int64_t *indices);
+    void (*emit)(const uint32_t *sums, const int32_t *index, double unit,
+                 const confsim_nearest *out, int64_t at);
+    int64_t (*next_member)(const int64_t *self, int64_t begin, int64_t end);
+    int32_t (*other)(const candidates *list, int32_t row, int32_t column, int32_t self,
+                     int32_t *scratch, int32_t *nearest);
+    int (*uniform)(const void *labels, int bytes, int64_t stride, int32_t rows, int32_t columns);
 } kernels;
 
 static void pad_candidates(candidates *list) {
@@ -241,6 +246,8 @@ CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit
 #define MIN _mm512_min_epi32
 #define UMIN _mm512_min_epu32
 #define ROOTS roots_avx512
+#define LOOK_UP(table, numbers, out) \
+    STORE(out, _mm512_permutexvar_epi32(LOAD(numbers), LOAD(table)))
 #define KEEP_WHERE(smallest, bound, in, out, i, kept)                                           \
     {                                                                                           \
         const __mmask16 keep =                                                                  \
@@ -315,14 +322,17 @@ typedef struct {
 /* What one thread owns. */
 typedef struct {
     lists plane, band, chunk, tile;
+    lists other; /* of a chunk, for its members: a nearest other point can be far beyond a nearest */
     int64_t plane_number; /* the plane that the lists are for, -1 for none yet */
     int32_t *smallest;
     uint32_t *sums;        /* a band's answers: squared distances and indices, `stride` a row */
     int32_t *index;
-    int32_t *codes;        /* the class of each point of a band */
+    int32_t *codes;        /* the class of each point of a band, of a dense one only where they are
+                              needed: in tiles of several classes */
     int32_t *first_member; /* of each tile of a band, -1 for none */
     member *members;
     int32_t members_count;
+    int nobody; /* the band has queries whose class no training point has */
 } workspace;
 
 typedef struct {
@@ -335,13 +345,14 @@ typedef struct {
     confsim_classes classes;
     workspace *spaces;
     int64_t rows, tiles_across, stride, bands_of_plane, first_band;
-    int bits;
+    int bits, *invalid;
 } search;
 
 /* The band that a thread works on: queries begin..end, whose ids start at first_id. */
 typedef struct {
     int64_t first_id, begin, end;
     int32_t row, rows;
+    int dense; /* every point is asked for */
     int64_t rows_begin[BAND_ROWS + 1]; /* the first query of each row, and the end */
 } band;
 
@@ -361,6 +372,8 @@ static int64_t position_of(const confsim_ids *ids, int64_t id, int64_t begin, in
     return begin;
 }
 
+static int32_t least(int64_t a, int64_t b) { return (int32_t)(a < b ? a : b); }
+
 static int32_t code_of(const search *s, int64_t position) {
     const void *labels = s->pairing->query_labels;
     const int64_t label = s->pairing->query_label_bytes == 1 ? ((const int8_t *)labels)[position]
@@ -372,25 +385,15 @@ static int32_t code_of(const search *s, int64_t position) {
 }
 
 /* Write down the class of each point of a band. */
-static void encode(const search *s, const band *b, int32_t *codes) {
-    const int64_t *labels = s->classes.labels;
-    const int8_t *bytes = s->pairing->query_labels;
-    const int usual = s->pairing->query_label_bytes == 1 && s->classes.count == 2;
+static void encode(const search *s, const band *b, workspace *w) {
     for (int32_t r = 0; r < BAND_ROWS; r++)
-        for (int64_t i = 0; i < s->stride; i++) codes[r * s->stride + i] = NO_QUERY;
+        for (int64_t i = 0; i < s->stride; i++) w->codes[r * s->stride + i] = NO_QUERY;
     for (int32_t r = 0; r < b->rows; r++) {
-        const int64_t end = b->rows_begin[r + 1];
         const int64_t shift = r * s->stride - (b->first_id + r * s->lattice->per_axis);
-        for (int64_t i = b->rows_begin[r]; i < end; i += SIDE) {
-            const int64_t count = end - i < SIDE ? end - i : SIDE, at = id_at(s->ids, i) + shift;
-            if (usual && count == SIDE && id_at(s->ids, i + SIDE - 1) + shift == at + SIDE - 1)
-                for (int k = 0; k < SIDE; k++) /* in a form that vectorises */
-                    codes[at + k] = bytes[i + k] == labels[0]   ? 0
-                                    : bytes[i + k] == labels[1] ? 1
-                                                                : NO_CLASS;
-            else
-                for (int64_t k = i; k < i + count; k++)
-                    codes[id_at(s->ids, k) + shift] = code_of(s, k);
+        for (int64_t i = b->rows_begin[r]; i < b->rows_begin[r + 1]; i++) {
+            const int32_t code = code_of(s, i);
+            w->codes[id_at(s->ids, i) + shift] = code;
+            w->nobody |= code == NO_CLASS;
         }
     }
 }
@@ -407,16 +410,15 @@ static void find_members(const search *s, const band *b, workspace *w) {
     w->members_count = 0;
     if (!s->answer->distance_other && !s->answer->index_other) return;
     const int64_t *self = s->pairing->self_index;
-    for (int64_t i = b->begin; i < b->end; i++) {
-        if ((i - b->begin) % SIDE == 0 && i + SIDE <= b->end) { /* most blocks have no member */
-            int64_t all = -1;
-            for (int k = 0; k < SIDE; k++) all &= self[i + k];
-            if (all < 0) {
-                i += SIDE - 1;
-                continue;
-            }
+    int64_t i = s->kernels->next_member(self, b->begin, b->end);
+    for (; i < b->end; i = s->kernels->next_member(self, i + 1, b->end)) {
+        if (self[i] < 0 || self[i] >= s->training->count) {
+#ifdef _OPENMP
+#pragma omp atomic write
+#endif
+            *s->invalid = 1;
+            continue;
         }
-        if (self[i] < 0) continue;
         const int64_t offset = id_at(s->ids, i) - b->first_id;
         const int32_t row = b->row + (int32_t)(offset / s->lattice->per_axis);
         const int32_t column = (int32_t)(offset % s->lattice->per_axis);
@@ -473,7 +475,7 @@ static const candidates *list_of(const search *s, workspace *w, lists *l, int32_
     return list;
 }
 
-/* The class of all queries of a tile, NO_QUERY when there are none, or -3 when they differ. */
+/* The class of all queries of a tile, NO_QUERY when there are none, or SEVERAL. */
 static int32_t common_code(const int32_t *codes, int64_t stride) {
     int32_t most = NO_QUERY, least = INT32_MAX;
     for (int r = 0; r < SIDE; r++)
@@ -483,7 +485,31 @@ static int32_t common_code(const int32_t *codes, int64_t stride) {
             most = code > most ? code : most;
             least = asked < least ? asked : least;
         }
-    return most == NO_QUERY || most == least ? most : -3;
+    return most == NO_QUERY || most == least ? most : SEVERAL;
+}
+
+/* The same in a dense band, from the labels themselves; where they differ, the classes are written
+ * down. */
+static int32_t common_label(const search *s, workspace *w, const band *b, int32_t row,
+                            int32_t column) {
+    const int bytes = s->pairing->query_label_bytes;
+    const int64_t m = s->lattice->per_axis, begin = b->begin + (row - b->row) * m + column;
+    const int32_t rows = least(SIDE, b->row + b->rows - row), columns = least(SIDE, m - column);
+    const char *labels = (const char *)s->pairing->query_labels + begin * bytes;
+    if (s->kernels->uniform(labels, bytes, m, rows, columns)) {
+        const int32_t code = code_of(s, begin);
+        w->nobody |= code == NO_CLASS;
+        return code;
+    }
+    int32_t *codes = w->codes + (row - b->row) * s->stride + column;
+    for (int32_t r = 0; r < SIDE; r++)
+        for (int32_t i = 0; i < SIDE; i++) {
+            const int inside = r < rows && i < columns;
+            const int32_t code = inside ? code_of(s, begin + r * m + i) : NO_QUERY;
+            codes[r * s->stride + i] = code;
+            w->nobody |= code == NO_CLASS;
+        }
+    return SEVERAL;
 }
 
 static void compare_mixed(const search *s, workspace *w, int64_t corner, const tile *t) {
@@ -507,6 +533,7 @@ static void compare_mixed(const search *s, workspace *w, int64_t corner, const t
 /* Store the answers of up to SIDE queries, whose points lie at `where` of the band. */
 static void emit_some(const search *s, const workspace *w, int64_t begin, int64_t count,
                       const int64_t *where) {
+    const confsim_nearest *out = s->answer;
     uint32_t sums[SIDE] = {0};
     int32_t index[SIDE] = {0};
     double distances[SIDE];
@@ -514,35 +541,30 @@ static void emit_some(const search *s, const workspace *w, int64_t begin, int64_
         sums[i] = w->sums[where[i]];
         index[i] = w->index[where[i]];
     }
-    s->kernels->emit(sums, index, s->training->unit, distances, NULL);
+    s->kernels->emit(sums, index, s->training->unit, &(confsim_nearest){.distance = distances}, 0);
     for (int64_t i = 0; i < count; i++) {
-        s->answer->distance[begin + i] = distances[i];
-        if (s->answer->index) s->answer->index[begin + i] = index[i];
+        out->distance[begin + i] = distances[i];
+        if (out->index) out->index[begin + i] = index[i];
+        if (out->distance_other) out->distance_other[begin + i] = distances[i];
+        if (out->index_other) out->index_other[begin + i] = index[i];
     }
 }
 
+/* Store a row's answers; those of members are repaired afterwards. */
 static void emit_row(const search *s, const workspace *w, const band *b, int32_t row) {
-    const confsim_nearest *out = s->answer;
     const int64_t end = b->rows_begin[row + 1];
     const int64_t shift = row * s->stride - (b->first_id + row * s->lattice->per_axis);
     for (int64_t i = b->rows_begin[row]; i < end; i += SIDE) {
         const int64_t count = end - i < SIDE ? end - i : SIDE;
         const int64_t at = id_at(s->ids, i) + shift;
-        if (count == SIDE && (!s->ids->ids || s->ids->ids[i + SIDE - 1] + shift == at + SIDE - 1)) {
-            s->kernels->emit(w->sums + at, w->index + at, s->training->unit, out->distance + i,
-                             out->index ? out->index + i : NULL);
+        if (count == SIDE && (b->dense || id_at(s->ids, i + SIDE - 1) + shift == at + SIDE - 1)) {
+            s->kernels->emit(w->sums + at, w->index + at, s->training->unit, s->answer, i);
         } else {
             int64_t where[SIDE];
             for (int64_t k = 0; k < count; k++) where[k] = id_at(s->ids, i + k) + shift;
             emit_some(s, w, i, count, where);
         }
     }
-    const int64_t begin = b->rows_begin[row];
-    const size_t count = (size_t)(end - begin);
-    if (out->distance_other && count)
-        memcpy(out->distance_other + begin, out->distance + begin, count * sizeof(double));
-    for (int64_t k = begin; out->index_other && k < end; k++)
-        out->index_other[k] = w->index[id_at(s->ids, k) + shift];
 }
 
 static void put(const confsim_nearest *out, int other, int64_t position, double distance,
@@ -554,37 +576,25 @@ static void put(const confsim_nearest *out, int other, int64_t position, double 
 }
 
 /* Queries whose class no training point has. */
-static void put_nothing(const search *s, const workspace *w, const band *b) {
-    for (int32_t r = 0; r < b->rows; r++) {
-        const int64_t shift = r * s->stride - (b->first_id + r * s->lattice->per_axis);
-        for (int64_t i = b->rows_begin[r]; i < b->rows_begin[r + 1]; i++)
-            if (w->codes[id_at(s->ids, i) + shift] == NO_CLASS) {
-                put(s->answer, 0, i, NAN, -1);
-                put(s->answer, 1, i, NAN, -1);
-            }
-    }
+static void put_nothing(const search *s, const band *b) {
+    for (int64_t i = b->begin; i < b->end; i++)
+        if (code_of(s, i) == NO_CLASS) {
+            put(s->answer, 0, i, NAN, -1);
+            put(s->answer, 1, i, NAN, -1);
+        }
 }
 
 /* The nearest other training points of a tile's members. */
-static void search_members(const search *s, workspace *w, const band *b, int32_t first) {
+static void search_members(const search *s, workspace *w, int32_t first) {
+    const int32_t step = s->training->step;
     for (int32_t at = first; at >= 0; at = w->members[at].next) {
         member *m = &w->members[at];
-        const int64_t point = (m->row - b->row) * s->stride + m->column;
-        const int32_t code = s->pairing->query_labels ? w->codes[point] : 0;
+        const int32_t code = s->pairing->query_labels ? code_of(s, m->position) : 0;
         if (code == NO_CLASS) continue;
-        const candidates *list = list_of(s, w, &w->tile, code);
-        for (int64_t j = 0; j < list->count; j++) {
-            const int32_t row = m->row * s->training->step - list->row[j];
-            const int32_t column = m->column * s->training->step - list->column[j];
-            const int32_t sum = list->base[j] + row * row + column * column;
-            if (sum >= m->sum || list->index[j] == m->self) continue;
-            m->sum = sum;
-            m->nearest = list->index[j];
-        }
+        m->sum = s->kernels->other(list_of(s, w, &w->other, code), m->row * step, m->column * step,
+                                   (int32_t)m->self, w->smallest, &m->nearest);
     }
 }
-
-static int32_t least(int64_t a, int64_t b) { return (int32_t)(a < b ? a : b); }
 
 static box box_of(const search *s, int32_t row, int32_t rows, int32_t column, int32_t columns) {
     const int32_t step = s->training->step;
@@ -595,13 +605,14 @@ static box box_of(const search *s, int32_t row, int32_t rows, int32_t column, in
 
 static void search_tile(const search *s, workspace *w, const band *b, int32_t row, int32_t column) {
     const int64_t corner = (row - b->row) * s->stride + column;
-    const int32_t code =
-        s->pairing->query_labels ? common_code(w->codes + corner, s->stride) : 0;
+    const int32_t code = !s->pairing->query_labels ? 0
+                         : b->dense                ? common_label(s, w, b, row, column)
+                                                   : common_code(w->codes + corner, s->stride);
     if (code == NO_CLASS || code == NO_QUERY) return;
     const int32_t first_member = w->first_member[tile_of(s, b, row, column)];
     const box where = box_of(s, row, SIDE, column, SIDE);
     tile t = {.bits = s->bits};
-    enter_box(s, &w->tile, &where, first_member >= 0);
+    enter_box(s, &w->tile, &where, 0);
     for (int i = 0; i < SIDE; i++) { /* points beyond the edge: copies of the last one inside */
         t.rows[i] = least(where.row_low + (int64_t)i * s->training->step, where.row_high);
         t.columns[i] = least(where.column_low + (int64_t)i * s->training->step, where.column_high);
@@ -611,17 +622,14 @@ static void search_tile(const search *s, workspace *w, const band *b, int32_t ro
                             s->stride);
     else
         compare_mixed(s, w, corner, &t);
-    search_members(s, w, b, first_member);
+    search_members(s, w, first_member);
 }
 
 static void search_chunk(const search *s, workspace *w, const band *b, int32_t column) {
     const int32_t end = least(column + CHUNK_COLUMNS, s->lattice->per_axis);
     const box where = box_of(s, b->row, b->rows, column, CHUNK_COLUMNS);
-    int two = 0;
-    for (int32_t row = b->row; row < b->row + b->rows; row += SIDE)
-        for (int32_t at = column; at < end; at += SIDE)
-            two |= w->first_member[tile_of(s, b, row, at)] >= 0;
-    enter_box(s, &w->chunk, &where, two);
+    enter_box(s, &w->chunk, &where, 0);
+    enter_box(s, &w->other, &where, 1);
     for (int32_t at = column; at < end; at += SIDE)
         for (int32_t row = b->row; row < b->row + b->rows; row += SIDE)
             search_tile(s, w, b, row, at);
@@ -641,14 +649,16 @@ static void search_band(void *context, int64_t item, int thread) {
     b.rows_begin[0] = b.begin;
     for (int32_t r = 1; r <= b.rows; r++)
         b.rows_begin[r] = position_of(s->ids, b.first_id + r * m, b.rows_begin[r - 1], b.end);
-    if (s->pairing->query_labels) encode(s, &b, w->codes);
+    b.dense = b.end - b.begin == b.rows * m;
+    w->nobody = 0;
+    if (s->pairing->query_labels && !b.dense) encode(s, &b, w);
     find_members(s, &b, w);
     enter_plane(s, w, plane);
     const box where = box_of(s, b.row, b.rows, 0, (int32_t)m);
     enter_box(s, &w->band, &where, w->band.two);
     for (int32_t column = 0; column < m; column += CHUNK_COLUMNS) search_chunk(s, w, &b, column);
     for (int32_t r = 0; r < b.rows; r++) emit_row(s, w, &b, r);
-    if (s->pairing->query_labels) put_nothing(s, w, &b);
+    if (w->nobody) put_nothing(s, &b);
     for (int32_t i = 0; i < w->members_count; i++) {
         const member *found = &w->members[i];
         put(s->answer, 1, found->position,
@@ -670,11 +680,12 @@ static size_t lay_out(const search *s, workspace *w, char *memory) {
     const size_t points = (size_t)(BAND_ROWS * s->stride);
     const size_t tiles = (size_t)(BAND_ROWS / SIDE * s->tiles_across);
     size_t used = 0;
-    lists *levels[] = {&w->plane, &w->band, &w->chunk, &w->tile};
+    lists *levels[] = {&w->plane, &w->band, &w->chunk, &w->tile, &w->other};
+    lists *parents[] = {NULL, &w->plane, &w->band, &w->chunk, &w->band};
     w->plane_number = -1;
-    for (int level = 0; level < 4; level++) {
+    for (int level = 0; level < 5; level++) {
         lists *l = levels[level];
-        l->parent = level ? levels[level - 1] : NULL;
+        l->parent = parents[level];
         l->made = take(memory, &used, classes);
         l->by_class = take(memory, &used, classes * sizeof *l->by_class);
         int32_t *columns[4];
@@ -713,9 +724,10 @@ confsim_status confsim_lattice_nearest(const confsim_lattice *lattice, const con
                                        const confsim_nearest *answer, int threads,
                                        confsim_isa isa) {
     const int64_t m = lattice->per_axis;
+    int invalid = 0;
     if (ids->count == 0) return CONFSIM_OK;
     search s = {.lattice = lattice, .ids = ids, .training = training, .pairing = pairing,
-                .answer = answer, .kernels = choose(isa)};
+                .answer = answer, .kernels = choose(isa), .invalid = &invalid};
     confsim_status status =
         confsim_classes_build(&s.classes, pairing->training_labels, training->count);
     if (status) return status;
@@ -738,6 +750,7 @@ confsim_status confsim_lattice_nearest(const confsim_lattice *lattice, const con
     for (int thread = 0; thread < threads; thread++)
         lay_out(&s, &s.spaces[thread], memory + (size_t)thread * bytes);
     confsim_parallel_for(last_band - s.first_band + 1, threads, search_band, &s);
+    if (invalid) status = CONFSIM_INVALID;
 done:
     free(memory);
     free(s.spaces);

@@ -4,7 +4,8 @@
 
 typedef enum {
     CONFSIM_OK = 0,
-    CONFSIM_NO_MEMORY = 1
+    CONFSIM_NO_MEMORY = 1,
+    CONFSIM_INVALID = 2 /* an entry of an argument is out of range; the caller says which */
 } confsim_status;
 
 #if defined(__GNUC__)

@@ -222,6 +222,15 @@ def test_the_largest_lattice():
     assert Lattice(1, 1, 62).size == 2**62
 
 
+@pytest.mark.parametrize(("entry", "value"), [(0, -2), (60, 7), (120, 2**40)])
+def test_rows_of_members_are_checked(entry, value, instruction_set):
+    lattice = Lattice(10)
+    own = np.full(lattice.size, -1)
+    own[entry] = value
+    with pytest.raises(ValueError, match=f"0 to 1, but entry {entry} is {value}"):
+        lattice.nearest([[0.0, 0.0], [3.0, 4.0]], self_index=own)
+
+
 def test_bad_arguments():
     lattice = Lattice(10)
     with pytest.raises(ValueError, match=r"ids must be in \[0, 121\), but entry 1 is 121"):

@@ -280,3 +280,20 @@ def test_the_predicate_is_pure():
     near, far = (np.zeros(2), np.ones(2)), (np.zeros(2), np.full(2, 1e160))
     assert why_not(near, near) is None
     assert "overflow" in why_not(near, far)
+
+
+def test_memory_comes_back_only_when_nobody_holds_it():
+    from confsim._kernels import memory
+
+    first = memory.empty(200_000, np.float64)
+    first[:] = 1
+    part, address = first[5:7], first.ctypes.data
+    del first
+    other = memory.empty(200_000, np.int64)
+    assert other.ctypes.data != address
+    assert part.tolist() == [1, 1]
+    del part
+    assert memory.empty(200_000, np.int64).ctypes.data == address
+    assert memory.empty(3, np.int64).shape == (3,)
+    assert other.flags.writeable
+    assert other.flags.c_contiguous

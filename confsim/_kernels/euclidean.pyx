@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from confsim._kernels import memory
+
 from libc.stdint cimport int64_t
 
 cdef extern from "isa.h":
@@ -96,9 +98,9 @@ def nearest(queries, training, const int64_t[::1] query_labels, const int64_t[::
     cdef int64_t[::1] index, index_other
     if q.columns != t.columns or t.rows < 1 or q.columns < 1:
         raise ValueError("queries and training must have the same, positive number of columns")
-    results = [np.empty(q.rows, np.float64), np.empty(q.rows, np.int64), None, None]
+    results = [memory.empty(q.rows, np.float64), memory.empty(q.rows, np.int64), None, None]
     if self_index is not None:
-        results[2], results[3] = np.empty(q.rows, np.float64), np.empty(q.rows, np.int64)
+        results[2:] = memory.empty(q.rows, np.float64), memory.empty(q.rows, np.int64)
     if q.rows == 0:
         return tuple(results)
     distance, index = results[0], results[1]

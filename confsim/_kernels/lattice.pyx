@@ -14,6 +14,7 @@ cdef extern from "isa.h":
 cdef extern from "status.h":
     ctypedef enum confsim_status:
         CONFSIM_OK
+        CONFSIM_INVALID
 
 cdef extern from "nearest.h":
     ctypedef struct confsim_nearest:
@@ -107,7 +108,8 @@ def nearest(int64_t per_axis, ids, int64_t start, int64_t count, const int32_t[:
     """Write distances and indices to the arrays that are given; all but ``distance`` may be ``None``.
 
     ``training`` and ``step`` are in units of ``unit``, a power of two; ids ascend strictly. Query
-    labels are int8 or int64. Arguments are trusted to be valid.
+    labels are int8 or int64. Arguments are trusted to be valid, but for the entries of
+    ``self_index``: where one is out of range, this raises ValueError when the others are done.
     """
     cdef confsim_lattice lattice
     cdef confsim_ids wanted = ids_of(ids, start, count)
@@ -154,5 +156,7 @@ def nearest(int64_t per_axis, ids, int64_t start, int64_t count, const int32_t[:
     with nogil:
         status = confsim_lattice_nearest(&lattice, &wanted, &points, &pairing, &answer, threads,
                                          <confsim_isa>isa)
+    if status == CONFSIM_INVALID:
+        raise ValueError("self_index must be -1 or a row of training")
     if status != CONFSIM_OK:
         raise MemoryError("not enough memory for the nearest-neighbour search")

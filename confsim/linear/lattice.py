@@ -13,15 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_finite, check_integer, check_number
 from confsim._kernels import lattice as _kernel
-from confsim._kernels import resolve_isa, resolve_threads
+from confsim._kernels import memory, resolve_isa, resolve_threads
 from confsim.neighbors import (
     Array,
     Float64Array,
     Int64Array,
     Nearest,
     as_label_pair,
+    as_labels,
     as_points,
-    as_self_index,
+    check_rows,
     nearest_training,
 )
 
@@ -256,16 +257,23 @@ class Lattice:
         labels, training_classes = as_label_pair(
             query_labels, training_labels, wanted.length, len(training), keep_int8=True
         )
-        members = as_self_index(self_index, wanted.length, len(training))
+        members = None
+        if self_index is not None:
+            members = as_labels("self_index", self_index, wanted.length)
         both = members is not None
         found = (
-            np.empty(wanted.length),
-            np.empty(wanted.length, np.int64),
-            np.empty(wanted.length) if both else None,
-            np.empty(wanted.length, np.int64) if both else None,
+            memory.empty(wanted.length, np.float64),
+            memory.empty(wanted.length, np.int64),
+            memory.empty(wanted.length, np.float64) if both else None,
+            memory.empty(wanted.length, np.int64) if both else None,
         )
         pairing = (labels, training_classes, members)
-        self._search(training, wanted, pairing, found, resolve_threads(n_threads))
+        try:
+            self._search(training, wanted, pairing, found, resolve_threads(n_threads))
+        except ValueError:
+            if members is not None:
+                check_rows(members, len(training))  # says which entry is wrong
+            raise
         return Nearest(*found)
 
     def nearest_into(

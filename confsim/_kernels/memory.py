@@ -1,0 +1,66 @@
+"""Memory for answers, used again once nobody holds them.
+
+A fresh array of megabytes costs more than a fast search: the system clears each page when it is
+first written. So the memory of large answers goes back to a small stock when the last array that
+looks at it is gone, and comes from there as long as some fits.
+"""
+
+import contextlib
+import mmap
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+#: Smaller arrays are left to NumPy.
+SMALLEST = 1 << 20
+
+#: Bytes that the stock holds at most; what comes back beyond them is freed.
+MOST = 1 << 26
+
+_PAGE = 1 << 21
+_stock: list[mmap.mmap] = []
+_lock = threading.RLock()  # a finalizer can run wherever memory is allocated, also in here
+
+
+def empty(length: int, dtype: DTypeLike) -> NDArray[Any]:
+    """Return an uninitialised array, as ``numpy.empty`` does."""
+    size = length * np.dtype(dtype).itemsize
+    if size < SMALLEST or not hasattr(mmap, "MAP_PRIVATE"):
+        return np.empty(length, dtype)
+    wanted = -(-size // _PAGE) * _PAGE
+    block = _take(wanted) or _fresh(wanted)
+    array: NDArray[Any] = np.frombuffer(block, dtype, length)
+    weakref.finalize(array, _give_back, block).atexit = False
+    return array
+
+
+def _take(size: int) -> mmap.mmap | None:
+    with _lock:
+        for block in _stock:
+            if len(block) == size:
+                _stock.remove(block)
+                return block
+    return None
+
+
+def _fresh(size: int) -> mmap.mmap:
+    try:
+        # Private: a forked child gets a copy, as of any other memory.
+        block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"not enough memory for {size} bytes of answers") from error
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a system without them
+            block.madvise(mmap.MADV_HUGEPAGE)
+    return block
+
+
+def _give_back(block: mmap.mmap) -> None:
+    with _lock:
+        if len(block) <= MOST:
+            _stock.append(block)
+            while sum(map(len, _stock)) > MOST:
+                _stock.pop(0)

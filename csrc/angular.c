@@ -12,7 +12,7 @@
  *
  * Rounding, with u = 2^-24, for rows of length at most 1 + 2u: a product of d terms by vectors of at
  * least four lanes errs by less than (d / 4 + 24) u (product_error); the k-term bound, summed one after
- * the other, by less than (2k + 32) u. */
+ * the other, starting from minus the threshold, by less than (3k + 40) u. */
 #include "angular.h"
 
 #include <float.h>
@@ -28,19 +28,26 @@
 #endif
 
 enum {
-    BLOCK = 96,       /* queries of a work item: a multiple of every tile */
-    CHUNK = 4096,     /* training rows whose bounds are held at a time, at most */
+    BLOCK = 192,      /* queries of a work item: a multiple of every tile */
+    CELL = 64,        /* training rows that are skipped or searched together: whole groups */
     CHUNK_TERMS = 1 << 16, /* packed floats that stay in cache while a block of queries passes */
     KEPT = 48,        /* candidates of a query that wait for the exact comparison */
-    MAX_WIDTH = 16,
+    MAX_TILE = 12,
     MAX_AXES = 32,
     SAMPLE = 1024,    /* training rows that the principal axes come from */
-    PROBES = 32,      /* queries that the number of axes is chosen with */
+    PROBES = 16,      /* queries that the number of axes is chosen with */
     PREPARE_ROWS = 128,
+    PART = 64,        /* float64 coordinates of a row at a time */
     SMALL = 512       /* below this many queries or rows the axes do not pay */
 };
 
 static const float UNIT_ROUNDOFF = 0x1p-24f;
+
+/* Rows of one group of points that may be nearer to one query of a tile, a bit each. */
+typedef struct {
+    int query, group;
+    uint32_t rows;
+} hits;
 
 /* The filter's primitives for one instruction set. Lengths of rows are multiples of 2 * width. */
 typedef struct {
@@ -49,29 +56,16 @@ typedef struct {
     void (*add_multiple)(float *sum, float factor, const float *row, int64_t d);
     void (*dots)(const float *query, const float *rows, int64_t d, const int32_t *list,
                  int64_t count, float *out);
-    void (*bounds)(const float *queries, const float *points, int64_t terms, int64_t groups,
-                   float *out, int64_t stride);
-    float (*crest)(const float *bounds, int64_t count);
-    int64_t (*sift)(const float *bounds, int64_t count, float low, int32_t *list);
+    int (*sift)(const float *queries, const float *minus_low, const float *points, int64_t terms,
+                int groups, hits *out);
 } path;
 
 typedef float four_floats __attribute__((vector_size(16), aligned(4), may_alias));
 typedef int32_t four_lanes __attribute__((vector_size(16)));
 
-static inline uint32_t bits_of(four_lanes lanes) {
-    const four_lanes bits = lanes & (four_lanes){1, 2, 4, 8};
+static inline uint32_t signs_of_four(four_floats v) {
+    const four_lanes bits = ((four_lanes)v < 0) & (four_lanes){1, 2, 4, 8};
     return (uint32_t)(bits[0] | bits[1] | bits[2] | bits[3]);
-}
-
-static inline int64_t list_bits(uint32_t bits, int64_t from, int32_t *list) {
-    int64_t count = 0;
-    for (; bits; bits &= bits - 1) list[count++] = (int32_t)from + __builtin_ctz(bits);
-    return count;
-}
-
-static inline four_floats larger(four_floats a, four_floats b) {
-    const four_lanes more = a > b;
-    return (four_floats)((more & (four_lanes)a) | (~more & (four_lanes)b));
 }
 
 #define PATH(name) portable_##name
@@ -79,10 +73,8 @@ static inline four_floats larger(four_floats a, four_floats b) {
 #define PATH_WIDTH 4
 #define PATH_TILE 4
 #define PATH_FMA(a, b, c) ((a) * (b) + (c))
-#define PATH_MAX(a, b) larger(a, b)
 #define PATH_SUM(v) ((v)[0] + (v)[1] + ((v)[2] + (v)[3]))
-#define PATH_AT_LEAST(a, b) bits_of((a) >= (b))
-#define PATH_LIST(bits, from, list) list_bits(bits, from, list)
+#define PATH_SIGNS(v) signs_of_four(v)
 #include "angular_path.inc"
 
 #ifdef CONFSIM_X86
@@ -97,33 +89,17 @@ CONFSIM_TARGET_AVX2 static inline float sum_of_eight(__m256 v) {
 #define PATH_WIDTH 8
 #define PATH_TILE 6
 #define PATH_FMA(a, b, c) ((VECTOR)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
-#define PATH_MAX(a, b) ((VECTOR)_mm256_max_ps((__m256)(a), (__m256)(b)))
 #define PATH_SUM(v) sum_of_eight((__m256)(v))
-#define PATH_AT_LEAST(a, b) \
-    ((uint32_t)_mm256_movemask_ps(_mm256_cmp_ps((__m256)(a), (__m256)(b), _CMP_GE_OQ)))
-#define PATH_LIST(bits, from, list) list_bits(bits, from, list)
+#define PATH_SIGNS(v) ((uint32_t)_mm256_movemask_ps((__m256)(v)))
 #include "angular_path.inc"
-
-/* Without a branch: whether a vector holds a survivor is hard to predict. */
-CONFSIM_TARGET_AVX512 static inline int64_t compress_bits(uint32_t bits, int64_t from,
-                                                          int32_t *list) {
-    const __m512i lanes =
-        _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    const __m512i places = _mm512_add_epi32(_mm512_set1_epi32((int32_t)from), lanes);
-    _mm512_storeu_si512(list, _mm512_maskz_compress_epi32((__mmask16)bits, places));
-    return __builtin_popcount(bits);
-}
 
 #define PATH(name) avx512_##name
 #define PATH_TARGET CONFSIM_TARGET_AVX512
 #define PATH_WIDTH 16
 #define PATH_TILE 12
 #define PATH_FMA(a, b, c) ((VECTOR)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
-#define PATH_MAX(a, b) ((VECTOR)_mm512_max_ps((__m512)(a), (__m512)(b)))
 #define PATH_SUM(v) _mm512_reduce_add_ps((__m512)(v))
-#define PATH_AT_LEAST(a, b) \
-    ((uint32_t)_mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_GE_OQ))
-#define PATH_LIST(bits, from, list) compress_bits(bits, from, list)
+#define PATH_SIGNS(v) ((uint32_t)_mm512_movepi32_mask((__m512i)(v)))
 #include "angular_path.inc"
 #endif
 
@@ -173,21 +149,43 @@ static inline double unit_at(const confsim_matrix *matrix, int64_t row, int64_t 
     return x / s.norm;
 }
 
+/* Some coordinates of a unit row; divisions run side by side where the row is plain memory. */
+static void unit_part(const confsim_matrix *matrix, int64_t row, int64_t from, int64_t count, scale s,
+                      double *out) {
+    const char *data = matrix->data + row * matrix->row_stride;
+    if (s.exponent == 0 && matrix->is_float32 && matrix->column_stride == sizeof(float))
+        for (int64_t k = 0; k < count; k++) out[k] = ((const float *)data)[from + k] / s.norm;
+    else if (s.exponent == 0 && !matrix->is_float32 && matrix->column_stride == sizeof(double))
+        for (int64_t k = 0; k < count; k++) out[k] = ((const double *)data)[from + k] / s.norm;
+    else
+        for (int64_t k = 0; k < count; k++) out[k] = unit_at(matrix, row, from + k, s);
+}
+
 /* theta / pi between a query's unit row and a training row. */
 static double angular_distance(const double *query, int query_is_zero, const confsim_matrix *training,
                                int64_t row, scale s) {
     if (s.norm == 0 || query_is_zero) return s.norm == 0 && query_is_zero ? 0 : 0.5;
     double apart = 0, together = 0;
-    for (int64_t k = 0; k < training->columns; k++) {
-        const double t = unit_at(training, row, k, s);
-        const double difference = query[k] - t, sum = query[k] + t;
-        apart += difference * difference;
-        together += sum * sum;
+    for (int64_t from = 0; from < training->columns; from += PART) {
+        const int64_t count = training->columns - from < PART ? training->columns - from : PART;
+        double part[PART];
+        unit_part(training, row, from, count, s, part);
+        for (int64_t k = 0; k < count; k++) {
+            const double difference = query[from + k] - part[k], sum = query[from + k] + part[k];
+            apart += difference * difference;
+            together += sum * sum;
+        }
     }
     return 2 * atan2(sqrt(apart), sqrt(together)) / 3.14159265358979323846;
 }
 
 /* ---- The training set, prepared ------------------------------------------------------------- */
+
+/* A node of the tree that puts near rows into one cell: to the left where the term is below the cut. */
+typedef struct {
+    float cut;
+    int32_t term, left, right; /* children: a split of the class, or ~ a cell of the class */
+} split;
 
 typedef struct {
     const confsim_matrix *queries, *training;
@@ -206,9 +204,21 @@ typedef struct {
     int64_t terms;                 /* of a bound */
     int64_t *first_group;          /* a class's first group of packed rows; count + 1 entries */
     float *packed;                 /* groups of 2 * width rows, term by term */
-    int64_t chunk_rows;            /* whole groups */
+    float *row_terms;              /* by rank, while the tree is built */
+    int64_t *first_cell;           /* a class's first cell, count + 1 entries; cells split it evenly */
+    int64_t *first_centre;         /* a class's first group of cells */
+    int64_t *lowest;               /* of a cell: its lowest training row */
+    float *centres;                /* groups of 2 * width cells, term by term and two more */
+    split *splits;                 /* of a class from first_cell[class] on, the root first */
+    int64_t chunk_cells;           /* cells that a block of queries passes at a time */
+    float *query_terms;            /* by query; as long as there are axes */
+    scale *query_scales;
+    int32_t *leaves;
+    double inflation;              /* |terms|^2 may be that much over 1 */
     float product_error, bound_error, window;
 } search;
+
+static void *floats(int64_t count) { return aligned_alloc(64, (size_t)((count * 4 + 63) / 64 * 64)); }
 
 static inline int64_t group_rows(const search *s) { return 2 * s->path->width; }
 
@@ -269,7 +279,7 @@ static void write_terms(const search *s, const float *unit, float *out, int64_t 
         for (int64_t k = 0; k < s->terms; k++) out[k * step] = unit[k];
         return;
     }
-    double left = 1 + 2.5 * s->product_error * sqrt((double)s->axes) + s->skew;
+    double left = 1 + s->inflation;
     for (int64_t j = 0; j < s->axes; j++) {
         const float part = s->path->dot(s->directions + j * s->length, unit, s->length);
         out[j * step] = part;
@@ -299,8 +309,12 @@ static void pack_rows(void *context, int64_t item, int thread) {
         while (rank >= s->classes.start[class + 1]) class++;
         const int64_t within = rank - s->classes.start[class];
         const int64_t group = s->first_group[class] + within / width;
-        write_terms(s, s->units + rank * s->length,
-                    s->packed + group * width * s->terms + within % width, width);
+        float *out = s->packed + group * width * s->terms + within % width;
+        if (s->axes)
+            for (int64_t k = 0; k < s->terms; k++)
+                out[k * width] = s->row_terms[rank * s->terms + k];
+        else
+            write_terms(s, s->units + rank * s->length, out, width);
     }
 }
 
@@ -376,7 +390,8 @@ static void set_axes(search *s, int64_t axes) {
     s->axes = axes;
     s->terms = axes ? axes + 1 : s->training->columns;
     const double k = (double)s->terms;
-    double error = (2 * k + 32) * UNIT_ROUNDOFF;
+    double error = (3 * k + 40) * UNIT_ROUNDOFF;
+    s->inflation = 2.5 * s->product_error * sqrt((double)axes) + s->skew;
     if (axes) error += 3 * sqrt(k) * s->product_error + 3 * s->skew;
     s->bound_error = (float)(error * 1.01);
 }
@@ -456,12 +471,184 @@ static void choose_axes(search *s) {
     }
 }
 
+/* ---- Cells of near rows ---------------------------------------------------------------------- */
+
+/* Terms of rows and queries are nearly unit vectors whose product is the bound, so a cell's rows within
+ * the angle r of its centre c all have bounds below t for a query q if q.c < cos(acos(t) + r). */
+
+typedef struct {
+    float key;
+    int32_t rank;
+} keyed;
+
+static inline int comes_before(keyed a, keyed b) {
+    return a.key < b.key || (a.key == b.key && a.rank < b.rank);
+}
+
+/* Brings the `count` first of the order to the front. */
+static void select_first(keyed *rows, int64_t n, int64_t count) {
+    int64_t low = 0, high = n - 1;
+    while (low < high) {
+        const keyed pivot = rows[low + (high - low) / 2];
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (comes_before(rows[i], pivot)) i++;
+            while (comes_before(pivot, rows[j])) j--;
+            if (i > j) break;
+            const keyed swapped = rows[i];
+            rows[i++] = rows[j];
+            rows[j--] = swapped;
+        }
+        if (count <= j)
+            high = j;
+        else if (count >= i)
+            low = i;
+        else
+            return;
+    }
+}
+
+static int64_t widest_term(const search *s, const keyed *rows, int64_t n) {
+    double sums[MAX_AXES + 1] = {0}, squares[MAX_AXES + 1] = {0}, widest = -1;
+    int64_t term = 0;
+    const int64_t step = n / 512 + 1;
+    for (int64_t i = 0; i < n; i += step)
+        for (int64_t k = 0; k < s->terms; k++) {
+            const double x = s->row_terms[rows[i].rank * s->terms + k];
+            sums[k] += x;
+            squares[k] += x * x;
+        }
+    const double count = (double)((n + step - 1) / step);
+    for (int64_t k = 0; k < s->terms; k++) {
+        const double spread = squares[k] - sums[k] * sums[k] / count;
+        if (spread <= widest) continue;
+        widest = spread;
+        term = k;
+    }
+    return term;
+}
+
+/* Orders `n` rows so that every CELL of them are near; returns the node. */
+static int32_t grow(const search *s, keyed *rows, int64_t n, int64_t cell, split *splits, int32_t *used) {
+    if (n <= CELL) return ~(int32_t)cell;
+    const int32_t node = (*used)++;
+    const int64_t left = ((n + CELL - 1) / CELL + 1) / 2, term = widest_term(s, rows, n);
+    for (int64_t i = 0; i < n; i++) rows[i].key = s->row_terms[rows[i].rank * s->terms + term];
+    select_first(rows, n, left * CELL);
+    splits[node].term = (int32_t)term;
+    splits[node].cut = rows[left * CELL].key;
+    for (int64_t i = left * CELL; i < n; i++) splits[node].cut = fminf(splits[node].cut, rows[i].key);
+    splits[node].left = grow(s, rows, left * CELL, cell, splits, used);
+    splits[node].right = grow(s, rows + left * CELL, n - left * CELL, cell + left, splits, used);
+    return node;
+}
+
+static int64_t leaf_of(const search *s, int64_t class, const float *terms) {
+    if (s->first_cell[class + 1] - s->first_cell[class] == 1) return 0;
+    int32_t node = 0;
+    while (node >= 0) {
+        const split *here = s->splits + s->first_cell[class] + node;
+        node = terms[here->term] < here->cut ? here->left : here->right;
+    }
+    return ~node;
+}
+
+/* Writes a cell's centre, and the cosine and the sine of the angle that all its rows are within. */
+static void write_centre(const search *s, int64_t rank, int64_t rows, float *out, int64_t step) {
+    double centre[MAX_AXES + 1] = {0}, length = 0, cosine = 1;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t k = 0; k < s->terms; k++) centre[k] += s->row_terms[(rank + i) * s->terms + k];
+    for (int64_t k = 0; k < s->terms; k++) length += centre[k] * centre[k];
+    for (int64_t k = 0; k < s->terms && length > 0; k++) centre[k] /= sqrt(length);
+    for (int64_t i = 0; i < rows; i++) {
+        double product = 0, square = 0;
+        for (int64_t k = 0; k < s->terms; k++) {
+            const double x = s->row_terms[(rank + i) * s->terms + k];
+            product += centre[k] * x;
+            square += x * x;
+        }
+        cosine = fmin(cosine, square > 0 ? product / sqrt(square) : 0);
+    }
+    cosine -= 1e-6;
+    const int useful = cosine > 0 && length > 0;
+    for (int64_t k = 0; k < s->terms; k++) out[k * step] = useful ? (float)centre[k] : 0;
+    out[s->terms * step] = useful ? (float)cosine : 0;
+    out[(s->terms + 1) * step] = useful ? (float)sqrt(1 - cosine * cosine) : 4;
+}
+
+static void list_terms(void *context, int64_t item, int thread) {
+    const search *s = context;
+    const int64_t begin = item * PREPARE_ROWS, n = s->training->rows;
+    (void)thread;
+    for (int64_t rank = begin; rank < n && rank < begin + PREPARE_ROWS; rank++)
+        write_terms(s, s->units + rank * s->length, s->row_terms + rank * s->terms, 1);
+}
+
+static CONFSIM_MUST_CHECK confsim_status reorder(search *s, const keyed *rows) {
+    const int64_t n = s->training->rows;
+    float *units = floats(n * s->length), *terms = floats(n * s->terms);
+    scale *scales = malloc((size_t)n * sizeof *scales);
+    int64_t *order = malloc((size_t)n * sizeof *order);
+    const int failed = !units || !terms || !scales || !order;
+    for (int64_t i = 0; i < n && !failed; i++) {
+        const int64_t from = rows[i].rank;
+        memcpy(units + i * s->length, s->units + from * s->length, (size_t)s->length * sizeof *units);
+        memcpy(terms + i * s->terms, s->row_terms + from * s->terms, (size_t)s->terms * sizeof *terms);
+        scales[i] = s->scales[from];
+        order[i] = s->classes.order[from];
+    }
+    free(failed ? (void *)units : (void *)s->units);
+    free(failed ? (void *)terms : (void *)s->row_terms);
+    free(failed ? (void *)scales : (void *)s->scales);
+    free(failed ? (void *)order : (void *)s->classes.order);
+    if (failed) return CONFSIM_NO_MEMORY;
+    s->units = units;
+    s->row_terms = terms;
+    s->scales = scales;
+    s->classes.order = order;
+    return CONFSIM_OK;
+}
+
+static CONFSIM_MUST_CHECK confsim_status build_cells(search *s) {
+    const int64_t n = s->training->rows, width = group_rows(s), step = s->terms + 2;
+    const int64_t cells = s->first_cell[s->classes.count];
+    s->row_terms = floats(n * s->terms);
+    s->centres = floats(s->first_centre[s->classes.count] * width * step);
+    s->splits = malloc((size_t)cells * sizeof *s->splits);
+    keyed *rows = malloc((size_t)n * sizeof *rows);
+    if (!s->row_terms || !s->centres || !s->splits || !rows) {
+        free(rows);
+        return CONFSIM_NO_MEMORY;
+    }
+    confsim_parallel_for((n + PREPARE_ROWS - 1) / PREPARE_ROWS, s->threads, list_terms, s);
+    for (int64_t i = 0; i < n; i++) rows[i].rank = (int32_t)i;
+    for (int64_t c = 0; c < s->classes.count; c++) {
+        int32_t used = 0;
+        const int64_t begin = s->classes.start[c];
+        grow(s, rows + begin, s->classes.start[c + 1] - begin, 0, s->splits + s->first_cell[c], &used);
+    }
+    const confsim_status status = reorder(s, rows);
+    free(rows);
+    if (status) return status;
+    memset(s->centres, 0,
+           (size_t)(s->first_centre[s->classes.count] * width * step) * sizeof *s->centres);
+    for (int64_t c = 0; c < s->classes.count; c++)
+        for (int64_t cell = 0; cell < s->first_cell[c + 1] - s->first_cell[c]; cell++) {
+            const int64_t rank = s->classes.start[c] + cell * CELL, rest = s->classes.start[c + 1] - rank;
+            write_centre(s, rank, rest < CELL ? rest : CELL,
+                         s->centres + (s->first_centre[c] + cell / width) * width * step + cell % width,
+                         width);
+        }
+    return CONFSIM_OK;
+}
+
 /* ---- The search ----------------------------------------------------------------------------- */
 
 /* One query of a block on its way to its nearest other training row. */
 typedef struct {
     int64_t query, own; /* own: its training row, -1 for none */
     scale scale;
+    int64_t place;      /* in the block */
     double *unit;       /* float64 unit row, made when it is first needed */
     int unit_ready;
     float best, keep;   /* largest product so far, and how large one must be to matter */
@@ -477,10 +664,7 @@ typedef struct {
     candidate_list lists[BLOCK];
     double *units64;
     float *units;
-    float *packed; /* tile by tile, term by term */
-    float *bounds; /* of a tile and a chunk of training rows */
-    int32_t *found; /* rows of the chunk that may be nearer */
-    float *products;
+    float *packed; /* tile by tile, term by term, and two more for cells */
 } block;
 
 typedef struct {
@@ -495,8 +679,7 @@ typedef struct {
 
 static double distance_to(const search *s, candidate_list *list, int64_t row, scale scale) {
     if (!list->unit_ready && list->scale.norm > 0)
-        for (int64_t k = 0; k < s->queries->columns; k++)
-            list->unit[k] = unit_at(s->queries, list->query, k, list->scale);
+        unit_part(s->queries, list->query, 0, s->queries->columns, list->scale, list->unit);
     list->unit_ready = 1;
     return angular_distance(list->unit, list->scale.norm == 0, s->training, row, scale);
 }
@@ -525,8 +708,6 @@ static void make_room(const search *s, candidate_list *list) {
     list->kept = kept;
     if (kept <= KEPT / 2) return;
     resolve(s, list);
-    /* Nothing is nearer than 0, and later rows of a class have higher indices. */
-    if (list->distance == 0) list->keep = INFINITY;
 }
 
 static inline void raise_best(const search *s, candidate_list *list, float product) {
@@ -544,68 +725,126 @@ static void consider(const search *s, candidate_list *list, int64_t rank, float 
     list->products[list->kept++] = product;
 }
 
-static void load_block(const search *s, block *b, const int64_t *queries, int64_t count) {
+static void first_guess(const search *s, candidate_list *list, const float *unit, int64_t class) {
+    const int64_t cell = s->axes ? s->leaves[list->query] : 0;
+    const int64_t rank = s->classes.start[class] + cell * CELL, rest = s->classes.start[class + 1] - rank;
+    const int32_t count = rest < CELL ? (int32_t)rest : CELL;
+    int32_t rows[CELL];
+    float products[CELL];
+    for (int32_t i = 0; i < count; i++) rows[i] = i;
+    s->path->dots(unit, s->units + rank * s->length, s->length, rows, count, products);
+    for (int32_t i = 0; i < count; i++)
+        if (s->classes.order[rank + i] != list->own) raise_best(s, list, products[i]);
+}
+
+static void start_list(const search *s, block *b, candidate_list *list, int64_t query, scale scale,
+                       int64_t place) {
+    const int64_t *self = s->pairing->self_index;
+    list->query = query;
+    list->own = self ? self[query] : -1;
+    list->scale = scale;
+    list->place = place;
+    list->unit = b->units64 + place * s->queries->columns;
+    list->unit_ready = 0;
+    list->best = list->keep = -2;
+    list->distance = INFINITY;
+    list->index = -1;
+    list->kept = 0;
+}
+
+static void load_block(const search *s, block *b, const int64_t *queries, int64_t count,
+                       int64_t class) {
     scale scales[BLOCK];
-    const int64_t tile = s->path->tile;
-    scale_rows(s->queries, queries, count, scales);
-    memset(b->packed, 0, (size_t)(BLOCK * s->terms) * sizeof *b->packed);
+    const int64_t tile = s->path->tile, step = s->terms + 2;
+    if (s->axes)
+        for (int64_t i = 0; i < count; i++) scales[i] = s->query_scales[queries[i]];
+    else
+        scale_rows(s->queries, queries, count, scales);
+    memset(b->packed, 0, (size_t)(BLOCK * step) * sizeof *b->packed);
     for (int64_t i = 0; i < count; i++) {
-        candidate_list *list = &b->lists[i];
-        const int64_t *self = s->pairing->self_index;
-        list->query = queries[i];
-        list->own = self ? self[queries[i]] : -1;
-        list->scale = scales[i];
-        list->unit = b->units64 + i * s->queries->columns;
-        list->unit_ready = 0;
-        list->best = list->keep = -2;
-        list->distance = INFINITY;
-        list->index = -1;
-        list->kept = 0;
-        unit_row(s, s->queries, queries[i], scales[i], b->units + i * s->length);
-        write_terms(s, b->units + i * s->length, b->packed + i / tile * tile * s->terms + i % tile,
-                    tile);
+        float *unit = b->units + i * s->length;
+        start_list(s, b, &b->lists[i], queries[i], scales[i], i);
+        unit_row(s, s->queries, queries[i], scales[i], unit);
+        first_guess(s, &b->lists[i], unit, class);
+        float *out = b->packed + i / tile * tile * step + i % tile;
+        if (s->axes)
+            for (int64_t k = 0; k < s->terms; k++)
+                out[k * tile] = s->query_terms[queries[i] * s->terms + k];
+        else
+            write_terms(s, unit, out, tile);
     }
 }
 
-/* A run of training rows of one class: `rows` of them from `rank`, in `groups` packed from `group`. */
-typedef struct {
-    int64_t rank, rows, group, groups;
-} chunk;
-
-/* Products with the rows whose bounds reach `low`, into b->found and b->products. */
-static int64_t products(const search *s, block *b, int64_t i, const float *bounds, chunk c, float low) {
-    int64_t count = s->path->sift(bounds, c.groups * group_rows(s), low, b->found);
-    while (count > 0 && b->found[count - 1] >= c.rows) count--; /* what pads the last group */
-    s->path->dots(b->units + i * s->length, s->units + c.rank * s->length, s->length, b->found, count,
-                  b->products);
-    return count;
+static inline float low_of(const search *s, const candidate_list *list) {
+    return list->keep - s->product_error - s->bound_error;
 }
 
-/* A query without a first guess takes it from the rows of the highest bounds. */
-static void search_chunk(const search *s, block *b, int64_t i, const float *bounds, chunk c) {
-    candidate_list *list = &b->lists[i];
-    int64_t count = 0;
-    if (list->best == -2)
-        count = products(s, b, i, bounds, c, s->path->crest(bounds, c.groups * group_rows(s)));
-    for (int64_t j = 0; j < count; j++)
-        if (s->classes.order[c.rank + b->found[j]] != list->own) raise_best(s, list, b->products[j]);
-    count = products(s, b, i, bounds, c, list->keep - s->product_error - s->bound_error);
-    for (int64_t j = 0; j < count; j++) consider(s, list, c.rank + b->found[j], b->products[j]);
+/* The cells of a group that some query of a tile cannot do without, a bit each. */
+static uint32_t live_cells(const search *s, const candidate_list *lists, int64_t count, float *queries,
+                           const float *centres) {
+    const int tile = s->path->tile;
+    float minus_low[MAX_TILE];
+    hits found[MAX_TILE];
+    uint32_t live = 0;
+    for (int i = 0; i < tile; i++) {
+        float *extra = queries + s->terms * tile + i;
+        minus_low[i] = -8;
+        if (i >= count) continue;
+        const float low = low_of(s, &lists[i]) - s->bound_error - (float)s->inflation - 1e-6f;
+        extra[0] = low >= 0 ? -low : 4;
+        extra[tile] = low >= 0 ? (float)sqrt(fmax(0, 1 - (double)low * low)) : 4;
+        minus_low[i] = s->bound_error + 2 * (float)s->inflation + 2e-5f;
+    }
+    const int hit = s->path->sift(queries, minus_low, centres, s->terms + 2, 1, found);
+    for (int i = 0; i < hit; i++) live |= found[i].rows;
+    return live;
+}
+
+static void search_cell(const search *s, block *b, candidate_list *lists, int64_t count,
+                        const float *queries, int64_t class, int64_t cell) {
+    const int64_t rank = s->classes.start[class] + cell * CELL, width = group_rows(s);
+    const int64_t rest = s->classes.start[class + 1] - rank, rows = rest < CELL ? rest : CELL;
+    const int64_t group = s->first_group[class] + cell * CELL / width;
+    const int64_t lowest = s->lowest[s->first_cell[class] + cell];
+    float minus_low[MAX_TILE], products[CELL];
+    hits found[MAX_TILE * CELL / 8 + 1];
+    for (int i = 0; i < s->path->tile; i++) {
+        minus_low[i] = -8;
+        if (i >= count) continue;
+        /* Nothing is nearer than 0: only a lower row could still win. */
+        if (lists[i].distance == 0 && lists[i].index < lowest) continue;
+        minus_low[i] = -low_of(s, &lists[i]);
+    }
+    const int hit = s->path->sift(queries, minus_low, s->packed + group * width * s->terms, s->terms,
+                                  (int)((rows + width - 1) / width), found);
+    for (int h = 0; h < hit; h++) {
+        candidate_list *list = &lists[found[h].query];
+        const int64_t base = rank + found[h].group * width;
+        int32_t list_of[32];
+        int64_t n = 0;
+        for (uint32_t bits = found[h].rows; bits; bits &= bits - 1) list_of[n++] = __builtin_ctz(bits);
+        while (n > 0 && found[h].group * width + list_of[n - 1] >= rows) n--; /* padding */
+        s->path->dots(b->units + list->place * s->length, s->units + base * s->length, s->length, list_of,
+                      n, products);
+        for (int64_t j = 0; j < n; j++) consider(s, list, base + list_of[j], products[j]);
+    }
 }
 
 static void scan(const search *s, block *b, int64_t class, int64_t count) {
-    const int64_t tile = s->path->tile, width = group_rows(s), end = s->classes.start[class + 1];
-    chunk c = {.rank = s->classes.start[class], .group = s->first_group[class]};
-    for (; c.rank < end; c.rank += c.rows, c.group += c.groups) {
-        c.rows = end - c.rank < s->chunk_rows ? end - c.rank : s->chunk_rows;
-        c.groups = (c.rows + width - 1) / width;
+    const int64_t tile = s->path->tile, width = group_rows(s), step = s->terms + 2;
+    const int64_t cells = s->first_cell[class + 1] - s->first_cell[class];
+    for (int64_t first = 0; first < cells; first += s->chunk_cells)
         for (int64_t begin = 0; begin < count; begin += tile) {
-            s->path->bounds(b->packed + begin * s->terms, s->packed + c.group * width * s->terms,
-                            s->terms, c.groups, b->bounds, s->chunk_rows);
-            for (int64_t i = begin; i < begin + tile && i < count; i++)
-                search_chunk(s, b, i, b->bounds + (i - begin) * s->chunk_rows, c);
+            float *queries = b->packed + begin * step;
+            const int64_t some = count - begin < tile ? count - begin : tile;
+            uint32_t live = UINT32_MAX;
+            if (s->axes)
+                live = live_cells(s, b->lists + begin, some, queries,
+                                  s->centres + (s->first_centre[class] + first / width) * width * step);
+            for (int64_t i = 0; i < s->chunk_cells && first + i < cells; i++)
+                if (live >> i & 1)
+                    search_cell(s, b, b->lists + begin, some, queries, class, first + i);
         }
-    }
 }
 
 static void put(double *distance, int64_t *index, int64_t query, double found, int64_t row) {
@@ -647,7 +886,7 @@ static void search_item(void *context, int64_t item, int thread) {
         }
         return;
     }
-    load_block(s, b, queries, count);
+    load_block(s, b, queries, count, class);
     scan(s, b, class, count);
     for (int64_t i = 0; i < count; i++) answer(s, &b->lists[i], class);
 }
@@ -662,9 +901,96 @@ static void search_free(search *s) {
     free(s->directions);
     free(s->first_group);
     free(s->packed);
+    free(s->row_terms);
+    free(s->first_cell);
+    free(s->first_centre);
+    free(s->lowest);
+    free(s->centres);
+    free(s->splits);
+    free(s->query_terms);
+    free(s->query_scales);
+    free(s->leaves);
 }
 
-static void *floats(int64_t count) { return aligned_alloc(64, (size_t)((count * 4 + 63) / 64 * 64)); }
+static CONFSIM_MUST_CHECK confsim_status list_cells(search *s) {
+    const int64_t count = s->classes.count, width = group_rows(s);
+    s->first_cell = malloc(((size_t)count + 1) * sizeof *s->first_cell);
+    s->first_centre = malloc(((size_t)count + 1) * sizeof *s->first_centre);
+    if (!s->first_cell || !s->first_centre) return CONFSIM_NO_MEMORY;
+    s->first_cell[0] = s->first_centre[0] = 0;
+    for (int64_t c = 0; c < count; c++) {
+        const int64_t cells = (s->classes.start[c + 1] - s->classes.start[c] + CELL - 1) / CELL;
+        s->first_cell[c + 1] = s->first_cell[c] + cells;
+        s->first_centre[c + 1] = s->first_centre[c] + (cells + width - 1) / width;
+    }
+    s->lowest = malloc((size_t)s->first_cell[count] * sizeof *s->lowest);
+    const int64_t fitting = CHUNK_TERMS / (CELL * s->terms);
+    s->chunk_cells = s->axes || fitting > width ? width : fitting < 1 ? 1 : fitting;
+    return s->lowest ? CONFSIM_OK : CONFSIM_NO_MEMORY;
+}
+
+static void find_lowest(search *s, int64_t class) {
+    for (int64_t rank = s->classes.start[class]; rank < s->classes.start[class + 1]; rank++) {
+        const int64_t within = rank - s->classes.start[class], row = s->classes.order[rank];
+        int64_t *lowest = &s->lowest[s->first_cell[class] + within / CELL];
+        if (within % CELL == 0 || row < *lowest) *lowest = row;
+    }
+}
+
+static void locate_queries(void *context, int64_t item, int thread) {
+    const search *s = context;
+    const int64_t begin = item * PREPARE_ROWS, n = s->queries->rows;
+    const int64_t count = n - begin < PREPARE_ROWS ? n - begin : PREPARE_ROWS;
+    int64_t rows[PREPARE_ROWS];
+    float *unit = floats(s->length);
+    (void)thread;
+    for (int64_t i = 0; i < count; i++) rows[i] = begin + i;
+    scale_rows(s->queries, rows, count, s->query_scales + begin);
+    for (int64_t query = begin; query < begin + count; query++) {
+        float *terms = s->query_terms + query * s->terms;
+        const int64_t class = training_class(s, query);
+        s->leaves[query] = unit ? 0 : -1; /* -1: no memory */
+        if (!unit || class < 0) continue;
+        unit_row(s, s->queries, query, s->query_scales[query], unit);
+        write_terms(s, unit, terms, 1);
+        s->leaves[query] = (int32_t)leaf_of(s, class, terms);
+    }
+    free(unit);
+}
+
+/* Brings the queries of a class into the order of their cells. */
+static CONFSIM_MUST_CHECK confsim_status order_queries(search *s) {
+    const int64_t n = s->queries->rows;
+    s->query_terms = floats(n * s->terms);
+    s->query_scales = malloc((size_t)n * sizeof *s->query_scales);
+    s->leaves = malloc((size_t)n * sizeof *s->leaves);
+    int64_t *order = malloc((size_t)n * sizeof *order);
+    int64_t *next = malloc((size_t)(s->first_cell[s->classes.count] + 1) * sizeof *next);
+    int failed = !s->query_terms || !s->query_scales || !s->leaves || !order || !next;
+    if (!failed)
+        confsim_parallel_for((n + PREPARE_ROWS - 1) / PREPARE_ROWS, s->threads, locate_queries, s);
+    for (int64_t i = 0; i < n && !failed; i++) failed = s->leaves[i] < 0;
+    for (int64_t c = 0; c < s->query_classes.count && !failed; c++) {
+        const int64_t begin = s->query_classes.start[c], end = s->query_classes.start[c + 1];
+        const int64_t *from = s->query_classes.order;
+        if (begin == end) continue;
+        const int64_t class = training_class(s, from[begin]);
+        if (class < 0) {
+            memcpy(order + begin, from + begin, (size_t)(end - begin) * sizeof *order);
+            continue;
+        }
+        const int64_t cells = s->first_cell[class + 1] - s->first_cell[class];
+        memset(next, 0, ((size_t)cells + 1) * sizeof *next);
+        for (int64_t i = begin; i < end; i++) next[s->leaves[from[i]] + 1]++;
+        for (int64_t cell = 0; cell < cells; cell++) next[cell + 1] += next[cell];
+        for (int64_t i = begin; i < end; i++) order[begin + next[s->leaves[from[i]]]++] = from[i];
+    }
+    free(next);
+    free(failed ? (void *)order : (void *)s->query_classes.order);
+    if (failed) return CONFSIM_NO_MEMORY;
+    s->query_classes.order = order;
+    return CONFSIM_OK;
+}
 
 static CONFSIM_MUST_CHECK confsim_status search_build(search *s) {
     const int64_t n = s->training->rows, width = group_rows(s);
@@ -687,8 +1013,9 @@ static CONFSIM_MUST_CHECK confsim_status search_build(search *s) {
         if (find_directions(s)) return CONFSIM_NO_MEMORY;
         choose_axes(s);
     }
-    s->chunk_rows = CHUNK_TERMS / s->terms / width * width;
-    s->chunk_rows = s->chunk_rows < width ? width : s->chunk_rows > CHUNK ? CHUNK : s->chunk_rows;
+    if (list_cells(s)) return CONFSIM_NO_MEMORY;
+    if (s->axes && (build_cells(s) || order_queries(s))) return CONFSIM_NO_MEMORY;
+    for (int64_t c = 0; c < s->classes.count; c++) find_lowest(s, c);
     s->first_group[0] = 0;
     for (int64_t c = 0; c < s->classes.count; c++)
         s->first_group[c + 1] =
@@ -721,9 +1048,6 @@ static void blocks_free(block *blocks, int threads) {
         free(blocks[i].units64);
         free(blocks[i].units);
         free(blocks[i].packed);
-        free(blocks[i].bounds);
-        free(blocks[i].found);
-        free(blocks[i].products);
     }
     free(blocks);
 }
@@ -733,12 +1057,8 @@ static block *blocks_build(const search *s) {
     for (int i = 0; blocks && i < s->threads; i++) {
         blocks[i].units64 = malloc((size_t)(BLOCK * s->queries->columns) * sizeof(double));
         blocks[i].units = floats(BLOCK * s->length);
-        blocks[i].packed = floats(BLOCK * s->terms);
-        blocks[i].bounds = floats(s->path->tile * s->chunk_rows);
-        blocks[i].found = malloc((size_t)(s->chunk_rows + MAX_WIDTH) * sizeof(int32_t));
-        blocks[i].products = floats(s->chunk_rows);
-        if (blocks[i].units64 && blocks[i].units && blocks[i].packed && blocks[i].bounds &&
-            blocks[i].found && blocks[i].products)
+        blocks[i].packed = floats(BLOCK * (s->terms + 2));
+        if (blocks[i].units64 && blocks[i].units && blocks[i].packed)
             continue;
         blocks_free(blocks, s->threads);
         return NULL;

@@ -194,7 +194,7 @@ class _Quiet:
 
     def scratch(self, trial: int) -> Path:
         """Offer nothing: there are no checkpoints."""
-        raise NotImplementedError("an audit has no checkpoints")
+        raise AssertionError("an audit has no checkpoints")
 
 
 # ---- reading -----------------------------------------------------------------------------------

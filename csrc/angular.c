@@ -10,6 +10,10 @@
  * arithmetic. Every comparison gives way by a bound on all float32 rounding, so the filter can never
  * discard an answer or one of its ties.
  *
+ * Where few directions suffice, a balanced tree over the bound's own coordinates puts training rows into
+ * cells of CELL neighbours, and queries are taken in the order of their cells: a query's own cell gives
+ * its first guess, and a cell whose cone of directions lies too far away is skipped whole.
+ *
  * Rounding, with u = 2^-24, for rows of length at most 1 + 2u: a product of d terms by vectors of at
  * least four lanes errs by less than (d / 4 + 24) u (product_error); the k-term bound, summed one after
  * the other, starting from minus the threshold, by less than (3k + 40) u. */

@@ -9,6 +9,9 @@
 #ifdef CONFSIM_X86
 #include <immintrin.h>
 #endif
+#ifdef CONFSIM_NEON
+#include <arm_neon.h>
+#endif
 
 #pragma GCC diagnostic ignored "-Wpsabi" /* vectors are only passed to functions that are inlined */
 
@@ -331,6 +334,7 @@ typedef struct {
 } extent_pair;
 
 #include "euclidean_cells.inc"
+#include "euclidean_places.inc"
 #include "euclidean_tiles.inc"
 
 /* Float32 scores need room for their error bound above the smallest float64 squares. */

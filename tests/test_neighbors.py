@@ -135,6 +135,40 @@ def test_a_large_class_has_large_chunks():
     assert_exact(nearest_training(queries, training), queries, training)
 
 
+ORDERED = {
+    "even": lambda rng, size: rng.random(size),
+    "clusters": lambda rng, size: rng.integers(0, 5, size[:1] + (1,)) * 10 + rng.normal(size=size),
+    "a surface": lambda rng, size: np.tanh(rng.normal(size=(size[0], 2)) @ np.ones((2, size[1]))),
+    "a grid": lambda rng, size: rng.integers(0, 3, size),
+    "a line": lambda rng, size: np.pad(rng.random((size[0], 1)), ((0, 0), (0, size[1] - 1))),
+    "one point": lambda rng, size: np.ones(size),
+    "far away": lambda rng, size: rng.random(size) * 1e-3 + rng.choice([0, 1e6]),
+}
+
+
+@pytest.mark.parametrize("cloud", ORDERED)
+@pytest.mark.parametrize("d", [4, 7, 30])
+def test_many_queries_are_searched_in_an_order_of_their_own(cloud, d, instruction_set):
+    rng = np.random.default_rng([d, len(cloud)])
+    q, n = 4160, 600
+    queries, training = (ORDERED[cloud](rng, size).astype(float) for size in [(q, d), (n, d)])
+    member = np.where(rng.random(q) < 0.3, rng.integers(0, n, q), -1)
+    queries[member >= 0] = training[member[member >= 0]]
+    labels = {"query_labels": rng.integers(0, 3, q), "training_labels": rng.integers(0, 2, n)}
+    for pairing in ({}, {"self_index": member}, {**labels, "self_index": member}):
+        for threads in (1, 2):
+            found = nearest_training(queries, training, n_threads=threads, **pairing)
+            assert_exact(found, queries, training, **pairing)
+
+
+def test_many_queries_with_labels_that_nobody_has():
+    rng = np.random.default_rng(0)
+    queries, training = rng.random((5000, 5)), rng.random((300, 5))
+    labels = {"query_labels": np.r_[np.full(4990, 7), np.zeros(10, int)]}
+    labels["training_labels"] = np.zeros(300, int)
+    assert_exact(nearest_training(queries, training, **labels), queries, training, **labels)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32),

@@ -78,6 +78,11 @@ int main(void) {
                                i % 2 == 0,         i % 3 == 0,       scales[i % 4]};
             check(&p, (confsim_isa)isa);
         }
+        /* Enough queries to be brought into an order, and training points to be listed. */
+        for (int i = 0; i < 6; i++) {
+            const problem p = {4200, 700, i % 2 ? 4 : 9, i < 2, i % 3 == 0, i == 5 ? 1e-150 : 1};
+            check(&p, (confsim_isa)isa);
+        }
     }
     puts("euclidean: ok");
     return 0;

@@ -4,6 +4,8 @@ from libc.stdint cimport int64_t, uint32_t
 
 import numpy as np
 
+from confsim._kernels import memory
+
 cdef extern from "isa.h":
     ctypedef enum confsim_isa:
         pass
@@ -87,7 +89,7 @@ cdef class Counts:
         cdef confsim_status status
         if distance.shape[0] != count:
             raise ValueError("confidence and distance must have equal lengths")
-        codes = np.empty(count, dtype=np.uint32)
+        codes = memory.empty(count, np.uint32)
         cdef uint32_t[::1] out = codes
         if count == 0:
             return codes

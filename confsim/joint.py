@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim._kernels import resolve_isa
+from confsim._kernels.select import median
 from confsim._kernels.tally import FINE, GRID, Counts, rank_sums
 
 FloatArray = NDArray[np.float64]
@@ -270,7 +271,7 @@ class _Spread:
         if not self._count:
             return math.nan
         if self._histogram is None:
-            return float(np.median(np.concatenate(self._kept)))
+            return median(np.concatenate(self._kept))
         below = np.cumsum(self._histogram)
         return (int(np.searchsorted(below, (self._count + 1) // 2)) + 0.5) * self._width
 

@@ -1,12 +1,13 @@
 #include "select.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Bucket by value, keep the buckets that hold the k lowest and the k highest, sort inside each. Buckets
  * are found by a linear map, which is monotone, so they never change the order; a bad distribution
  * costs only time. */
-enum { BUCKETS = CONFSIM_SELECT_BUCKETS, SMALL = 24, LANES = 8, GROUP = 16 };
+enum { BUCKETS = CONFSIM_SELECT_BUCKETS, MEDIAN_BUCKETS = 1 << 12, SMALL = 24, LANES = 8, GROUP = 16 };
 
 typedef struct {
     double key; /* value, or -value among the highest: the lowest key comes first */
@@ -44,13 +45,13 @@ typedef struct {
     double low, scale;
 } bucket_map;
 
-static inline int bucket_of(double value, bucket_map map) {
+static inline int bucket_of(double value, bucket_map map, int buckets) {
     double position = (value - map.low) * map.scale;
-    return position < BUCKETS - 1 ? (int)position : BUCKETS - 1;
+    return position < buckets - 1 ? (int)position : buckets - 1;
 }
 
 /* Buckets between the smallest and the largest value; a single one where that range is no number. */
-static bucket_map map_of(const double *values, int64_t count) {
+static bucket_map map_of(const double *values, int64_t count, int buckets) {
     double low[LANES], high[LANES];
     int64_t i = 0;
     for (int j = 0; j < LANES; j++) low[j] = high[j] = values[0];
@@ -67,7 +68,7 @@ static bucket_map map_of(const double *values, int64_t count) {
         low[0] = low[j] < low[0] ? low[j] : low[0];
         high[0] = high[j] > high[0] ? high[j] : high[0];
     }
-    double scale = BUCKETS / (high[0] - low[0]); /* infinite where the width is 0, 0 where it overflows */
+    double scale = buckets / (high[0] - low[0]); /* infinite where the width is 0, 0 where it overflows */
     return (bucket_map){low[0], scale <= 1e300 ? scale : 0.0};
 }
 
@@ -152,12 +153,12 @@ confsim_status confsim_extremes(const double *values, const int64_t *ids, int64_
                                 int64_t *top) {
     confsim_status status = CONFSIM_NO_MEMORY;
     if (k == 0) return CONFSIM_OK;
-    bucket_map map = map_of(values, count);
+    bucket_map map = map_of(values, count, BUCKETS);
     int64_t *histogram = calloc(BUCKETS, sizeof *histogram);
     uint32_t *codes = malloc((size_t)count * sizeof *codes);
     if (!histogram || !codes) goto out;
     for (int64_t i = 0; i < count; i++) {
-        uint32_t bucket = (uint32_t)bucket_of(values[i], map);
+        uint32_t bucket = (uint32_t)bucket_of(values[i], map, BUCKETS);
         codes[i] = bucket << 16;
         histogram[bucket]++;
     }
@@ -166,4 +167,53 @@ out:
     free(codes);
     free(histogram);
     return status;
+}
+
+/* ---- the median -------------------------------------------------------------------------------- */
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The value that `rank` others come before. Each round keeps the values of one bucket, never all: the
+ * lowest and the highest value are in different ones. */
+static double value_of_rank(const double *values, int64_t count, int64_t rank, double *spare) {
+    int64_t histogram[MEDIAN_BUCKETS];
+    for (;;) {
+        bucket_map map = map_of(values, count, MEDIAN_BUCKETS);
+        if (count <= SMALL || map.scale == 0) break;
+        memset(histogram, 0, sizeof histogram);
+        for (int64_t i = 0; i < count; i++) histogram[bucket_of(values[i], map, MEDIAN_BUCKETS)]++;
+        int wanted = 0;
+        for (; rank >= histogram[wanted]; wanted++) rank -= histogram[wanted];
+        int64_t kept = 0;
+        for (int64_t i = 0; i < count; i++) {
+            double value = values[i]; /* `values` may be `spare` */
+            if (bucket_of(value, map, MEDIAN_BUCKETS) == wanted) spare[kept++] = value;
+        }
+        values = spare;
+        count = kept;
+    }
+    memmove(spare, values, (size_t)count * sizeof *values);
+    qsort(spare, (size_t)count, sizeof *spare, by_value);
+    return spare[rank];
+}
+
+confsim_status confsim_median(const double *values, int64_t count, double *median) {
+    double *spare = malloc((size_t)count * sizeof *spare);
+    if (!spare) return CONFSIM_NO_MEMORY;
+    double lower = value_of_rank(values, count, (count - 1) / 2, spare), upper = lower;
+    if (count % 2 == 0) {
+        int64_t up_to = 0;
+        double next = INFINITY;
+        for (int64_t i = 0; i < count; i++) {
+            up_to += values[i] <= lower;
+            next = values[i] > lower && values[i] < next ? values[i] : next;
+        }
+        if (up_to <= count / 2) upper = next;
+    }
+    *median = count % 2 ? lower : (lower + upper) / 2;
+    free(spare);
+    return CONFSIM_OK;
 }

@@ -1,4 +1,4 @@
-/* The k lowest and the k highest of many values, exactly and in order. */
+/* The k lowest and the k highest of many values, exactly and in order; and the median. */
 #ifndef CONFSIM_SELECT_H
 #define CONFSIM_SELECT_H
 
@@ -20,5 +20,8 @@ CONFSIM_MUST_CHECK confsim_status confsim_extremes(const double *values, const i
 CONFSIM_MUST_CHECK confsim_status confsim_extremes_by_code(const double *values, const int64_t *ids,
                                                            const uint32_t *codes, const int64_t *histogram,
                                                            int64_t count, int64_t k, int64_t *bottom, int64_t *top);
+
+/* The mean of the two middle values, or the middle one. Values must be finite; count > 0. */
+CONFSIM_MUST_CHECK confsim_status confsim_median(const double *values, int64_t count, double *median);
 
 #endif

@@ -1,4 +1,4 @@
-"""The k lowest and the k highest values (csrc/select.h)."""
+"""The k lowest and the k highest values, and the median (csrc/select.h)."""
 
 from libc.stdint cimport int64_t, uint32_t
 
@@ -14,6 +14,7 @@ cdef extern from "select.h" nogil:
     confsim_status confsim_extremes_by_code(const double *values, const int64_t *ids, const uint32_t *codes,
                                             const int64_t *histogram, int64_t count, int64_t k,
                                             int64_t *bottom, int64_t *top)
+    confsim_status confsim_median(const double *values, int64_t count, double *median)
     enum:
         CONFSIM_SELECT_BUCKETS
 
@@ -73,3 +74,16 @@ def extremes_by_code(const double[::1] values, const uint32_t[::1] codes, const 
     if status != CONFSIM_OK:
         raise MemoryError("not enough memory to select extremes")
     return bottom, top
+
+
+def median(const double[::1] values):
+    """Return the median of finite values, as ``numpy.median`` does."""
+    cdef double found
+    cdef confsim_status status
+    if values.shape[0] == 0:
+        raise ValueError("values must hold at least one value")
+    with nogil:
+        status = confsim_median(&values[0], values.shape[0], &found)
+    if status != CONFSIM_OK:
+        raise MemoryError("not enough memory for a median")
+    return found

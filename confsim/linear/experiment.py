@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim._errors import ConfsimError, check_choice, check_integer, check_number
-from confsim._kernels import resolve_isa
+from confsim._kernels import memory, resolve_isa
 from confsim._kernels.scores import lattice_margins
 from confsim._kernels.select import extremes_by_code
 from confsim.confidence import extreme_count, largest_score, sigmoid_confidence
@@ -216,6 +216,7 @@ class LinearExperiment(Experiment):
 
     def open(self, threads: int, device: str | None = None) -> "LinearSession":
         """Draw the queries."""
+        memory.keep_freed()
         return LinearSession(self, threads)
 
     def estimate(self) -> Estimate:

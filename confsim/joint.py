@@ -56,8 +56,8 @@ class Axes:
     grid_low: float = 0.0
     grid_high: float = 1.0
 
-    def counts(self) -> Counts:
-        """Return empty counts with these bins."""
+    def counts(self, *, fine: bool = True) -> Counts:
+        """Return empty counts with these bins; without ``fine``, of the joint histogram alone."""
         width = self.confidence_high - self.confidence_low
         farthest = self.distance_high / self.distance_scale if self.distance_high > 0 else 0.0
         return Counts(
@@ -68,6 +68,7 @@ class Axes:
             fine_scale=FINE / width if width > 0 else 0.0,
             distance_divisor=self.distance_scale,
             distance_fine_scale=FINE / farthest if farthest > 0 else 0.0,
+            fine=fine,
         )
 
     def edges(self) -> dict[str, FloatArray]:
@@ -202,8 +203,8 @@ class ExtremeSummary:
     def __init__(self, axes: Axes) -> None:
         self._isa = resolve_isa()
         # All points, and members at either distance: non-members are what is left.
-        self._all = axes.counts()
-        self._members = {"self": axes.counts(), "other": axes.counts()}
+        self._all = axes.counts(fine=False)
+        self._members = {kind: axes.counts(fine=False) for kind in ("self", "other")}
         self._scale = axes.distance_scale
         self._spreads = {"self": _Spread(axes), "other": _Spread(axes)}
         self.count = self.members = 0

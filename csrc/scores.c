@@ -2,10 +2,11 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "parallel.h"
 
-enum { BLOCK = 1 << 14, LANES = 8 };
+enum { BLOCK = 1 << 14 };
 
 static int64_t blocks_of(int64_t count) { return (count + BLOCK - 1) / BLOCK; }
 
@@ -62,49 +63,50 @@ typedef struct {
     int8_t *label;
 } lattice_row;
 
-static inline __attribute__((always_inline)) void score_point_of_row(const lattice_row *r, int64_t i, int with_ids,
-                                                                     int with_labels, double *low, double *high,
-                                                                     int64_t *right) {
-    int64_t id = with_ids ? r->ids[i] : r->first + i;
-    double x = (double)(id - r->row_start) * r->granularity;
-    double score = (r->prefix + r->weight * x) + r->bias;
-    int positive = (r->ideal_prefix + r->ideal_weight * x) + r->ideal_bias > 0.0;
-    double margin = fabs(score);
-    r->margin[i] = margin;
-    if (with_labels) r->label[i] = (int8_t)(2 * positive - 1);
-    *right += (score >= 0.0) == positive;
-    *low = margin < *low ? margin : *low;
-    *high = margin > *high ? margin : *high;
+static inline __attribute__((always_inline)) int64_t score_points_of_row(const lattice_row *row, int with_ids,
+                                                                         int with_labels) {
+    const lattice_row r = *row;
+    double *restrict margin = r.margin;
+    int8_t *restrict label = r.label;
+    int64_t right = 0;
+    for (int64_t i = 0; i < r.count; i++) {
+        int64_t id = with_ids ? r.ids[i] : r.first + i;
+        double x = (double)(id - r.row_start) * r.granularity;
+        double score = (r.prefix + r.weight * x) + r.bias;
+        double ideal = (r.ideal_prefix + r.ideal_weight * x) + r.ideal_bias;
+        margin[i] = fabs(score);
+        if (with_labels) label[i] = ideal > 0.0 ? 1 : -1;
+        right += (score >= 0.0 ? 1 : 0) ^ (ideal > 0.0 ? 0 : 1);
+    }
+    return right;
 }
 
-/* The summary is kept in lanes: compilers make no vectors of a single running minimum. */
-static inline __attribute__((always_inline)) void score_in_lanes(const lattice_row *row, int with_ids, int with_labels,
-                                                                 confsim_margin_summary *summary) {
-    const lattice_row r = *row;
-    double low[LANES], high[LANES];
-    int64_t right[LANES] = {0}, i = 0;
-    for (int j = 0; j < LANES; j++) {
-        low[j] = summary->low;
-        high[j] = summary->high;
+static int64_t bits_of(double value) {
+    int64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* Floats without a sign are in the order of their bits, and compilers make vectors of a running minimum
+ * only of integers. */
+static inline __attribute__((always_inline)) void range_of(const double *margin, int64_t count,
+                                                           confsim_margin_summary *summary) {
+    int64_t low = bits_of(summary->low), high = bits_of(summary->high);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t bits = bits_of(margin[i]);
+        low = bits < low ? bits : low;
+        high = bits > high ? bits : high;
     }
-    for (; i + LANES <= r.count; i += LANES)
-        for (int j = 0; j < LANES; j++)
-            score_point_of_row(&r, i + j, with_ids, with_labels, &low[j], &high[j], &right[j]);
-    for (; i < r.count; i++) score_point_of_row(&r, i, with_ids, with_labels, &low[0], &high[0], &right[0]);
-    for (int j = 0; j < LANES; j++) {
-        summary->low = low[j] < summary->low ? low[j] : summary->low;
-        summary->high = high[j] > summary->high ? high[j] : summary->high;
-        summary->right += right[j];
-    }
+    memcpy(&summary->low, &low, sizeof low);
+    memcpy(&summary->high, &high, sizeof high);
 }
 
 static inline __attribute__((always_inline)) void score_lattice_row(const lattice_row *row, confsim_margin_summary *summary) {
-    if (row->ids && row->label)
-        score_in_lanes(row, 1, 1, summary);
-    else if (row->ids)
-        score_in_lanes(row, 1, 0, summary);
+    if (row->ids)
+        summary->right += row->label ? score_points_of_row(row, 1, 1) : score_points_of_row(row, 1, 0);
     else
-        score_in_lanes(row, 0, row->label != 0, summary);
+        summary->right += row->label ? score_points_of_row(row, 0, 1) : score_points_of_row(row, 0, 0);
+    range_of(row->margin, row->count, summary);
 }
 
 static void score_row_portable(const lattice_row *row, confsim_margin_summary *summary) {

@@ -531,10 +531,11 @@ class _Trial:
     def _find_members(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
         """Return which ids are members, and the training rows of those.
 
-        A table of hashes that is small enough for the cache leaves few to be searched for.
+        A table of the last bits of their ids, small enough for the cache, leaves few to be searched
+        for.
         """
         training = self._draw.ids
-        bits = max(10, (16 * len(training)).bit_length())
+        bits = min(max(10, (16 * len(training)).bit_length()), 20)
         taken = np.zeros(1 << bits, dtype=np.bool_)
         taken[training & ((1 << bits) - 1)] = True
         rows = np.flatnonzero(taken.take(ids & ((1 << bits) - 1)))

@@ -14,12 +14,14 @@ exact.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from confsim._kernels import resolve_isa
+from confsim._kernels.select import median
 from confsim._kernels.tally import FINE, GRID, Counts, rank_sums
 
 FloatArray = NDArray[np.float64]
@@ -54,8 +56,8 @@ class Axes:
     grid_low: float = 0.0
     grid_high: float = 1.0
 
-    def counts(self) -> Counts:
-        """Return empty counts with these bins."""
+    def counts(self, *, fine: bool = True) -> Counts:
+        """Return empty counts with these bins; without ``fine``, of the joint histogram alone."""
         width = self.confidence_high - self.confidence_low
         farthest = self.distance_high / self.distance_scale if self.distance_high > 0 else 0.0
         return Counts(
@@ -66,6 +68,7 @@ class Axes:
             fine_scale=FINE / width if width > 0 else 0.0,
             distance_divisor=self.distance_scale,
             distance_fine_scale=FINE / farthest if farthest > 0 else 0.0,
+            fine=fine,
         )
 
     def edges(self) -> dict[str, FloatArray]:
@@ -120,14 +123,18 @@ class Relation:
         moved_codes = moved.add(confidence, distance_excluding_self, self._threads, self._isa)
         everyone = _Histograms.of(self._queries)
         self._members, self._moved = _Histograms.of(members), _Histograms.of(moved)
-        self._non_members = everyone - self._members
-        self._ranks_self = _Ranks(everyone)
-        self._ranks_other = _Ranks(self._non_members + self._moved)
+        strangers = self._non_members = everyone - self._members
+        confidence_other = confidence_self = _Bins(everyone.confidence[0])
+        # They differ only where leaving self out leaves a member without neighbour.
+        if not np.array_equal(self._members.confidence[0], self._moved.confidence[0]):
+            confidence_other = _Bins(strangers.confidence[0] + self._moved.confidence[0])
+        self._one_pass = confidence_other is confidence_self
+        distance_other = _Bins(strangers.distance + self._moved.distance)
+        self._ranks_self = _Ranks(confidence_self, _Bins(everyone.distance))
+        self._ranks_other = _Ranks(confidence_other, distance_other)
         # The blocks bring members at their distance including self: out with these pairs.
         self._ranks_other.add(codes, distance, self._threads, sign=-1)
         self._ranks_other.add(moved_codes, distance_excluding_self, self._threads)
-        # Confidence ranks differ only where leaving self out leaves a member without neighbour.
-        self._one_pass = self._ranks_other.ranks_confidence_as(self._ranks_self)
 
     def add_ranks(self, codes: NDArray[np.uint32], distance: FloatArray) -> None:
         """Add the ranks of a block that :meth:`add` counted."""
@@ -153,8 +160,8 @@ class Relation:
         near = _auc(self._members.distance[::-1], strangers)
         near_other = _auc(self._moved.distance[::-1], strangers)
         return {
-            "pearson_self": _pearson((self._non_members + self._members).moments),
-            "pearson_other": _pearson((self._non_members + self._moved).moments),
+            "pearson_self": _pearson(self._non_members.moments + self._members.moments),
+            "pearson_other": _pearson(self._non_members.moments + self._moved.moments),
             "spearman_self": self._ranks_self.correlation(),
             "spearman_other": self._ranks_other.correlation(),
             "spearman_error_bound": max(
@@ -196,8 +203,8 @@ class ExtremeSummary:
     def __init__(self, axes: Axes) -> None:
         self._isa = resolve_isa()
         # All points, and members at either distance: non-members are what is left.
-        self._all = axes.counts()
-        self._members = {"self": axes.counts(), "other": axes.counts()}
+        self._all = axes.counts(fine=False)
+        self._members = {kind: axes.counts(fine=False) for kind in ("self", "other")}
         self._scale = axes.distance_scale
         self._spreads = {"self": _Spread(axes), "other": _Spread(axes)}
         self.count = self.members = 0
@@ -244,7 +251,8 @@ class _Spread:
         self._sum, self._count = 0.0, 0
 
     def add(self, values: FloatArray) -> None:
-        known = values[~np.isnan(values)]
+        missing = np.isnan(values)
+        known = values[~missing] if missing.any() else values
         self._sum += float(np.sum(known))
         self._count += len(known)
         self._kept.append(known)
@@ -264,7 +272,7 @@ class _Spread:
         if not self._count:
             return math.nan
         if self._histogram is None:
-            return float(np.median(np.concatenate(self._kept)))
+            return median(np.concatenate(self._kept))
         below = np.cumsum(self._histogram)
         return (int(np.searchsorted(below, (self._count + 1) // 2)) + 0.5) * self._width
 
@@ -327,7 +335,7 @@ def relate(
 
 @dataclass(frozen=True)
 class _Histograms:
-    """The counts and sums of some pairs; those of their union or difference by ``+`` and ``-``."""
+    """The counts and sums of some pairs; those of their difference by ``-``."""
 
     grid: NDArray[np.int64]
     confidence: NDArray[np.int64]
@@ -338,14 +346,6 @@ class _Histograms:
     def of(cls, counts: Counts) -> "_Histograms":
         return cls(counts.grid, counts.fine_confidence, counts.fine_distance, counts.moments)
 
-    def __add__(self, other: "_Histograms") -> "_Histograms":
-        return _Histograms(
-            self.grid + other.grid,
-            self.confidence + other.confidence,
-            self.distance + other.distance,
-            self.moments + other.moments,
-        )
-
     def __sub__(self, other: "_Histograms") -> "_Histograms":
         return _Histograms(
             self.grid - other.grid,
@@ -355,43 +355,58 @@ class _Histograms:
         )
 
 
-class _Ranks:
-    """Centred mid-ranks of the bins of two histograms, and the covariance of the pairs' ranks.
+class _Bins:
+    """A histogram of one variable: its ranks and how they vary.
 
     Ranks are kept as integers, twice the centred mid-rank: sums of them are exact, in any order.
     """
 
-    def __init__(self, histograms: _Histograms) -> None:
-        self._counts = histograms.confidence[0], histograms.distance
-        self._ranks = [2 * np.cumsum(c) - c - c.sum() for c in self._counts]
+    def __init__(self, counts: NDArray[np.int64]) -> None:
+        self._counts = counts
+        ranks = np.cumsum(counts)
+        self.total = max(1, int(ranks[-1]))
+        total = ranks[-1].item()
+        ranks *= 2
+        ranks -= counts
+        ranks -= total
+        self.ranks = ranks
+
+    @cached_property
+    def variance(self) -> float:
+        """Of the mid-ranks, doubled and relative to the number of points, times that number."""
+        return _dot(self._counts, np.square(self.ranks / self.total))
+
+    @cached_property
+    def hidden(self) -> float:
+        """What the order inside bins can add to it, at most."""
+        return _dot(self._counts, np.square(self._counts / self.total)) / 3  # of doubled ranks
+
+
+class _Ranks:
+    """The covariance of the ranks of pairs."""
+
+    def __init__(self, confidence: _Bins, distance: _Bins) -> None:
+        self._bins = confidence, distance
         self._sums = np.zeros(FINE, dtype=np.int64)
 
     def add(
         self, codes: NDArray[np.uint32], distance: FloatArray, threads: int, sign: int = 1
     ) -> None:
+        ranks = self._bins[0].ranks
         if sign > 0:
-            rank_sums(codes, distance, self._ranks[0], self._sums, threads)
+            rank_sums(codes, distance, ranks, self._sums, threads)
         else:
             taken = np.zeros_like(self._sums)
-            rank_sums(codes, distance, self._ranks[0], taken, threads)
+            rank_sums(codes, distance, ranks, taken, threads)
             self._sums -= taken
-
-    def ranks_confidence_as(self, other: "_Ranks") -> bool:
-        return np.array_equal(self._ranks[0], other._ranks[0])
 
     def add_from(self, other: "_Ranks") -> None:
         self._sums += other._sums
 
-    def _variances(self) -> list[float]:
-        return [
-            _dot(counts, np.square(ranks / max(1, counts.sum())))
-            for counts, ranks in zip(self._counts, self._ranks, strict=True)
-        ]
-
     def correlation(self) -> float:
-        total = max(1, int(self._counts[1].sum()))
-        covariance = _dot(self._sums / total, self._ranks[1] / total)
-        scale = math.prod(self._variances()) ** 0.5
+        distance = self._bins[1]
+        covariance = _dot(self._sums / distance.total, distance.ranks / distance.total)
+        scale = math.prod([bins.variance for bins in self._bins]) ** 0.5
         return covariance / scale if scale > 0 else math.nan
 
     def error_bound(self) -> float:
@@ -402,14 +417,9 @@ class _Ranks:
         share a bin vary by (k^2 - 1) / 12. With a = sqrt(H/V) of either variable, the covariance
         moves by at most a + b + ab of the scale, and the scale by (a^2 + b^2)/2.
         """
-        shares = []
-        for counts, variance in zip(self._counts, self._variances(), strict=True):
-            if variance <= 0:
-                return 0.0
-            crowd = counts / max(1, counts.sum())
-            hidden = _dot(counts, np.square(crowd)) / 3  # of doubled ranks
-            shares.append(math.sqrt(hidden / variance))
-        a, b = shares
+        if any(bins.variance <= 0 for bins in self._bins):
+            return 0.0
+        a, b = (math.sqrt(bins.hidden / bins.variance) for bins in self._bins)
         return a + b + a * b + (a * a + b * b) / 2
 
 
@@ -437,9 +447,11 @@ def _auc(members: NDArray[np.int64], non_members: NDArray[np.int64]) -> tuple[fl
     pairs = float(members.sum()) * float(non_members.sum())
     if pairs == 0:
         return np.nan, 0.0
-    below = np.cumsum(non_members) - non_members
-    tied = float(np.sum(members * non_members.astype(np.float64)))
-    return (float(np.sum(members * below.astype(np.float64))) + tied / 2) / pairs, tied / 2 / pairs
+    rows = np.flatnonzero(members)  # often few
+    some, strangers = members[rows], non_members[rows].astype(np.float64)
+    below = np.cumsum(non_members)[rows] - strangers
+    tied = float(np.sum(some * strangers))
+    return (float(np.sum(some * below)) + tied / 2) / pairs, tied / 2 / pairs
 
 
 def _compact(counts: NDArray[np.int64]) -> NDArray[Any]:

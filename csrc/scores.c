@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "parallel.h"
 
@@ -62,25 +63,50 @@ typedef struct {
     int8_t *label;
 } lattice_row;
 
-static inline __attribute__((always_inline)) void score_lattice_row(const lattice_row *row, confsim_margin_summary *summary) {
+static inline __attribute__((always_inline)) int64_t score_points_of_row(const lattice_row *row, int with_ids,
+                                                                         int with_labels) {
     const lattice_row r = *row;
-    double low = summary->low, high = summary->high;
+    double *restrict margin = r.margin;
+    int8_t *restrict label = r.label;
     int64_t right = 0;
     for (int64_t i = 0; i < r.count; i++) {
-        int64_t id = r.ids ? r.ids[i] : r.first + i;
+        int64_t id = with_ids ? r.ids[i] : r.first + i;
         double x = (double)(id - r.row_start) * r.granularity;
         double score = (r.prefix + r.weight * x) + r.bias;
-        int positive = (r.ideal_prefix + r.ideal_weight * x) + r.ideal_bias > 0.0;
-        double margin = fabs(score);
-        r.margin[i] = margin;
-        if (r.label) r.label[i] = (int8_t)(2 * positive - 1);
-        right += (score >= 0.0) == positive;
-        low = margin < low ? margin : low;
-        high = margin > high ? margin : high;
+        double ideal = (r.ideal_prefix + r.ideal_weight * x) + r.ideal_bias;
+        margin[i] = fabs(score);
+        if (with_labels) label[i] = ideal > 0.0 ? 1 : -1;
+        right += (score >= 0.0 ? 1 : 0) ^ (ideal > 0.0 ? 0 : 1);
     }
-    summary->low = low;
-    summary->high = high;
-    summary->right += right;
+    return right;
+}
+
+static int64_t bits_of(double value) {
+    int64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* Floats without a sign are in the order of their bits, and compilers make vectors of a running minimum
+ * only of integers. */
+static inline __attribute__((always_inline)) void range_of(const double *margin, int64_t count,
+                                                           confsim_margin_summary *summary) {
+    int64_t low = bits_of(summary->low), high = bits_of(summary->high);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t bits = bits_of(margin[i]);
+        low = bits < low ? bits : low;
+        high = bits > high ? bits : high;
+    }
+    memcpy(&summary->low, &low, sizeof low);
+    memcpy(&summary->high, &high, sizeof high);
+}
+
+static inline __attribute__((always_inline)) void score_lattice_row(const lattice_row *row, confsim_margin_summary *summary) {
+    if (row->ids)
+        summary->right += row->label ? score_points_of_row(row, 1, 1) : score_points_of_row(row, 1, 0);
+    else
+        summary->right += row->label ? score_points_of_row(row, 0, 1) : score_points_of_row(row, 0, 0);
+    range_of(row->margin, row->count, summary);
 }
 
 static void score_row_portable(const lattice_row *row, confsim_margin_summary *summary) {

@@ -1,4 +1,4 @@
-/* The k lowest and the k highest of many values, exactly and in order. */
+/* The k lowest and the k highest of many values, exactly and in order; and the median. */
 #ifndef CONFSIM_SELECT_H
 #define CONFSIM_SELECT_H
 
@@ -6,11 +6,22 @@
 
 #include "status.h"
 
+enum { CONFSIM_SELECT_BUCKETS = 1 << 16 };
+
 /* bottom[0..k): rows of the k lowest values, ascending; top[0..k): of the k highest, descending.
  *
  * Among equal values the lower id comes first, in both; `ids` may be null when rows are in id order.
  * Values must be finite; 0 <= k <= count. */
 CONFSIM_MUST_CHECK confsim_status confsim_extremes(const double *values, const int64_t *ids, int64_t count, int64_t k,
                                                    int64_t *bottom, int64_t *top);
+
+/* The same where a bucket of each value is known, in the upper half of its code (confsim_tally makes such
+ * codes), and how many values each bucket holds. A higher value must not have a lower bucket. */
+CONFSIM_MUST_CHECK confsim_status confsim_extremes_by_code(const double *values, const int64_t *ids,
+                                                           const uint32_t *codes, const int64_t *histogram,
+                                                           int64_t count, int64_t k, int64_t *bottom, int64_t *top);
+
+/* The mean of the two middle values, or the middle one. Values must be finite; count > 0. */
+CONFSIM_MUST_CHECK confsim_status confsim_median(const double *values, int64_t count, double *median);
 
 #endif

@@ -19,7 +19,8 @@ typedef struct {
     const double *confidence, *distance;
     int64_t count;
     confsim_bins bins;
-    counts *counts;             /* one a thread */
+    counts *counts;             /* one a thread; null for a single block, counted where it belongs */
+    int64_t *grid, *fine_confidence, *fine_distance;
     confsim_moments *moments;   /* one a block */
     uint32_t *codes;
     confsim_isa isa;
@@ -116,6 +117,16 @@ static void count_strip(counts *to, const strip_bins *bins, int64_t n) {
     }
 }
 
+static void count_few(const tally_job *job, const strip_bins *bins, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t confidence = bins->confidence[i];
+        uint32_t valid = confidence < CONFSIM_FINE;
+        job->fine_confidence[confidence]++;
+        job->grid[bins->grid[i]] += valid;
+        job->fine_distance[bins->distance[i]] += valid;
+    }
+}
+
 /* One strip, from a padded copy where it is the last, short one: pairs of NaN distance add nothing to
  * sums, and are not counted. */
 static void tally_strip(const tally_job *job, int64_t i, int64_t n, strip_bins *bins, double sums[5][LANES],
@@ -146,7 +157,10 @@ static void tally_block(void *context, int64_t block, int thread) {
     for (int64_t i = start; i < end; i += STRIP) {
         int64_t n = end - i < STRIP ? end - i : STRIP;
         tally_strip(job, i, n, &bins, sums, &pairs);
-        count_strip(&job->counts[thread], &bins, n);
+        if (job->counts)
+            count_strip(&job->counts[thread], &bins, n);
+        else
+            count_few(job, &bins, n);
         if (job->codes)
             for (int64_t j = 0; j < n; j++)
                 job->codes[i + j] = bins.distance[j] | (bins.confidence[j] & (CONFSIM_FINE - 1)) << 16;
@@ -164,14 +178,16 @@ confsim_status confsim_tally(const double *confidence, const double *distance, i
                              uint32_t *codes, int threads, confsim_isa isa) {
     confsim_status status = CONFSIM_NO_MEMORY;
     int64_t blocks = (count + BLOCK - 1) / BLOCK;
-    tally_job job = {confidence, distance, count, bins, 0, 0, codes, isa};
+    tally_job job = {.confidence = confidence, .distance = distance, .count = count, .bins = bins,
+                     .grid = grid, .fine_confidence = fine_confidence, .fine_distance = fine_distance,
+                     .codes = codes, .isa = isa};
     if (!blocks) return CONFSIM_OK;
     if (threads > blocks) threads = (int)blocks;
-    job.counts = calloc((size_t)threads, sizeof *job.counts);
+    if (blocks > 1) job.counts = calloc((size_t)threads, sizeof *job.counts);
     job.moments = malloc((size_t)blocks * sizeof *job.moments);
-    if (!job.counts || !job.moments) goto out;
+    if ((blocks > 1 && !job.counts) || !job.moments) goto out;
     confsim_parallel_for(blocks, threads, tally_block, &job);
-    for (int t = 0; t < threads; t++) {
+    for (int t = 0; job.counts && t < threads; t++) {
         add_counts(grid, job.counts[t].grid, CONFSIM_GRID * CONFSIM_GRID);
         add_counts(fine_confidence, job.counts[t].confidence, 2 * CONFSIM_FINE);
         add_counts(fine_distance, job.counts[t].distance, CONFSIM_FINE);
@@ -236,7 +252,7 @@ confsim_status confsim_rank_sums(const uint32_t *codes, const double *distance, 
 
 void confsim_grid_counts(const double *confidence, const double *distance, int64_t count, confsim_bins bins,
                          int64_t *grid, confsim_isa isa) {
-    tally_job job = {confidence, distance, count, bins, 0, 0, 0, isa};
+    tally_job job = {.confidence = confidence, .distance = distance, .bins = bins, .isa = isa};
     double sums[5][LANES] = {{0}};
     int64_t pairs = 0;
     strip_bins strip;

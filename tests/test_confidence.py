@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import confsim
+from confsim._kernels.select import extremes_by_code, median
 from confsim.confidence import extreme_count, softmax_columns
 
 finite = st.floats(-1e6, 1e6)
@@ -202,3 +203,36 @@ def test_extreme_count_rounds_half_to_even_and_keeps_bounds():
 def test_extremes_name_the_bad_argument(arguments, match):
     with pytest.raises(ValueError, match=match):
         confsim.extremes(*arguments)
+
+
+@given(hnp.arrays(np.float64, st.integers(1, 300), elements=finite), st.data())
+def test_extremes_by_code_equal_those_without_codes(values, data):
+    k = data.draw(st.integers(0, len(values)))
+    bins = np.searchsorted(np.unique(values)[:: data.draw(st.integers(1, 9))], values, "right")
+    codes = bins.astype(np.uint32) << 16 | np.arange(len(values), dtype=np.uint32)
+    got = extremes_by_code(values, codes, np.bincount(bins, minlength=1 << 16), k)
+    order = np.argsort(values, kind="stable")
+    reverse = np.argsort(-values, kind="stable")
+    assert got[0].tolist() == order[:k].tolist()
+    assert got[1].tolist() == reverse[:k].tolist()
+
+
+def test_extremes_by_code_refuse_a_histogram_of_other_values():
+    codes = np.zeros(3, dtype=np.uint32)
+    with pytest.raises(ValueError, match="count 3 values"):
+        extremes_by_code(np.ones(3), codes, np.zeros(1 << 16, dtype=np.int64), 1)
+    with pytest.raises(ValueError, match="k must be"):
+        extremes_by_code(np.ones(3), codes, np.zeros(1 << 16, dtype=np.int64), 4)
+
+
+@given(hnp.arrays(np.float64, st.integers(1, 200), elements=finite), st.integers(1, 40))
+def test_median_equals_numpy(values, repeats):
+    values = np.tile(values, repeats)
+    assert median(values) == np.median(values)
+
+
+@pytest.mark.parametrize("size", [100_001, 100_000])
+def test_median_of_many_that_crowd(size):
+    rng = np.random.default_rng(size)
+    for values in (rng.gamma(0.01, size=size), np.round(rng.normal(size=size), 2), np.ones(size)):
+        assert median(values) == np.median(values)

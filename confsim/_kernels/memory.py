@@ -6,6 +6,7 @@ looks at it is gone, and comes from there as long as some fits.
 """
 
 import contextlib
+import ctypes
 import mmap
 import threading
 import weakref
@@ -21,6 +22,10 @@ SMALLEST = 1 << 20
 MOST = 1 << 26
 
 _PAGE = 1 << 21
+
+#: Parameters of glibc's mallopt(3).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
 _stock: list[mmap.mmap] = []
 _lock = threading.RLock()  # a finalizer can run wherever memory is allocated, also in here
 
@@ -64,3 +69,15 @@ def _give_back(block: mmap.mmap) -> None:
             _stock.append(block)
             while sum(map(len, _stock)) > MOST:
                 _stock.pop(0)
+
+
+def keep_freed() -> None:
+    """Have the C library keep freed memory, up to ``MOST`` bytes, for whoever asks next.
+
+    Otherwise glibc returns arrays of a megabyte to the system, and a trial fetches them again page
+    by page. This is for a process that works alone: a worker. Other C libraries do as they please.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        set_option = ctypes.CDLL(None).mallopt
+        set_option(_M_TRIM_THRESHOLD, MOST)
+        set_option(_M_MMAP_THRESHOLD, MOST // 4)

@@ -4,3 +4,10 @@ from numpy.typing import NDArray
 def extremes(
     values: NDArray[np.float64], ids: NDArray[np.int64] | None, k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+def extremes_by_code(
+    values: NDArray[np.float64],
+    codes: NDArray[np.uint32],
+    histogram: NDArray[np.int64],
+    k: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+def median(values: NDArray[np.float64]) -> float: ...

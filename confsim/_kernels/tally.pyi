@@ -18,6 +18,7 @@ class Counts:
         fine_scale: float,
         distance_divisor: float,
         distance_fine_scale: float,
+        fine: bool = True,
     ) -> None: ...
     @property
     def moments(self) -> NDArray[np.float64]: ...

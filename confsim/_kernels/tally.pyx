@@ -4,6 +4,8 @@ from libc.stdint cimport int64_t, uint32_t
 
 import numpy as np
 
+from confsim._kernels import memory
+
 cdef extern from "isa.h":
     ctypedef enum confsim_isa:
         pass
@@ -36,7 +38,7 @@ FINE = <int>CONFSIM_FINE
 
 
 cdef class Counts:
-    """Counts and sums that grow block by block.
+    """Counts and sums that grow block by block; without ``fine``, only `add_grid` may be used.
 
     Attributes
     ----------
@@ -53,10 +55,10 @@ cdef class Counts:
     cdef confsim_bins bins
 
     def __init__(self, *, double confidence_divisor, double grid_low, double grid_scale, double fine_low,
-                 double fine_scale, double distance_divisor, double distance_fine_scale):
+                 double fine_scale, double distance_divisor, double distance_fine_scale, bint fine=True):
         self.grid = np.zeros((GRID, GRID), dtype=np.int64)
-        self.fine_confidence = np.zeros((2, FINE), dtype=np.int64)
-        self.fine_distance = np.zeros(FINE, dtype=np.int64)
+        self.fine_confidence = np.zeros((2, FINE), dtype=np.int64) if fine else None
+        self.fine_distance = np.zeros(FINE, dtype=np.int64) if fine else None
         self.sums = confsim_moments(0, 0, 0, 0, 0, 0)
         self.bins = confsim_bins(confidence_divisor, grid_low, grid_scale, fine_low, fine_scale,
                                  distance_divisor, distance_fine_scale)
@@ -87,7 +89,7 @@ cdef class Counts:
         cdef confsim_status status
         if distance.shape[0] != count:
             raise ValueError("confidence and distance must have equal lengths")
-        codes = np.empty(count, dtype=np.uint32)
+        codes = memory.empty(count, np.uint32)
         cdef uint32_t[::1] out = codes
         if count == 0:
             return codes

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim._errors import ConfsimError, check_choice, check_integer, check_number
-from confsim._kernels import resolve_isa
+from confsim._kernels import memory, resolve_isa
 from confsim._kernels.scores import lattice_margins
-from confsim.confidence import extreme_count, extremes, largest_score, sigmoid_confidence
+from confsim._kernels.select import extremes_by_code
+from confsim.confidence import extreme_count, largest_score, sigmoid_confidence
 from confsim.experiment import (
     Coded,
     Columns,
@@ -215,6 +216,7 @@ class LinearExperiment(Experiment):
 
     def open(self, threads: int, device: str | None = None) -> "LinearSession":
         """Draw the queries."""
+        memory.keep_freed()
         return LinearSession(self, threads)
 
     def estimate(self) -> Estimate:
@@ -351,7 +353,8 @@ class _Trial:
             ids = self._ids[start : start + size]
             self._step(len(ids) / len(self._ids))
             margin, distance, labels = margins[: len(ids)], distances[: len(ids)], sides[: len(ids)]
-            low, high, right = self._margins(ids, margin, labels)
+            wanted = labels if self._experiment.same_class else None
+            low, high, right = self._margins(ids, margin, wanted)
             if self._first_pass:
                 self._low, self._high = min(self._low, low), max(self._high, high)
                 self._right += right
@@ -444,14 +447,13 @@ class _Trial:
     def _relate(self) -> Relation:
         """Second and third pass: counts, then products of ranks."""
         relation = Relation(self._axes, self._threads)
-        codes = None
         for block in self._blocks():
-            codes = relation.add(block.margin, block.distance)
+            self._codes = relation.add(block.margin, block.distance)
         relation.set_members(self._member_margin, self._member_self, self._member_other)
         for block in self._blocks():
-            if self._kept is None or codes is None:
-                codes = relation.codes(block.margin, block.distance)
-            relation.add_ranks(codes, block.distance)
+            if self._kept is None:
+                self._codes = relation.codes(block.margin, block.distance)
+            relation.add_ranks(self._codes, block.distance)
         return relation
 
     # ---- extremes ------------------------------------------------------------------------------
@@ -461,6 +463,10 @@ class _Trial:
     ) -> Iterator[Columns]:
         """Yield both extremes in batches; at the end fill in what depends on them."""
         count = extreme_count(len(self._ids), self._experiment.percent)
+        if self._kept is not None:
+            self._kept_extremes = extremes_by_code(
+                self._kept.margin, self._codes, relation.confidence_histogram(), count
+            )
         sides = {side: ExtremeSummary(self._axes) for side in ("bottom", "top")}
         for side, found in sides.items():
             for block in self._ordered(relation, side, count):
@@ -477,9 +483,9 @@ class _Trial:
             rows = self._kept_extremes[side == "top"]
             ids = self._kept.ids
             yield _Block(
-                rows if isinstance(ids, range) else ids[rows],
-                self._kept.margin[rows],
-                self._kept.distance[rows],
+                rows if isinstance(ids, range) else ids.take(rows),
+                self._kept.margin.take(rows),
+                self._kept.distance.take(rows),
             )
             return
         scan = ExtremeScan(self._scan_margins, BLOCK)
@@ -492,11 +498,6 @@ class _Trial:
             distance[order] = ascending
             yield _Block(ids, margin, distance)
 
-    @cached_property
-    def _kept_extremes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        assert self._kept is not None
-        return extremes(self._kept.margin, self._experiment.percent)
-
     def _scan_margins(self) -> Iterator[tuple[Ids, FloatArray, float, float]]:
         """Yield (ids, margins, lowest margin, highest margin) of every block, without distances."""
         margin = np.empty(min(BLOCK, len(self._ids)))
@@ -508,9 +509,9 @@ class _Trial:
 
     def _extreme_rows(self, side: str, block: _Block, found: ExtremeSummary) -> Columns:
         ids = np.asarray(block.ids)
-        row = np.searchsorted(self._draw.ids, ids).clip(max=len(self._draw.ids) - 1)
-        is_member = self._draw.ids[row] == ids
-        other = np.where(is_member, self._member_other[row], block.distance)
+        is_member, members = self._find_members(ids)
+        other = block.distance.copy()
+        other[is_member] = self._member_other[members]
         found.add(block.margin, block.distance, other, is_member)
         degenerate = self._fit.degenerate
         return {
@@ -526,6 +527,24 @@ class _Trial:
             "distance_excluding_self": other / self._divisor,
             "distance_raw": block.distance,
         }
+
+    def _find_members(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Return which ids are members, and the training rows of those.
+
+        A table of the last bits of their ids, small enough for the cache, leaves few to be searched
+        for.
+        """
+        training = self._draw.ids
+        bits = min(max(10, (16 * len(training)).bit_length()), 20)
+        taken = np.zeros(1 << bits, dtype=np.bool_)
+        taken[training & ((1 << bits) - 1)] = True
+        rows = np.flatnonzero(taken.take(ids & ((1 << bits) - 1)))
+        candidates = ids.take(rows)
+        place = np.searchsorted(training, candidates).clip(max=len(training) - 1)
+        found = training[place] == candidates
+        is_member = np.zeros(len(ids), dtype=np.bool_)
+        is_member[rows[found]] = True
+        return is_member, place[found]
 
     # ---- what is stored beside them ------------------------------------------------------------
 

@@ -51,6 +51,36 @@ static void check_side(const double *values, const int64_t *ids, int64_t n, int6
     free(chosen);
 }
 
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void check_median(const double *values, int64_t n) {
+    double found, *sorted = malloc((size_t)n * sizeof *sorted);
+    for (int64_t i = 0; i < n; i++) sorted[i] = values[i];
+    qsort(sorted, (size_t)n, sizeof *sorted, ascending);
+    assert(confsim_median(values, n, &found) == CONFSIM_OK);
+    assert(found == (n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2));
+    free(sorted);
+}
+
+/* Codes of few buckets, so that each holds many values. */
+static void check_codes(const double *values, int64_t n, int64_t k, int64_t *bottom, int64_t *top) {
+    static int64_t histogram[CONFSIM_SELECT_BUCKETS];
+    uint32_t *codes = malloc((size_t)n * sizeof *codes);
+    for (int64_t i = 0; i < CONFSIM_SELECT_BUCKETS; i++) histogram[i] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bucket = values[i] < 0.25 ? 0 : values[i] < 0.5 ? 9 : CONFSIM_SELECT_BUCKETS - 1;
+        codes[i] = bucket << 16 | (uint32_t)(i & 0xffff);
+        histogram[bucket]++;
+    }
+    assert(confsim_extremes_by_code(values, 0, codes, histogram, n, k, bottom, top) == CONFSIM_OK);
+    check_side(values, 0, n, k, 1.0, bottom);
+    check_side(values, 0, n, k, -1.0, top);
+    free(codes);
+}
+
 int main(void) {
     const int64_t sizes[] = {1, 2, 7, 8, 9, 100, 5000};
     for (int kind = 0; kind < 6; kind++)
@@ -69,6 +99,8 @@ int main(void) {
                 check_side(values, given, n, k, 1.0, bottom);
                 check_side(values, given, n, k, -1.0, top);
                 assert(confsim_extremes(values, given, n, 0, 0, 0) == CONFSIM_OK);
+                check_codes(values, n, k, bottom, top);
+                check_median(values, n);
                 free(values);
                 free(ids);
                 free(bottom);

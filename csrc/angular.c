@@ -30,6 +30,9 @@
 #ifdef CONFSIM_X86
 #include <immintrin.h>
 #endif
+#ifdef CONFSIM_NEON
+#include <arm_neon.h>
+#endif
 
 enum {
     BLOCK = 192,      /* queries of a work item: a multiple of every tile */
@@ -107,10 +110,30 @@ CONFSIM_TARGET_AVX2 static inline float sum_of_eight(__m256 v) {
 #include "angular_path.inc"
 #endif
 
+#ifdef CONFSIM_NEON
+static inline uint32_t signs_of_neon(four_floats v) {
+    const int32x4_t places = {0, 1, 2, 3};
+    return vaddvq_u32(vshlq_u32(vshrq_n_u32((uint32x4_t)v, 31), places));
+}
+
+#define PATH(name) neon_##name
+#define PATH_TARGET
+#define PATH_WIDTH 4
+#define PATH_TILE 8 /* with 12, compilers run out of registers */
+#define PATH_FMA(a, b, c) \
+    ((VECTOR)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
+#define PATH_SUM(v) vaddvq_f32((float32x4_t)(v))
+#define PATH_SIGNS(v) signs_of_neon(v)
+#include "angular_path.inc"
+#endif
+
 static const path *path_for(confsim_isa isa) {
 #ifdef CONFSIM_X86
     if (isa == CONFSIM_ISA_AVX512) return &avx512_path;
     if (isa == CONFSIM_ISA_AVX2) return &avx2_path;
+#endif
+#ifdef CONFSIM_NEON
+    if (isa == CONFSIM_ISA_NEON) return &neon_path;
 #endif
     (void)isa;
     return &portable_path;

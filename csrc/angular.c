@@ -879,6 +879,21 @@ static void put(double *distance, int64_t *index, int64_t query, double found, i
     if (index) index[query] = row < 0 ? -1 : row;
 }
 
+/* Rows of equal bytes are exactly 0 apart. */
+static int same_bytes(const confsim_matrix *a, int64_t row, const confsim_matrix *b, int64_t other) {
+    const int64_t size = a->is_float32 ? sizeof(float) : sizeof(double);
+    return a->is_float32 == b->is_float32 && a->column_stride == size && b->column_stride == size &&
+           !memcmp(a->data + row * a->row_stride, b->data + other * b->row_stride,
+                   (size_t)(a->columns * size));
+}
+
+static double distance_to_own(const search *s, candidate_list *list) {
+    scale scale;
+    if (same_bytes(s->queries, list->query, s->training, list->own)) return 0;
+    scale_rows(s->training, &list->own, 1, &scale);
+    return distance_to(s, list, list->own, scale);
+}
+
 /* The search left out the query's own row, which now competes with the winner. */
 static void answer(const search *s, candidate_list *list, int64_t class) {
     resolve(s, list);
@@ -888,9 +903,7 @@ static void answer(const search *s, candidate_list *list, int64_t class) {
     const int64_t own = list->own;
     const int64_t *labels = s->pairing->training_labels;
     if (own >= 0 && (!labels || labels[own] == s->classes.labels[class])) {
-        scale scale;
-        scale_rows(s->training, &own, 1, &scale);
-        const double mine = distance_to(s, list, own, scale);
+        const double mine = distance_to_own(s, list);
         if (index < 0 || mine < distance || (mine == distance && own < index)) {
             distance = mine;
             index = own;

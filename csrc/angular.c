@@ -30,6 +30,9 @@
 #ifdef CONFSIM_X86
 #include <immintrin.h>
 #endif
+#ifdef CONFSIM_NEON
+#include <arm_neon.h>
+#endif
 
 enum {
     BLOCK = 192,      /* queries of a work item: a multiple of every tile */
@@ -107,10 +110,30 @@ CONFSIM_TARGET_AVX2 static inline float sum_of_eight(__m256 v) {
 #include "angular_path.inc"
 #endif
 
+#ifdef CONFSIM_NEON
+static inline uint32_t signs_of_neon(four_floats v) {
+    const int32x4_t places = {0, 1, 2, 3};
+    return vaddvq_u32(vshlq_u32(vshrq_n_u32((uint32x4_t)v, 31), places));
+}
+
+#define PATH(name) neon_##name
+#define PATH_TARGET
+#define PATH_WIDTH 4
+#define PATH_TILE 8 /* with 12, compilers run out of registers */
+#define PATH_FMA(a, b, c) \
+    ((VECTOR)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
+#define PATH_SUM(v) vaddvq_f32((float32x4_t)(v))
+#define PATH_SIGNS(v) signs_of_neon(v)
+#include "angular_path.inc"
+#endif
+
 static const path *path_for(confsim_isa isa) {
 #ifdef CONFSIM_X86
     if (isa == CONFSIM_ISA_AVX512) return &avx512_path;
     if (isa == CONFSIM_ISA_AVX2) return &avx2_path;
+#endif
+#ifdef CONFSIM_NEON
+    if (isa == CONFSIM_ISA_NEON) return &neon_path;
 #endif
     (void)isa;
     return &portable_path;
@@ -856,6 +879,21 @@ static void put(double *distance, int64_t *index, int64_t query, double found, i
     if (index) index[query] = row < 0 ? -1 : row;
 }
 
+/* Rows of equal bytes are exactly 0 apart. */
+static int same_bytes(const confsim_matrix *a, int64_t row, const confsim_matrix *b, int64_t other) {
+    const int64_t size = a->is_float32 ? sizeof(float) : sizeof(double);
+    return a->is_float32 == b->is_float32 && a->column_stride == size && b->column_stride == size &&
+           !memcmp(a->data + row * a->row_stride, b->data + other * b->row_stride,
+                   (size_t)(a->columns * size));
+}
+
+static double distance_to_own(const search *s, candidate_list *list) {
+    scale scale;
+    if (same_bytes(s->queries, list->query, s->training, list->own)) return 0;
+    scale_rows(s->training, &list->own, 1, &scale);
+    return distance_to(s, list, list->own, scale);
+}
+
 /* The search left out the query's own row, which now competes with the winner. */
 static void answer(const search *s, candidate_list *list, int64_t class) {
     resolve(s, list);
@@ -865,9 +903,7 @@ static void answer(const search *s, candidate_list *list, int64_t class) {
     const int64_t own = list->own;
     const int64_t *labels = s->pairing->training_labels;
     if (own >= 0 && (!labels || labels[own] == s->classes.labels[class])) {
-        scale scale;
-        scale_rows(s->training, &own, 1, &scale);
-        const double mine = distance_to(s, list, own, scale);
+        const double mine = distance_to_own(s, list);
         if (index < 0 || mine < distance || (mine == distance && own < index)) {
             distance = mine;
             index = own;

@@ -1,10 +1,14 @@
-/* The angular search from C: answers that can be worked out by hand, on every path that runs here. */
+/* The angular search from C, on every path that runs here: answers that can be worked out by hand, and
+ * random ones that comparing all pairs finds. */
 #include "../../csrc/angular.h"
 
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "random.h"
 
 enum { ROWS = 1100, COLUMNS = 24, DUPLICATE = 1000 };
 
@@ -70,7 +74,106 @@ static void duplicates_go_to_the_lowest(confsim_isa isa, int threads) {
     free(index);
 }
 
+/* Coordinates that use all directions alike, mostly a few, or -1, 0 and 1: ties and zero rows. */
+typedef enum { FLAT, SKEWED, INTEGERS } spectrum;
+
+typedef struct {
+    int64_t queries, training, dimensions;
+    spectrum spectrum;
+    int labels;
+} problem;
+
+static double draw(const problem *p, int64_t k) {
+    if (p->spectrum == INTEGERS) return (double)random_below(3) - 1;
+    return (random_unit() - 0.5) / (p->spectrum == FLAT ? 1 : 1 + (double)(k * k));
+}
+
+static void fill(const problem *p, double *rows, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t k = 0; k < p->dimensions; k++) rows[i * p->dimensions + k] = draw(p, k);
+}
+
+static double norm_of(const double *row, int64_t d) {
+    double sum = 0;
+    for (int64_t k = 0; k < d; k++) sum += row[k] * row[k];
+    return sqrt(sum);
+}
+
+static double distance_of(const double *a, const double *b, int64_t d) {
+    const double norm_a = norm_of(a, d), norm_b = norm_of(b, d);
+    double apart = 0, together = 0;
+    if (norm_a == 0 || norm_b == 0) return norm_a == norm_b ? 0 : 0.5;
+    for (int64_t k = 0; k < d; k++) {
+        const double x = a[k] / norm_a, y = b[k] / norm_b;
+        apart += (x - y) * (x - y);
+        together += (x + y) * (x + y);
+    }
+    return 2 * atan2(sqrt(apart), sqrt(together)) / 3.14159265358979323846;
+}
+
+static void expect(const problem *p, const double *query, const double *training, const int64_t *labels,
+                   int64_t label, int64_t without, double distance, int64_t index) {
+    double best = INFINITY;
+    int64_t at = -1;
+    for (int64_t i = 0; i < p->training; i++) {
+        if (i == without || (p->labels && labels[i] != label)) continue;
+        const double found = distance_of(query, training + i * p->dimensions, p->dimensions);
+        if (found >= best) continue;
+        best = found;
+        at = i;
+    }
+    assert(index == at);
+    assert(at < 0 ? isnan(distance) : distance == best);
+}
+
+/* The portable path finds what comparing all pairs finds, and every other path the same bits. */
+static void answers_are_the_nearest(const problem *p) {
+    const int64_t q = p->queries, n = p->training, d = p->dimensions;
+    double *queries = malloc((size_t)(q * d) * sizeof(double));
+    double *training = malloc((size_t)(n * d) * sizeof(double));
+    double *distance = malloc((size_t)(4 * q) * sizeof(double));
+    int64_t *index = malloc((size_t)(4 * q) * sizeof(int64_t));
+    int64_t *self = malloc((size_t)q * sizeof(int64_t));
+    int64_t *labels = malloc((size_t)(n + q) * sizeof(int64_t)), *query_labels = labels + n;
+    assert(queries && training && distance && index && self && labels);
+    fill(p, training, n);
+    fill(p, queries, q);
+    for (int64_t i = 0; i < n + q; i++) labels[i] = random_below(i < n ? 2 : 3) * 7 - 3;
+    for (int64_t i = 0; i < q; i++) {
+        self[i] = random_below(3) ? -1 : random_below(n);
+        if (self[i] >= 0 && i % 4) /* mostly the same row, as it should be */
+            memcpy(queries + i * d, training + self[i] * d, (size_t)d * sizeof(double));
+    }
+    const confsim_matrix a = view(queries, q, d), b = view(training, n, d);
+    const confsim_pairing pairing = {p->labels ? query_labels : NULL, p->labels ? labels : NULL, self};
+    for (int isa = CONFSIM_ISA_PORTABLE; isa <= CONFSIM_ISA_NEON; isa++) {
+        if (!confsim_isa_available((confsim_isa)isa)) continue;
+        const int64_t at = isa == CONFSIM_ISA_PORTABLE ? 0 : 2 * q;
+        const confsim_nearest answer = {distance + at, index + at, distance + at + q, index + at + q};
+        assert(confsim_angular_nearest(&a, &b, &pairing, &answer, 2, (confsim_isa)isa) == CONFSIM_OK);
+        assert(!memcmp(distance, distance + at, (size_t)(2 * q) * sizeof *distance));
+        assert(!memcmp(index, index + at, (size_t)(2 * q) * sizeof *index));
+    }
+    for (int64_t i = 0; i < q; i += 1 + random_below(q / 20 + 1)) {
+        const double *query = queries + i * d;
+        expect(p, query, training, labels, query_labels[i], -1, distance[i], index[i]);
+        expect(p, query, training, labels, query_labels[i], self[i], distance[q + i], index[q + i]);
+    }
+    free(queries), free(training), free(distance), free(index), free(self), free(labels);
+}
+
+static void random_answers_are_the_nearest(void) {
+    static const int64_t dimensions[] = {1, 3, 7, 8, 33, 130};
+    static const int64_t sizes[][2] = {{1, 1}, {11, 65}, {200, 9}, {550, 700}, {700, 550}};
+    for (int i = 0; i < 6 * 5 * 3; i++) {
+        const int64_t *size = sizes[i / 3 % 5];
+        const problem p = {size[0], size[1], dimensions[i / 15], (spectrum)(i % 3), i % 2};
+        answers_are_the_nearest(&p);
+    }
+}
+
 int main(void) {
+    random_answers_are_the_nearest();
     for (int isa = CONFSIM_ISA_PORTABLE; isa <= CONFSIM_ISA_NEON; isa++)
         for (int threads = 1; confsim_isa_available((confsim_isa)isa) && threads <= 4; threads++) {
             zero_rows_and_antipodes((confsim_isa)isa, threads);

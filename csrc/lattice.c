@@ -117,6 +117,7 @@ enum {
     CHUNK_COLUMNS = 64,
     MOST_AT_ONCE = 64, /* candidates that one pass over a tile compares */
     FEW = 6,           /* candidates that are not worth filtering again */
+    MANY = 128,        /* candidates of a band that are worth bounding by chunks */
     FAR_AWAY = 1 << 30,
     PADDING = 16,
     NO_CLASS = -1, /* of a query whose label no training point has */
@@ -142,7 +143,8 @@ typedef struct {
 } tile;
 
 typedef struct {
-    void (*filter)(const candidates *in, candidates *out, const box *b, int two, int32_t *smallest);
+    int32_t (*bound)(const candidates *in, const box *b, int two, int32_t *smallest);
+    void (*keep)(const candidates *in, candidates *out, int32_t bound, const int32_t *smallest);
     void (*compare)(const candidates *list, const tile *t, uint32_t *sums, int32_t *index,
                     int64_t stride);
     void (*emit)(const uint32_t *sums, const int32_t *index, double unit,
@@ -469,12 +471,50 @@ static void enter_box(const search *s, lists *l, const box *where, int two) {
     memset(l->made, 0, (size_t)s->classes.count);
 }
 
+/* A sixteenth of the numbers, by a sample, are at most this. */
+static int32_t low_sixteenth(const int32_t *numbers, int64_t count) {
+    enum { SAMPLE = 64, LOW = SAMPLE / 16 };
+    int32_t lowest[LOW];
+    for (int i = 0; i < LOW; i++) lowest[i] = INT32_MAX;
+    for (int64_t k = 0; k < SAMPLE; k++) {
+        int32_t number = numbers[k * count / SAMPLE];
+        for (int i = 0; i < LOW; i++) {
+            const int32_t larger = number > lowest[i] ? number : lowest[i];
+            lowest[i] = number < lowest[i] ? number : lowest[i];
+            number = larger;
+        }
+    }
+    return lowest[LOW - 1];
+}
+
+/* A band is so wide that its own bound leaves out hardly anything. No point of it is farther from
+ * its nearest candidate than the largest bound of a chunk; and as bounds may be loose, those of the
+ * chunks take into account only some candidates close to the band, written to `close`. */
+static int32_t bound_by_chunks(const search *s, workspace *w, const candidates *all,
+                               candidates *close, const box *band, int two) {
+    const int32_t width = CHUNK_COLUMNS * s->training->step;
+    int32_t largest = 0;
+    s->kernels->bound(all, band, 0, w->smallest);
+    s->kernels->keep(all, close, low_sixteenth(w->smallest, all->count), w->smallest);
+    box chunk = *band;
+    for (; chunk.column_low <= band->column_high; chunk.column_low += width) {
+        chunk.column_high = least(chunk.column_low + width - s->training->step, band->column_high);
+        const int32_t bound = s->kernels->bound(close, &chunk, two, w->smallest);
+        largest = bound > largest ? bound : largest;
+    }
+    return largest;
+}
+
 static const candidates *list_of(const search *s, workspace *w, lists *l, int32_t code) {
     candidates *list = &l->by_class[code];
     if (l->made[code]) return list;
     const candidates *wider = list_of(s, w, l->parent, code);
     if (l == &w->tile && wider->count <= FEW) return wider;
-    s->kernels->filter(wider, list, &l->where, l->two, w->smallest);
+    const int32_t limit = l == &w->band && wider->count > MANY
+                              ? bound_by_chunks(s, w, wider, list, &l->where, l->two)
+                              : INT32_MAX;
+    const int32_t bound = s->kernels->bound(wider, &l->where, l->two, w->smallest);
+    s->kernels->keep(wider, list, least(bound, limit), w->smallest);
     l->made[code] = 1;
     return list;
 }

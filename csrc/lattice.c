@@ -147,7 +147,7 @@ typedef struct {
     void (*keep)(const candidates *in, candidates *out, int32_t bound, const int32_t *smallest);
     void (*compare)(const candidates *list, const tile *t, uint32_t *sums, int32_t *index,
                     int64_t stride);
-    void (*emit)(const uint32_t *sums, const int32_t *index, double unit,
+    void (*emit)(const uint32_t *sums, const int32_t *index, int64_t count, double unit,
                  const confsim_nearest *out, int64_t at);
     int64_t (*next_member)(const int64_t *self, int64_t begin, int64_t end);
     int32_t (*other)(const candidates *list, int32_t row, int32_t column, int32_t self,
@@ -214,13 +214,14 @@ CONFSIM_TARGET_AVX512 static __m512d root_of_half(__m256i sums, __m256 estimate)
     const __m512d error = _mm512_fnmadd_pd(root, half, _mm512_set1_pd(0.5));
     root = _mm512_fmadd_pd(root, error, root);
     half = _mm512_fmadd_pd(half, error, half);
-    root = _mm512_fmadd_pd(_mm512_fnmadd_pd(root, root, s), half, root);
-    return _mm512_maskz_mov_pd(_mm256_test_epi32_mask(sums, sums), root);
+    return _mm512_fmadd_pd(_mm512_fnmadd_pd(root, root, s), half, root);
 }
 
 CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit, double *out) {
     const __m512i all = _mm512_loadu_si512(sums);
-    const __m512 s = _mm512_cvtepi32_ps(all), y = _mm512_rsqrt14_ps(s);
+    /* Zero gets the estimate of one, and its root stays zero. */
+    const __m512 s = _mm512_cvtepi32_ps(_mm512_max_epi32(all, _mm512_set1_epi32(1)));
+    const __m512 y = _mm512_rsqrt14_ps(s);
     const __m512 error = _mm512_fnmadd_ps(_mm512_mul_ps(s, y), _mm512_mul_ps(y, _mm512_set1_ps(0.5F)),
                                           _mm512_set1_ps(0.5F));
     const __m512 estimate = _mm512_fmadd_ps(y, error, y);
@@ -585,7 +586,8 @@ static void emit_some(const search *s, const workspace *w, int64_t begin, int64_
         sums[i] = w->sums[where[i]];
         index[i] = w->index[where[i]];
     }
-    s->kernels->emit(sums, index, s->training->unit, &(confsim_nearest){.distance = distances}, 0);
+    s->kernels->emit(sums, index, SIDE, s->training->unit,
+                     &(confsim_nearest){.distance = distances}, 0);
     for (int64_t i = 0; i < count; i++) {
         out->distance[begin + i] = distances[i];
         if (out->index) out->index[begin + i] = index[i];
@@ -598,11 +600,17 @@ static void emit_some(const search *s, const workspace *w, int64_t begin, int64_
 static void emit_row(const search *s, const workspace *w, const band *b, int32_t row) {
     const int64_t end = b->rows_begin[row + 1];
     const int64_t shift = row * s->stride - (b->first_id + row * s->lattice->per_axis);
-    for (int64_t i = b->rows_begin[row]; i < end; i += SIDE) {
+    int64_t i = b->rows_begin[row];
+    if (b->dense) {
+        const int64_t whole = (end - i) / SIDE * SIDE, at = row * s->stride;
+        s->kernels->emit(w->sums + at, w->index + at, whole, s->training->unit, s->answer, i);
+        if (whole > 0) i = end - SIDE; /* the last ones overlap */
+    }
+    for (; i < end; i += SIDE) {
         const int64_t count = end - i < SIDE ? end - i : SIDE;
         const int64_t at = id_at(s->ids, i) + shift;
-        if (count == SIDE && (b->dense || id_at(s->ids, i + SIDE - 1) + shift == at + SIDE - 1)) {
-            s->kernels->emit(w->sums + at, w->index + at, s->training->unit, s->answer, i);
+        if (count == SIDE && id_at(s->ids, i + SIDE - 1) + shift == at + SIDE - 1) {
+            s->kernels->emit(w->sums + at, w->index + at, SIDE, s->training->unit, s->answer, i);
         } else {
             int64_t where[SIDE];
             for (int64_t k = 0; k < count; k++) where[k] = id_at(s->ids, i + k) + shift;

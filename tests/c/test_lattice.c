@@ -15,7 +15,7 @@ static void roots_are_correctly_rounded(const kernels *k, uint32_t step) {
     for (uint64_t first = 0; first < CONFSIM_LATTICE_SUM_LIMIT; first += (uint64_t)SIDE * step) {
         for (uint32_t i = 0; i < SIDE; i++)
             sums[i] = (uint32_t)((first + (uint64_t)i * step) % CONFSIM_LATTICE_SUM_LIMIT);
-        k->emit(sums, index, 0.25, &(confsim_nearest){.distance = distances}, 0);
+        k->emit(sums, index, SIDE, 0.25, &(confsim_nearest){.distance = distances}, 0);
         for (int i = 0; i < SIDE; i++) assert(distances[i] == sqrt((double)sums[i]) * 0.25);
     }
 }

@@ -336,10 +336,12 @@ typedef struct {
     int32_t *index;
     int32_t *codes;        /* the class of each point of a band, of a dense one only where they are
                               needed: in tiles of several classes */
+    int32_t *tile_codes;   /* of each tile of a band: the class of its queries, or SEVERAL */
     int32_t *first_member; /* of each tile of a band, -1 for none */
     member *members;
     int32_t members_count;
-    int nobody; /* the band has queries whose class no training point has */
+    int32_t rows; /* of the band */
+    int nobody;   /* the band has queries whose class no training point has */
 } workspace;
 
 typedef struct {
@@ -472,54 +474,6 @@ static void enter_box(const search *s, lists *l, const box *where, int two) {
     memset(l->made, 0, (size_t)s->classes.count);
 }
 
-/* A sixteenth of the numbers, by a sample, are at most this. */
-static int32_t low_sixteenth(const int32_t *numbers, int64_t count) {
-    enum { SAMPLE = 64, LOW = SAMPLE / 16 };
-    int32_t lowest[LOW];
-    for (int i = 0; i < LOW; i++) lowest[i] = INT32_MAX;
-    for (int64_t k = 0; k < SAMPLE; k++) {
-        int32_t number = numbers[k * count / SAMPLE];
-        for (int i = 0; i < LOW; i++) {
-            const int32_t larger = number > lowest[i] ? number : lowest[i];
-            lowest[i] = number < lowest[i] ? number : lowest[i];
-            number = larger;
-        }
-    }
-    return lowest[LOW - 1];
-}
-
-/* A band is so wide that its own bound leaves out hardly anything. No point of it is farther from
- * its nearest candidate than the largest bound of a chunk; and as bounds may be loose, those of the
- * chunks take into account only some candidates close to the band, written to `close`. */
-static int32_t bound_by_chunks(const search *s, workspace *w, const candidates *all,
-                               candidates *close, const box *band, int two) {
-    const int32_t width = CHUNK_COLUMNS * s->training->step;
-    int32_t largest = 0;
-    s->kernels->bound(all, band, 0, w->smallest);
-    s->kernels->keep(all, close, low_sixteenth(w->smallest, all->count), w->smallest);
-    box chunk = *band;
-    for (; chunk.column_low <= band->column_high; chunk.column_low += width) {
-        chunk.column_high = least(chunk.column_low + width - s->training->step, band->column_high);
-        const int32_t bound = s->kernels->bound(close, &chunk, two, w->smallest);
-        largest = bound > largest ? bound : largest;
-    }
-    return largest;
-}
-
-static const candidates *list_of(const search *s, workspace *w, lists *l, int32_t code) {
-    candidates *list = &l->by_class[code];
-    if (l->made[code]) return list;
-    const candidates *wider = list_of(s, w, l->parent, code);
-    if (l == &w->tile && wider->count <= FEW) return wider;
-    const int32_t limit = l == &w->band && wider->count > MANY
-                              ? bound_by_chunks(s, w, wider, list, &l->where, l->two)
-                              : INT32_MAX;
-    const int32_t bound = s->kernels->bound(wider, &l->where, l->two, w->smallest);
-    s->kernels->keep(wider, list, least(bound, limit), w->smallest);
-    l->made[code] = 1;
-    return list;
-}
-
 /* The class of all queries of a tile, NO_QUERY when there are none, or SEVERAL. */
 static int32_t common_code(const int32_t *codes, int64_t stride) {
     int32_t most = NO_QUERY, least = INT32_MAX;
@@ -555,6 +509,79 @@ static int32_t common_label(const search *s, workspace *w, const band *b, int32_
             w->nobody |= code == NO_CLASS;
         }
     return SEVERAL;
+}
+
+/* The class of each tile of a band. */
+static void classify(const search *s, const band *b, workspace *w) {
+    for (int32_t row = b->row; row < b->row + b->rows; row += SIDE)
+        for (int32_t column = 0; column < s->lattice->per_axis; column += SIDE) {
+            const int64_t corner = (row - b->row) * s->stride + column;
+            w->tile_codes[tile_of(s, b, row, column)] =
+                !s->pairing->query_labels ? 0
+                : b->dense                ? common_label(s, w, b, row, column)
+                                          : common_code(w->codes + corner, s->stride);
+        }
+}
+
+/* A sixteenth of the numbers, by a sample, are at most this. */
+static int32_t low_sixteenth(const int32_t *numbers, int64_t count) {
+    enum { SAMPLE = 64, LOW = SAMPLE / 16 };
+    int32_t lowest[LOW];
+    for (int i = 0; i < LOW; i++) lowest[i] = INT32_MAX;
+    for (int64_t k = 0; k < SAMPLE; k++) {
+        int32_t number = numbers[k * count / SAMPLE];
+        for (int i = 0; i < LOW; i++) {
+            const int32_t larger = number > lowest[i] ? number : lowest[i];
+            lowest[i] = number < lowest[i] ? number : lowest[i];
+            number = larger;
+        }
+    }
+    return lowest[LOW - 1];
+}
+
+/* Whether a chunk of the band has queries of a class. */
+static int chunk_asks(const search *s, const workspace *w, int64_t tile, int32_t code) {
+    for (int64_t row = 0; row < BAND_ROWS / SIDE && row * SIDE < w->rows; row++)
+        for (int64_t i = tile; i < tile + CHUNK_COLUMNS / SIDE && i < s->tiles_across; i++) {
+            const int32_t found = w->tile_codes[row * s->tiles_across + i];
+            if (found == code || found == SEVERAL) return 1;
+        }
+    return 0;
+}
+
+/* A band is so wide that its own bound leaves out hardly anything. No query of it is farther from
+ * its nearest candidate than the largest bound of a chunk; and as bounds may be loose, those of the
+ * chunks take into account only some candidates close to the band, written to `close`. */
+static int32_t bound_by_chunks(const search *s, workspace *w, const candidates *all,
+                               candidates *close, int32_t code) {
+    const box *band = &w->band.where;
+    const int32_t step = s->training->step;
+    int32_t largest = 0;
+    s->kernels->bound(all, band, 0, w->smallest);
+    s->kernels->keep(all, close, low_sixteenth(w->smallest, all->count), w->smallest);
+    for (int32_t tile = 0; tile < s->tiles_across; tile += CHUNK_COLUMNS / SIDE) {
+        if (!chunk_asks(s, w, tile, code)) continue;
+        box chunk = *band;
+        chunk.column_low = tile * SIDE * step;
+        chunk.column_high = least(chunk.column_low + (CHUNK_COLUMNS - 1) * step, band->column_high);
+        const int32_t bound = s->kernels->bound(close, &chunk, w->band.two, w->smallest);
+        largest = bound > largest ? bound : largest;
+    }
+    return largest;
+}
+
+static const candidates *list_of(const search *s, workspace *w, lists *l, int32_t code) {
+    candidates *list = &l->by_class[code];
+    if (l->made[code]) return list;
+    const candidates *wider = list_of(s, w, l->parent, code);
+    if (l == &w->tile && wider->count <= FEW) return wider;
+    const int32_t limit = l == &w->band && wider->count > MANY
+                              ? bound_by_chunks(s, w, wider, list, code)
+                              : INT32_MAX;
+    const int32_t bound = s->kernels->bound(wider, &l->where, l->two, w->smallest);
+    s->kernels->keep(wider, list, least(bound, limit), w->smallest);
+    l->made[code] = 1;
+    return list;
 }
 
 static void compare_mixed(const search *s, workspace *w, int64_t corner, const tile *t) {
@@ -657,9 +684,7 @@ static box box_of(const search *s, int32_t row, int32_t rows, int32_t column, in
 
 static void search_tile(const search *s, workspace *w, const band *b, int32_t row, int32_t column) {
     const int64_t corner = (row - b->row) * s->stride + column;
-    const int32_t code = !s->pairing->query_labels ? 0
-                         : b->dense                ? common_label(s, w, b, row, column)
-                                                   : common_code(w->codes + corner, s->stride);
+    const int32_t code = w->tile_codes[tile_of(s, b, row, column)];
     if (code == NO_CLASS || code == NO_QUERY) return;
     const int32_t first_member = w->first_member[tile_of(s, b, row, column)];
     const box where = box_of(s, row, SIDE, column, SIDE);
@@ -703,7 +728,9 @@ static void search_band(void *context, int64_t item, int thread) {
         b.rows_begin[r] = position_of(s->ids, b.first_id + r * m, b.rows_begin[r - 1], b.end);
     b.dense = b.end - b.begin == b.rows * m;
     w->nobody = 0;
+    w->rows = b.rows;
     if (s->pairing->query_labels && !b.dense) encode(s, &b, w);
+    classify(s, &b, w);
     find_members(s, &b, w);
     enter_plane(s, w, plane);
     const box where = box_of(s, b.row, b.rows, 0, (int32_t)m);
@@ -752,6 +779,7 @@ static size_t lay_out(const search *s, workspace *w, char *memory) {
     w->sums = take(memory, &used, points * sizeof *w->sums);
     w->index = take(memory, &used, points * sizeof *w->index);
     w->codes = take(memory, &used, s->pairing->query_labels ? points * sizeof *w->codes : 0);
+    w->tile_codes = take(memory, &used, tiles * sizeof *w->tile_codes);
     w->first_member = take(memory, &used, tiles * sizeof *w->first_member);
     w->members = take(memory, &used, s->pairing->self_index ? points * sizeof *w->members : 0);
     return used;

@@ -117,6 +117,7 @@ enum {
     CHUNK_COLUMNS = 64,
     MOST_AT_ONCE = 64, /* candidates that one pass over a tile compares */
     FEW = 6,           /* candidates that are not worth filtering again */
+    MANY = 128,        /* candidates of a band that are worth bounding by chunks */
     FAR_AWAY = 1 << 30,
     PADDING = 16,
     NO_CLASS = -1, /* of a query whose label no training point has */
@@ -142,10 +143,11 @@ typedef struct {
 } tile;
 
 typedef struct {
-    void (*filter)(const candidates *in, candidates *out, const box *b, int two, int32_t *smallest);
+    int32_t (*bound)(const candidates *in, const box *b, int two, int32_t *smallest);
+    void (*keep)(const candidates *in, candidates *out, int32_t bound, const int32_t *smallest);
     void (*compare)(const candidates *list, const tile *t, uint32_t *sums, int32_t *index,
                     int64_t stride);
-    void (*emit)(const uint32_t *sums, const int32_t *index, double unit,
+    void (*emit)(const uint32_t *sums, const int32_t *index, int64_t count, double unit,
                  const confsim_nearest *out, int64_t at);
     int64_t (*next_member)(const int64_t *self, int64_t begin, int64_t end);
     int32_t (*other)(const candidates *list, int32_t row, int32_t column, int32_t self,
@@ -212,13 +214,14 @@ CONFSIM_TARGET_AVX512 static __m512d root_of_half(__m256i sums, __m256 estimate)
     const __m512d error = _mm512_fnmadd_pd(root, half, _mm512_set1_pd(0.5));
     root = _mm512_fmadd_pd(root, error, root);
     half = _mm512_fmadd_pd(half, error, half);
-    root = _mm512_fmadd_pd(_mm512_fnmadd_pd(root, root, s), half, root);
-    return _mm512_maskz_mov_pd(_mm256_test_epi32_mask(sums, sums), root);
+    return _mm512_fmadd_pd(_mm512_fnmadd_pd(root, root, s), half, root);
 }
 
 CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit, double *out) {
     const __m512i all = _mm512_loadu_si512(sums);
-    const __m512 s = _mm512_cvtepi32_ps(all), y = _mm512_rsqrt14_ps(s);
+    /* Zero gets the estimate of one, and its root stays zero. */
+    const __m512 s = _mm512_cvtepi32_ps(_mm512_max_epi32(all, _mm512_set1_epi32(1)));
+    const __m512 y = _mm512_rsqrt14_ps(s);
     const __m512 error = _mm512_fnmadd_ps(_mm512_mul_ps(s, y), _mm512_mul_ps(y, _mm512_set1_ps(0.5F)),
                                           _mm512_set1_ps(0.5F));
     const __m512 estimate = _mm512_fmadd_ps(y, error, y);
@@ -248,16 +251,20 @@ CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit
 #define ROOTS roots_avx512
 #define LOOK_UP(table, numbers, out) \
     STORE(out, _mm512_permutexvar_epi32(LOAD(numbers), LOAD(table)))
-#define KEEP_WHERE(smallest, bound, in, out, i, kept)                                           \
-    {                                                                                           \
-        const __mmask16 keep =                                                                  \
-            _mm512_cmple_epi32_mask(LOAD((smallest) + (i)), _mm512_set1_epi32(bound));          \
-        if (!keep) continue;                                                                    \
-        _mm512_mask_compressstoreu_epi32((out)->row + (kept), keep, LOAD((in)->row + (i)));      \
-        _mm512_mask_compressstoreu_epi32((out)->column + (kept), keep, LOAD((in)->column + (i))); \
-        _mm512_mask_compressstoreu_epi32((out)->base + (kept), keep, LOAD((in)->base + (i)));    \
-        _mm512_mask_compressstoreu_epi32((out)->index + (kept), keep, LOAD((in)->index + (i)));  \
-        (kept) += __builtin_popcount(keep);                                                     \
+/* Compressed in a register, then stored whole: a compressing store is microcode on AMD Zen 4, a
+ * hundred cycles and more. What a store writes beyond the kept entries fits into the padding. */
+#define KEEP_COLUMN(keep, from, to) \
+    STORE(to, _mm512_maskz_compress_epi32(keep, _mm512_loadu_si512(from)))
+#define KEEP_WHERE(smallest, bound, in, out, i, kept)                               \
+    {                                                                               \
+        const __mmask16 keep =                                                      \
+            _mm512_cmple_epi32_mask(LOAD((smallest) + (i)), _mm512_set1_epi32(bound)); \
+        if (!keep) continue;                                                        \
+        KEEP_COLUMN(keep, (in)->row + (i), (out)->row + (kept));                    \
+        KEEP_COLUMN(keep, (in)->column + (i), (out)->column + (kept));              \
+        KEEP_COLUMN(keep, (in)->base + (i), (out)->base + (kept));                  \
+        KEEP_COLUMN(keep, (in)->index + (i), (out)->index + (kept));                \
+        (kept) += __builtin_popcount(keep);                                         \
     }
 #include "lattice_tile.inc"
 #include "lattice_undef.inc"
@@ -329,10 +336,12 @@ typedef struct {
     int32_t *index;
     int32_t *codes;        /* the class of each point of a band, of a dense one only where they are
                               needed: in tiles of several classes */
+    int32_t *tile_codes;   /* of each tile of a band: the class of its queries, or SEVERAL */
     int32_t *first_member; /* of each tile of a band, -1 for none */
     member *members;
     int32_t members_count;
-    int nobody; /* the band has queries whose class no training point has */
+    int32_t rows; /* of the band */
+    int nobody;   /* the band has queries whose class no training point has */
 } workspace;
 
 typedef struct {
@@ -465,16 +474,6 @@ static void enter_box(const search *s, lists *l, const box *where, int two) {
     memset(l->made, 0, (size_t)s->classes.count);
 }
 
-static const candidates *list_of(const search *s, workspace *w, lists *l, int32_t code) {
-    candidates *list = &l->by_class[code];
-    if (l->made[code]) return list;
-    const candidates *wider = list_of(s, w, l->parent, code);
-    if (l == &w->tile && wider->count <= FEW) return wider;
-    s->kernels->filter(wider, list, &l->where, l->two, w->smallest);
-    l->made[code] = 1;
-    return list;
-}
-
 /* The class of all queries of a tile, NO_QUERY when there are none, or SEVERAL. */
 static int32_t common_code(const int32_t *codes, int64_t stride) {
     int32_t most = NO_QUERY, least = INT32_MAX;
@@ -512,6 +511,79 @@ static int32_t common_label(const search *s, workspace *w, const band *b, int32_
     return SEVERAL;
 }
 
+/* The class of each tile of a band. */
+static void classify(const search *s, const band *b, workspace *w) {
+    for (int32_t row = b->row; row < b->row + b->rows; row += SIDE)
+        for (int32_t column = 0; column < s->lattice->per_axis; column += SIDE) {
+            const int64_t corner = (row - b->row) * s->stride + column;
+            w->tile_codes[tile_of(s, b, row, column)] =
+                !s->pairing->query_labels ? 0
+                : b->dense                ? common_label(s, w, b, row, column)
+                                          : common_code(w->codes + corner, s->stride);
+        }
+}
+
+/* A sixteenth of the numbers, by a sample, are at most this. */
+static int32_t low_sixteenth(const int32_t *numbers, int64_t count) {
+    enum { SAMPLE = 64, LOW = SAMPLE / 16 };
+    int32_t lowest[LOW];
+    for (int i = 0; i < LOW; i++) lowest[i] = INT32_MAX;
+    for (int64_t k = 0; k < SAMPLE; k++) {
+        int32_t number = numbers[k * count / SAMPLE];
+        for (int i = 0; i < LOW; i++) {
+            const int32_t larger = number > lowest[i] ? number : lowest[i];
+            lowest[i] = number < lowest[i] ? number : lowest[i];
+            number = larger;
+        }
+    }
+    return lowest[LOW - 1];
+}
+
+/* Whether a chunk of the band has queries of a class. */
+static int chunk_asks(const search *s, const workspace *w, int64_t tile, int32_t code) {
+    for (int64_t row = 0; row < BAND_ROWS / SIDE && row * SIDE < w->rows; row++)
+        for (int64_t i = tile; i < tile + CHUNK_COLUMNS / SIDE && i < s->tiles_across; i++) {
+            const int32_t found = w->tile_codes[row * s->tiles_across + i];
+            if (found == code || found == SEVERAL) return 1;
+        }
+    return 0;
+}
+
+/* A band is so wide that its own bound leaves out hardly anything. No query of it is farther from
+ * its nearest candidate than the largest bound of a chunk; and as bounds may be loose, those of the
+ * chunks take into account only some candidates close to the band, written to `close`. */
+static int32_t bound_by_chunks(const search *s, workspace *w, const candidates *all,
+                               candidates *close, int32_t code) {
+    const box *band = &w->band.where;
+    const int32_t step = s->training->step;
+    int32_t largest = 0;
+    s->kernels->bound(all, band, 0, w->smallest);
+    s->kernels->keep(all, close, low_sixteenth(w->smallest, all->count), w->smallest);
+    for (int32_t tile = 0; tile < s->tiles_across; tile += CHUNK_COLUMNS / SIDE) {
+        if (!chunk_asks(s, w, tile, code)) continue;
+        box chunk = *band;
+        chunk.column_low = tile * SIDE * step;
+        chunk.column_high = least(chunk.column_low + (CHUNK_COLUMNS - 1) * step, band->column_high);
+        const int32_t bound = s->kernels->bound(close, &chunk, w->band.two, w->smallest);
+        largest = bound > largest ? bound : largest;
+    }
+    return largest;
+}
+
+static const candidates *list_of(const search *s, workspace *w, lists *l, int32_t code) {
+    candidates *list = &l->by_class[code];
+    if (l->made[code]) return list;
+    const candidates *wider = list_of(s, w, l->parent, code);
+    if (l == &w->tile && wider->count <= FEW) return wider;
+    const int32_t limit = l == &w->band && wider->count > MANY
+                              ? bound_by_chunks(s, w, wider, list, code)
+                              : INT32_MAX;
+    const int32_t bound = s->kernels->bound(wider, &l->where, l->two, w->smallest);
+    s->kernels->keep(wider, list, least(bound, limit), w->smallest);
+    l->made[code] = 1;
+    return list;
+}
+
 static void compare_mixed(const search *s, workspace *w, int64_t corner, const tile *t) {
     uint32_t sums[SIDE * SIDE];
     int32_t index[SIDE * SIDE];
@@ -541,7 +613,8 @@ static void emit_some(const search *s, const workspace *w, int64_t begin, int64_
         sums[i] = w->sums[where[i]];
         index[i] = w->index[where[i]];
     }
-    s->kernels->emit(sums, index, s->training->unit, &(confsim_nearest){.distance = distances}, 0);
+    s->kernels->emit(sums, index, SIDE, s->training->unit,
+                     &(confsim_nearest){.distance = distances}, 0);
     for (int64_t i = 0; i < count; i++) {
         out->distance[begin + i] = distances[i];
         if (out->index) out->index[begin + i] = index[i];
@@ -554,11 +627,17 @@ static void emit_some(const search *s, const workspace *w, int64_t begin, int64_
 static void emit_row(const search *s, const workspace *w, const band *b, int32_t row) {
     const int64_t end = b->rows_begin[row + 1];
     const int64_t shift = row * s->stride - (b->first_id + row * s->lattice->per_axis);
-    for (int64_t i = b->rows_begin[row]; i < end; i += SIDE) {
+    int64_t i = b->rows_begin[row];
+    if (b->dense) {
+        const int64_t whole = (end - i) / SIDE * SIDE, at = row * s->stride;
+        s->kernels->emit(w->sums + at, w->index + at, whole, s->training->unit, s->answer, i);
+        if (whole > 0) i = end - SIDE; /* the last ones overlap */
+    }
+    for (; i < end; i += SIDE) {
         const int64_t count = end - i < SIDE ? end - i : SIDE;
         const int64_t at = id_at(s->ids, i) + shift;
-        if (count == SIDE && (b->dense || id_at(s->ids, i + SIDE - 1) + shift == at + SIDE - 1)) {
-            s->kernels->emit(w->sums + at, w->index + at, s->training->unit, s->answer, i);
+        if (count == SIDE && id_at(s->ids, i + SIDE - 1) + shift == at + SIDE - 1) {
+            s->kernels->emit(w->sums + at, w->index + at, SIDE, s->training->unit, s->answer, i);
         } else {
             int64_t where[SIDE];
             for (int64_t k = 0; k < count; k++) where[k] = id_at(s->ids, i + k) + shift;
@@ -605,9 +684,7 @@ static box box_of(const search *s, int32_t row, int32_t rows, int32_t column, in
 
 static void search_tile(const search *s, workspace *w, const band *b, int32_t row, int32_t column) {
     const int64_t corner = (row - b->row) * s->stride + column;
-    const int32_t code = !s->pairing->query_labels ? 0
-                         : b->dense                ? common_label(s, w, b, row, column)
-                                                   : common_code(w->codes + corner, s->stride);
+    const int32_t code = w->tile_codes[tile_of(s, b, row, column)];
     if (code == NO_CLASS || code == NO_QUERY) return;
     const int32_t first_member = w->first_member[tile_of(s, b, row, column)];
     const box where = box_of(s, row, SIDE, column, SIDE);
@@ -651,7 +728,9 @@ static void search_band(void *context, int64_t item, int thread) {
         b.rows_begin[r] = position_of(s->ids, b.first_id + r * m, b.rows_begin[r - 1], b.end);
     b.dense = b.end - b.begin == b.rows * m;
     w->nobody = 0;
+    w->rows = b.rows;
     if (s->pairing->query_labels && !b.dense) encode(s, &b, w);
+    classify(s, &b, w);
     find_members(s, &b, w);
     enter_plane(s, w, plane);
     const box where = box_of(s, b.row, b.rows, 0, (int32_t)m);
@@ -700,6 +779,7 @@ static size_t lay_out(const search *s, workspace *w, char *memory) {
     w->sums = take(memory, &used, points * sizeof *w->sums);
     w->index = take(memory, &used, points * sizeof *w->index);
     w->codes = take(memory, &used, s->pairing->query_labels ? points * sizeof *w->codes : 0);
+    w->tile_codes = take(memory, &used, tiles * sizeof *w->tile_codes);
     w->first_member = take(memory, &used, tiles * sizeof *w->first_member);
     w->members = take(memory, &used, s->pairing->self_index ? points * sizeof *w->members : 0);
     return used;

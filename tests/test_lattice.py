@@ -170,6 +170,42 @@ def test_every_instruction_set_and_list_length(n, instruction_set):
         assert (found.distance[members] == 0).all()
 
 
+@pytest.mark.parametrize("shape", [(2, 150), (3, 40), (1, 9000)])
+@pytest.mark.parametrize("place", ["anywhere", "one corner", "adjacent"])
+@pytest.mark.parametrize("split", [None, 0.5, 0.02])
+def test_more_candidates_than_a_band_takes_unbounded(shape, place, split, instruction_set):
+    rng = np.random.default_rng(7)
+    lattice, n = Lattice(shape[1] - 1, 1, shape[0]), 700
+    members = lattice.sample(n, rng)
+    if place != "anywhere":  # at the start, or around the borders of the middle tiles
+        members = np.arange(n) + (0 if place == "one corner" else lattice.size // 2 - n // 2)
+    training = lattice.points(members)
+    own = np.full(lattice.size, -1)
+    own[members] = np.arange(n)
+    pairing = {"self_index": own}
+    if split:  # a class that few chunks of a band ask for, and that few candidates have
+        labels = (lattice.points(range(lattice.size)).sum(axis=1) > split * shape[1]).astype(
+            np.int8
+        )
+        pairing |= {"query_labels": labels, "training_labels": labels[members]}
+    found = lattice.nearest(training, n_threads=2, **pairing)
+    assert_same(found, nearest_training(lattice.points(range(lattice.size)), training, **pairing))
+
+
+@pytest.mark.parametrize("n", [1, 2, 300])
+def test_every_query_is_a_member(n, instruction_set):
+    lattice = Lattice(40)
+    rng = np.random.default_rng(n)
+    training = lattice.points(lattice.sample(n, rng))
+    own = rng.integers(0, n, lattice.size)
+    found = lattice.nearest(training, self_index=own)
+    queries = lattice.points(range(lattice.size))
+    assert_same(found, nearest_training(queries, training, self_index=own))
+    if n == 1:
+        assert np.isnan(found.distance_excluding_self).all()
+        assert (found.index_excluding_self == -1).all()
+
+
 def test_more_candidates_than_a_key_can_number():
     # Every training point is equally far from the middle, and the keys have the fewest bits.
     lattice = Lattice(11_000, 1, 2)

@@ -23,7 +23,7 @@ static void roots_are_correctly_rounded(const kernels *k) {
     for (uint64_t first = 0; first < CONFSIM_LATTICE_SUM_LIMIT; first += SIDE * ROOTS_STEP) {
         for (uint32_t i = 0; i < SIDE; i++)
             sums[i] = (uint32_t)((first + (uint64_t)i * ROOTS_STEP) % CONFSIM_LATTICE_SUM_LIMIT);
-        k->emit(sums, index, 0.25, &(confsim_nearest){.distance = distances}, 0);
+        k->emit(sums, index, SIDE, 0.25, &(confsim_nearest){.distance = distances}, 0);
         for (int i = 0; i < SIDE; i++) assert(distances[i] == sqrt((double)sums[i]) * 0.25);
     }
 }

@@ -350,6 +350,33 @@ def test_features_of_very_different_scales():
     assert close(fit_program(Z * scale, t).objective_value, scipy_objective(Z, t))
 
 
+@pytest.mark.parametrize("solver", ["working-set", "direct"])
+@pytest.mark.parametrize("norm", ["l1", "linf"])
+@pytest.mark.parametrize("C", [1e-3, 1e-1, 10.0])
+def test_margin_objective_with_prices_a_trillion_apart(solver, norm, C, monkeypatch):
+    """The last resort finds the optimum that the other ways find."""
+    X, y = noisy(60, 4, 9)
+    X = X * [1e-6, 1e6, 1.0, 1e3]
+    goal = {"objective": "margin", "norm": norm, "C": C, "solver": solver}
+    fit = fit_program(X, y, **goal)
+    for way in ("_aggregate", "_whole_primal"):
+        monkeypatch.setattr(program, way, lambda problem: iter(()))
+    nothing = Solution("Not Set", np.full(5, np.nan), np.zeros(60))
+    monkeypatch.setattr(program, "_whole_dual", lambda problem: program._all_near(nothing))
+    assert close(fit_program(X, y, **goal).objective_value, fit.objective_value)
+
+
+@pytest.mark.parametrize("solver", ["working-set", "direct"])
+def test_a_draw_that_only_other_units_certify(solver):
+    rng = np.random.default_rng(8)
+    X, y = rng.random((200, 3)), rng.choice([-1, 1], 200)
+    y = np.where(rng.random(200) < 0.7, np.where(X @ [1, -1, 1] > 0.5, 1, -1), y)
+    X = X * [1e-6, 1e6, 1.0]
+    goal = {"objective": "margin", "norm": "linf", "C": 1e5}
+    fit = fit_program(X, y, solver=solver, **goal)
+    assert 0 < fit.objective_value < 1e5 * 400
+
+
 def test_scaling_keeps_the_margin_objective_in_the_users_units():
     X, y = noisy(200, 2, 4)
     stretched = X * [1e-3, 50] + [10, -3]

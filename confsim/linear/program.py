@@ -11,7 +11,8 @@ The programs and their optimality conditions are derived in the docstring of
    one column for each class and side; those near it have columns of their own. A point that turns
    out to lie on the other side of its margin gets its own column, until the bounds from both sides
    meet.
-3. *The whole dual*, then *the whole primal*, when the way before was not certified.
+3. *The whole dual*, then *the whole primal*, when the way before was not certified, and for the
+   margin objective the dual in other units (:func:`_in_other_units`).
 
 What is selected, and in which order HiGHS sees it, depends on the set of points and their summed
 weights alone, never on the order of the rows. This module knows arrays; it never imports
@@ -546,12 +547,34 @@ def _with_slack(problem: _Problem) -> Iterator[_Candidate]:
         yield from _aggregate(problem)
     yield _whole_dual(problem)
     yield from _whole_primal(problem)
+    yield from _in_other_units(problem)
 
 
 def _textbook(problem: _Problem) -> Iterator[_Candidate]:
     """Yield solutions of the whole primal program, and the dual's as a last resort."""
     yield from _whole_primal(problem)
     yield _whole_dual(problem)
+    yield from _in_other_units(problem)
+
+
+def _in_other_units(problem: _Problem) -> Iterator[_Candidate]:
+    """Yield solutions of the dual, multiplied by other units: the margin objective's last resort.
+
+    With features of scales 1e-6 and 1e6, prices differ by a factor of 1e12, and HiGHS's absolute
+    tolerances suit only some of them; which ones matter is not known before it is solved.
+    """
+    if problem.norm is None:
+        return
+    rows, cost = problem.distinct
+    signed, varying = problem.data.signed(rows), problem.data.scale[problem.data.varies]
+    lowest = 1 / float(cost.max())
+    for unit in (
+        float(varying.min(initial=1.0)), lowest, float(np.sqrt(lowest) * np.sqrt(problem.unit))
+    ):  # fmt: skip
+        for options in ({"simplex_scale_strategy": 0}, {}, {"solver": "ipm"}):
+            solution = solve_dual(signed, unit * cost, problem.norm, problem.price(unit), **options)
+            multipliers = solution.multipliers * (problem.unit / unit)
+            yield _all_near(replace(solution, multipliers=multipliers))
 
 
 def _whole_dual(problem: _Problem) -> _Candidate:

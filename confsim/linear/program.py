@@ -11,14 +11,15 @@ The programs and their optimality conditions are derived in the docstring of
    one column for each class and side; those near it have columns of their own. A point that turns
    out to lie on the other side of its margin gets its own column, until the bounds from both sides
    meet.
-3. *The whole dual*, then *the whole primal*, when the way before was not certified, and for the
-   margin objective the dual in other units (:func:`_in_other_units`).
+3. *The whole dual*, once more scaled down, then *the whole primal*, when the way before was not
+   certified.
 
 What is selected, and in which order HiGHS sees it, depends on the set of points and their summed
 weights alone, never on the order of the rows. This module knows arrays; it never imports
 scikit-learn.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -44,6 +45,8 @@ _REACHED = 1 - 1e-6
 _GAP = 1e-8
 #: The hyperplane with w = 0 is the answer if its value is within this part of the optimum.
 _TIE = 1e-9
+#: A gap above this part of the value is no matter of rounding: exact sums would not close it.
+_ROUNDING = 1e-2
 #: A working set that has not settled after so many rounds is given up for the next way.
 _ROUNDS = 60
 
@@ -307,13 +310,22 @@ class _Problem:
             return 0.0
         return float(np.sum(priced) if self.norm == "l1" else np.max(priced))
 
-    def residual(self, rows: Array, multipliers: Array) -> Array:
-        """``sum a_i y_i (x_i, 1)`` over the rows, in scaled coordinates."""
-        return self.data.combine(
-            rows, np.where(self.data.positive[rows], multipliers, -multipliers)
-        )
+    def residual(self, rows: Array, multipliers: Array, rest: Array | None = None) -> Array:
+        """``sum a_i y_i (x_i, 1)`` over the rows, in scaled coordinates.
 
-    def dual_bound(self, rows: Array, multipliers: Array, plane: Array, unit: float) -> float:
+        With a ``rest``, ``a`` is ``multipliers + rest`` and the sum is that of the points as
+        centred in float64, rounded once.
+        """
+        if rest is None:
+            coefficient = np.where(self.data.positive[rows], multipliers, -multipliers)
+            return self.data.combine(rows, coefficient)
+        used = (multipliers != 0) | (rest != 0)
+        signed = self.data.signed(rows[used])
+        return _exact_products(signed, multipliers[used], rest[used])
+
+    def dual_bound(
+        self, rows: Array, multipliers: Array, rest: Array | None, plane: Array, unit: float
+    ) -> float:
         """Lower bound of the objective times ``unit`` that follows from multipliers of the rows.
 
         For every plane ``v`` and ``0 <= a <= cost``, with ``r = sum a_i y_i (x_i, 1)``:
@@ -321,7 +333,7 @@ class _Problem:
         until the features' part of ``r`` is in the unit ball of the dual norm. What rounding
         leaves elsewhere in ``r`` is charged at the coefficients of ``plane``.
         """
-        residual = np.abs(self.residual(rows, multipliers))
+        residual = np.abs(self.residual(rows, multipliers, rest))
         coefficients, total = np.abs(plane), float(np.sum(multipliers))
         if self.norm is None:
             return total - float(np.sum(coefficients * residual))
@@ -440,14 +452,14 @@ def _certify_separation(problem: _Problem, found: _Separation) -> _Answer | None
         return _Answer(found.plane, 0.0, OPTIMAL, working_set, True)
     rows, unit = found.working_set, problem.unit_without_slack
     start = found.plane, np.maximum(found.multipliers, 0.0)
-    for plane, multipliers in _refine(problem, rows, *start, start[1] > 0, unit):
+    for plane, multipliers, rest in _refine(problem, rows, *start, start[1] > 0, unit):
         _, smallest = problem.data.violations(plane, 0.0, 1)
         if not smallest > 0:
             break
         plane = plane / min(1.0, smallest)
-        multipliers = np.maximum(multipliers, 0.0)
+        multipliers, rest = _clip(multipliers, rest, np.inf)
         value = problem.norm_of(plane, unit)
-        bound = problem.dual_bound(rows, multipliers, plane, unit)
+        bound = problem.dual_bound(rows, multipliers, rest, plane, unit)
         if value - bound <= _GAP * max(1.0, value):
             wanted = multipliers / unit
             support = wanted > 0
@@ -480,44 +492,102 @@ def _certify(problem: _Problem, candidate: _Candidate) -> _Answer | None:
     working_set = np.sort(rows[candidate.near])
     clipped = np.clip(candidate.multipliers, 0.0, upper)
     free = candidate.near & (clipped > 0) & (clipped < upper)
-    for plane, multipliers in _refine(problem, rows, candidate.plane, clipped, free, unit):
+    for plane, multipliers, rest in _refine(problem, rows, candidate.plane, clipped, free, unit):
         margins = problem.data.margins(plane, rows)
         smallest = float(np.min(margins))
         if problem.norm is None and smallest > 0:
             return _Answer(plane / min(1.0, smallest), 0.0, OPTIMAL, working_set, True)
-        slack = float(np.sum(cost * np.maximum(0.0, 1.0 - margins)))
-        value = unit * slack + problem.norm_of(plane, unit)
-        bound = problem.dual_bound(rows, np.clip(multipliers, 0.0, upper), plane, unit)
+        value = _value(problem, plane, margins, unit)
+        if problem.norm is not None:
+            stretched = _stretched(plane, margins)
+            margins = problem.data.margins(stretched, rows)
+            stretched_value = _value(problem, stretched, margins, unit)
+            if stretched_value < value:
+                plane, value, smallest = stretched, stretched_value, float(np.min(margins))
+        bound = problem.dual_bound(rows, *_clip(multipliers, rest, upper), plane, unit)
         plane, value = problem.or_flat(plane, value, unit)
         if value - bound <= _GAP * max(1.0, value):
             return _Answer(plane, value / unit, OPTIMAL, working_set, smallest > 0)
+        if rest is not None and value - bound > _ROUNDING * value:
+            break
     return None
+
+
+def _value(problem: _Problem, plane: Array, margins: Array, unit: float) -> float:
+    """Return the objective times ``unit``; the margins are those of the distinct points."""
+    slack = float(np.sum(problem.distinct[1] * np.maximum(0.0, 1.0 - margins)))
+    return unit * slack + problem.norm_of(plane, unit)
+
+
+def _stretched(plane: Array, margins: Array) -> Array:
+    """Lengthen the plane until margins that miss 1 by rounding reach it.
+
+    What rounding leaves of a slack that is 0 may cost more than the norm, if ``C`` is large.
+    """
+    reached = float(np.min(margins[margins >= _REACHED], initial=1.0))
+    return np.asarray(plane / max(0.5, reached - 1e-15 * float(np.sum(np.abs(plane)))))
+
+
+def _clip(multipliers: Array, rest: Array | None, upper: Any) -> tuple[Array, Array | None]:
+    """Clip ``multipliers + rest`` to [0, upper]."""
+    if rest is None:
+        return np.clip(multipliers, 0.0, upper), None
+    low, high = multipliers + rest < 0, (multipliers - upper) + rest > 0
+    clipped = np.where(low, 0.0, np.where(high, upper, multipliers))
+    return clipped, np.where(low | high, 0.0, rest)
 
 
 def _refine(
     problem: _Problem, rows: Array, plane: Array, multipliers: Array, free: Array, unit: float
-) -> Iterator[tuple[Array, Array]]:
-    """Yield a solution, then the solution with HiGHS's rounding errors taken out, step by step.
+) -> Iterator[tuple[Array, Array, Array | None]]:
+    """Yield a solution, then the solution with rounding errors taken out, step by step.
 
     By complementary slackness, points whose multipliers are ``free`` (between their bounds) have
     a margin of 1, and the objective is stationary in every direction in which the norm is smooth.
     Both are linear equations; what is left in them is solved for by least squares.
+
+    Where features' scales differ by 1e12, so do prices, and multipliers may be 1e12 times a price
+    that they must add up to within 1e-8: no float64 does. The last steps of the margin objective
+    give the multipliers' next digits, a ``rest``, and sum exactly.
     """
-    yield plane, multipliers
+    yield plane, multipliers, None
     if not free.any():
         return
     signed = problem.data.signed(rows[free])
-    for _ in range(3):
+    rest = None
+    for step in range(3 if problem.norm is None else 5):
         directions, slopes = _smooth_directions(problem, plane, unit)
         matrix = signed @ directions
         left = 1 - problem.data.margins(plane, rows[free])
         plane = plane + directions @ np.linalg.lstsq(matrix, left, rcond=None)[0]
-        totals = problem.residual(rows, multipliers)
-        multipliers = multipliers.copy()
-        multipliers[free] += np.linalg.lstsq(matrix.T, slopes - directions.T @ totals, rcond=None)[
-            0
-        ]
-        yield plane, multipliers
+        if step == 3:
+            rest = np.zeros(len(rows))
+        totals = slopes - directions.T @ problem.residual(rows, multipliers, rest)
+        change = np.zeros(len(rows))
+        change[free] = np.linalg.lstsq(matrix.T, totals, rcond=None)[0]
+        if rest is None:
+            multipliers = multipliers + change
+        else:
+            rest = rest + change
+        yield plane, multipliers, rest
+
+
+def _exact_products(matrix: Array, high: Array, low: Array) -> Array:
+    """Return ``(high + low) @ matrix``, the part of ``high`` without rounding before the last."""
+    _, exponent = math.frexp(float(np.max(high, initial=0.0)))
+    left, low = _halves(np.ldexp(high, -exponent)), np.ldexp(low, -exponent)  # overflows nowhere
+    totals = [
+        math.fsum(np.concatenate([a * b for a in left for b in _halves(column)] + [low * column]))
+        for column in matrix.T
+    ]
+    return np.asarray(np.ldexp(totals, exponent))
+
+
+def _halves(values: Array) -> tuple[Array, Array]:
+    """Split into two terms of at most 26 bits each: their products are exact (Veltkamp)."""
+    shifted = values * (2.0**27 + 1)
+    upper = shifted - (shifted - values)
+    return upper, values - upper
 
 
 def _smooth_directions(problem: _Problem, plane: Array, unit: float) -> tuple[Array, Array]:
@@ -545,44 +615,30 @@ def _with_slack(problem: _Problem) -> Iterator[_Candidate]:
     """Yield candidates for data that needs slack, cheapest way first."""
     if len(problem.distinct[0]) > 2 * _SMALL:
         yield from _aggregate(problem)
-    yield _whole_dual(problem)
+    yield from _whole_duals(problem)
     yield from _whole_primal(problem)
-    yield from _in_other_units(problem)
 
 
 def _textbook(problem: _Problem) -> Iterator[_Candidate]:
     """Yield solutions of the whole primal program, and the dual's as a last resort."""
     yield from _whole_primal(problem)
-    yield _whole_dual(problem)
-    yield from _in_other_units(problem)
+    yield from _whole_duals(problem)
 
 
-def _in_other_units(problem: _Problem) -> Iterator[_Candidate]:
-    """Yield solutions of the dual, multiplied by other units: the margin objective's last resort.
+def _whole_duals(problem: _Problem) -> Iterator[_Candidate]:
+    """Yield solutions of the dual, and of the dual scaled down to multipliers of at most 2.
 
-    With features of scales 1e-6 and 1e6, prices differ by a factor of 1e12, and HiGHS's absolute
-    tolerances suit only some of them; which ones matter is not known before it is solved.
+    HiGHS's tolerances are absolute: out of reach where multipliers are 1e12 times a price. Prices
+    may in turn be small beside them when scaled down, which the exact steps make up for.
     """
-    if problem.norm is None:
-        return
     rows, cost = problem.distinct
-    signed, varying = problem.data.signed(rows), problem.data.scale[problem.data.varies]
-    lowest = 1 / float(cost.max())
-    for unit in (
-        float(varying.min(initial=1.0)), lowest, float(np.sqrt(lowest) * np.sqrt(problem.unit))
-    ):  # fmt: skip
-        for options in ({"simplex_scale_strategy": 0}, {}, {"solver": "ipm"}):
-            solution = solve_dual(signed, unit * cost, problem.norm, problem.price(unit), **options)
-            multipliers = solution.multipliers * (problem.unit / unit)
-            yield _all_near(replace(solution, multipliers=multipliers))
-
-
-def _whole_dual(problem: _Problem) -> _Candidate:
-    rows, cost = problem.distinct
-    solution = solve_dual(
-        problem.data.signed(rows), problem.unit * cost, problem.norm, problem.price(problem.unit)
-    )
-    return _all_near(solution)
+    signed, upper = problem.data.signed(rows), problem.unit * cost
+    # Powers of two: multipliers at their bounds stay there. It is 1 for the slack objective.
+    smaller = float(np.exp2(-np.floor(np.log2(upper.max()))))
+    for factor in (1.0, smaller) if smaller < 1 else (1.0,):
+        price = factor * problem.price(problem.unit)
+        solution = solve_dual(signed, factor * upper, problem.norm, price)
+        yield _all_near(replace(solution, multipliers=solution.multipliers / factor))
 
 
 def _whole_primal(problem: _Problem) -> Iterator[_Candidate]:

@@ -408,11 +408,11 @@ def test_margin_objective_with_prices_a_trillion_apart(seed, C, norm, solver):
 @pytest.mark.parametrize(
     ("n", "d", "norm", "C", "noise"),
     [
-        (20, 10, "l1", 1e3, 0.0),  # multipliers need more digits than a float has
-        (200, 20, "linf", 1e3, 0.3),
+        (20, 10, "l1", 1e3, 0.0),
+        (200, 20, "linf", 1e3, 0.3),  # multipliers need more digits than a float has
         (60, 20, "linf", 1e6, 0.02),
-        (20, 20, "linf", 1e6, 0.3),  # what is left of a slack of 0 costs more than the norm
-        (600, 20, "linf", 1e4, 0.02),  # only the dual scaled down reaches the optimum
+        (20, 20, "linf", 1e6, 0.3),
+        (600, 20, "linf", 1e4, 0.02),
     ],
 )
 def test_margin_objective_with_many_scales(n, d, norm, C, noise, solver):
@@ -423,6 +423,46 @@ def test_margin_objective_with_many_scales(n, d, norm, C, noise, solver):
         fit = fit_program(X, y, solver=solver, **goal)
         other = fit_program(X[::-1], y[::-1], solver=solver, **goal)
         assert fit.objective_value == other.objective_value
+
+
+@pytest.mark.parametrize("solver", ["working-set", "direct"])
+@pytest.mark.parametrize("norm", ["l1", "linf"])
+@pytest.mark.parametrize("cheap", [1e-20, 1e-150])
+def test_slack_too_cheap_for_any_plane(cheap, norm, solver):
+    X, y = noisy(60, 3, 5)
+    goal = {"objective": "margin", "norm": norm, "solver": solver}
+    fit = fit_program(X * cheap, y, **goal)
+    assert fit.degenerate
+    assert fit.objective_value == 2 * min(np.sum(y == 1), np.sum(y == -1))
+    fit = fit_program(X, y, sample_weight=np.full(60, cheap), **goal)
+    assert fit.degenerate
+
+
+@pytest.mark.parametrize("size", [5e-324, 1e-300, 1e-100, 1e-3])
+@pytest.mark.parametrize("goal", [{}, {"C": 1e-6, "objective": "margin"}])
+@pytest.mark.filterwarnings("error")
+def test_weights_of_any_size(size, goal):
+    X, y = noisy(60, 3, 5)
+    fit = fit_program(X, y, sample_weight=np.full(60, size), **goal)
+    assert fit.degenerate == bool(goal)
+
+
+@pytest.mark.parametrize("span", [3, 6, 30])
+def test_weights_of_very_different_sizes(span):
+    """Gaps are judged in the user's units, not in those of the largest weight."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        X, y = noisy(60, 3, seed, 0.3)
+        weight = 10.0 ** rng.integers(-span, span + 1, 60)
+        objectives = []
+        for solver in ("working-set", "direct"):
+            try:
+                fit = fit_program(X, y, sample_weight=weight, solver=solver)
+            except ConfsimError:
+                assert span > 6  # beyond what floats resolve: refused rather than wrong
+            else:
+                objectives.append(fit.objective_value)
+        assert all(close(value, objectives[0]) for value in objectives)
 
 
 def test_exact_products():

@@ -264,7 +264,7 @@ class _Problem:
     def distinct(self) -> tuple[Array, Array]:
         """The distinct points in lexicographic order, and what a unit of their slack costs."""
         rows, weights = self.merged
-        return rows, self.C * weights
+        return rows, np.maximum(self.C * weights, 1e-300)  # has a reciprocal
 
     @cached_property
     def class_costs(self) -> tuple[float, float]:
@@ -272,15 +272,15 @@ class _Problem:
         if self.data.weight is None:
             count = int(np.count_nonzero(self.data.positive))
             return self.C * (len(self.data.positive) - count), self.C * count
-        rows, weights = self.merged
+        rows, cost = self.distinct
         positive = self.data.positive[rows]
-        return self.C * float(np.sum(weights[~positive])), self.C * float(np.sum(weights[positive]))
+        return float(np.sum(cost[~positive])), float(np.sum(cost[positive]))
 
     def or_flat(self, plane: Array, value: float, unit: float) -> tuple[Array, float]:
         """Return the plane with w = 0 instead, and its value, where that is an optimum as well."""
         negative, positive = self.class_costs
         flat = 2 * unit * min(negative, positive)  # b has the sign of the larger class
-        if flat > value + _TIE * max(1.0, value):
+        if flat > value + _TIE * _size(value, unit):
             return plane, value
         plane = np.zeros(len(plane))
         plane[-1] = np.sign(positive - negative)
@@ -331,10 +331,11 @@ class _Problem:
         For every plane ``v`` and ``0 <= a <= cost``, with ``r = sum a_i y_i (x_i, 1)``:
         objective(v) >= ``sum a_i + norm(w) - r . v``. Norms are dealt with by shrinking ``a``
         until the features' part of ``r`` is in the unit ball of the dual norm. What rounding
-        leaves elsewhere in ``r`` is charged at the coefficients of ``plane``.
+        leaves elsewhere in ``r`` is charged at the coefficients of ``plane``, and at least at 1:
+        a coefficient of 0 would excuse any ``r``.
         """
         residual = np.abs(self.residual(rows, multipliers, rest))
-        coefficients, total = np.abs(plane), float(np.sum(multipliers))
+        coefficients, total = np.maximum(np.abs(plane), 1.0), float(np.sum(multipliers))
         if self.norm is None:
             return total - float(np.sum(coefficients * residual))
         size = residual[:-1] / self.price(unit)
@@ -460,7 +461,7 @@ def _certify_separation(problem: _Problem, found: _Separation) -> _Answer | None
         multipliers, rest = _clip(multipliers, rest, np.inf)
         value = problem.norm_of(plane, unit)
         bound = problem.dual_bound(rows, multipliers, rest, plane, unit)
-        if value - bound <= _GAP * max(1.0, value):
+        if value - bound <= _GAP * _size(value, unit):
             wanted = multipliers / unit
             support = wanted > 0
             if (wanted[support] > _slack_costs(problem, rows[support], wanted[support])).any():
@@ -506,11 +507,16 @@ def _certify(problem: _Problem, candidate: _Candidate) -> _Answer | None:
                 plane, value, smallest = stretched, stretched_value, float(np.min(margins))
         bound = problem.dual_bound(rows, *_clip(multipliers, rest, upper), plane, unit)
         plane, value = problem.or_flat(plane, value, unit)
-        if value - bound <= _GAP * max(1.0, value):
+        if value - bound <= _GAP * _size(value, unit):
             return _Answer(plane, value / unit, OPTIMAL, working_set, smallest > 0)
         if rest is not None and value - bound > _ROUNDING * value:
             break
     return None
+
+
+def _size(value: float, unit: float) -> float:
+    """Return what gaps are measured by: the value, but at least 1, in either unit."""
+    return max(min(1.0, unit), value)
 
 
 def _value(problem: _Problem, plane: Array, margins: Array, unit: float) -> float:
@@ -616,13 +622,28 @@ def _with_slack(problem: _Problem) -> Iterator[_Candidate]:
     if len(problem.distinct[0]) > 2 * _SMALL:
         yield from _aggregate(problem)
     yield from _whole_duals(problem)
+    if problem.norm is not None:
+        yield _flat(problem)
     yield from _whole_primal(problem)
 
 
 def _textbook(problem: _Problem) -> Iterator[_Candidate]:
     """Yield solutions of the whole primal program, and the dual's as a last resort."""
     yield from _whole_primal(problem)
+    if problem.norm is not None:
+        yield _flat(problem)
     yield from _whole_duals(problem)
+
+
+def _flat(problem: _Problem) -> _Candidate:
+    """Propose w = 0, which needs no solver: slack may be too cheap for HiGHS to see it."""
+    rows, cost = problem.distinct
+    positive = problem.data.positive[rows]
+    totals = problem.class_costs
+    share = np.where(positive, min(1.0, totals[0] / totals[1]), min(1.0, totals[1] / totals[0]))
+    plane = np.zeros(problem.data.X.shape[1] + 1)
+    plane[-1] = np.sign(totals[1] - totals[0])
+    return _Candidate(OPTIMAL, plane, share * problem.unit * cost, np.ones(len(rows), bool))
 
 
 def _whole_duals(problem: _Problem) -> Iterator[_Candidate]:

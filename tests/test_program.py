@@ -447,6 +447,20 @@ def test_weights_of_any_size(size, goal):
     assert fit.degenerate == bool(goal)
 
 
+@pytest.mark.parametrize("norm", ["l1", "linf"])
+@pytest.mark.parametrize("scale", [1e20, 1e150, 1e300, [1e-300, 1e300, 1.0]])
+def test_a_bound_that_overflows_certifies_nothing(scale, norm):
+    X, y = noisy(60, 3, 5, 0.3)
+    objectives = []
+    for solver in ("working-set", "direct"):
+        try:
+            fit = fit_program(X * scale, y, objective="margin", norm=norm, solver=solver)
+        except ConfsimError:
+            continue  # beyond what floats resolve: refused rather than wrong
+        objectives.append(fit.objective_value)
+    assert all(close(value, objectives[0]) for value in objectives)
+
+
 @pytest.mark.parametrize("span", [3, 6, 30])
 def test_weights_of_very_different_sizes(span):
     """Gaps are judged in the user's units, not in those of the largest weight."""

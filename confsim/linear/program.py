@@ -317,8 +317,10 @@ class _Problem:
         centred in float64, rounded once.
         """
         if rest is None:
-            coefficient = np.where(self.data.positive[rows], multipliers, -multipliers)
-            return self.data.combine(rows, coefficient)
+            _, exponent = math.frexp(float(np.max(np.abs(multipliers), initial=0.0)))
+            small = np.ldexp(multipliers, -exponent)  # overflows nowhere
+            totals = self.data.combine(rows, np.where(self.data.positive[rows], small, -small))
+            return np.asarray(np.ldexp(totals, exponent))
         used = (multipliers != 0) | (rest != 0)
         signed = self.data.signed(rows[used])
         return _exact_products(signed, multipliers[used], rest[used])
@@ -335,6 +337,8 @@ class _Problem:
         a coefficient of 0 would excuse any ``r``.
         """
         residual = np.abs(self.residual(rows, multipliers, rest))
+        if not np.isfinite(residual).all():
+            return -np.inf  # or else max() below might pass over NaN
         coefficients, total = np.maximum(np.abs(plane), 1.0), float(np.sum(multipliers))
         if self.norm is None:
             return total - float(np.sum(coefficients * residual))

@@ -479,6 +479,17 @@ def test_weights_of_very_different_sizes(span):
         assert all(close(value, objectives[0]) for value in objectives)
 
 
+@pytest.mark.parametrize("solver", ["working-set", "direct"])
+def test_one_weight_of_many(solver):
+    """A point of weight 1e15 must be on its side; the others' slacks still count."""
+    X, y = noisy(60, 3, 5, 0.3)
+    fits = [
+        fit_program(X, y, sample_weight=np.r_[weight, np.ones(59)], solver=solver)
+        for weight in (1e4, 1e15)
+    ]
+    assert close(fits[0].objective_value, fits[1].objective_value)
+
+
 def test_exact_products():
     rng = np.random.default_rng(3)
     matrix = rng.normal(size=(50, 3)) * 10.0 ** rng.integers(-9, 1, (50, 3))

@@ -565,7 +565,8 @@ def _refine(
         return
     signed = problem.data.signed(rows[free])
     rest = None
-    for step in range(3 if problem.norm is None else 5):
+    plain = problem.norm is None and problem.data.weight is None
+    for step in range(3 if plain else 5):
         directions, slopes = _smooth_directions(problem, plane, unit)
         matrix = signed @ directions
         left = 1 - problem.data.margins(plane, rows[free])
@@ -651,16 +652,17 @@ def _flat(problem: _Problem) -> _Candidate:
 
 
 def _whole_duals(problem: _Problem) -> Iterator[_Candidate]:
-    """Yield solutions of the dual, and of the dual scaled down to multipliers of at most 2.
+    """Yield solutions of the dual, and of the dual scaled to multipliers of at most 2, or least 1.
 
     HiGHS's tolerances are absolute: out of reach where multipliers are 1e12 times a price. Prices
     may in turn be small beside them when scaled down, which the exact steps make up for.
     """
     rows, cost = problem.distinct
     signed, upper = problem.data.signed(rows), problem.unit * cost
-    # Powers of two: multipliers at their bounds stay there. It is 1 for the slack objective.
-    smaller = float(np.exp2(-np.floor(np.log2(upper.max()))))
-    for factor in (1.0, smaller) if smaller < 1 else (1.0,):
+    # Powers of two: multipliers at their bounds stay there.
+    smaller, larger = np.exp2(-np.floor(np.log2([upper.max(), max(upper.min(), 1e-300)])))
+    factors = {1.0, min(1.0, float(smaller)), max(1.0, float(larger))}
+    for factor in sorted(factors, key=lambda factor: (factor != 1, factor)):
         price = factor * problem.price(problem.unit)
         solution = solve_dual(signed, factor * upper, problem.norm, price)
         yield _all_near(replace(solution, multipliers=solution.multipliers / factor))

@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -348,6 +349,161 @@ def test_features_of_very_different_scales():
     assert (fit.objective_value, fit.training_errors, fit.separable) == (0, 0, True)
     Z, t = noisy(500, 4, 9)
     assert close(fit_program(Z * scale, t).objective_value, scipy_objective(Z, t))
+
+
+def solved_exactly(rows):
+    """Solve linear equations, given with their right sides; None if they are singular."""
+    rows = [list(row) for row in rows]
+    for k in range(len(rows)):
+        pivot = next((row for row in rows[k:] if row[k] != 0), None)
+        if pivot is None:
+            return None
+        rows.remove(pivot)
+        pivot = [value / pivot[k] for value in pivot]
+        rows = [[v - row[k] * p for v, p in zip(row, pivot, strict=True)] for row in rows]
+        rows.insert(k, pivot)
+    return [row[-1] for row in rows]
+
+
+def exact_margin_objective(X, y, norm, C):
+    """The optimum in rational arithmetic: it is at a vertex of the planes where a piece ends."""
+    d = X.shape[1]
+    signed = [[Fraction(v) * int(t) for v in (*x, 1)] for x, t in zip(X, y, strict=True)]
+    unit = [[Fraction(int(i == j)) for j in range(d + 1)] for i in range(d)]
+    ends = [[*row, 1] for row in signed]
+    if norm == "l1":
+        ends += [[*row, 0] for row in unit]
+    else:
+        for one, other in itertools.combinations(unit, 2):
+            ends += [
+                [u + sign * v for u, v in zip(one, other, strict=True)] + [0] for sign in (1, -1)
+            ]
+    best = None
+    for chosen in itertools.combinations(ends, d + 1):
+        plane = solved_exactly(chosen)
+        if plane is None:
+            continue
+        margins = [sum(u * v for u, v in zip(row, plane, strict=True)) for row in signed]
+        sizes = [abs(w) for w in plane[:d]]
+        value = (sum if norm == "l1" else max)(sizes)
+        value += Fraction(C) * sum(max(0, 1 - margin) for margin in margins)
+        best = value if best is None else min(best, value)
+    return float(best)
+
+
+@pytest.mark.parametrize("solver", ["working-set", "direct"])
+@pytest.mark.parametrize("norm", ["l1", "linf"])
+@pytest.mark.parametrize("C", [1.0, 1e3, 1e6])
+@pytest.mark.parametrize("seed", range(4))
+def test_margin_objective_with_prices_a_trillion_apart(seed, C, norm, solver):
+    rng = np.random.default_rng(seed)
+    d = 2 + seed % 2
+    X = rng.random((7, d)) * np.array([1e-6, 1e6, 1.0])[rng.permutation(3)[:d]]
+    y = np.resize([1, -1, 1, 1, -1], 7)
+    fit = fit_program(X, y, objective="margin", norm=norm, C=C, solver=solver)
+    assert close(fit.objective_value, exact_margin_objective(X, y, norm, C))
+
+
+@pytest.mark.parametrize("solver", ["working-set", "direct"])
+@pytest.mark.parametrize(
+    ("n", "d", "norm", "C", "noise"),
+    [
+        (20, 10, "l1", 1e3, 0.0),
+        (200, 20, "linf", 1e3, 0.3),  # multipliers need more digits than a float has
+        (60, 20, "linf", 1e6, 0.02),
+        (20, 20, "linf", 1e6, 0.3),
+        (600, 20, "linf", 1e4, 0.02),
+    ],
+)
+def test_margin_objective_with_many_scales(n, d, norm, C, noise, solver):
+    for seed in range(4):
+        X, y = noisy(n, d, seed, noise)
+        X = X * 10.0 ** np.random.default_rng(seed).integers(-6, 7, d)
+        goal = {"objective": "margin", "norm": norm, "C": C}
+        fit = fit_program(X, y, solver=solver, **goal)
+        other = fit_program(X[::-1], y[::-1], solver=solver, **goal)
+        assert fit.objective_value == other.objective_value
+
+
+@pytest.mark.parametrize("solver", ["working-set", "direct"])
+@pytest.mark.parametrize("norm", ["l1", "linf"])
+@pytest.mark.parametrize("cheap", [1e-20, 1e-150])
+def test_slack_too_cheap_for_any_plane(cheap, norm, solver):
+    X, y = noisy(60, 3, 5)
+    goal = {"objective": "margin", "norm": norm, "solver": solver}
+    fit = fit_program(X * cheap, y, **goal)
+    assert fit.degenerate
+    assert fit.objective_value == 2 * min(np.sum(y == 1), np.sum(y == -1))
+    fit = fit_program(X, y, sample_weight=np.full(60, cheap), **goal)
+    assert fit.degenerate
+
+
+@pytest.mark.parametrize("size", [5e-324, 1e-300, 1e-100, 1e-3])
+@pytest.mark.parametrize("goal", [{}, {"C": 1e-6, "objective": "margin"}])
+@pytest.mark.filterwarnings("error")
+def test_weights_of_any_size(size, goal):
+    X, y = noisy(60, 3, 5)
+    fit = fit_program(X, y, sample_weight=np.full(60, size), **goal)
+    assert fit.degenerate == bool(goal)
+
+
+@pytest.mark.parametrize("norm", ["l1", "linf"])
+@pytest.mark.parametrize("scale", [1e20, 1e150, 1e300, [1e-300, 1e300, 1.0]])
+def test_a_bound_that_overflows_certifies_nothing(scale, norm):
+    X, y = noisy(60, 3, 5, 0.3)
+    objectives = []
+    for solver in ("working-set", "direct"):
+        try:
+            fit = fit_program(X * scale, y, objective="margin", norm=norm, solver=solver)
+        except ConfsimError:
+            continue  # beyond what floats resolve: refused rather than wrong
+        objectives.append(fit.objective_value)
+    assert all(close(value, objectives[0]) for value in objectives)
+
+
+@pytest.mark.parametrize("span", [3, 6, 30])
+def test_weights_of_very_different_sizes(span):
+    """Gaps are judged in the user's units, not in those of the largest weight."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        X, y = noisy(60, 3, seed, 0.3)
+        weight = 10.0 ** rng.integers(-span, span + 1, 60)
+        objectives = []
+        for solver in ("working-set", "direct"):
+            try:
+                fit = fit_program(X, y, sample_weight=weight, solver=solver)
+            except ConfsimError:
+                assert span > 6  # beyond what floats resolve: refused rather than wrong
+            else:
+                objectives.append(fit.objective_value)
+        assert all(close(value, objectives[0]) for value in objectives)
+
+
+@pytest.mark.parametrize("solver", ["working-set", "direct"])
+def test_one_weight_of_many(solver):
+    """A point of weight 1e15 must be on its side; the others' slacks still count."""
+    X, y = noisy(60, 3, 5, 0.3)
+    fits = [
+        fit_program(X, y, sample_weight=np.r_[weight, np.ones(59)], solver=solver)
+        for weight in (1e4, 1e15)
+    ]
+    assert close(fits[0].objective_value, fits[1].objective_value)
+
+
+def test_exact_products():
+    rng = np.random.default_rng(3)
+    matrix = rng.normal(size=(50, 3)) * 10.0 ** rng.integers(-9, 1, (50, 3))
+    for size in (1e-200, 1.0, 1e12, 1e300):
+        high = rng.random(50) * 10.0 ** rng.integers(-9, 1, 50) * size
+        low = high * 1e-16 * rng.normal(size=50)
+        # The last multiplier all but cancels the first column.
+        matrix[-1, 0], high[-1], low[-1] = -1.0, high[:-1] @ matrix[:-1, 0], 0.0
+        found = program._exact_products(matrix, high, low)
+        factors = [Fraction(h) + Fraction(rest) for h, rest in zip(high, low, strict=True)]
+        for column, total in zip(matrix.T, found, strict=True):
+            terms = [f * Fraction(x) for f, x in zip(factors, column, strict=True)]
+            allowed = Fraction(1e-15) * abs(sum(terms)) + Fraction(1e-30) * sum(map(abs, terms))
+            assert abs(Fraction(total) - sum(terms)) <= allowed
 
 
 def test_scaling_keeps_the_margin_objective_in_the_users_units():

@@ -11,13 +11,15 @@ The programs and their optimality conditions are derived in the docstring of
    one column for each class and side; those near it have columns of their own. A point that turns
    out to lie on the other side of its margin gets its own column, until the bounds from both sides
    meet.
-3. *The whole dual*, then *the whole primal*, when the way before was not certified.
+3. *The whole dual*, once more scaled down, then *the whole primal*, when the way before was not
+   certified.
 
 What is selected, and in which order HiGHS sees it, depends on the set of points and their summed
 weights alone, never on the order of the rows. This module knows arrays; it never imports
 scikit-learn.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -43,6 +45,8 @@ _REACHED = 1 - 1e-6
 _GAP = 1e-8
 #: The hyperplane with w = 0 is the answer if its value is within this part of the optimum.
 _TIE = 1e-9
+#: A gap above this part of the value is no matter of rounding: exact sums would not close it.
+_ROUNDING = 1e-2
 #: A working set that has not settled after so many rounds is given up for the next way.
 _ROUNDS = 60
 
@@ -260,7 +264,7 @@ class _Problem:
     def distinct(self) -> tuple[Array, Array]:
         """The distinct points in lexicographic order, and what a unit of their slack costs."""
         rows, weights = self.merged
-        return rows, self.C * weights
+        return rows, np.maximum(self.C * weights, 1e-300)  # has a reciprocal
 
     @cached_property
     def class_costs(self) -> tuple[float, float]:
@@ -268,15 +272,15 @@ class _Problem:
         if self.data.weight is None:
             count = int(np.count_nonzero(self.data.positive))
             return self.C * (len(self.data.positive) - count), self.C * count
-        rows, weights = self.merged
+        rows, cost = self.distinct
         positive = self.data.positive[rows]
-        return self.C * float(np.sum(weights[~positive])), self.C * float(np.sum(weights[positive]))
+        return float(np.sum(cost[~positive])), float(np.sum(cost[positive]))
 
     def or_flat(self, plane: Array, value: float, unit: float) -> tuple[Array, float]:
         """Return the plane with w = 0 instead, and its value, where that is an optimum as well."""
         negative, positive = self.class_costs
         flat = 2 * unit * min(negative, positive)  # b has the sign of the larger class
-        if flat > value + _TIE * max(1.0, value):
+        if flat > value + _TIE * _size(value, unit):
             return plane, value
         plane = np.zeros(len(plane))
         plane[-1] = np.sign(positive - negative)
@@ -306,22 +310,36 @@ class _Problem:
             return 0.0
         return float(np.sum(priced) if self.norm == "l1" else np.max(priced))
 
-    def residual(self, rows: Array, multipliers: Array) -> Array:
-        """``sum a_i y_i (x_i, 1)`` over the rows, in scaled coordinates."""
-        return self.data.combine(
-            rows, np.where(self.data.positive[rows], multipliers, -multipliers)
-        )
+    def residual(self, rows: Array, multipliers: Array, rest: Array | None = None) -> Array:
+        """``sum a_i y_i (x_i, 1)`` over the rows, in scaled coordinates.
 
-    def dual_bound(self, rows: Array, multipliers: Array, plane: Array, unit: float) -> float:
+        With a ``rest``, ``a`` is ``multipliers + rest`` and the sum is that of the points as
+        centred in float64, rounded once.
+        """
+        if rest is None:
+            _, exponent = math.frexp(float(np.max(np.abs(multipliers), initial=0.0)))
+            small = np.ldexp(multipliers, -exponent)  # overflows nowhere
+            totals = self.data.combine(rows, np.where(self.data.positive[rows], small, -small))
+            return np.asarray(np.ldexp(totals, exponent))
+        used = (multipliers != 0) | (rest != 0)
+        signed = self.data.signed(rows[used])
+        return _exact_products(signed, multipliers[used], rest[used])
+
+    def dual_bound(
+        self, rows: Array, multipliers: Array, rest: Array | None, plane: Array, unit: float
+    ) -> float:
         """Lower bound of the objective times ``unit`` that follows from multipliers of the rows.
 
         For every plane ``v`` and ``0 <= a <= cost``, with ``r = sum a_i y_i (x_i, 1)``:
         objective(v) >= ``sum a_i + norm(w) - r . v``. Norms are dealt with by shrinking ``a``
         until the features' part of ``r`` is in the unit ball of the dual norm. What rounding
-        leaves elsewhere in ``r`` is charged at the coefficients of ``plane``.
+        leaves elsewhere in ``r`` is charged at the coefficients of ``plane``, and at least at 1:
+        a coefficient of 0 would excuse any ``r``.
         """
-        residual = np.abs(self.residual(rows, multipliers))
-        coefficients, total = np.abs(plane), float(np.sum(multipliers))
+        residual = np.abs(self.residual(rows, multipliers, rest))
+        if not np.isfinite(residual).all():
+            return -np.inf  # or else max() below might pass over NaN
+        coefficients, total = np.maximum(np.abs(plane), 1.0), float(np.sum(multipliers))
         if self.norm is None:
             return total - float(np.sum(coefficients * residual))
         size = residual[:-1] / self.price(unit)
@@ -439,15 +457,15 @@ def _certify_separation(problem: _Problem, found: _Separation) -> _Answer | None
         return _Answer(found.plane, 0.0, OPTIMAL, working_set, True)
     rows, unit = found.working_set, problem.unit_without_slack
     start = found.plane, np.maximum(found.multipliers, 0.0)
-    for plane, multipliers in _refine(problem, rows, *start, start[1] > 0, unit):
+    for plane, multipliers, rest in _refine(problem, rows, *start, start[1] > 0, unit):
         _, smallest = problem.data.violations(plane, 0.0, 1)
         if not smallest > 0:
             break
         plane = plane / min(1.0, smallest)
-        multipliers = np.maximum(multipliers, 0.0)
+        multipliers, rest = _clip(multipliers, rest, np.inf)
         value = problem.norm_of(plane, unit)
-        bound = problem.dual_bound(rows, multipliers, plane, unit)
-        if value - bound <= _GAP * max(1.0, value):
+        bound = problem.dual_bound(rows, multipliers, rest, plane, unit)
+        if value - bound <= _GAP * _size(value, unit):
             wanted = multipliers / unit
             support = wanted > 0
             if (wanted[support] > _slack_costs(problem, rows[support], wanted[support])).any():
@@ -479,44 +497,108 @@ def _certify(problem: _Problem, candidate: _Candidate) -> _Answer | None:
     working_set = np.sort(rows[candidate.near])
     clipped = np.clip(candidate.multipliers, 0.0, upper)
     free = candidate.near & (clipped > 0) & (clipped < upper)
-    for plane, multipliers in _refine(problem, rows, candidate.plane, clipped, free, unit):
+    for plane, multipliers, rest in _refine(problem, rows, candidate.plane, clipped, free, unit):
         margins = problem.data.margins(plane, rows)
         smallest = float(np.min(margins))
         if problem.norm is None and smallest > 0:
             return _Answer(plane / min(1.0, smallest), 0.0, OPTIMAL, working_set, True)
-        slack = float(np.sum(cost * np.maximum(0.0, 1.0 - margins)))
-        value = unit * slack + problem.norm_of(plane, unit)
-        bound = problem.dual_bound(rows, np.clip(multipliers, 0.0, upper), plane, unit)
+        value = _value(problem, plane, margins, unit)
+        if problem.norm is not None:
+            stretched = _stretched(plane, margins)
+            margins = problem.data.margins(stretched, rows)
+            stretched_value = _value(problem, stretched, margins, unit)
+            if stretched_value < value:
+                plane, value, smallest = stretched, stretched_value, float(np.min(margins))
+        bound = problem.dual_bound(rows, *_clip(multipliers, rest, upper), plane, unit)
         plane, value = problem.or_flat(plane, value, unit)
-        if value - bound <= _GAP * max(1.0, value):
+        if value - bound <= _GAP * _size(value, unit):
             return _Answer(plane, value / unit, OPTIMAL, working_set, smallest > 0)
+        if rest is not None and value - bound > _ROUNDING * value:
+            break
     return None
+
+
+def _size(value: float, unit: float) -> float:
+    """Return what gaps are measured by: the value, but at least 1, in either unit."""
+    return max(min(1.0, unit), value)
+
+
+def _value(problem: _Problem, plane: Array, margins: Array, unit: float) -> float:
+    """Return the objective times ``unit``; the margins are those of the distinct points."""
+    slack = float(np.sum(problem.distinct[1] * np.maximum(0.0, 1.0 - margins)))
+    return unit * slack + problem.norm_of(plane, unit)
+
+
+def _stretched(plane: Array, margins: Array) -> Array:
+    """Lengthen the plane until margins that miss 1 by rounding reach it.
+
+    What rounding leaves of a slack that is 0 may cost more than the norm, if ``C`` is large.
+    """
+    reached = float(np.min(margins[margins >= _REACHED], initial=1.0))
+    return np.asarray(plane / max(0.5, reached - 1e-15 * float(np.sum(np.abs(plane)))))
+
+
+def _clip(multipliers: Array, rest: Array | None, upper: Any) -> tuple[Array, Array | None]:
+    """Clip ``multipliers + rest`` to [0, upper]."""
+    if rest is None:
+        return np.clip(multipliers, 0.0, upper), None
+    low, high = multipliers + rest < 0, (multipliers - upper) + rest > 0
+    clipped = np.where(low, 0.0, np.where(high, upper, multipliers))
+    return clipped, np.where(low | high, 0.0, rest)
 
 
 def _refine(
     problem: _Problem, rows: Array, plane: Array, multipliers: Array, free: Array, unit: float
-) -> Iterator[tuple[Array, Array]]:
-    """Yield a solution, then the solution with HiGHS's rounding errors taken out, step by step.
+) -> Iterator[tuple[Array, Array, Array | None]]:
+    """Yield a solution, then the solution with rounding errors taken out, step by step.
 
     By complementary slackness, points whose multipliers are ``free`` (between their bounds) have
     a margin of 1, and the objective is stationary in every direction in which the norm is smooth.
     Both are linear equations; what is left in them is solved for by least squares.
+
+    Where features' scales differ by 1e12, so do prices, and multipliers may be 1e12 times a price
+    that they must add up to within 1e-8: no float64 does. The last steps of the margin objective
+    give the multipliers' next digits, a ``rest``, and sum exactly.
     """
-    yield plane, multipliers
+    yield plane, multipliers, None
     if not free.any():
         return
     signed = problem.data.signed(rows[free])
-    for _ in range(3):
+    rest = None
+    plain = problem.norm is None and problem.data.weight is None
+    for step in range(3 if plain else 5):
         directions, slopes = _smooth_directions(problem, plane, unit)
         matrix = signed @ directions
         left = 1 - problem.data.margins(plane, rows[free])
         plane = plane + directions @ np.linalg.lstsq(matrix, left, rcond=None)[0]
-        totals = problem.residual(rows, multipliers)
-        multipliers = multipliers.copy()
-        multipliers[free] += np.linalg.lstsq(matrix.T, slopes - directions.T @ totals, rcond=None)[
-            0
-        ]
-        yield plane, multipliers
+        if step == 3:
+            rest = np.zeros(len(rows))
+        totals = slopes - directions.T @ problem.residual(rows, multipliers, rest)
+        change = np.zeros(len(rows))
+        change[free] = np.linalg.lstsq(matrix.T, totals, rcond=None)[0]
+        if rest is None:
+            multipliers = multipliers + change
+        else:
+            rest = rest + change
+        yield plane, multipliers, rest
+
+
+def _exact_products(matrix: Array, high: Array, low: Array) -> Array:
+    """Return ``(high + low) @ matrix``, the part of ``high`` without rounding before the last."""
+    _, exponent = math.frexp(float(np.max(high, initial=0.0)))
+    left, low = _halves(np.ldexp(high, -exponent)), np.ldexp(low, -exponent)  # overflows nowhere
+    totals = [
+        math.fsum(np.concatenate([a * b for a in left for b in _halves(column)] + [low * column]))
+        for column in matrix.T
+    ]
+    return np.asarray(np.ldexp(totals, exponent))
+
+
+def _halves(values: Array) -> tuple[Array, Array]:
+    """Split into two terms of at most 26 bits each: their products are exact (Veltkamp)."""
+    shifted = values * (2.0**27 + 1)
+    upper = shifted - (shifted - values)
+    return upper, values - upper
 
 
 def _smooth_directions(problem: _Problem, plane: Array, unit: float) -> tuple[Array, Array]:
@@ -544,22 +626,46 @@ def _with_slack(problem: _Problem) -> Iterator[_Candidate]:
     """Yield candidates for data that needs slack, cheapest way first."""
     if len(problem.distinct[0]) > 2 * _SMALL:
         yield from _aggregate(problem)
-    yield _whole_dual(problem)
+    yield from _whole_duals(problem)
+    if problem.norm is not None:
+        yield _flat(problem)
     yield from _whole_primal(problem)
 
 
 def _textbook(problem: _Problem) -> Iterator[_Candidate]:
     """Yield solutions of the whole primal program, and the dual's as a last resort."""
     yield from _whole_primal(problem)
-    yield _whole_dual(problem)
+    if problem.norm is not None:
+        yield _flat(problem)
+    yield from _whole_duals(problem)
 
 
-def _whole_dual(problem: _Problem) -> _Candidate:
+def _flat(problem: _Problem) -> _Candidate:
+    """Propose w = 0, which needs no solver: slack may be too cheap for HiGHS to see it."""
     rows, cost = problem.distinct
-    solution = solve_dual(
-        problem.data.signed(rows), problem.unit * cost, problem.norm, problem.price(problem.unit)
-    )
-    return _all_near(solution)
+    positive = problem.data.positive[rows]
+    totals = problem.class_costs
+    share = np.where(positive, min(1.0, totals[0] / totals[1]), min(1.0, totals[1] / totals[0]))
+    plane = np.zeros(problem.data.X.shape[1] + 1)
+    plane[-1] = np.sign(totals[1] - totals[0])
+    return _Candidate(OPTIMAL, plane, share * problem.unit * cost, np.ones(len(rows), bool))
+
+
+def _whole_duals(problem: _Problem) -> Iterator[_Candidate]:
+    """Yield solutions of the dual, and of the dual scaled to multipliers of at most 2, or least 1.
+
+    HiGHS's tolerances are absolute: out of reach where multipliers are 1e12 times a price. Prices
+    may in turn be small beside them when scaled down, which the exact steps make up for.
+    """
+    rows, cost = problem.distinct
+    signed, upper = problem.data.signed(rows), problem.unit * cost
+    # Powers of two: multipliers at their bounds stay there.
+    smaller, larger = np.exp2(-np.floor(np.log2([upper.max(), max(upper.min(), 1e-300)])))
+    factors = {1.0, min(1.0, float(smaller)), max(1.0, float(larger))}
+    for factor in sorted(factors, key=lambda factor: (factor != 1, factor)):
+        price = factor * problem.price(problem.unit)
+        solution = solve_dual(signed, factor * upper, problem.norm, price)
+        yield _all_near(replace(solution, multipliers=solution.multipliers / factor))
 
 
 def _whole_primal(problem: _Problem) -> Iterator[_Candidate]:

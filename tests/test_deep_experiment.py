@@ -357,16 +357,22 @@ class TestBadInput:
 
 
 @needs_keras
-def test_the_throughput_benchmark_runs(tmp_path):
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_the_throughput_benchmark_runs(form):
     backend = "jax" if installed("jax") else BACKEND
     script = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu_trials.py"
     words = "--model mlp --images 200 --size 4 --epochs 1 --trials 1 --ensemble 2 --batch-size 50"
     done = subprocess.run(
-        [sys.executable, str(script), "--backend", backend, *words.split()],
+        [sys.executable, str(script), "--backend", backend, *words.split()]
+        + ["--json"] * (form == "json"),
         capture_output=True,
         text=True,
         check=True,
     )
+    if form == "table":
+        assert "plain Keras fit" in done.stdout
+        assert ("2 at once" in done.stdout) == (backend == "jax")
+        return
     found = json.loads(done.stdout)
     assert min(found[way] for way in ("plain_keras", "engine")) > 0
     assert ("ensemble" in found) == (backend == "jax")

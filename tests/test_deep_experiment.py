@@ -281,9 +281,20 @@ def test_real_colour_images_from_an_archive_and_in_the_official_format(tmp_path)
 
 @needs_keras
 class TestBadInput:
+    OWN = """
+import os
+from keras import Input, Sequential, layers
+def soft(shape, classes):
+    return Sequential([Input(shape), layers.Flatten(), layers.Dense(classes, "softmax")])
+def fails(shape, classes):
+    raise ValueError("I cannot\\ndo it")
+def leaves(shape, classes):
+    os._exit(3)
+"""
+
     def unfit(self, capsys, tmp_path, *words, trials="2", code=2):
         out = tmp_path / "run"
-        assert main([*words, "--trials", trials, "--quiet", "--out", str(out)]) == code
+        assert main([*words, "--trials", trials, "--out", str(out)]) == code
         captured = capsys.readouterr()
         assert not out.exists()
         assert captured.out == ""
@@ -349,6 +360,23 @@ class TestBadInput:
         error = self.unfit(capsys, tmp_path, "--backend", "torch", code=1)
         assert "backend torch needs torch" in error
         assert "pip install 'confsim[torch]'" in error
+
+    @needs_keras
+    @pytest.mark.parametrize(
+        ("function", "message"),
+        [
+            ("soft", "must end in logits, without a softmax"),
+            ("fails", "failed: ValueError: I cannot do it"),
+            ("leaves", "ended the process that tried it"),
+            ("absent", "defines no function absent"),
+        ],
+    )
+    def test_a_model_of_one_s_own(self, capfd, tmp_path, function, message):
+        path = tmp_path / "own.py"
+        path.write_text(self.OWN)
+        error = self.unfit(capfd, tmp_path, "--model", f"{path}:{function}", "--backend", BACKEND)
+        assert f"model: {path}" in error
+        assert message in error
 
     def test_a_diverging_trial_is_named(self, capsys, tmp_path):
         words = flags(**{**QUICK, "learning_rate": 1e38, "model": "softmax", "epochs": 2})

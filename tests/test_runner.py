@@ -1,10 +1,13 @@
 """The runner: workers, shards, failures, signals, going on."""
 
+import fcntl
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -498,6 +501,23 @@ class TestProgress:
         err = capfd.readouterr().err
         assert "4.5/10" in err
         assert "confsim-toy: a line\n" in err
+
+    @pytest.mark.parametrize("size", [(0, 0), (0, 100), (30, 0), (30, 100)])
+    def test_a_bar_on_terminals_of_any_size(self, size):
+        ours, theirs = os.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+        code = (
+            "from confsim.runner.progress import Progress\n"
+            "progress = Progress('confsim-toy', 10, 2, quiet=False, bar=None)\n"
+            "progress.show(4.5)\n"
+            "progress.close()\n"
+        )
+        subprocess.run([sys.executable, "-c", code], stderr=theirs, check=True)
+        os.close(theirs)
+        shown = os.read(ours, 10_000).decode()
+        os.close(ours)
+        assert "4.5/10" in shown
+        assert "confsim-toy:" in shown
 
     def test_it_says_what_trials_run_on(self, tmp_path, capfd):
         run(ToyWithData(), trials=2, out=tmp_path / "run", workers=1)

@@ -324,6 +324,7 @@ def leaves(shape, classes):
             ("--data-dir /nowhere --dataset mnist", "data_dir /nowhere does not exist"),
             ("--dataset folder:/nowhere", "/nowhere does not exist"),
             ("--duplicates /nowhere.csv", "cannot be read"),
+            ("--keep summary --csv", "--csv needs the extremes"),
         ],
     )
     def test_one_clear_line(self, capsys, tmp_path, words, message):

@@ -17,6 +17,8 @@ from confsim.store.layout import identity_hash
 
 def execute(experiment: Experiment, given: argparse.Namespace) -> int:
     """Do what the shared options ask; return the exit code."""
+    if given.csv and given.keep == "summary":  # said before the trials are run, not after
+        raise ValueError("--csv needs the extremes, which --keep summary leaves out")
     if given.dry_run:
         return _dry_run(experiment, given)
     outcome = runner.run(

@@ -176,6 +176,10 @@ class Experiment(ABC):
         """Return the accelerators workers are dealt out to; one ``None`` for the CPU."""
         return (None,)
 
+    def runs_on(self) -> str:
+        """Say in a few words what trials run on; empty where there is nothing to say."""
+        return ""
+
     def trials_at_once(self) -> int:
         """Return how many trials a session likes to get in one call."""
         return 1

@@ -422,12 +422,29 @@ class TestDuplicates:
         assert data.groups[5] == data.groups[9] != data.groups[11]
         assert len(np.unique(data.groups)) == 1796
 
-    @pytest.mark.parametrize("content", ["id;group\n1;2\n", "id,group\nx,1\n", "id\n1\n"])
+    @pytest.mark.parametrize(
+        "content", ["id;group\n1;2\n", "id,group\nx,1\n", "id\n1\n", "id,group\n1,2\n3\n"]
+    )
     def test_unfit_file(self, tmp_path, content):
         path = tmp_path / "groups.csv"
         path.write_text(content)
         with pytest.raises(ValueError, match="columns id"):
             datasets.load("digits", duplicates=str(path))
+
+    @pytest.mark.parametrize(
+        ("row", "message"), [("1797,a", "no image has the id 1797"), ("5,b", "in two groups")]
+    )
+    def test_file_that_does_not_fit_the_data(self, tmp_path, row, message):
+        path = tmp_path / "groups.csv"
+        path.write_text(f"id,group\n5,a\n9,a\n{row}\n")
+        with pytest.raises(ValueError, match=message):
+            datasets.load("digits", duplicates=str(path))
+
+    def test_file_may_name_images_beyond_the_limit(self, tmp_path):
+        path = tmp_path / "groups.csv"
+        path.write_text("id,group\n" + "".join(f"{k},a\n" for k in range(1797)))
+        groups = datasets.load("digits", limit=100, duplicates=str(path)).groups
+        assert groups.tolist() == [0] * 100
 
 
 def test_the_parent_imports_no_framework():

@@ -281,9 +281,20 @@ def test_real_colour_images_from_an_archive_and_in_the_official_format(tmp_path)
 
 @needs_keras
 class TestBadInput:
+    OWN = """
+import os
+from keras import Input, Sequential, layers
+def soft(shape, classes):
+    return Sequential([Input(shape), layers.Flatten(), layers.Dense(classes, "softmax")])
+def fails(shape, classes):
+    raise ValueError("I cannot\\ndo it")
+def leaves(shape, classes):
+    os._exit(3)
+"""
+
     def unfit(self, capsys, tmp_path, *words, trials="2", code=2):
         out = tmp_path / "run"
-        assert main([*words, "--trials", trials, "--quiet", "--out", str(out)]) == code
+        assert main([*words, "--trials", trials, "--out", str(out)]) == code
         captured = capsys.readouterr()
         assert not out.exists()
         assert captured.out == ""
@@ -313,6 +324,7 @@ class TestBadInput:
             ("--data-dir /nowhere --dataset mnist", "data_dir /nowhere does not exist"),
             ("--dataset folder:/nowhere", "/nowhere does not exist"),
             ("--duplicates /nowhere.csv", "cannot be read"),
+            ("--keep summary --csv", "--csv needs the extremes"),
         ],
     )
     def test_one_clear_line(self, capsys, tmp_path, words, message):
@@ -350,6 +362,23 @@ class TestBadInput:
         assert "backend torch needs torch" in error
         assert "pip install 'confsim[torch]'" in error
 
+    @needs_keras
+    @pytest.mark.parametrize(
+        ("function", "message"),
+        [
+            ("soft", "must end in logits, without a softmax"),
+            ("fails", "failed: ValueError: I cannot do it"),
+            ("leaves", "ended the process that tried it"),
+            ("absent", "defines no function absent"),
+        ],
+    )
+    def test_a_model_of_one_s_own(self, capfd, tmp_path, function, message):
+        path = tmp_path / "own.py"
+        path.write_text(self.OWN)
+        error = self.unfit(capfd, tmp_path, "--model", f"{path}:{function}", "--backend", BACKEND)
+        assert f"model: {path}" in error
+        assert message in error
+
     def test_a_diverging_trial_is_named(self, capsys, tmp_path):
         words = flags(**{**QUICK, "learning_rate": 1e38, "model": "softmax", "epochs": 2})
         assert main([*words, "--trials", "1", "--out", str(tmp_path / "run"), "--quiet"]) == 1
@@ -357,16 +386,22 @@ class TestBadInput:
 
 
 @needs_keras
-def test_the_throughput_benchmark_runs(tmp_path):
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_the_throughput_benchmark_runs(form):
     backend = "jax" if installed("jax") else BACKEND
     script = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu_trials.py"
     words = "--model mlp --images 200 --size 4 --epochs 1 --trials 1 --ensemble 2 --batch-size 50"
     done = subprocess.run(
-        [sys.executable, str(script), "--backend", backend, *words.split()],
+        [sys.executable, str(script), "--backend", backend, *words.split()]
+        + ["--json"] * (form == "json"),
         capture_output=True,
         text=True,
         check=True,
     )
+    if form == "table":
+        assert "plain Keras fit" in done.stdout
+        assert ("2 at once" in done.stdout) == (backend == "jax")
+        return
     found = json.loads(done.stdout)
     assert min(found[way] for way in ("plain_keras", "engine")) > 0
     assert ("ensemble" in found) == (backend == "jax")

@@ -137,7 +137,7 @@ def test_a_large_class_has_large_chunks():
 
 ORDERED = {
     "even": lambda rng, size: rng.random(size),
-    "clusters": lambda rng, size: rng.integers(0, 5, size[:1] + (1,)) * 10 + rng.normal(size=size),
+    "clusters": lambda rng, size: rng.integers(0, 5, (*size[:1], 1)) * 10 + rng.normal(size=size),
     "a surface": lambda rng, size: np.tanh(rng.normal(size=(size[0], 2)) @ np.ones((2, size[1]))),
     "a grid": lambda rng, size: rng.integers(0, 3, size),
     "a line": lambda rng, size: np.pad(rng.random((size[0], 1)), ((0, 0), (0, size[1] - 1))),

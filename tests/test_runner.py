@@ -1,10 +1,13 @@
 """The runner: workers, shards, failures, signals, going on."""
 
+import fcntl
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -235,8 +238,29 @@ class TestWorkers:
         lines = [line.split() for line in marks.read_text().splitlines() if "begin" in line]
         assert {line[4] for line in lines} == {"gpu:0", "gpu:1"}
         assert {line[3] for line in lines} == {"4"}
+        assert sorted(int(line[1]) for line in lines) == list(range(8))
         assert list(outcome.run.population()["id"]) == list(range(10))
         assert leftovers(tmp_path / "run") == []
+
+    @pytest.mark.parametrize(("shared", "together"), [(1, 2), (2, 1), (2, 2), (3, 1)])
+    def test_trials_that_share_a_device(self, tmp_path, shared, together):
+        marks = tmp_path / "marks"
+        toy = ToyWithData(marks=str(marks), seconds=0.3, shared=shared, together=together)
+        run(toy, trials=11, out=tmp_path / "run", workers=16, quiet=True)
+        lines = [line.split() for line in marks.read_text().splitlines() if "begin" in line]
+        assert sorted(int(line[1]) for line in lines) == list(range(11))
+        assert {line[4] for line in lines} == {"gpu:0", "gpu:1"}
+        # CPUs are divided among the processes, of which each device has as many as may share it.
+        assert {line[3] for line in lines} == {str(16 // (2 * shared))}
+        assert max(int(line[2]) for line in lines) == together
+
+    def test_a_worker_that_dies_is_replaced_on_its_device(self, tmp_path):
+        marks = tmp_path / "marks"
+        toy = ToyWithData(marks=str(marks), seconds=0.1, faults=((0, "die_once"), (1, "die_once")))
+        outcome = run(toy, trials=6, out=tmp_path / "run", workers=2, quiet=True)
+        assert outcome.complete
+        lines = [line.split() for line in marks.read_text().splitlines() if "begin" in line]
+        assert {line[4] for line in lines[-4:]} == {"gpu:0", "gpu:1"}
 
     def test_a_script_needs_no_main_guard(self, tmp_path):
         script = tmp_path / "script.py"
@@ -477,6 +501,29 @@ class TestProgress:
         err = capfd.readouterr().err
         assert "4.5/10" in err
         assert "confsim-toy: a line\n" in err
+
+    @pytest.mark.parametrize("size", [(0, 0), (0, 100), (30, 0), (30, 100)])
+    def test_a_bar_on_terminals_of_any_size(self, size):
+        ours, theirs = os.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+        code = (
+            "from confsim.runner.progress import Progress\n"
+            "progress = Progress('confsim-toy', 10, 2, quiet=False, bar=None)\n"
+            "progress.show(4.5)\n"
+            "progress.close()\n"
+        )
+        subprocess.run([sys.executable, "-c", code], stderr=theirs, check=True)
+        os.close(theirs)
+        shown = os.read(ours, 10_000).decode()
+        os.close(ours)
+        assert "4.5/10" in shown
+        assert "confsim-toy:" in shown
+
+    def test_it_says_what_trials_run_on(self, tmp_path, capfd):
+        run(ToyWithData(), trials=2, out=tmp_path / "run", workers=1)
+        assert capfd.readouterr().err == "confsim-toy-with-data: two toy devices\n"
+        run(ToyWithData(), trials=2, out=tmp_path / "run", workers=1)  # nothing is left to run
+        assert capfd.readouterr().err == ""
 
     def test_quiet_is_quiet(self, tmp_path, capfd):
         run(Toy(), trials=2, out=tmp_path / "run", quiet=True)

@@ -111,6 +111,9 @@ class ToyWithData(Toy):
 
     command: ClassVar[str] = "confsim-toy-with-data"
 
+    #: Worker processes that share a device.
+    shared: int = 1
+
     def run_data(self) -> RunData:
         if self.broken == "data":
             raise RuntimeError("the data set is not to be had")
@@ -120,8 +123,11 @@ class ToyWithData(Toy):
         population = {"id": ids, "label": ids % 2, "split": ["population"] * 10}
         return RunData({"population": population}, {"images": np.zeros((10, 2, 2), np.uint8)})
 
+    def runs_on(self) -> str:
+        return "two toy devices"
+
     def devices(self) -> Sequence[str | None]:
-        return ("gpu:0", "gpu:1")
+        return ("gpu:0", "gpu:1") * self.shared
 
 
 class ToySession(Session):

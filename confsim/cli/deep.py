@@ -1,14 +1,13 @@
 """``confsim-deep``: the deep pipeline from the command line."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
 from confsim.cli import common
 from confsim.cli.execute import execute
-from confsim.deep.backend import BACKENDS, gpus
+from confsim.deep.backend import BACKENDS
 from confsim.deep.datasets import CHOICES
 from confsim.deep.design import AUGMENTATIONS, DESIGNS, MAX_QUERY_AUGMENT
 from confsim.deep.experiment import DeepExperiment
@@ -194,16 +193,7 @@ def experiment_from(arguments: argparse.Namespace) -> DeepExperiment:
 
 
 def _run(given: argparse.Namespace) -> int:
-    experiment = experiment_from(given)
-    if not given.quiet:
-        found = gpus()
-        where = (
-            f"GPU {', '.join(found)}, trials on each: {experiment.trials_per_device}"
-            if found
-            else f"the CPU (no GPU found), threads a trial: {experiment.threads_per_trial}"
-        )
-        print(f"confsim-deep: {experiment.backend} on {where}", file=sys.stderr)
-    return execute(experiment, given)
+    return execute(experiment_from(given), given)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,6 +17,8 @@ from confsim.store.layout import identity_hash
 
 def execute(experiment: Experiment, given: argparse.Namespace) -> int:
     """Do what the shared options ask; return the exit code."""
+    if given.csv and given.keep == "summary":  # said before the trials are run, not after
+        raise ValueError("--csv needs the extremes, which --keep summary leaves out")
     if given.dry_run:
         return _dry_run(experiment, given)
     outcome = runner.run(
@@ -69,6 +71,7 @@ def _dry_run(experiment: Experiment, given: argparse.Namespace) -> int:
         "to_run": len(left),
         "processes": processes,
         "threads_per_process": cpus // processes,
+        "runs_on": experiment.runs_on(),
         "seconds": round(cost.seconds_per_trial * len(left) / cpus, 1),
         "bytes_of_memory": cost.bytes_of_memory_per_worker * processes,
         "bytes_of_disk": cost.bytes_per_trial * len(left),
@@ -82,11 +85,13 @@ def _dry_run(experiment: Experiment, given: argparse.Namespace) -> int:
 def _describe(told: dict[str, Any]) -> str:
     settings = [f"  {name} = {value}" for name, value in told["configuration"].items()]
     free = _size(told["bytes_of_disk_free"])
+    place = [f"  on      {told['runs_on']}"] if told["runs_on"] else []
     return "\n".join(
         [
             f"would run {told['to_run']} of {told['trials']} trials",
             f"  in      {told['run']}",
             f"  with    {told['processes']} processes of {told['threads_per_process']} threads",
+            *place,
             f"  time    about {_time(told['seconds'])}",
             f"  memory  about {_size(told['bytes_of_memory'])}",
             f"  disk    about {_size(told['bytes_of_disk'])}, of {free} that are free",

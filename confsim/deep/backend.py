@@ -9,6 +9,7 @@ test suite. Engines know neither files nor trials.
 
 import importlib.util
 import os
+import pickle
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -100,6 +101,40 @@ def check_installed(backend: str) -> None:
                 f"backend {backend} needs {package}, which is not installed: "
                 f"pip install 'confsim[{_EXTRAS[backend]}]'"
             )
+
+
+_TRY = """\
+import pickle, sys
+sys.path[:], backend, recipe = pickle.load(sys.stdin.buffer)
+from confsim.deep.backend import prepare
+prepare(backend, 1, None)
+try:
+    recipe.build()
+except Exception as error:
+    what = " ".join(str(error).split())
+    own = type(error).__name__ == "ConfsimError"
+    sys.exit(what if own else f"model: {recipe.model} failed: {type(error).__name__}: {what}")
+"""
+
+
+def check_builds(backend: str, recipe: Recipe) -> None:
+    """Raise ``ValueError`` in one line unless a user's model builds; Keras stays out of here.
+
+    A process of its own tries it, before anything of a run is written.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _TRY],
+        input=pickle.dumps((sys.path, backend, recipe)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    if done.returncode:
+        # Frameworks have their own words there, in front.
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        known = last.startswith("model: ")
+        raise ValueError(
+            last if known else f"model: {recipe.model} ended the process that tried it"
+        )
 
 
 def versions(backend: str) -> str:

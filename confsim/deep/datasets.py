@@ -114,6 +114,7 @@ def load(
     """
     check_name(dataset)
     images, labels, ids, names = _read(dataset, data_dir)
+    listed = {} if duplicates is None else _listed_groups(Path(duplicates), ids)
     if limit is not None and limit < len(labels):
         kept = np.sort(stratified(labels, limit, stream(seed, Purpose.LIMIT)))
         images, labels, ids = images[kept], labels[kept], ids[kept]
@@ -121,8 +122,8 @@ def load(
     groups = exact_groups(images)
     if near_duplicates is not None:
         groups = merge_groups(groups, near_groups(images, near_duplicates))
-    if duplicates is not None:
-        groups = merge_groups(groups, _file_groups(Path(duplicates), ids))
+    if listed:
+        groups = merge_groups(groups, _file_groups(listed, ids))
     for array in (images, labels, ids, groups):
         array.setflags(write=False)
     return Dataset(images, labels, ids, names, groups)
@@ -263,18 +264,28 @@ def merge_groups(
     return np.argsort(np.argsort(first))[inverse].astype(np.int64)
 
 
-def _file_groups(path: Path, ids: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    """Read ``id,group`` rows; an image that the file leaves out is alone in its group."""
+def _listed_groups(path: Path, ids: "np.ndarray[Any, Any]") -> dict[int, str]:
+    """Read ``id,group`` rows of images that are all there."""
     try:
         with path.open(newline="", encoding="utf-8") as stream_:
-            rows = list(csv.DictReader(stream_))
-        listed = {int(row["id"]): row["group"] for row in rows}
+            rows = [(int(row["id"]), row["group"].strip()) for row in csv.DictReader(stream_)]
     except OSError as error:
         raise ValueError(f"duplicates {path} cannot be read: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"duplicates {path} must be a CSV file with columns id (an integer) and group"
         ) from error
+    known, listed = set(ids.tolist()), dict[int, str]()
+    for image, group in rows:
+        if image not in known:
+            raise ValueError(f"duplicates {path}: no image has the id {image}")
+        if listed.setdefault(image, group) != group:
+            raise ValueError(f"duplicates {path}: image {image} is in two groups")
+    return listed
+
+
+def _file_groups(listed: dict[int, str], ids: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """Return group numbers; an image that is not listed is alone in its group."""
     seen: dict[object, int] = {}
     keys = [listed.get(int(i), ("alone", int(i))) for i in ids]
     return np.array([seen.setdefault(key, len(seen)) for key in keys], np.int64)

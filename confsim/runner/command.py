@@ -285,6 +285,9 @@ class _Command:
             quiet=self.quiet,
             bar=self.bar,
         )
+        where = self.experiment.runs_on()
+        if where and not self.quiet:
+            self.progress.say(where)
         if self.finished and not self.quiet:
             self.progress.say(
                 f"{len(self.finished)} of {self.trials} trials are in {self.store.path} already"

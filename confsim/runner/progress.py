@@ -11,7 +11,7 @@ from typing import Any
 from confsim.store import layout
 
 _LINE_EVERY = 60.0
-_COLUMNS = 80
+_COLUMNS, _ROWS = 80, 24
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
 
 
@@ -48,9 +48,10 @@ class Progress:
                 desc=label,
                 unit="trial",
                 bar_format=_BAR,
-                # A terminal that does not say how wide it is would get an empty bar.
-                ncols=None if _columns() else _COLUMNS,
-                dynamic_ncols=_columns() > 0,
+                # A terminal that does not say how large it is would get an empty bar, or none.
+                ncols=None if _size_known() else _COLUMNS,
+                nrows=None if _size_known() else _ROWS,
+                dynamic_ncols=_size_known(),
                 file=sys.stderr,
             )
 
@@ -84,11 +85,11 @@ class Progress:
             self._bar.close()
 
 
-def _columns() -> int:
+def _size_known() -> bool:
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns
+        return min(os.get_terminal_size(sys.stderr.fileno())) > 0
     except (OSError, ValueError):
-        return 0
+        return False
 
 
 def duration(seconds: float) -> str:

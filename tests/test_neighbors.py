@@ -161,6 +161,16 @@ def test_many_queries_are_searched_in_an_order_of_their_own(cloud, d, instructio
             assert_exact(found, queries, training, **pairing)
 
 
+@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("spread", [1.0, 1e-4])
+def test_every_query_is_a_member(d, spread):
+    rng = np.random.default_rng(d)
+    points = rng.integers(0, 4, (2500, 1)) + spread * rng.random((2500, d))
+    members = np.arange(len(points))
+    found = nearest_training(points, points, self_index=members)
+    assert_exact(found, points, points, self_index=members)
+
+
 def test_many_queries_with_labels_that_nobody_has():
     rng = np.random.default_rng(0)
     queries, training = rng.random((5000, 5)), rng.random((300, 5))

@@ -5,6 +5,7 @@
 
 #include "classes.h"
 #include "parallel.h"
+#include "workspace.h"
 
 #ifdef CONFSIM_X86
 #include <immintrin.h>

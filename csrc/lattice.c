@@ -6,6 +6,7 @@
 
 #include "classes.h"
 #include "parallel.h"
+#include "workspace.h"
 
 #ifdef CONFSIM_X86
 #include <immintrin.h>
@@ -745,13 +746,6 @@ static void search_band(void *context, int64_t item, int thread) {
     }
 }
 
-/* Take the next `bytes` of `memory`; without memory, only count. */
-static void *take(char *memory, size_t *used, size_t bytes) {
-    const size_t at = *used;
-    *used += (bytes + 63) / 64 * 64;
-    return memory ? memory + at : NULL;
-}
-
 /* Lay a workspace out in `memory` and return how large it is. */
 static size_t lay_out(const search *s, workspace *w, char *memory) {
     const size_t classes = (size_t)s->classes.count;
@@ -765,23 +759,23 @@ static size_t lay_out(const search *s, workspace *w, char *memory) {
     for (int level = 0; level < 5; level++) {
         lists *l = levels[level];
         l->parent = parents[level];
-        l->made = take(memory, &used, classes);
-        l->by_class = take(memory, &used, classes * sizeof *l->by_class);
+        l->made = confsim_take(memory, &used, classes);
+        l->by_class = confsim_take(memory, &used, classes * sizeof *l->by_class);
         int32_t *columns[4];
-        for (int i = 0; i < 4; i++) columns[i] = take(memory, &used, entries * sizeof(int32_t));
+        for (int i = 0; i < 4; i++) columns[i] = confsim_take(memory, &used, entries * sizeof(int32_t));
         for (size_t c = 0; memory && c < classes; c++) {
             const size_t at = (size_t)s->classes.start[c] + c * PADDING;
             l->by_class[c] =
                 (candidates){columns[0] + at, columns[1] + at, columns[2] + at, columns[3] + at, 0};
         }
     }
-    w->smallest = take(memory, &used, entries * sizeof *w->smallest);
-    w->sums = take(memory, &used, points * sizeof *w->sums);
-    w->index = take(memory, &used, points * sizeof *w->index);
-    w->codes = take(memory, &used, s->pairing->query_labels ? points * sizeof *w->codes : 0);
-    w->tile_codes = take(memory, &used, tiles * sizeof *w->tile_codes);
-    w->first_member = take(memory, &used, tiles * sizeof *w->first_member);
-    w->members = take(memory, &used, s->pairing->self_index ? points * sizeof *w->members : 0);
+    w->smallest = confsim_take(memory, &used, entries * sizeof *w->smallest);
+    w->sums = confsim_take(memory, &used, points * sizeof *w->sums);
+    w->index = confsim_take(memory, &used, points * sizeof *w->index);
+    w->codes = confsim_take(memory, &used, s->pairing->query_labels ? points * sizeof *w->codes : 0);
+    w->tile_codes = confsim_take(memory, &used, tiles * sizeof *w->tile_codes);
+    w->first_member = confsim_take(memory, &used, tiles * sizeof *w->first_member);
+    w->members = confsim_take(memory, &used, s->pairing->self_index ? points * sizeof *w->members : 0);
     return used;
 }
 

@@ -334,6 +334,7 @@ typedef struct {
     double *query_low, *query_high, *training_low, *training_high;
 } extent_pair;
 
+#include "euclidean_diagram.inc"
 #include "euclidean_cells.inc"
 #include "euclidean_places.inc"
 #include "euclidean_tiles.inc"

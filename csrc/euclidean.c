@@ -32,7 +32,7 @@ typedef struct {
 } packed;
 
 typedef struct {
-    const confsim_matrix *queries;
+    const confsim_matrix *queries, *training;
     const confsim_pairing *pairing;
     const confsim_nearest *answer;
     const confsim_classes *classes;
@@ -348,14 +348,14 @@ static int tiles_are_exact(const extent_pair *x, int64_t d) {
     return widest > 1e-130;
 }
 
-static confsim_status run(search *s, const confsim_matrix *training, int threads) {
-    const int64_t d = training->columns, q = s->queries->rows;
+static confsim_status run(search *s, int threads) {
+    const int64_t d = s->queries->columns, q = s->queries->rows;
     double *corners = malloc((size_t)(4 * d) * sizeof(double));
     if (!corners) return CONFSIM_NO_MEMORY;
     const extent_pair x = {corners, corners + d, corners + 2 * d, corners + 3 * d};
     confsim_status status = confsim_euclidean_extent(s->queries, x.query_low, x.query_high, threads);
     if (!status)
-        status = confsim_euclidean_extent(training, x.training_low, x.training_high, threads);
+        status = confsim_euclidean_extent(s->training, x.training_low, x.training_high, threads);
     if (!status) {
         if (d <= MOST_AXES && q >= FEWEST_FOR_CELLS)
             status = cells_run(s, &x, threads);
@@ -380,8 +380,8 @@ confsim_status confsim_euclidean_nearest(const confsim_matrix *queries,
     if (status) return status;
     status = packed_build(&p, training, &classes);
     if (!status) {
-        search s = {queries, pairing, answer, &classes, &p, NULL, isa};
-        status = run(&s, training, threads);
+        search s = {queries, training, pairing, answer, &classes, &p, NULL, isa};
+        status = run(&s, threads);
         packed_free(&p);
     }
     confsim_classes_free(&classes);

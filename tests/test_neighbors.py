@@ -171,6 +171,50 @@ def test_every_query_is_a_member(d, spread):
     assert_exact(found, points, points, self_index=members)
 
 
+MEMBERS = {
+    "where they are": lambda rng, own: own,
+    "displaced": lambda rng, own: own + 0.01 * rng.normal(size=own.shape),
+    "far from home": lambda rng, own: rng.permutation(own),
+}
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("cloud", [*ORDERED, "a part of the box"])
+@pytest.mark.parametrize("where", MEMBERS)
+def test_members_look_around_in_few_dimensions(d, cloud, where, instruction_set):
+    """Members alone in their cell, at the edge of the cells, beyond the border of their class."""
+    rng = np.random.default_rng([d, len(cloud), len(where)])
+    q, n, m = 2000, 400, 200
+    make = ORDERED.get(cloud, ORDERED["even"]) if d > 1 or cloud != "a line" else ORDERED["even"]
+    queries, training = (make(rng, (rows, d)).astype(float) for rows in (q, n))
+    if cloud == "a part of the box":
+        queries[:, 0] = 0.4 + 0.05 * queries[:, 0]
+    rows = np.argsort(abs(training[:, 0] - np.median(queries[:, 0])))[:m]
+    queries[:m] = MEMBERS[where](rng, training[rows])
+    member = np.full(q, -1)
+    member[:m] = rows
+    sides = [
+        (points.sum(axis=1) > np.median(queries.sum(axis=1))) * 1 for points in (queries, training)
+    ]
+    labels = {"query_labels": sides[0], "training_labels": sides[1]}
+    for pairing in ({"self_index": member}, {**labels, "self_index": member}):
+        found = nearest_training(queries, training, **pairing)
+        assert_exact(found, queries, training, **pairing)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_a_few_queries_where_nobody_expects_them(d, instruction_set):
+    """So few among so many that the sample, by which cells are made, misses most of them."""
+    rng = np.random.default_rng(d)
+    queries, training = rng.normal(size=(70_000, d)), rng.normal(size=(100, d))
+    strangers = rng.choice(len(queries), 50, replace=False)
+    queries[strangers] = rng.uniform(-100, 100, (50, d))
+    member = np.full(len(queries), -1)
+    member[strangers] = rng.integers(0, 100, 50)
+    found = nearest_training(queries, training, self_index=member)
+    assert_exact(found, queries, training, self_index=member)
+
+
 def test_many_queries_with_labels_that_nobody_has():
     rng = np.random.default_rng(0)
     queries, training = rng.random((5000, 5)), rng.random((300, 5))

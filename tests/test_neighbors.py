@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confsim._kernels import isa
-from confsim.neighbors import nearest_training, why_not
+from confsim.neighbors import Nearest, nearest_training, why_not
 
 
 def oracle(queries, training, query_labels=None, training_labels=None, self_index=None):
@@ -178,28 +178,46 @@ MEMBERS = {
 }
 
 
-@pytest.mark.parametrize("d", [1, 2, 3])
-@pytest.mark.parametrize("cloud", [*ORDERED, "a part of the box"])
-@pytest.mark.parametrize("where", MEMBERS)
-def test_members_look_around_in_few_dimensions(d, cloud, where, instruction_set):
-    """Members alone in their cell, at the edge of the cells, beyond the border of their class."""
-    rng = np.random.default_rng([d, len(cloud), len(where)])
-    q, n, m = 2000, 400, 200
-    make = ORDERED.get(cloud, ORDERED["even"]) if d > 1 or cloud != "a line" else ORDERED["even"]
-    queries, training = (make(rng, (rows, d)).astype(float) for rows in (q, n))
-    if cloud == "a part of the box":
-        queries[:, 0] = 0.4 + 0.05 * queries[:, 0]
-    rows = np.argsort(abs(training[:, 0] - np.median(queries[:, 0])))[:m]
-    queries[:m] = MEMBERS[where](rng, training[rows])
-    member = np.full(q, -1)
-    member[:m] = rows
-    sides = [
-        (points.sum(axis=1) > np.median(queries.sum(axis=1))) * 1 for points in (queries, training)
-    ]
-    labels = {"query_labels": sides[0], "training_labels": sides[1]}
-    for pairing in ({"self_index": member}, {**labels, "self_index": member}):
+def assert_members_exact(queries, training, members, sides):
+    """Check the first queries, which are the training points ``members``."""
+    m = len(members)
+    own = np.full(len(queries), -1)
+    own[:m] = members
+    labels = {"query_labels": sides(queries), "training_labels": sides(training)}
+    for pairing in ({"self_index": own}, {**labels, "self_index": own}):
         found = nearest_training(queries, training, **pairing)
-        assert_exact(found, queries, training, **pairing)
+        first = Nearest(**{name: values[:m] for name, values in vars(found).items()})
+        for name in pairing.keys() - {"training_labels"}:
+            pairing[name] = pairing[name][:m]
+        assert_exact(first, queries[:m], training, **pairing)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("cloud", ORDERED)
+@pytest.mark.parametrize("where", MEMBERS)
+def test_members_look_around_in_few_dimensions(d, cloud, where):
+    """There are so many queries that a cell holds hardly more than the points it needs."""
+    rng = np.random.default_rng([d, len(cloud), len(where)])
+    queries, training = (ORDERED[cloud](rng, (n, d)).astype(float) for n in (60_000, 700))
+    queries[:700] = MEMBERS[where](rng, training)
+    middle = np.median(training.sum(axis=1))
+    assert_members_exact(
+        queries, training, np.arange(700), lambda points: (points.sum(axis=1) > middle) * 1
+    )
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("share", [0.05, 0.3])
+def test_members_look_for_points_beyond_the_queries(d, share):
+    """Beyond the box of the queries there are no cells that know who is near."""
+    rng = np.random.default_rng(d)
+    training = rng.random((4000, d))
+    training[200:] = 0.99 + 1e-4 * training[200:]
+    members = np.flatnonzero(abs(training[:, 0] - 0.5) < share / 2)
+    queries = np.repeat(training[members], 1 + 20_000 // len(members), axis=0)
+    queries[len(members) :] += 0.001 * rng.random((len(queries) - len(members), d))
+    queries[: len(members)] = training[members]
+    assert_members_exact(queries, training, members, lambda points: (points[:, -1] > 0.5) * 1)
 
 
 @pytest.mark.parametrize("d", [1, 2, 3])

@@ -83,6 +83,11 @@ int main(void) {
             const problem p = {4200, 700, i % 2 ? 4 : 9, i < 2, i % 3 == 0, i == 5 ? 1e-150 : 1};
             check(&p, (confsim_isa)isa);
         }
+        /* Enough queries to be surveyed by a sample, and cells to be thinned out. */
+        for (int i = 0; i < 6; i++) {
+            const problem p = {40000, 300, 1 + i % 3, i < 3, i % 2, 1};
+            check(&p, (confsim_isa)isa);
+        }
     }
     puts("euclidean: ok");
     return 0;

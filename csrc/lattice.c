@@ -121,10 +121,14 @@ enum {
     MANY = 128,        /* candidates of a band that are worth bounding by chunks */
     FAR_AWAY = 1 << 30,
     PADDING = 16,
+    BEYOND = 1 << 15, /* a coordinate farther from all points than any two of them are apart */
     NO_CLASS = -1, /* of a query whose label no training point has */
     NO_QUERY = -2, /* of a point that nobody asked for */
     SEVERAL = -3   /* of a tile's queries: they are of several classes */
 };
+
+/* For a squared distance: there is no such point. */
+#define NO_SUM UINT32_MAX
 
 /* Training points, or some of them: row, column, and the squared distance that their other axes
  * add; padded by PADDING entries that are too far away to count. */
@@ -137,6 +141,19 @@ typedef struct {
     int32_t row_low, row_high, column_low, column_high;
 } box;
 
+/* Training points of one class in square cells of their last two axes: where members look for their
+ * nearest other point. Cells follow each other row by row; a point whose place is past the last one
+ * is too far away to count. */
+typedef struct {
+    int64_t dimensions, stride;
+    int32_t *axes;  /* coordinate k of the point at place i is axes[k * stride + i] */
+    int32_t *index; /* of the point at place i; ascending within a cell */
+    int32_t *start; /* the place of each cell's first point, and the end */
+    int32_t row_low, column_low;
+    int32_t rows, columns; /* of cells */
+    int shift;             /* a cell's side is 1 << shift units */
+} cells;
+
 typedef struct {
     int32_t rows[SIDE] __attribute__((aligned(64)));
     int32_t columns[SIDE] __attribute__((aligned(64)));
@@ -144,15 +161,15 @@ typedef struct {
 } tile;
 
 typedef struct {
-    int32_t (*bound)(const candidates *in, const box *b, int two, int32_t *smallest);
+    int32_t (*bound)(const candidates *in, const box *b, int32_t *smallest);
     void (*keep)(const candidates *in, candidates *out, int32_t bound, const int32_t *smallest);
     void (*compare)(const candidates *list, const tile *t, uint32_t *sums, int32_t *index,
                     int64_t stride);
     void (*emit)(const uint32_t *sums, const int32_t *index, int64_t count, double unit,
                  const confsim_nearest *out, int64_t at);
     int64_t (*next_member)(const int64_t *self, int64_t begin, int64_t end);
-    int32_t (*other)(const candidates *list, int32_t row, int32_t column, int32_t self,
-                     int32_t *scratch, int32_t *nearest);
+    uint32_t (*other)(const cells *grid, const box *span, const int32_t *point, int32_t self,
+                      int32_t *nearest);
     int (*uniform)(const void *labels, int bytes, int64_t stride, int32_t rows, int32_t columns);
 } kernels;
 
@@ -176,6 +193,7 @@ static void pad_candidates(candidates *list) {
 #define SHIFT(a, n) ((a) << (n))
 #define MAX(a, b) ((int32_t)(a) > (int32_t)(b) ? (a) : (b))
 #define MIN(a, b) ((int32_t)(a) < (int32_t)(b) ? (a) : (b))
+#define OR(a, b) ((a) | (b))
 #define UMIN(a, b) ((a) < (b) ? (a) : (b))
 #define ROOTS(sums, unit, out) \
     for (int i = 0; i < SIDE; i++) (out)[i] = sqrt((double)(int32_t)(sums)[i]) * (unit)
@@ -196,6 +214,7 @@ static void pad_candidates(candidates *list) {
 #define SHIFT _mm256_slli_epi32
 #define MAX _mm256_max_epi32
 #define MIN _mm256_min_epi32
+#define OR _mm256_or_si256
 #define UMIN _mm256_min_epu32
 #define ROOTS(sums, unit, out)                                                                  \
     for (int i = 0; i < SIDE; i += 4)                                                           \
@@ -248,6 +267,7 @@ CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit
 #define SHIFT _mm512_slli_epi32
 #define MAX _mm512_max_epi32
 #define MIN _mm512_min_epi32
+#define OR _mm512_or_si512
 #define UMIN _mm512_min_epu32
 #define ROOTS roots_avx512
 #define LOOK_UP(table, numbers, out) \
@@ -285,6 +305,7 @@ CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit
 #define SHIFT(a, n) vshlq_s32(a, vdupq_n_s32(n))
 #define MAX vmaxq_s32
 #define MIN vminq_s32
+#define OR vorrq_s32
 #define UMIN(a, b) \
     vreinterpretq_s32_u32(vminq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b)))
 #define ROOTS(sums, unit, out) \
@@ -316,31 +337,19 @@ typedef struct lists {
     candidates *by_class;
     char *made; /* a flag for each class */
     box where;
-    int two; /* members among the queries: a nearest other point is asked for as well */
 } lists;
-
-/* A member among the queries of a band. */
-typedef struct {
-    int64_t position, self;
-    int32_t row, column;
-    int32_t sum, nearest; /* the answer: squared distance and index, -1 for none */
-    int32_t next;         /* the next one of the same tile, -1 for none */
-} member;
 
 /* What one thread owns. */
 typedef struct {
     lists plane, band, chunk, tile;
-    lists other; /* of a chunk, for its members: a nearest other point can be far beyond a nearest */
     int64_t plane_number; /* the plane that the lists are for, -1 for none yet */
+    int32_t point[64];    /* the leading axes of the plane, in units, and room for two more */
     int32_t *smallest;
     uint32_t *sums;        /* a band's answers: squared distances and indices, `stride` a row */
     int32_t *index;
     int32_t *codes;        /* the class of each point of a band, of a dense one only where they are
                               needed: in tiles of several classes */
     int32_t *tile_codes;   /* of each tile of a band: the class of its queries, or SEVERAL */
-    int32_t *first_member; /* of each tile of a band, -1 for none */
-    member *members;
-    int32_t members_count;
     int32_t rows; /* of the band */
     int nobody;   /* the band has queries whose class no training point has */
 } workspace;
@@ -353,6 +362,7 @@ typedef struct {
     const confsim_nearest *answer;
     const kernels *kernels;
     confsim_classes classes;
+    cells *cells; /* of each class; NULL where nobody asks for nearest other points */
     workspace *spaces;
     int64_t rows, tiles_across, stride, bands_of_plane, first_band;
     int bits, *invalid;
@@ -412,38 +422,10 @@ static int64_t tile_of(const search *s, const band *b, int32_t row, int32_t colu
     return (row - b->row) / SIDE * s->tiles_across + column / SIDE;
 }
 
-/* List the members of a band by tile. */
-static void find_members(const search *s, const band *b, workspace *w) {
-    int32_t count = 0;
-    for (int64_t i = 0; i < BAND_ROWS / SIDE * s->tiles_across; i++) w->first_member[i] = -1;
-    w->band.two = 0;
-    w->members_count = 0;
-    if (!s->answer->distance_other && !s->answer->index_other) return;
-    const int64_t *self = s->pairing->self_index;
-    int64_t i = s->kernels->next_member(self, b->begin, b->end);
-    for (; i < b->end; i = s->kernels->next_member(self, i + 1, b->end)) {
-        if (self[i] < 0 || self[i] >= s->training->count) {
-#ifdef _OPENMP
-#pragma omp atomic write
-#endif
-            *s->invalid = 1;
-            continue;
-        }
-        const int64_t offset = id_at(s->ids, i) - b->first_id;
-        const int32_t row = b->row + (int32_t)(offset / s->lattice->per_axis);
-        const int32_t column = (int32_t)(offset % s->lattice->per_axis);
-        int32_t *first = &w->first_member[tile_of(s, b, row, column)];
-        w->members[count] = (member){i, self[i], row, column, INT32_MAX, -1, *first};
-        *first = count++;
-    }
-    w->band.two = count > 0;
-    w->members_count = count;
-}
-
 /* Start a plane: the squared distance that its leading axes add to each training point. */
 static void enter_plane(const search *s, workspace *w, int64_t plane) {
     const int64_t d = s->lattice->dimensions;
-    int32_t leading[64];
+    int32_t *leading = w->point;
     if (w->plane_number == plane) return;
     w->plane_number = plane;
     for (int64_t k = d - 3; k >= 0; k--) {
@@ -469,9 +451,8 @@ static void enter_plane(const search *s, workspace *w, int64_t plane) {
     }
 }
 
-static void enter_box(const search *s, lists *l, const box *where, int two) {
+static void enter_box(const search *s, lists *l, const box *where) {
     l->where = *where;
-    l->two = two;
     memset(l->made, 0, (size_t)s->classes.count);
 }
 
@@ -558,14 +539,14 @@ static int32_t bound_by_chunks(const search *s, workspace *w, const candidates *
     const box *band = &w->band.where;
     const int32_t step = s->training->step;
     int32_t largest = 0;
-    s->kernels->bound(all, band, 0, w->smallest);
+    s->kernels->bound(all, band, w->smallest);
     s->kernels->keep(all, close, low_sixteenth(w->smallest, all->count), w->smallest);
     for (int32_t tile = 0; tile < s->tiles_across; tile += CHUNK_COLUMNS / SIDE) {
         if (!chunk_asks(s, w, tile, code)) continue;
         box chunk = *band;
         chunk.column_low = tile * SIDE * step;
         chunk.column_high = least(chunk.column_low + (CHUNK_COLUMNS - 1) * step, band->column_high);
-        const int32_t bound = s->kernels->bound(close, &chunk, w->band.two, w->smallest);
+        const int32_t bound = s->kernels->bound(close, &chunk, w->smallest);
         largest = bound > largest ? bound : largest;
     }
     return largest;
@@ -579,7 +560,7 @@ static const candidates *list_of(const search *s, workspace *w, lists *l, int32_
     const int32_t limit = l == &w->band && wider->count > MANY
                               ? bound_by_chunks(s, w, wider, list, code)
                               : INT32_MAX;
-    const int32_t bound = s->kernels->bound(wider, &l->where, l->two, w->smallest);
+    const int32_t bound = s->kernels->bound(wider, &l->where, w->smallest);
     s->kernels->keep(wider, list, least(bound, limit), w->smallest);
     l->made[code] = 1;
     return list;
@@ -664,15 +645,64 @@ static void put_nothing(const search *s, const band *b) {
         }
 }
 
-/* The nearest other training points of a tile's members. */
-static void search_members(const search *s, workspace *w, int32_t first) {
-    const int32_t step = s->training->step;
-    for (int32_t at = first; at >= 0; at = w->members[at].next) {
-        member *m = &w->members[at];
-        const int32_t code = s->pairing->query_labels ? code_of(s, m->position) : 0;
+static int32_t cell_at(int32_t at, int shift, int32_t cells) {
+    return at < 0 ? 0 : least(at >> shift, cells - 1);
+}
+
+/* The cells that a square of `reach` around a point meets, or those nearest to it. */
+static box cells_within(const cells *grid, const int32_t *point, int32_t reach) {
+    const int64_t d = grid->dimensions;
+    const int32_t row = (d > 1 ? point[d - 2] : 0) - grid->row_low;
+    const int32_t column = point[d - 1] - grid->column_low;
+    return (box){cell_at(row - reach, grid->shift, grid->rows),
+                 cell_at(row + reach, grid->shift, grid->rows),
+                 cell_at(column - reach, grid->shift, grid->columns),
+                 cell_at(column + reach, grid->shift, grid->columns)};
+}
+
+static int contains(const box *outer, const box *inner) {
+    return outer->row_low <= inner->row_low && outer->row_high >= inner->row_high &&
+           outer->column_low <= inner->column_low && outer->column_high >= inner->column_high;
+}
+
+/* The squared distance to the nearest training point of a class but `self`, and its index; NO_SUM
+ * and -1 for none. A point in cells that were left out is farther away than the reach. */
+static uint32_t search_others(const search *s, const cells *grid, const int32_t *point,
+                              int32_t self, int32_t *nearest) {
+    const box all = {0, grid->rows - 1, 0, grid->columns - 1};
+    int32_t reach = 1 << grid->shift;
+    box span = cells_within(grid, point, reach);
+    for (;;) {
+        const uint32_t sum = s->kernels->other(grid, &span, point, self, nearest);
+        reach = sum == NO_SUM ? 2 * reach : (int32_t)sqrt(sum);
+        const box needed = cells_within(grid, point, reach);
+        if (contains(&span, sum == NO_SUM ? &all : &needed)) return sum;
+        span = needed;
+    }
+}
+
+/* Store the nearest other training points of a row's members. */
+static void search_members(const search *s, workspace *w, const band *b, int32_t row) {
+    const int64_t *self = s->pairing->self_index;
+    const int64_t d = s->lattice->dimensions, end = b->rows_begin[row + 1];
+    const int64_t first_id = b->first_id + row * s->lattice->per_axis;
+    int64_t i = s->kernels->next_member(self, b->rows_begin[row], end);
+    for (; i < end; i = s->kernels->next_member(self, i + 1, end)) {
+        if (self[i] < 0 || self[i] >= s->training->count) {
+#ifdef _OPENMP
+#pragma omp atomic write
+#endif
+            *s->invalid = 1;
+            continue;
+        }
+        const int32_t code = s->pairing->query_labels ? code_of(s, i) : 0;
         if (code == NO_CLASS) continue;
-        m->sum = s->kernels->other(list_of(s, w, &w->other, code), m->row * step, m->column * step,
-                                   (int32_t)m->self, w->smallest, &m->nearest);
+        int32_t nearest;
+        if (d > 1) w->point[d - 2] = (b->row + row) * s->training->step;
+        w->point[d - 1] = (int32_t)(id_at(s->ids, i) - first_id) * s->training->step;
+        const uint32_t sum =
+            search_others(s, &s->cells[code], w->point, (int32_t)self[i], &nearest);
+        put(s->answer, 1, i, sum == NO_SUM ? NAN : sqrt(sum) * s->training->unit, nearest);
     }
 }
 
@@ -687,10 +717,9 @@ static void search_tile(const search *s, workspace *w, const band *b, int32_t ro
     const int64_t corner = (row - b->row) * s->stride + column;
     const int32_t code = w->tile_codes[tile_of(s, b, row, column)];
     if (code == NO_CLASS || code == NO_QUERY) return;
-    const int32_t first_member = w->first_member[tile_of(s, b, row, column)];
     const box where = box_of(s, row, SIDE, column, SIDE);
     tile t = {.bits = s->bits};
-    enter_box(s, &w->tile, &where, 0);
+    enter_box(s, &w->tile, &where);
     for (int i = 0; i < SIDE; i++) { /* points beyond the edge: copies of the last one inside */
         t.rows[i] = least(where.row_low + (int64_t)i * s->training->step, where.row_high);
         t.columns[i] = least(where.column_low + (int64_t)i * s->training->step, where.column_high);
@@ -700,14 +729,12 @@ static void search_tile(const search *s, workspace *w, const band *b, int32_t ro
                             s->stride);
     else
         compare_mixed(s, w, corner, &t);
-    search_members(s, w, first_member);
 }
 
 static void search_chunk(const search *s, workspace *w, const band *b, int32_t column) {
     const int32_t end = least(column + CHUNK_COLUMNS, s->lattice->per_axis);
     const box where = box_of(s, b->row, b->rows, column, CHUNK_COLUMNS);
-    enter_box(s, &w->chunk, &where, 0);
-    enter_box(s, &w->other, &where, 1);
+    enter_box(s, &w->chunk, &where);
     for (int32_t at = column; at < end; at += SIDE)
         for (int32_t row = b->row; row < b->row + b->rows; row += SIDE)
             search_tile(s, w, b, row, at);
@@ -732,18 +759,15 @@ static void search_band(void *context, int64_t item, int thread) {
     w->rows = b.rows;
     if (s->pairing->query_labels && !b.dense) encode(s, &b, w);
     classify(s, &b, w);
-    find_members(s, &b, w);
     enter_plane(s, w, plane);
     const box where = box_of(s, b.row, b.rows, 0, (int32_t)m);
-    enter_box(s, &w->band, &where, w->band.two);
+    enter_box(s, &w->band, &where);
     for (int32_t column = 0; column < m; column += CHUNK_COLUMNS) search_chunk(s, w, &b, column);
-    for (int32_t r = 0; r < b.rows; r++) emit_row(s, w, &b, r);
-    if (w->nobody) put_nothing(s, &b);
-    for (int32_t i = 0; i < w->members_count; i++) {
-        const member *found = &w->members[i];
-        put(s->answer, 1, found->position,
-            found->nearest < 0 ? NAN : sqrt(found->sum) * s->training->unit, found->nearest);
+    for (int32_t r = 0; r < b.rows; r++) {
+        emit_row(s, w, &b, r);
+        if (s->cells) search_members(s, w, &b, r);
     }
+    if (w->nobody) put_nothing(s, &b);
 }
 
 /* Lay a workspace out in `memory` and return how large it is. */
@@ -753,12 +777,11 @@ static size_t lay_out(const search *s, workspace *w, char *memory) {
     const size_t points = (size_t)(BAND_ROWS * s->stride);
     const size_t tiles = (size_t)(BAND_ROWS / SIDE * s->tiles_across);
     size_t used = 0;
-    lists *levels[] = {&w->plane, &w->band, &w->chunk, &w->tile, &w->other};
-    lists *parents[] = {NULL, &w->plane, &w->band, &w->chunk, &w->band};
+    lists *levels[] = {&w->plane, &w->band, &w->chunk, &w->tile};
     w->plane_number = -1;
-    for (int level = 0; level < 5; level++) {
+    for (int level = 0; level < 4; level++) {
         lists *l = levels[level];
-        l->parent = parents[level];
+        l->parent = level > 0 ? levels[level - 1] : NULL;
         l->made = confsim_take(memory, &used, classes);
         l->by_class = confsim_take(memory, &used, classes * sizeof *l->by_class);
         int32_t *columns[4];
@@ -774,9 +797,82 @@ static size_t lay_out(const search *s, workspace *w, char *memory) {
     w->index = confsim_take(memory, &used, points * sizeof *w->index);
     w->codes = confsim_take(memory, &used, s->pairing->query_labels ? points * sizeof *w->codes : 0);
     w->tile_codes = confsim_take(memory, &used, tiles * sizeof *w->tile_codes);
-    w->first_member = confsim_take(memory, &used, tiles * sizeof *w->first_member);
-    w->members = confsim_take(memory, &used, s->pairing->self_index ? points * sizeof *w->members : 0);
     return used;
+}
+
+/* A coordinate of a training point: the last axis is 0, the one before 1. */
+static int32_t from_last(const search *s, int64_t index, int axis) {
+    const int64_t d = s->lattice->dimensions;
+    return axis < d ? s->training->points[index * d + d - 1 - axis] : 0;
+}
+
+static int32_t cell_of(const search *s, const cells *grid, int64_t index) {
+    const int32_t row = (from_last(s, index, 1) - grid->row_low) >> grid->shift;
+    return row * grid->columns + ((from_last(s, index, 0) - grid->column_low) >> grid->shift);
+}
+
+/* Cells of about two to eight points each, on average, around the points of a class. */
+static void measure_cells(const search *s, int64_t c, cells *grid) {
+    const int64_t d = s->lattice->dimensions, first = s->classes.start[c];
+    const int64_t count = s->classes.start[c + 1] - first;
+    int32_t low[2] = {INT32_MAX, INT32_MAX}, high[2] = {INT32_MIN, INT32_MIN};
+    for (int64_t i = 0; i < count; i++)
+        for (int axis = 0; axis < 2; axis++) {
+            const int32_t at = from_last(s, s->classes.order[first + i], axis);
+            low[axis] = at < low[axis] ? at : low[axis];
+            high[axis] = at > high[axis] ? at : high[axis];
+        }
+    int64_t rows, columns;
+    int shift = 0;
+    for (;; shift++) {
+        columns = ((high[0] - low[0]) >> shift) + 1;
+        rows = ((high[1] - low[1]) >> shift) + 1;
+        if (rows * columns <= count / 2 + 1) break;
+    }
+    *grid = (cells){.dimensions = d, .stride = count + PADDING, .row_low = low[1],
+                    .column_low = low[0], .rows = (int32_t)rows, .columns = (int32_t)columns,
+                    .shift = shift};
+}
+
+/* Put the points of a class into its cells: a counting sort. start[k + 1] runs from where cell k
+ * begins to where it ends. */
+static void fill_cells(const search *s, int64_t c, cells *grid) {
+    const int64_t d = grid->dimensions, count = grid->stride - PADDING;
+    const int64_t *order = s->classes.order + s->classes.start[c];
+    memset(grid->start, 0, (size_t)(grid->rows * grid->columns + 2) * sizeof *grid->start);
+    for (int64_t i = 0; i < count; i++) grid->start[cell_of(s, grid, order[i]) + 2]++;
+    for (int32_t k = 2; k < grid->rows * grid->columns; k++) grid->start[k + 1] += grid->start[k];
+    for (int64_t i = 0; i < count; i++) {
+        const int32_t place = grid->start[cell_of(s, grid, order[i]) + 1]++;
+        grid->index[place] = (int32_t)order[i];
+        for (int64_t k = 0; k < d; k++)
+            grid->axes[k * grid->stride + place] = s->training->points[order[i] * d + k];
+    }
+    for (int64_t k = 0; k < d; k++)
+        for (int64_t i = count; i < grid->stride; i++)
+            grid->axes[k * grid->stride + i] = k < d - 1 ? 0 : BEYOND;
+    for (int64_t i = count; i < grid->stride; i++) grid->index[i] = -1;
+}
+
+static confsim_status build_cells(search *s) {
+    s->cells = calloc((size_t)s->classes.count, sizeof *s->cells);
+    if (!s->cells) return CONFSIM_NO_MEMORY;
+    for (int64_t c = 0; c < s->classes.count; c++) {
+        cells *grid = &s->cells[c];
+        measure_cells(s, c, grid);
+        const int64_t points = (grid->dimensions + 1) * grid->stride;
+        grid->axes = malloc((size_t)(points + grid->rows * grid->columns + 2) * sizeof *grid->axes);
+        if (!grid->axes) return CONFSIM_NO_MEMORY;
+        grid->index = grid->axes + grid->dimensions * grid->stride;
+        grid->start = grid->index + grid->stride;
+        fill_cells(s, c, grid);
+    }
+    return CONFSIM_OK;
+}
+
+static void free_cells(const search *s) {
+    for (int64_t c = 0; s->cells && c < s->classes.count; c++) free(s->cells[c].axes);
+    free(s->cells);
 }
 
 static int bits_for(const search *s) {
@@ -805,6 +901,10 @@ confsim_status confsim_lattice_nearest(const confsim_lattice *lattice, const con
     confsim_status status =
         confsim_classes_build(&s.classes, pairing->training_labels, training->count);
     if (status) return status;
+    workspace layout;
+    char *memory = NULL;
+    if (answer->distance_other || answer->index_other) status = build_cells(&s);
+    if (status) goto done;
     s.rows = lattice->dimensions > 1 ? m : 1;
     s.tiles_across = (m + SIDE - 1) / SIDE;
     s.stride = s.tiles_across * SIDE;
@@ -813,10 +913,9 @@ confsim_status confsim_lattice_nearest(const confsim_lattice *lattice, const con
     const int64_t first = id_at(ids, 0), last = id_at(ids, ids->count - 1), plane = s.rows * m;
     s.first_band = first / plane * s.bands_of_plane + first % plane / m / BAND_ROWS;
     const int64_t last_band = last / plane * s.bands_of_plane + last % plane / m / BAND_ROWS;
-    workspace layout;
     const size_t bytes = lay_out(&s, &layout, NULL);
     s.spaces = calloc((size_t)threads, sizeof *s.spaces);
-    char *memory = aligned_alloc(64, bytes * (size_t)threads);
+    memory = aligned_alloc(64, bytes * (size_t)threads);
     if (!s.spaces || !memory) {
         status = CONFSIM_NO_MEMORY;
         goto done;
@@ -828,6 +927,7 @@ confsim_status confsim_lattice_nearest(const confsim_lattice *lattice, const con
 done:
     free(memory);
     free(s.spaces);
+    free_cells(&s);
     confsim_classes_free(&s.classes);
     return status;
 }

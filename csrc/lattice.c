@@ -115,7 +115,8 @@ void confsim_lattice_labels(const confsim_lattice *lattice, const confsim_ids *i
 enum {
     SIDE = 16,         /* rows and columns of a tile */
     BAND_ROWS = 32,
-    CHUNK_COLUMNS = 64,
+    CHUNK_TILES = 4,   /* side by side */
+    WINDOW = 256,      /* queries that are stored at once, when nobody among them is a member */
     MOST_AT_ONCE = 64, /* candidates that one pass over a tile compares */
     FEW = 6,           /* candidates that are not worth filtering again */
     MANY = 128,        /* candidates of a band that are worth bounding by chunks */
@@ -141,14 +142,21 @@ typedef struct {
     int32_t row_low, row_high, column_low, column_high;
 } box;
 
+/* A member's point, in units. */
+typedef struct {
+    int32_t row, column;
+    int32_t leading[62]; /* its other axes: those of its plane */
+} spot;
+
 /* Training points of one class in square cells of their last two axes: where members look for their
  * nearest other point. Cells follow each other row by row; a point whose place is past the last one
  * is too far away to count. */
 typedef struct {
-    int64_t dimensions, stride;
-    int32_t *axes;  /* coordinate k of the point at place i is axes[k * stride + i] */
-    int32_t *index; /* of the point at place i; ascending within a cell */
-    int32_t *start; /* the place of each cell's first point, and the end */
+    int64_t count, leading; /* points, and axes before the last two */
+    int32_t *column, *row;  /* of the point at place i */
+    int32_t *axes;          /* its leading coordinate k is axes[k * (count + PADDING) + i] */
+    int32_t *index;         /* ascending within a cell */
+    int32_t *start;         /* the place of each cell's first point, and the end */
     int32_t row_low, column_low;
     int32_t rows, columns; /* of cells */
     int shift;             /* a cell's side is 1 << shift units */
@@ -168,7 +176,7 @@ typedef struct {
     void (*emit)(const uint32_t *sums, const int32_t *index, int64_t count, double unit,
                  const confsim_nearest *out, int64_t at);
     int64_t (*next_member)(const int64_t *self, int64_t begin, int64_t end);
-    uint32_t (*other)(const cells *grid, const box *span, const int32_t *point, int32_t self,
+    uint32_t (*other)(const cells *grid, const box *span, const spot *at, int32_t self,
                       int32_t *nearest);
     int (*uniform)(const void *labels, int bytes, int64_t stride, int32_t rows, int32_t columns);
 } kernels;
@@ -343,7 +351,7 @@ typedef struct lists {
 typedef struct {
     lists plane, band, chunk, tile;
     int64_t plane_number; /* the plane that the lists are for, -1 for none yet */
-    int32_t point[64];    /* the leading axes of the plane, in units, and room for two more */
+    spot at;              /* in that plane, and anywhere in it */
     int32_t *smallest;
     uint32_t *sums;        /* a band's answers: squared distances and indices, `stride` a row */
     int32_t *index;
@@ -365,6 +373,7 @@ typedef struct {
     cells *cells; /* of each class; NULL where nobody asks for nearest other points */
     workspace *spaces;
     int64_t rows, tiles_across, stride, bands_of_plane, first_band;
+    int64_t phase; /* positions that are a multiple of SIDE away from it start a line of the cache */
     int bits, *invalid;
 } search;
 
@@ -373,7 +382,6 @@ typedef struct {
     int64_t first_id, begin, end;
     int32_t row, rows;
     int dense; /* every point is asked for */
-    int64_t rows_begin[BAND_ROWS + 1]; /* the first query of each row, and the end */
 } band;
 
 /* The first position in begin..end whose id is not below `id`. */
@@ -404,28 +412,32 @@ static int32_t code_of(const search *s, int64_t position) {
     return NO_CLASS;
 }
 
-/* Write down the class of each point of a band. */
-static void encode(const search *s, const band *b, workspace *w) {
-    for (int32_t r = 0; r < BAND_ROWS; r++)
-        for (int64_t i = 0; i < s->stride; i++) w->codes[r * s->stride + i] = NO_QUERY;
-    for (int32_t r = 0; r < b->rows; r++) {
-        const int64_t shift = r * s->stride - (b->first_id + r * s->lattice->per_axis);
-        for (int64_t i = b->rows_begin[r]; i < b->rows_begin[r + 1]; i++) {
-            const int32_t code = code_of(s, i);
-            w->codes[id_at(s->ids, i) + shift] = code;
-            w->nobody |= code == NO_CLASS;
-        }
-    }
+/* Where the answer of a query is in a band's buffers. */
+static int64_t place_of(const search *s, const band *b, int64_t position) {
+    const int64_t offset = id_at(s->ids, position) - b->first_id, m = s->lattice->per_axis;
+    return s->stride == m ? offset : offset / m * s->stride + offset % m;
 }
 
-static int64_t tile_of(const search *s, const band *b, int32_t row, int32_t column) {
-    return (row - b->row) / SIDE * s->tiles_across + column / SIDE;
+/* The first column of a tile; the last tile reaches into the one before. */
+static int32_t column_of(const search *s, int64_t tile) {
+    const int64_t last = s->lattice->per_axis - SIDE;
+    return last < 0 ? 0 : least(tile * SIDE, last);
+}
+
+/* Write down the class of each point of a band. */
+static void encode(const search *s, const band *b, workspace *w) {
+    for (int64_t i = 0; i < BAND_ROWS * s->stride; i++) w->codes[i] = NO_QUERY;
+    for (int64_t i = b->begin; i < b->end; i++) {
+        const int32_t code = code_of(s, i);
+        w->codes[place_of(s, b, i)] = code;
+        w->nobody |= code == NO_CLASS;
+    }
 }
 
 /* Start a plane: the squared distance that its leading axes add to each training point. */
 static void enter_plane(const search *s, workspace *w, int64_t plane) {
     const int64_t d = s->lattice->dimensions;
-    int32_t *leading = w->point;
+    int32_t *leading = w->at.leading;
     if (w->plane_number == plane) return;
     w->plane_number = plane;
     for (int64_t k = d - 3; k >= 0; k--) {
@@ -495,13 +507,13 @@ static int32_t common_label(const search *s, workspace *w, const band *b, int32_
 
 /* The class of each tile of a band. */
 static void classify(const search *s, const band *b, workspace *w) {
-    for (int32_t row = b->row; row < b->row + b->rows; row += SIDE)
-        for (int32_t column = 0; column < s->lattice->per_axis; column += SIDE) {
-            const int64_t corner = (row - b->row) * s->stride + column;
-            w->tile_codes[tile_of(s, b, row, column)] =
+    for (int32_t row = 0; row < b->rows; row += SIDE)
+        for (int64_t tile = 0; tile < s->tiles_across; tile++) {
+            const int32_t column = column_of(s, tile);
+            w->tile_codes[row / SIDE * s->tiles_across + tile] =
                 !s->pairing->query_labels ? 0
-                : b->dense                ? common_label(s, w, b, row, column)
-                                          : common_code(w->codes + corner, s->stride);
+                : b->dense                ? common_label(s, w, b, b->row + row, column)
+                           : common_code(w->codes + row * s->stride + column, s->stride);
         }
 }
 
@@ -524,11 +536,19 @@ static int32_t low_sixteenth(const int32_t *numbers, int64_t count) {
 /* Whether a chunk of the band has queries of a class. */
 static int chunk_asks(const search *s, const workspace *w, int64_t tile, int32_t code) {
     for (int64_t row = 0; row < BAND_ROWS / SIDE && row * SIDE < w->rows; row++)
-        for (int64_t i = tile; i < tile + CHUNK_COLUMNS / SIDE && i < s->tiles_across; i++) {
+        for (int64_t i = tile; i < tile + CHUNK_TILES && i < s->tiles_across; i++) {
             const int32_t found = w->tile_codes[row * s->tiles_across + i];
             if (found == code || found == SEVERAL) return 1;
         }
     return 0;
+}
+
+/* The part of a box that lies in the columns of `count` tiles, or of as many as there are. */
+static box columns_of(const search *s, const box *rows, int64_t tile, int64_t count) {
+    const int64_t last = least(tile + count, s->tiles_across) - 1;
+    const int32_t end = least(column_of(s, last) + SIDE, s->lattice->per_axis);
+    const int32_t step = s->training->step;
+    return (box){rows->row_low, rows->row_high, column_of(s, tile) * step, (end - 1) * step};
 }
 
 /* A band is so wide that its own bound leaves out hardly anything. No query of it is farther from
@@ -537,15 +557,12 @@ static int chunk_asks(const search *s, const workspace *w, int64_t tile, int32_t
 static int32_t bound_by_chunks(const search *s, workspace *w, const candidates *all,
                                candidates *close, int32_t code) {
     const box *band = &w->band.where;
-    const int32_t step = s->training->step;
     int32_t largest = 0;
     s->kernels->bound(all, band, w->smallest);
     s->kernels->keep(all, close, low_sixteenth(w->smallest, all->count), w->smallest);
-    for (int32_t tile = 0; tile < s->tiles_across; tile += CHUNK_COLUMNS / SIDE) {
+    for (int64_t tile = 0; tile < s->tiles_across; tile += CHUNK_TILES) {
         if (!chunk_asks(s, w, tile, code)) continue;
-        box chunk = *band;
-        chunk.column_low = tile * SIDE * step;
-        chunk.column_high = least(chunk.column_low + (CHUNK_COLUMNS - 1) * step, band->column_high);
+        const box chunk = columns_of(s, band, tile, CHUNK_TILES);
         const int32_t bound = s->kernels->bound(close, &chunk, w->smallest);
         largest = bound > largest ? bound : largest;
     }
@@ -584,50 +601,6 @@ static void compare_mixed(const search *s, workspace *w, int64_t corner, const t
     }
 }
 
-/* Store the answers of up to SIDE queries, whose points lie at `where` of the band. */
-static void emit_some(const search *s, const workspace *w, int64_t begin, int64_t count,
-                      const int64_t *where) {
-    const confsim_nearest *out = s->answer;
-    uint32_t sums[SIDE] = {0};
-    int32_t index[SIDE] = {0};
-    double distances[SIDE];
-    for (int64_t i = 0; i < count; i++) {
-        sums[i] = w->sums[where[i]];
-        index[i] = w->index[where[i]];
-    }
-    s->kernels->emit(sums, index, SIDE, s->training->unit,
-                     &(confsim_nearest){.distance = distances}, 0);
-    for (int64_t i = 0; i < count; i++) {
-        out->distance[begin + i] = distances[i];
-        if (out->index) out->index[begin + i] = index[i];
-        if (out->distance_other) out->distance_other[begin + i] = distances[i];
-        if (out->index_other) out->index_other[begin + i] = index[i];
-    }
-}
-
-/* Store a row's answers; those of members are repaired afterwards. */
-static void emit_row(const search *s, const workspace *w, const band *b, int32_t row) {
-    const int64_t end = b->rows_begin[row + 1];
-    const int64_t shift = row * s->stride - (b->first_id + row * s->lattice->per_axis);
-    int64_t i = b->rows_begin[row];
-    if (b->dense) {
-        const int64_t whole = (end - i) / SIDE * SIDE, at = row * s->stride;
-        s->kernels->emit(w->sums + at, w->index + at, whole, s->training->unit, s->answer, i);
-        if (whole > 0) i = end - SIDE; /* the last ones overlap */
-    }
-    for (; i < end; i += SIDE) {
-        const int64_t count = end - i < SIDE ? end - i : SIDE;
-        const int64_t at = id_at(s->ids, i) + shift;
-        if (count == SIDE && id_at(s->ids, i + SIDE - 1) + shift == at + SIDE - 1) {
-            s->kernels->emit(w->sums + at, w->index + at, SIDE, s->training->unit, s->answer, i);
-        } else {
-            int64_t where[SIDE];
-            for (int64_t k = 0; k < count; k++) where[k] = id_at(s->ids, i + k) + shift;
-            emit_some(s, w, i, count, where);
-        }
-    }
-}
-
 static void put(const confsim_nearest *out, int other, int64_t position, double distance,
                 int64_t index) {
     double *distances = other ? out->distance_other : out->distance;
@@ -650,10 +623,8 @@ static int32_t cell_at(int32_t at, int shift, int32_t cells) {
 }
 
 /* The cells that a square of `reach` around a point meets, or those nearest to it. */
-static box cells_within(const cells *grid, const int32_t *point, int32_t reach) {
-    const int64_t d = grid->dimensions;
-    const int32_t row = (d > 1 ? point[d - 2] : 0) - grid->row_low;
-    const int32_t column = point[d - 1] - grid->column_low;
+static box cells_within(const cells *grid, const spot *at, int32_t reach) {
+    const int32_t row = at->row - grid->row_low, column = at->column - grid->column_low;
     return (box){cell_at(row - reach, grid->shift, grid->rows),
                  cell_at(row + reach, grid->shift, grid->rows),
                  cell_at(column - reach, grid->shift, grid->columns),
@@ -667,57 +638,101 @@ static int contains(const box *outer, const box *inner) {
 
 /* The squared distance to the nearest training point of a class but `self`, and its index; NO_SUM
  * and -1 for none. A point in cells that were left out is farther away than the reach. */
-static uint32_t search_others(const search *s, const cells *grid, const int32_t *point,
-                              int32_t self, int32_t *nearest) {
+static uint32_t search_others(const search *s, const cells *grid, const spot *at, int32_t self,
+                              int32_t *nearest) {
     const box all = {0, grid->rows - 1, 0, grid->columns - 1};
     int32_t reach = 1 << grid->shift;
-    box span = cells_within(grid, point, reach);
+    box span = cells_within(grid, at, reach);
     for (;;) {
-        const uint32_t sum = s->kernels->other(grid, &span, point, self, nearest);
+        const uint32_t sum = s->kernels->other(grid, &span, at, self, nearest);
         reach = sum == NO_SUM ? 2 * reach : (int32_t)sqrt(sum);
-        const box needed = cells_within(grid, point, reach);
+        const box needed = cells_within(grid, at, reach);
         if (contains(&span, sum == NO_SUM ? &all : &needed)) return sum;
         span = needed;
     }
 }
 
-/* Store the nearest other training points of a row's members. */
-static void search_members(const search *s, workspace *w, const band *b, int32_t row) {
-    const int64_t *self = s->pairing->self_index;
-    const int64_t d = s->lattice->dimensions, end = b->rows_begin[row + 1];
-    const int64_t first_id = b->first_id + row * s->lattice->per_axis;
-    int64_t i = s->kernels->next_member(self, b->rows_begin[row], end);
-    for (; i < end; i = s->kernels->next_member(self, i + 1, end)) {
-        if (self[i] < 0 || self[i] >= s->training->count) {
+/* A member's nearest other training point. */
+static void find_other(const search *s, workspace *w, const band *b, int64_t position,
+                       double *distance, int64_t *index) {
+    const int64_t self = s->pairing->self_index[position];
+    if (self < 0 || self >= s->training->count) {
 #ifdef _OPENMP
 #pragma omp atomic write
 #endif
-            *s->invalid = 1;
-            continue;
+        *s->invalid = 1;
+        return;
+    }
+    const int32_t code = s->pairing->query_labels ? code_of(s, position) : 0;
+    if (code == NO_CLASS) return;
+    const int32_t place = (int32_t)place_of(s, b, position), stride = (int32_t)s->stride;
+    w->at.row = (b->row + place / stride) * s->training->step;
+    w->at.column = place % stride * s->training->step;
+    int32_t nearest;
+    const uint32_t sum = search_others(s, &s->cells[code], &w->at, (int32_t)self, &nearest);
+    *distance = sum == NO_SUM ? NAN : sqrt(sum) * s->training->unit;
+    *index = nearest;
+}
+
+static void store(double *distance, int64_t *index, int64_t at, int64_t count,
+                  const double *distances, const int64_t *indices) {
+    if (distance) memcpy(distance + at, distances, (size_t)count * sizeof *distance);
+    if (index) memcpy(index + at, indices, (size_t)count * sizeof *index);
+}
+
+/* Store the answers of up to SIDE queries. */
+static void emit_few(const search *s, workspace *w, const band *b, int64_t begin, int64_t end) {
+    const confsim_nearest *out = s->answer;
+    const int64_t count = end - begin;
+    uint32_t sums[SIDE] = {0};
+    int32_t index[SIDE] = {0};
+    double distances[SIDE];
+    int64_t indices[SIDE];
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t place = place_of(s, b, begin + i);
+        sums[i] = w->sums[place];
+        index[i] = w->index[place];
+    }
+    s->kernels->emit(sums, index, SIDE, s->training->unit,
+                     &(confsim_nearest){.distance = distances, .index = indices}, 0);
+    store(out->distance, out->index, begin, count, distances, indices);
+    if (!s->cells) return;
+    for (int64_t i = 0; i < count; i++)
+        if (s->pairing->self_index[begin + i] != -1)
+            find_other(s, w, b, begin + i, &distances[i], &indices[i]);
+    store(out->distance_other, out->index_other, begin, count, distances, indices);
+}
+
+/* Store the answers of a band: many at once where they follow each other in the buffers and in the
+ * cache's lines, and nobody is a member. */
+static void emit_band(const search *s, workspace *w, const band *b) {
+    for (int64_t i = b->begin, stop; i < b->end; i = stop) {
+        const int64_t line = i + SIDE - (i - s->phase + SIDE) % SIDE, from = place_of(s, b, i);
+        stop = b->dense ? line + WINDOW - SIDE : line;
+        stop = stop < b->end ? stop : b->end;
+        if (s->cells) stop = s->kernels->next_member(s->pairing->self_index, i, stop);
+        const int64_t whole = (stop - i) / SIDE * SIDE;
+        if (whole > 0 && line == i + SIDE && place_of(s, b, i + whole - 1) == from + whole - 1) {
+            stop = i + whole;
+            s->kernels->emit(w->sums + from, w->index + from, whole, s->training->unit, s->answer,
+                             i);
+        } else {
+            stop = line < b->end ? line : b->end;
+            emit_few(s, w, b, i, stop);
         }
-        const int32_t code = s->pairing->query_labels ? code_of(s, i) : 0;
-        if (code == NO_CLASS) continue;
-        int32_t nearest;
-        if (d > 1) w->point[d - 2] = (b->row + row) * s->training->step;
-        w->point[d - 1] = (int32_t)(id_at(s->ids, i) - first_id) * s->training->step;
-        const uint32_t sum =
-            search_others(s, &s->cells[code], w->point, (int32_t)self[i], &nearest);
-        put(s->answer, 1, i, sum == NO_SUM ? NAN : sqrt(sum) * s->training->unit, nearest);
     }
 }
 
-static box box_of(const search *s, int32_t row, int32_t rows, int32_t column, int32_t columns) {
-    const int32_t step = s->training->step;
-    const int32_t last_row = least(row + rows, s->rows) - 1;
-    const int32_t last_column = least(column + columns, s->lattice->per_axis) - 1;
-    return (box){row * step, last_row * step, column * step, last_column * step};
+static box rows_of(const search *s, int32_t row, int32_t rows) {
+    const int32_t step = s->training->step, end = least(row + rows, s->rows);
+    return (box){.row_low = row * step, .row_high = (end - 1) * step};
 }
 
-static void search_tile(const search *s, workspace *w, const band *b, int32_t row, int32_t column) {
-    const int64_t corner = (row - b->row) * s->stride + column;
-    const int32_t code = w->tile_codes[tile_of(s, b, row, column)];
+static void search_tile(const search *s, workspace *w, const band *b, int32_t row, int64_t tile_) {
+    const int64_t corner = (row - b->row) * s->stride + column_of(s, tile_);
+    const int32_t code = w->tile_codes[(row - b->row) / SIDE * s->tiles_across + tile_];
     if (code == NO_CLASS || code == NO_QUERY) return;
-    const box where = box_of(s, row, SIDE, column, SIDE);
+    const box rows = rows_of(s, row, SIDE), where = columns_of(s, &rows, tile_, 1);
     tile t = {.bits = s->bits};
     enter_box(s, &w->tile, &where);
     for (int i = 0; i < SIDE; i++) { /* points beyond the edge: copies of the last one inside */
@@ -731,13 +746,12 @@ static void search_tile(const search *s, workspace *w, const band *b, int32_t ro
         compare_mixed(s, w, corner, &t);
 }
 
-static void search_chunk(const search *s, workspace *w, const band *b, int32_t column) {
-    const int32_t end = least(column + CHUNK_COLUMNS, s->lattice->per_axis);
-    const box where = box_of(s, b->row, b->rows, column, CHUNK_COLUMNS);
+static void search_chunk(const search *s, workspace *w, const band *b, int64_t first) {
+    const box where = columns_of(s, &w->band.where, first, CHUNK_TILES);
     enter_box(s, &w->chunk, &where);
-    for (int32_t at = column; at < end; at += SIDE)
+    for (int64_t tile = first; tile < first + CHUNK_TILES && tile < s->tiles_across; tile++)
         for (int32_t row = b->row; row < b->row + b->rows; row += SIDE)
-            search_tile(s, w, b, row, at);
+            search_tile(s, w, b, row, tile);
 }
 
 static void search_band(void *context, int64_t item, int thread) {
@@ -751,22 +765,17 @@ static void search_band(void *context, int64_t item, int thread) {
     b.begin = position_of(s->ids, b.first_id, 0, s->ids->count);
     b.end = position_of(s->ids, b.first_id + b.rows * m, b.begin, s->ids->count);
     if (b.begin == b.end) return;
-    b.rows_begin[0] = b.begin;
-    for (int32_t r = 1; r <= b.rows; r++)
-        b.rows_begin[r] = position_of(s->ids, b.first_id + r * m, b.rows_begin[r - 1], b.end);
     b.dense = b.end - b.begin == b.rows * m;
     w->nobody = 0;
     w->rows = b.rows;
     if (s->pairing->query_labels && !b.dense) encode(s, &b, w);
     classify(s, &b, w);
     enter_plane(s, w, plane);
-    const box where = box_of(s, b.row, b.rows, 0, (int32_t)m);
+    const box rows = rows_of(s, b.row, b.rows), where = columns_of(s, &rows, 0, s->tiles_across);
     enter_box(s, &w->band, &where);
-    for (int32_t column = 0; column < m; column += CHUNK_COLUMNS) search_chunk(s, w, &b, column);
-    for (int32_t r = 0; r < b.rows; r++) {
-        emit_row(s, w, &b, r);
-        if (s->cells) search_members(s, w, &b, r);
-    }
+    for (int64_t tile = 0; tile < s->tiles_across; tile += CHUNK_TILES)
+        search_chunk(s, w, &b, tile);
+    emit_band(s, w, &b);
     if (w->nobody) put_nothing(s, &b);
 }
 
@@ -813,7 +822,7 @@ static int32_t cell_of(const search *s, const cells *grid, int64_t index) {
 
 /* Cells of about two to eight points each, on average, around the points of a class. */
 static void measure_cells(const search *s, int64_t c, cells *grid) {
-    const int64_t d = s->lattice->dimensions, first = s->classes.start[c];
+    const int64_t first = s->classes.start[c];
     const int64_t count = s->classes.start[c + 1] - first;
     int32_t low[2] = {INT32_MAX, INT32_MAX}, high[2] = {INT32_MIN, INT32_MIN};
     for (int64_t i = 0; i < count; i++)
@@ -829,7 +838,7 @@ static void measure_cells(const search *s, int64_t c, cells *grid) {
         rows = ((high[1] - low[1]) >> shift) + 1;
         if (rows * columns <= count / 2 + 1) break;
     }
-    *grid = (cells){.dimensions = d, .stride = count + PADDING, .row_low = low[1],
+    *grid = (cells){.count = count, .leading = s->lattice->dimensions - 2, .row_low = low[1],
                     .column_low = low[0], .rows = (int32_t)rows, .columns = (int32_t)columns,
                     .shift = shift};
 }
@@ -837,7 +846,7 @@ static void measure_cells(const search *s, int64_t c, cells *grid) {
 /* Put the points of a class into its cells: a counting sort. start[k + 1] runs from where cell k
  * begins to where it ends. */
 static void fill_cells(const search *s, int64_t c, cells *grid) {
-    const int64_t d = grid->dimensions, count = grid->stride - PADDING;
+    const int64_t count = grid->count, stride = count + PADDING;
     const int64_t *order = s->classes.order + s->classes.start[c];
     memset(grid->start, 0, (size_t)(grid->rows * grid->columns + 2) * sizeof *grid->start);
     for (int64_t i = 0; i < count; i++) grid->start[cell_of(s, grid, order[i]) + 2]++;
@@ -845,13 +854,17 @@ static void fill_cells(const search *s, int64_t c, cells *grid) {
     for (int64_t i = 0; i < count; i++) {
         const int32_t place = grid->start[cell_of(s, grid, order[i]) + 1]++;
         grid->index[place] = (int32_t)order[i];
-        for (int64_t k = 0; k < d; k++)
-            grid->axes[k * grid->stride + place] = s->training->points[order[i] * d + k];
+        grid->column[place] = from_last(s, order[i], 0);
+        grid->row[place] = from_last(s, order[i], 1);
+        for (int64_t k = 0; k < grid->leading; k++)
+            grid->axes[k * stride + place] =
+                s->training->points[order[i] * s->lattice->dimensions + k];
     }
-    for (int64_t k = 0; k < d; k++)
-        for (int64_t i = count; i < grid->stride; i++)
-            grid->axes[k * grid->stride + i] = k < d - 1 ? 0 : BEYOND;
-    for (int64_t i = count; i < grid->stride; i++) grid->index[i] = -1;
+    for (int64_t i = count; i < stride; i++) {
+        grid->column[i] = BEYOND;
+        grid->row[i] = grid->index[i] = 0;
+        for (int64_t k = 0; k < grid->leading; k++) grid->axes[k * stride + i] = 0;
+    }
 }
 
 static confsim_status build_cells(search *s) {
@@ -860,18 +873,21 @@ static confsim_status build_cells(search *s) {
     for (int64_t c = 0; c < s->classes.count; c++) {
         cells *grid = &s->cells[c];
         measure_cells(s, c, grid);
-        const int64_t points = (grid->dimensions + 1) * grid->stride;
-        grid->axes = malloc((size_t)(points + grid->rows * grid->columns + 2) * sizeof *grid->axes);
-        if (!grid->axes) return CONFSIM_NO_MEMORY;
-        grid->index = grid->axes + grid->dimensions * grid->stride;
-        grid->start = grid->index + grid->stride;
+        const int64_t d = s->lattice->dimensions, stride = grid->count + PADDING;
+        const int64_t numbers = (d + 2) * stride + grid->rows * grid->columns + 2;
+        grid->column = malloc((size_t)numbers * sizeof *grid->column);
+        if (!grid->column) return CONFSIM_NO_MEMORY;
+        grid->row = grid->column + stride;
+        grid->index = grid->row + stride;
+        grid->axes = grid->index + stride;
+        grid->start = grid->axes + (d - 1) * stride;
         fill_cells(s, c, grid);
     }
     return CONFSIM_OK;
 }
 
 static void free_cells(const search *s) {
-    for (int64_t c = 0; s->cells && c < s->classes.count; c++) free(s->cells[c].axes);
+    for (int64_t c = 0; s->cells && c < s->classes.count; c++) free(s->cells[c].column);
     free(s->cells);
 }
 
@@ -907,7 +923,8 @@ confsim_status confsim_lattice_nearest(const confsim_lattice *lattice, const con
     if (status) goto done;
     s.rows = lattice->dimensions > 1 ? m : 1;
     s.tiles_across = (m + SIDE - 1) / SIDE;
-    s.stride = s.tiles_across * SIDE;
+    s.stride = m > SIDE ? m : SIDE;
+    s.phase = -((intptr_t)answer->distance / (intptr_t)sizeof(double)) & (SIDE - 1);
     s.bands_of_plane = (s.rows + BAND_ROWS - 1) / BAND_ROWS;
     s.bits = bits_for(&s);
     const int64_t first = id_at(ids, 0), last = id_at(ids, ids->count - 1), plane = s.rows * m;

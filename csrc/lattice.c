@@ -203,7 +203,7 @@ static void pad_candidates(candidates *list) {
 #define MIN(a, b) ((int32_t)(a) < (int32_t)(b) ? (a) : (b))
 #define OR(a, b) ((a) | (b))
 #define UMIN(a, b) ((a) < (b) ? (a) : (b))
-#define ROOTS(sums, unit, out) \
+#define ROOTS(sums, unit, out, turn) \
     for (int i = 0; i < SIDE; i++) (out)[i] = sqrt((double)(int32_t)(sums)[i]) * (unit)
 #include "lattice_tile.inc"
 #include "lattice_undef.inc"
@@ -224,7 +224,7 @@ static void pad_candidates(candidates *list) {
 #define MIN _mm256_min_epi32
 #define OR _mm256_or_si256
 #define UMIN _mm256_min_epu32
-#define ROOTS(sums, unit, out)                                                                  \
+#define ROOTS(sums, unit, out, turn)                                                            \
     for (int i = 0; i < SIDE; i += 4)                                                           \
     _mm256_storeu_pd((out) + i,                                                                 \
                      _mm256_mul_pd(_mm256_set1_pd(unit),                                        \
@@ -233,9 +233,9 @@ static void pad_candidates(candidates *list) {
 #include "lattice_tile.inc"
 #include "lattice_undef.inc"
 
-/* Correctly rounded square roots of integers below 2^28, at twice the speed of the divider: an
- * estimate, Newton's step, and a last correction by the exact remainder (Markstein 1990). That no
- * rounding is ever off is not left to the theorem: the C tests compare every one of the 2^28. */
+/* Correctly rounded square roots of integers below 2^28, faster than the divider's: an estimate,
+ * Newton's step, and a last correction by the exact remainder (Markstein 1990). That no rounding is
+ * ever off is not left to the theorem: the C tests compare every one of the 2^28. */
 CONFSIM_TARGET_AVX512 static __m512d root_of_half(__m256i sums, __m256 estimate) {
     const __m512d s = _mm512_cvtepi32_pd(sums), y = _mm512_cvtps_pd(estimate);
     __m512d root = _mm512_mul_pd(s, y), half = _mm512_mul_pd(y, _mm512_set1_pd(0.5));
@@ -245,7 +245,9 @@ CONFSIM_TARGET_AVX512 static __m512d root_of_half(__m256i sums, __m256 estimate)
     return _mm512_fmadd_pd(_mm512_fnmadd_pd(root, root, s), half, root);
 }
 
-CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit, double *out) {
+/* Every second turn the divider, which works on its own, takes half of them. */
+CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit, double *out,
+                                               int64_t turn) {
     const __m512i all = _mm512_loadu_si512(sums);
     /* Zero gets the estimate of one, and its root stays zero. */
     const __m512 s = _mm512_cvtepi32_ps(_mm512_max_epi32(all, _mm512_set1_epi32(1)));
@@ -256,8 +258,9 @@ CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit
     const __m512d scale = _mm512_set1_pd(unit);
     const __m512d low =
         root_of_half(_mm512_castsi512_si256(all), _mm512_castps512_ps256(estimate));
-    const __m512d high =
-        root_of_half(_mm512_extracti64x4_epi64(all, 1), _mm512_extractf32x8_ps(estimate, 1));
+    const __m256i rest = _mm512_extracti64x4_epi64(all, 1);
+    const __m512d high = turn % 2 ? _mm512_sqrt_pd(_mm512_cvtepi32_pd(rest))
+                                  : root_of_half(rest, _mm512_extractf32x8_ps(estimate, 1));
     _mm512_storeu_pd(out, _mm512_mul_pd(low, scale));
     _mm512_storeu_pd(out + 8, _mm512_mul_pd(high, scale));
 }
@@ -316,7 +319,7 @@ CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit
 #define OR vorrq_s32
 #define UMIN(a, b) \
     vreinterpretq_s32_u32(vminq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b)))
-#define ROOTS(sums, unit, out) \
+#define ROOTS(sums, unit, out, turn) \
     for (int i = 0; i < SIDE; i++) (out)[i] = sqrt((double)(int32_t)(sums)[i]) * (unit)
 #include "lattice_tile.inc"
 #include "lattice_undef.inc"
@@ -652,9 +655,8 @@ static uint32_t search_others(const search *s, const cells *grid, const spot *at
     }
 }
 
-/* A member's nearest other training point. */
-static void find_other(const search *s, workspace *w, const band *b, int64_t position,
-                       double *distance, int64_t *index) {
+/* Store a member's nearest other training point. */
+static void emit_other(const search *s, workspace *w, const band *b, int64_t position) {
     const int64_t self = s->pairing->self_index[position];
     if (self < 0 || self >= s->training->count) {
 #ifdef _OPENMP
@@ -670,56 +672,46 @@ static void find_other(const search *s, workspace *w, const band *b, int64_t pos
     w->at.column = place % stride * s->training->step;
     int32_t nearest;
     const uint32_t sum = search_others(s, &s->cells[code], &w->at, (int32_t)self, &nearest);
-    *distance = sum == NO_SUM ? NAN : sqrt(sum) * s->training->unit;
-    *index = nearest;
+    put(s->answer, 1, position, sum == NO_SUM ? NAN : sqrt(sum) * s->training->unit, nearest);
 }
 
-static void store(double *distance, int64_t *index, int64_t at, int64_t count,
-                  const double *distances, const int64_t *indices) {
-    if (distance) memcpy(distance + at, distances, (size_t)count * sizeof *distance);
-    if (index) memcpy(index + at, indices, (size_t)count * sizeof *index);
-}
-
-/* Store the answers of up to SIDE queries. */
+/* Store the answers of up to SIDE queries, whose points may lie anywhere in the band. */
 static void emit_few(const search *s, workspace *w, const band *b, int64_t begin, int64_t end) {
-    const confsim_nearest *out = s->answer;
-    const int64_t count = end - begin;
     uint32_t sums[SIDE] = {0};
     int32_t index[SIDE] = {0};
     double distances[SIDE];
-    int64_t indices[SIDE];
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t place = place_of(s, b, begin + i);
-        sums[i] = w->sums[place];
-        index[i] = w->index[place];
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t place = place_of(s, b, i);
+        sums[i - begin] = w->sums[place];
+        index[i - begin] = w->index[place];
     }
     s->kernels->emit(sums, index, SIDE, s->training->unit,
-                     &(confsim_nearest){.distance = distances, .index = indices}, 0);
-    store(out->distance, out->index, begin, count, distances, indices);
-    if (!s->cells) return;
-    for (int64_t i = 0; i < count; i++)
-        if (s->pairing->self_index[begin + i] != -1)
-            find_other(s, w, b, begin + i, &distances[i], &indices[i]);
-    store(out->distance_other, out->index_other, begin, count, distances, indices);
+                     &(confsim_nearest){.distance = distances}, 0);
+    for (int64_t i = begin; i < end; i++)
+        for (int other = 0; other < 2; other++)
+            put(s->answer, other, i, distances[i - begin], index[i - begin]);
 }
 
-/* Store the answers of a band: many at once where they follow each other in the buffers and in the
- * cache's lines, and nobody is a member. */
+/* Store the answers of a band, many at once where they follow each other in the buffers too; from the
+ * start of a cache line on. Those of members are repaired while their lines are near. */
 static void emit_band(const search *s, workspace *w, const band *b) {
+    const int64_t *self = s->pairing->self_index;
     for (int64_t i = b->begin, stop; i < b->end; i = stop) {
-        const int64_t line = i + SIDE - (i - s->phase + SIDE) % SIDE, from = place_of(s, b, i);
+        const int64_t line = i + SIDE - (i - s->phase + SIDE) % SIDE, place = place_of(s, b, i);
         stop = b->dense ? line + WINDOW - SIDE : line;
-        stop = stop < b->end ? stop : b->end;
-        if (s->cells) stop = s->kernels->next_member(s->pairing->self_index, i, stop);
-        const int64_t whole = (stop - i) / SIDE * SIDE;
-        if (whole > 0 && line == i + SIDE && place_of(s, b, i + whole - 1) == from + whole - 1) {
-            stop = i + whole;
-            s->kernels->emit(w->sums + from, w->index + from, whole, s->training->unit, s->answer,
-                             i);
+        const int64_t count = ((stop < b->end ? stop : b->end) - i) / SIDE * SIDE;
+        if (count > 0 && line == i + SIDE && place_of(s, b, i + count - 1) == place + count - 1) {
+            stop = i + count;
+            s->kernels->emit(w->sums + place, w->index + place, count, s->training->unit,
+                             s->answer, i);
         } else {
             stop = line < b->end ? line : b->end;
             emit_few(s, w, b, i, stop);
         }
+        if (!s->cells) continue;
+        int64_t member = s->kernels->next_member(self, i, stop);
+        for (; member < stop; member = s->kernels->next_member(self, member + 1, stop))
+            emit_other(s, w, b, member);
     }
 }
 
@@ -820,7 +812,7 @@ static int32_t cell_of(const search *s, const cells *grid, int64_t index) {
     return row * grid->columns + ((from_last(s, index, 0) - grid->column_low) >> grid->shift);
 }
 
-/* Cells of about two to eight points each, on average, around the points of a class. */
+/* Cells around the points of a class, of one to four points each on average. */
 static void measure_cells(const search *s, int64_t c, cells *grid) {
     const int64_t first = s->classes.start[c];
     const int64_t count = s->classes.start[c + 1] - first;
@@ -836,7 +828,7 @@ static void measure_cells(const search *s, int64_t c, cells *grid) {
     for (;; shift++) {
         columns = ((high[0] - low[0]) >> shift) + 1;
         rows = ((high[1] - low[1]) >> shift) + 1;
-        if (rows * columns <= count / 2 + 1) break;
+        if (rows * columns <= count) break;
     }
     *grid = (cells){.count = count, .leading = s->lattice->dimensions - 2, .row_low = low[1],
                     .column_low = low[0], .rows = (int32_t)rows, .columns = (int32_t)columns,

@@ -122,6 +122,7 @@ enum {
     MANY = 128,        /* candidates of a band that are worth bounding by chunks */
     FAR_AWAY = 1 << 30,
     PADDING = 16,
+    FEW_CLASSES = 4, /* so few that a label is compared with each of them */
     BEYOND = 1 << 15, /* a coordinate farther from all points than any two of them are apart */
     NO_CLASS = -1, /* of a query whose label no training point has */
     NO_QUERY = -2, /* of a point that nobody asked for */
@@ -178,6 +179,11 @@ typedef struct {
     int64_t (*next_member)(const int64_t *self, int64_t begin, int64_t end);
     uint32_t (*other)(const cells *grid, const box *span, const spot *at, int32_t self,
                       int32_t *nearest);
+    void (*encode)(const void *labels, int bytes, int32_t count, const confsim_classes *classes,
+                   int32_t *codes);
+    int32_t (*next_code)(const int32_t *codes, int64_t stride, int32_t code);
+    void (*merge)(const int32_t *codes, int64_t stride, int32_t code, const uint32_t *from_sums,
+                  const int32_t *from_index, uint32_t *sums, int32_t *index);
     int (*uniform)(const void *labels, int bytes, int64_t stride, int32_t rows, int32_t columns);
 } kernels;
 
@@ -376,7 +382,7 @@ typedef struct {
     cells *cells; /* of each class; NULL where nobody asks for nearest other points */
     workspace *spaces;
     int64_t rows, tiles_across, stride, bands_of_plane, first_band;
-    int64_t phase; /* positions that are a multiple of SIDE away from it start a line of the cache */
+    int64_t phase; /* positions a multiple of SIDE away from it start a line of the cache */
     int bits, *invalid;
 } search;
 
@@ -409,7 +415,7 @@ static int32_t code_of(const search *s, int64_t position) {
     const void *labels = s->pairing->query_labels;
     const int64_t label = s->pairing->query_label_bytes == 1 ? ((const int8_t *)labels)[position]
                                                              : ((const int64_t *)labels)[position];
-    if (s->classes.count > 4) return (int32_t)confsim_classes_find(&s->classes, label);
+    if (s->classes.count > FEW_CLASSES) return (int32_t)confsim_classes_find(&s->classes, label);
     for (int32_t c = 0; c < s->classes.count; c++)
         if (s->classes.labels[c] == label) return c;
     return NO_CLASS;
@@ -498,13 +504,15 @@ static int32_t common_label(const search *s, workspace *w, const band *b, int32_
         return code;
     }
     int32_t *codes = w->codes + (row - b->row) * s->stride + column;
-    for (int32_t r = 0; r < SIDE; r++)
-        for (int32_t i = 0; i < SIDE; i++) {
-            const int inside = r < rows && i < columns;
-            const int32_t code = inside ? code_of(s, begin + r * m + i) : NO_QUERY;
-            codes[r * s->stride + i] = code;
-            w->nobody |= code == NO_CLASS;
-        }
+    for (int32_t r = 0; r < SIDE; r++, codes += s->stride) {
+        for (int32_t i = 0; i < SIDE; i++) codes[i] = NO_QUERY;
+        if (r >= rows) continue;
+        if (s->classes.count <= FEW_CLASSES)
+            s->kernels->encode(labels + r * m * bytes, bytes, columns, &s->classes, codes);
+        else
+            for (int32_t i = 0; i < columns; i++) codes[i] = code_of(s, begin + r * m + i);
+        for (int32_t i = 0; i < columns; i++) w->nobody |= codes[i] == NO_CLASS;
+    }
     return SEVERAL;
 }
 
@@ -589,18 +597,11 @@ static const candidates *list_of(const search *s, workspace *w, lists *l, int32_
 static void compare_mixed(const search *s, workspace *w, int64_t corner, const tile *t) {
     uint32_t sums[SIDE * SIDE];
     int32_t index[SIDE * SIDE];
-    char done[SIDE * SIDE] = {0};
-    for (int i = 0; i < SIDE * SIDE; i++) {
-        const int32_t code = w->codes[corner + i / SIDE * s->stride + i % SIDE];
-        if (code < 0 || done[i]) continue;
+    const int32_t *codes = w->codes + corner;
+    int32_t code = s->kernels->next_code(codes, s->stride, NO_CLASS);
+    for (; code != INT32_MAX; code = s->kernels->next_code(codes, s->stride, code)) {
         s->kernels->compare(list_of(s, w, &w->tile, code), t, sums, index, SIDE);
-        for (int j = i; j < SIDE * SIDE; j++) {
-            const int64_t at = corner + j / SIDE * s->stride + j % SIDE;
-            if (w->codes[at] != code) continue;
-            w->sums[at] = sums[j];
-            w->index[at] = index[j];
-            done[j] = 1;
-        }
+        s->kernels->merge(codes, s->stride, code, sums, index, w->sums + corner, w->index + corner);
     }
 }
 
@@ -692,8 +693,8 @@ static void emit_few(const search *s, workspace *w, const band *b, int64_t begin
             put(s->answer, other, i, distances[i - begin], index[i - begin]);
 }
 
-/* Store the answers of a band, many at once where they follow each other in the buffers too; from the
- * start of a cache line on. Those of members are repaired while their lines are near. */
+/* Store the answers of a band, many at once where they follow each other in the buffers too, from
+ * the start of a cache line on. Those of members are repaired while their lines are near. */
 static void emit_band(const search *s, workspace *w, const band *b) {
     const int64_t *self = s->pairing->self_index;
     for (int64_t i = b->begin, stop; i < b->end; i = stop) {
@@ -720,11 +721,12 @@ static box rows_of(const search *s, int32_t row, int32_t rows) {
     return (box){.row_low = row * step, .row_high = (end - 1) * step};
 }
 
-static void search_tile(const search *s, workspace *w, const band *b, int32_t row, int64_t tile_) {
-    const int64_t corner = (row - b->row) * s->stride + column_of(s, tile_);
-    const int32_t code = w->tile_codes[(row - b->row) / SIDE * s->tiles_across + tile_];
+static void search_tile(const search *s, workspace *w, const band *b, int32_t row,
+                        int64_t number) {
+    const int64_t corner = (row - b->row) * s->stride + column_of(s, number);
+    const int32_t code = w->tile_codes[(row - b->row) / SIDE * s->tiles_across + number];
     if (code == NO_CLASS || code == NO_QUERY) return;
-    const box rows = rows_of(s, row, SIDE), where = columns_of(s, &rows, tile_, 1);
+    const box rows = rows_of(s, row, SIDE), where = columns_of(s, &rows, number, 1);
     tile t = {.bits = s->bits};
     enter_box(s, &w->tile, &where);
     for (int i = 0; i < SIDE; i++) { /* points beyond the edge: copies of the last one inside */

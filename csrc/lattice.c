@@ -115,16 +115,22 @@ void confsim_lattice_labels(const confsim_lattice *lattice, const confsim_ids *i
 enum {
     SIDE = 16,         /* rows and columns of a tile */
     BAND_ROWS = 32,
-    CHUNK_COLUMNS = 64,
+    CHUNK_TILES = 4,   /* side by side */
+    WINDOW = 256,      /* queries that are stored at once, when nobody among them is a member */
     MOST_AT_ONCE = 64, /* candidates that one pass over a tile compares */
     FEW = 6,           /* candidates that are not worth filtering again */
     MANY = 128,        /* candidates of a band that are worth bounding by chunks */
     FAR_AWAY = 1 << 30,
     PADDING = 16,
+    FEW_CLASSES = 4, /* so few that a label is compared with each of them */
+    BEYOND = 1 << 15, /* a coordinate farther from all points than any two of them are apart */
     NO_CLASS = -1, /* of a query whose label no training point has */
     NO_QUERY = -2, /* of a point that nobody asked for */
     SEVERAL = -3   /* of a tile's queries: they are of several classes */
 };
+
+/* For a squared distance: there is no such point. */
+#define NO_SUM UINT32_MAX
 
 /* Training points, or some of them: row, column, and the squared distance that their other axes
  * add; padded by PADDING entries that are too far away to count. */
@@ -137,6 +143,26 @@ typedef struct {
     int32_t row_low, row_high, column_low, column_high;
 } box;
 
+/* A member's point, in units. */
+typedef struct {
+    int32_t row, column;
+    int32_t leading[62]; /* its other axes: those of its plane */
+} spot;
+
+/* Training points of one class in square cells of their last two axes: where members look for their
+ * nearest other point. Cells follow each other row by row; a point whose place is past the last one
+ * is too far away to count. */
+typedef struct {
+    int64_t count, leading; /* points, and axes before the last two */
+    int32_t *column, *row;  /* of the point at place i */
+    int32_t *axes;          /* its leading coordinate k is axes[k * (count + PADDING) + i] */
+    int32_t *index;         /* ascending within a cell */
+    int32_t *start;         /* the place of each cell's first point, and the end */
+    int32_t row_low, column_low;
+    int32_t rows, columns; /* of cells */
+    int shift;             /* a cell's side is 1 << shift units */
+} cells;
+
 typedef struct {
     int32_t rows[SIDE] __attribute__((aligned(64)));
     int32_t columns[SIDE] __attribute__((aligned(64)));
@@ -144,15 +170,20 @@ typedef struct {
 } tile;
 
 typedef struct {
-    int32_t (*bound)(const candidates *in, const box *b, int two, int32_t *smallest);
+    int32_t (*bound)(const candidates *in, const box *b, int32_t *smallest);
     void (*keep)(const candidates *in, candidates *out, int32_t bound, const int32_t *smallest);
     void (*compare)(const candidates *list, const tile *t, uint32_t *sums, int32_t *index,
                     int64_t stride);
     void (*emit)(const uint32_t *sums, const int32_t *index, int64_t count, double unit,
                  const confsim_nearest *out, int64_t at);
     int64_t (*next_member)(const int64_t *self, int64_t begin, int64_t end);
-    int32_t (*other)(const candidates *list, int32_t row, int32_t column, int32_t self,
-                     int32_t *scratch, int32_t *nearest);
+    uint32_t (*other)(const cells *grid, const box *span, const spot *at, int32_t self,
+                      int32_t *nearest);
+    void (*encode)(const void *labels, int bytes, int32_t count, const confsim_classes *classes,
+                   int32_t *codes);
+    int32_t (*next_code)(const int32_t *codes, int64_t stride, int32_t code);
+    void (*merge)(const int32_t *codes, int64_t stride, int32_t code, const uint32_t *from_sums,
+                  const int32_t *from_index, uint32_t *sums, int32_t *index);
     int (*uniform)(const void *labels, int bytes, int64_t stride, int32_t rows, int32_t columns);
 } kernels;
 
@@ -176,8 +207,9 @@ static void pad_candidates(candidates *list) {
 #define SHIFT(a, n) ((a) << (n))
 #define MAX(a, b) ((int32_t)(a) > (int32_t)(b) ? (a) : (b))
 #define MIN(a, b) ((int32_t)(a) < (int32_t)(b) ? (a) : (b))
+#define OR(a, b) ((a) | (b))
 #define UMIN(a, b) ((a) < (b) ? (a) : (b))
-#define ROOTS(sums, unit, out) \
+#define ROOTS(sums, unit, out, turn) \
     for (int i = 0; i < SIDE; i++) (out)[i] = sqrt((double)(int32_t)(sums)[i]) * (unit)
 #include "lattice_tile.inc"
 #include "lattice_undef.inc"
@@ -196,8 +228,9 @@ static void pad_candidates(candidates *list) {
 #define SHIFT _mm256_slli_epi32
 #define MAX _mm256_max_epi32
 #define MIN _mm256_min_epi32
+#define OR _mm256_or_si256
 #define UMIN _mm256_min_epu32
-#define ROOTS(sums, unit, out)                                                                  \
+#define ROOTS(sums, unit, out, turn)                                                            \
     for (int i = 0; i < SIDE; i += 4)                                                           \
     _mm256_storeu_pd((out) + i,                                                                 \
                      _mm256_mul_pd(_mm256_set1_pd(unit),                                        \
@@ -206,9 +239,9 @@ static void pad_candidates(candidates *list) {
 #include "lattice_tile.inc"
 #include "lattice_undef.inc"
 
-/* Correctly rounded square roots of integers below 2^28, at twice the speed of the divider: an
- * estimate, Newton's step, and a last correction by the exact remainder (Markstein 1990). That no
- * rounding is ever off is not left to the theorem: the C tests compare every one of the 2^28. */
+/* Correctly rounded square roots of integers below 2^28, faster than the divider's: an estimate,
+ * Newton's step, and a last correction by the exact remainder (Markstein 1990). That no rounding is
+ * ever off is not left to the theorem: the C tests compare every one of the 2^28. */
 CONFSIM_TARGET_AVX512 static __m512d root_of_half(__m256i sums, __m256 estimate) {
     const __m512d s = _mm512_cvtepi32_pd(sums), y = _mm512_cvtps_pd(estimate);
     __m512d root = _mm512_mul_pd(s, y), half = _mm512_mul_pd(y, _mm512_set1_pd(0.5));
@@ -218,7 +251,9 @@ CONFSIM_TARGET_AVX512 static __m512d root_of_half(__m256i sums, __m256 estimate)
     return _mm512_fmadd_pd(_mm512_fnmadd_pd(root, root, s), half, root);
 }
 
-CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit, double *out) {
+/* Every second turn the divider, which works on its own, takes half of them. */
+CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit, double *out,
+                                               int64_t turn) {
     const __m512i all = _mm512_loadu_si512(sums);
     /* Zero gets the estimate of one, and its root stays zero. */
     const __m512 s = _mm512_cvtepi32_ps(_mm512_max_epi32(all, _mm512_set1_epi32(1)));
@@ -229,8 +264,9 @@ CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit
     const __m512d scale = _mm512_set1_pd(unit);
     const __m512d low =
         root_of_half(_mm512_castsi512_si256(all), _mm512_castps512_ps256(estimate));
-    const __m512d high =
-        root_of_half(_mm512_extracti64x4_epi64(all, 1), _mm512_extractf32x8_ps(estimate, 1));
+    const __m256i rest = _mm512_extracti64x4_epi64(all, 1);
+    const __m512d high = turn % 2 ? _mm512_sqrt_pd(_mm512_cvtepi32_pd(rest))
+                                  : root_of_half(rest, _mm512_extractf32x8_ps(estimate, 1));
     _mm512_storeu_pd(out, _mm512_mul_pd(low, scale));
     _mm512_storeu_pd(out + 8, _mm512_mul_pd(high, scale));
 }
@@ -248,6 +284,7 @@ CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit
 #define SHIFT _mm512_slli_epi32
 #define MAX _mm512_max_epi32
 #define MIN _mm512_min_epi32
+#define OR _mm512_or_si512
 #define UMIN _mm512_min_epu32
 #define ROOTS roots_avx512
 #define LOOK_UP(table, numbers, out) \
@@ -285,9 +322,10 @@ CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit
 #define SHIFT(a, n) vshlq_s32(a, vdupq_n_s32(n))
 #define MAX vmaxq_s32
 #define MIN vminq_s32
+#define OR vorrq_s32
 #define UMIN(a, b) \
     vreinterpretq_s32_u32(vminq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b)))
-#define ROOTS(sums, unit, out) \
+#define ROOTS(sums, unit, out, turn) \
     for (int i = 0; i < SIDE; i++) (out)[i] = sqrt((double)(int32_t)(sums)[i]) * (unit)
 #include "lattice_tile.inc"
 #include "lattice_undef.inc"
@@ -316,31 +354,19 @@ typedef struct lists {
     candidates *by_class;
     char *made; /* a flag for each class */
     box where;
-    int two; /* members among the queries: a nearest other point is asked for as well */
 } lists;
-
-/* A member among the queries of a band. */
-typedef struct {
-    int64_t position, self;
-    int32_t row, column;
-    int32_t sum, nearest; /* the answer: squared distance and index, -1 for none */
-    int32_t next;         /* the next one of the same tile, -1 for none */
-} member;
 
 /* What one thread owns. */
 typedef struct {
     lists plane, band, chunk, tile;
-    lists other; /* of a chunk, for its members: a nearest other point can be far beyond a nearest */
     int64_t plane_number; /* the plane that the lists are for, -1 for none yet */
+    spot at;              /* in that plane, and anywhere in it */
     int32_t *smallest;
     uint32_t *sums;        /* a band's answers: squared distances and indices, `stride` a row */
     int32_t *index;
     int32_t *codes;        /* the class of each point of a band, of a dense one only where they are
                               needed: in tiles of several classes */
     int32_t *tile_codes;   /* of each tile of a band: the class of its queries, or SEVERAL */
-    int32_t *first_member; /* of each tile of a band, -1 for none */
-    member *members;
-    int32_t members_count;
     int32_t rows; /* of the band */
     int nobody;   /* the band has queries whose class no training point has */
 } workspace;
@@ -353,8 +379,10 @@ typedef struct {
     const confsim_nearest *answer;
     const kernels *kernels;
     confsim_classes classes;
+    cells *cells; /* of each class; NULL where nobody asks for nearest other points */
     workspace *spaces;
     int64_t rows, tiles_across, stride, bands_of_plane, first_band;
+    int64_t phase; /* positions a multiple of SIDE away from it start a line of the cache */
     int bits, *invalid;
 } search;
 
@@ -363,7 +391,6 @@ typedef struct {
     int64_t first_id, begin, end;
     int32_t row, rows;
     int dense; /* every point is asked for */
-    int64_t rows_begin[BAND_ROWS + 1]; /* the first query of each row, and the end */
 } band;
 
 /* The first position in begin..end whose id is not below `id`. */
@@ -388,62 +415,38 @@ static int32_t code_of(const search *s, int64_t position) {
     const void *labels = s->pairing->query_labels;
     const int64_t label = s->pairing->query_label_bytes == 1 ? ((const int8_t *)labels)[position]
                                                              : ((const int64_t *)labels)[position];
-    if (s->classes.count > 4) return (int32_t)confsim_classes_find(&s->classes, label);
+    if (s->classes.count > FEW_CLASSES) return (int32_t)confsim_classes_find(&s->classes, label);
     for (int32_t c = 0; c < s->classes.count; c++)
         if (s->classes.labels[c] == label) return c;
     return NO_CLASS;
 }
 
+/* Where the answer of a query is in a band's buffers. */
+static int64_t place_of(const search *s, const band *b, int64_t position) {
+    const int64_t offset = id_at(s->ids, position) - b->first_id, m = s->lattice->per_axis;
+    return s->stride == m ? offset : offset / m * s->stride + offset % m;
+}
+
+/* The first column of a tile; the last tile reaches into the one before. */
+static int32_t column_of(const search *s, int64_t tile) {
+    const int64_t last = s->lattice->per_axis - SIDE;
+    return last < 0 ? 0 : least(tile * SIDE, last);
+}
+
 /* Write down the class of each point of a band. */
 static void encode(const search *s, const band *b, workspace *w) {
-    for (int32_t r = 0; r < BAND_ROWS; r++)
-        for (int64_t i = 0; i < s->stride; i++) w->codes[r * s->stride + i] = NO_QUERY;
-    for (int32_t r = 0; r < b->rows; r++) {
-        const int64_t shift = r * s->stride - (b->first_id + r * s->lattice->per_axis);
-        for (int64_t i = b->rows_begin[r]; i < b->rows_begin[r + 1]; i++) {
-            const int32_t code = code_of(s, i);
-            w->codes[id_at(s->ids, i) + shift] = code;
-            w->nobody |= code == NO_CLASS;
-        }
+    for (int64_t i = 0; i < BAND_ROWS * s->stride; i++) w->codes[i] = NO_QUERY;
+    for (int64_t i = b->begin; i < b->end; i++) {
+        const int32_t code = code_of(s, i);
+        w->codes[place_of(s, b, i)] = code;
+        w->nobody |= code == NO_CLASS;
     }
-}
-
-static int64_t tile_of(const search *s, const band *b, int32_t row, int32_t column) {
-    return (row - b->row) / SIDE * s->tiles_across + column / SIDE;
-}
-
-/* List the members of a band by tile. */
-static void find_members(const search *s, const band *b, workspace *w) {
-    int32_t count = 0;
-    for (int64_t i = 0; i < BAND_ROWS / SIDE * s->tiles_across; i++) w->first_member[i] = -1;
-    w->band.two = 0;
-    w->members_count = 0;
-    if (!s->answer->distance_other && !s->answer->index_other) return;
-    const int64_t *self = s->pairing->self_index;
-    int64_t i = s->kernels->next_member(self, b->begin, b->end);
-    for (; i < b->end; i = s->kernels->next_member(self, i + 1, b->end)) {
-        if (self[i] < 0 || self[i] >= s->training->count) {
-#ifdef _OPENMP
-#pragma omp atomic write
-#endif
-            *s->invalid = 1;
-            continue;
-        }
-        const int64_t offset = id_at(s->ids, i) - b->first_id;
-        const int32_t row = b->row + (int32_t)(offset / s->lattice->per_axis);
-        const int32_t column = (int32_t)(offset % s->lattice->per_axis);
-        int32_t *first = &w->first_member[tile_of(s, b, row, column)];
-        w->members[count] = (member){i, self[i], row, column, INT32_MAX, -1, *first};
-        *first = count++;
-    }
-    w->band.two = count > 0;
-    w->members_count = count;
 }
 
 /* Start a plane: the squared distance that its leading axes add to each training point. */
 static void enter_plane(const search *s, workspace *w, int64_t plane) {
     const int64_t d = s->lattice->dimensions;
-    int32_t leading[64];
+    int32_t *leading = w->at.leading;
     if (w->plane_number == plane) return;
     w->plane_number = plane;
     for (int64_t k = d - 3; k >= 0; k--) {
@@ -469,9 +472,8 @@ static void enter_plane(const search *s, workspace *w, int64_t plane) {
     }
 }
 
-static void enter_box(const search *s, lists *l, const box *where, int two) {
+static void enter_box(const search *s, lists *l, const box *where) {
     l->where = *where;
-    l->two = two;
     memset(l->made, 0, (size_t)s->classes.count);
 }
 
@@ -502,25 +504,27 @@ static int32_t common_label(const search *s, workspace *w, const band *b, int32_
         return code;
     }
     int32_t *codes = w->codes + (row - b->row) * s->stride + column;
-    for (int32_t r = 0; r < SIDE; r++)
-        for (int32_t i = 0; i < SIDE; i++) {
-            const int inside = r < rows && i < columns;
-            const int32_t code = inside ? code_of(s, begin + r * m + i) : NO_QUERY;
-            codes[r * s->stride + i] = code;
-            w->nobody |= code == NO_CLASS;
-        }
+    for (int32_t r = 0; r < SIDE; r++, codes += s->stride) {
+        for (int32_t i = 0; i < SIDE; i++) codes[i] = NO_QUERY;
+        if (r >= rows) continue;
+        if (s->classes.count <= FEW_CLASSES)
+            s->kernels->encode(labels + r * m * bytes, bytes, columns, &s->classes, codes);
+        else
+            for (int32_t i = 0; i < columns; i++) codes[i] = code_of(s, begin + r * m + i);
+        for (int32_t i = 0; i < columns; i++) w->nobody |= codes[i] == NO_CLASS;
+    }
     return SEVERAL;
 }
 
 /* The class of each tile of a band. */
 static void classify(const search *s, const band *b, workspace *w) {
-    for (int32_t row = b->row; row < b->row + b->rows; row += SIDE)
-        for (int32_t column = 0; column < s->lattice->per_axis; column += SIDE) {
-            const int64_t corner = (row - b->row) * s->stride + column;
-            w->tile_codes[tile_of(s, b, row, column)] =
+    for (int32_t row = 0; row < b->rows; row += SIDE)
+        for (int64_t tile = 0; tile < s->tiles_across; tile++) {
+            const int32_t column = column_of(s, tile);
+            w->tile_codes[row / SIDE * s->tiles_across + tile] =
                 !s->pairing->query_labels ? 0
-                : b->dense                ? common_label(s, w, b, row, column)
-                                          : common_code(w->codes + corner, s->stride);
+                : b->dense                ? common_label(s, w, b, b->row + row, column)
+                           : common_code(w->codes + row * s->stride + column, s->stride);
         }
 }
 
@@ -543,11 +547,19 @@ static int32_t low_sixteenth(const int32_t *numbers, int64_t count) {
 /* Whether a chunk of the band has queries of a class. */
 static int chunk_asks(const search *s, const workspace *w, int64_t tile, int32_t code) {
     for (int64_t row = 0; row < BAND_ROWS / SIDE && row * SIDE < w->rows; row++)
-        for (int64_t i = tile; i < tile + CHUNK_COLUMNS / SIDE && i < s->tiles_across; i++) {
+        for (int64_t i = tile; i < tile + CHUNK_TILES && i < s->tiles_across; i++) {
             const int32_t found = w->tile_codes[row * s->tiles_across + i];
             if (found == code || found == SEVERAL) return 1;
         }
     return 0;
+}
+
+/* The part of a box that lies in the columns of `count` tiles, or of as many as there are. */
+static box columns_of(const search *s, const box *rows, int64_t tile, int64_t count) {
+    const int64_t last = least(tile + count, s->tiles_across) - 1;
+    const int32_t end = least(column_of(s, last) + SIDE, s->lattice->per_axis);
+    const int32_t step = s->training->step;
+    return (box){rows->row_low, rows->row_high, column_of(s, tile) * step, (end - 1) * step};
 }
 
 /* A band is so wide that its own bound leaves out hardly anything. No query of it is farther from
@@ -556,16 +568,13 @@ static int chunk_asks(const search *s, const workspace *w, int64_t tile, int32_t
 static int32_t bound_by_chunks(const search *s, workspace *w, const candidates *all,
                                candidates *close, int32_t code) {
     const box *band = &w->band.where;
-    const int32_t step = s->training->step;
     int32_t largest = 0;
-    s->kernels->bound(all, band, 0, w->smallest);
+    s->kernels->bound(all, band, w->smallest);
     s->kernels->keep(all, close, low_sixteenth(w->smallest, all->count), w->smallest);
-    for (int32_t tile = 0; tile < s->tiles_across; tile += CHUNK_COLUMNS / SIDE) {
+    for (int64_t tile = 0; tile < s->tiles_across; tile += CHUNK_TILES) {
         if (!chunk_asks(s, w, tile, code)) continue;
-        box chunk = *band;
-        chunk.column_low = tile * SIDE * step;
-        chunk.column_high = least(chunk.column_low + (CHUNK_COLUMNS - 1) * step, band->column_high);
-        const int32_t bound = s->kernels->bound(close, &chunk, w->band.two, w->smallest);
+        const box chunk = columns_of(s, band, tile, CHUNK_TILES);
+        const int32_t bound = s->kernels->bound(close, &chunk, w->smallest);
         largest = bound > largest ? bound : largest;
     }
     return largest;
@@ -579,7 +588,7 @@ static const candidates *list_of(const search *s, workspace *w, lists *l, int32_
     const int32_t limit = l == &w->band && wider->count > MANY
                               ? bound_by_chunks(s, w, wider, list, code)
                               : INT32_MAX;
-    const int32_t bound = s->kernels->bound(wider, &l->where, l->two, w->smallest);
+    const int32_t bound = s->kernels->bound(wider, &l->where, w->smallest);
     s->kernels->keep(wider, list, least(bound, limit), w->smallest);
     l->made[code] = 1;
     return list;
@@ -588,62 +597,11 @@ static const candidates *list_of(const search *s, workspace *w, lists *l, int32_
 static void compare_mixed(const search *s, workspace *w, int64_t corner, const tile *t) {
     uint32_t sums[SIDE * SIDE];
     int32_t index[SIDE * SIDE];
-    char done[SIDE * SIDE] = {0};
-    for (int i = 0; i < SIDE * SIDE; i++) {
-        const int32_t code = w->codes[corner + i / SIDE * s->stride + i % SIDE];
-        if (code < 0 || done[i]) continue;
+    const int32_t *codes = w->codes + corner;
+    int32_t code = s->kernels->next_code(codes, s->stride, NO_CLASS);
+    for (; code != INT32_MAX; code = s->kernels->next_code(codes, s->stride, code)) {
         s->kernels->compare(list_of(s, w, &w->tile, code), t, sums, index, SIDE);
-        for (int j = i; j < SIDE * SIDE; j++) {
-            const int64_t at = corner + j / SIDE * s->stride + j % SIDE;
-            if (w->codes[at] != code) continue;
-            w->sums[at] = sums[j];
-            w->index[at] = index[j];
-            done[j] = 1;
-        }
-    }
-}
-
-/* Store the answers of up to SIDE queries, whose points lie at `where` of the band. */
-static void emit_some(const search *s, const workspace *w, int64_t begin, int64_t count,
-                      const int64_t *where) {
-    const confsim_nearest *out = s->answer;
-    uint32_t sums[SIDE] = {0};
-    int32_t index[SIDE] = {0};
-    double distances[SIDE];
-    for (int64_t i = 0; i < count; i++) {
-        sums[i] = w->sums[where[i]];
-        index[i] = w->index[where[i]];
-    }
-    s->kernels->emit(sums, index, SIDE, s->training->unit,
-                     &(confsim_nearest){.distance = distances}, 0);
-    for (int64_t i = 0; i < count; i++) {
-        out->distance[begin + i] = distances[i];
-        if (out->index) out->index[begin + i] = index[i];
-        if (out->distance_other) out->distance_other[begin + i] = distances[i];
-        if (out->index_other) out->index_other[begin + i] = index[i];
-    }
-}
-
-/* Store a row's answers; those of members are repaired afterwards. */
-static void emit_row(const search *s, const workspace *w, const band *b, int32_t row) {
-    const int64_t end = b->rows_begin[row + 1];
-    const int64_t shift = row * s->stride - (b->first_id + row * s->lattice->per_axis);
-    int64_t i = b->rows_begin[row];
-    if (b->dense) {
-        const int64_t whole = (end - i) / SIDE * SIDE, at = row * s->stride;
-        s->kernels->emit(w->sums + at, w->index + at, whole, s->training->unit, s->answer, i);
-        if (whole > 0) i = end - SIDE; /* the last ones overlap */
-    }
-    for (; i < end; i += SIDE) {
-        const int64_t count = end - i < SIDE ? end - i : SIDE;
-        const int64_t at = id_at(s->ids, i) + shift;
-        if (count == SIDE && id_at(s->ids, i + SIDE - 1) + shift == at + SIDE - 1) {
-            s->kernels->emit(w->sums + at, w->index + at, SIDE, s->training->unit, s->answer, i);
-        } else {
-            int64_t where[SIDE];
-            for (int64_t k = 0; k < count; k++) where[k] = id_at(s->ids, i + k) + shift;
-            emit_some(s, w, i, count, where);
-        }
+        s->kernels->merge(codes, s->stride, code, sums, index, w->sums + corner, w->index + corner);
     }
 }
 
@@ -664,33 +622,113 @@ static void put_nothing(const search *s, const band *b) {
         }
 }
 
-/* The nearest other training points of a tile's members. */
-static void search_members(const search *s, workspace *w, int32_t first) {
-    const int32_t step = s->training->step;
-    for (int32_t at = first; at >= 0; at = w->members[at].next) {
-        member *m = &w->members[at];
-        const int32_t code = s->pairing->query_labels ? code_of(s, m->position) : 0;
-        if (code == NO_CLASS) continue;
-        m->sum = s->kernels->other(list_of(s, w, &w->other, code), m->row * step, m->column * step,
-                                   (int32_t)m->self, w->smallest, &m->nearest);
+static int32_t cell_at(int32_t at, int shift, int32_t cells) {
+    return at < 0 ? 0 : least(at >> shift, cells - 1);
+}
+
+/* The cells that a square of `reach` around a point meets, or those nearest to it. */
+static box cells_within(const cells *grid, const spot *at, int32_t reach) {
+    const int32_t row = at->row - grid->row_low, column = at->column - grid->column_low;
+    return (box){cell_at(row - reach, grid->shift, grid->rows),
+                 cell_at(row + reach, grid->shift, grid->rows),
+                 cell_at(column - reach, grid->shift, grid->columns),
+                 cell_at(column + reach, grid->shift, grid->columns)};
+}
+
+static int contains(const box *outer, const box *inner) {
+    return outer->row_low <= inner->row_low && outer->row_high >= inner->row_high &&
+           outer->column_low <= inner->column_low && outer->column_high >= inner->column_high;
+}
+
+/* The squared distance to the nearest training point of a class but `self`, and its index; NO_SUM
+ * and -1 for none. A point in cells that were left out is farther away than the reach. */
+static uint32_t search_others(const search *s, const cells *grid, const spot *at, int32_t self,
+                              int32_t *nearest) {
+    const box all = {0, grid->rows - 1, 0, grid->columns - 1};
+    int32_t reach = 1 << grid->shift;
+    box span = cells_within(grid, at, reach);
+    for (;;) {
+        const uint32_t sum = s->kernels->other(grid, &span, at, self, nearest);
+        reach = sum == NO_SUM ? 2 * reach : (int32_t)sqrt(sum);
+        const box needed = cells_within(grid, at, reach);
+        if (contains(&span, sum == NO_SUM ? &all : &needed)) return sum;
+        span = needed;
     }
 }
 
-static box box_of(const search *s, int32_t row, int32_t rows, int32_t column, int32_t columns) {
-    const int32_t step = s->training->step;
-    const int32_t last_row = least(row + rows, s->rows) - 1;
-    const int32_t last_column = least(column + columns, s->lattice->per_axis) - 1;
-    return (box){row * step, last_row * step, column * step, last_column * step};
+/* Store a member's nearest other training point. */
+static void emit_other(const search *s, workspace *w, const band *b, int64_t position) {
+    const int64_t self = s->pairing->self_index[position];
+    if (self < 0 || self >= s->training->count) {
+#ifdef _OPENMP
+#pragma omp atomic write
+#endif
+        *s->invalid = 1;
+        return;
+    }
+    const int32_t code = s->pairing->query_labels ? code_of(s, position) : 0;
+    if (code == NO_CLASS) return;
+    const int32_t place = (int32_t)place_of(s, b, position), stride = (int32_t)s->stride;
+    w->at.row = (b->row + place / stride) * s->training->step;
+    w->at.column = place % stride * s->training->step;
+    int32_t nearest;
+    const uint32_t sum = search_others(s, &s->cells[code], &w->at, (int32_t)self, &nearest);
+    put(s->answer, 1, position, sum == NO_SUM ? NAN : sqrt(sum) * s->training->unit, nearest);
 }
 
-static void search_tile(const search *s, workspace *w, const band *b, int32_t row, int32_t column) {
-    const int64_t corner = (row - b->row) * s->stride + column;
-    const int32_t code = w->tile_codes[tile_of(s, b, row, column)];
+/* Store the answers of up to SIDE queries, whose points may lie anywhere in the band. */
+static void emit_few(const search *s, workspace *w, const band *b, int64_t begin, int64_t end) {
+    uint32_t sums[SIDE] = {0};
+    int32_t index[SIDE] = {0};
+    double distances[SIDE];
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t place = place_of(s, b, i);
+        sums[i - begin] = w->sums[place];
+        index[i - begin] = w->index[place];
+    }
+    s->kernels->emit(sums, index, SIDE, s->training->unit,
+                     &(confsim_nearest){.distance = distances}, 0);
+    for (int64_t i = begin; i < end; i++)
+        for (int other = 0; other < 2; other++)
+            put(s->answer, other, i, distances[i - begin], index[i - begin]);
+}
+
+/* Store the answers of a band, many at once where they follow each other in the buffers too, from
+ * the start of a cache line on. Those of members are repaired while their lines are near. */
+static void emit_band(const search *s, workspace *w, const band *b) {
+    const int64_t *self = s->pairing->self_index;
+    for (int64_t i = b->begin, stop; i < b->end; i = stop) {
+        const int64_t line = i + SIDE - (i - s->phase + SIDE) % SIDE, place = place_of(s, b, i);
+        stop = b->dense ? line + WINDOW - SIDE : line;
+        const int64_t count = ((stop < b->end ? stop : b->end) - i) / SIDE * SIDE;
+        if (count > 0 && line == i + SIDE && place_of(s, b, i + count - 1) == place + count - 1) {
+            stop = i + count;
+            s->kernels->emit(w->sums + place, w->index + place, count, s->training->unit,
+                             s->answer, i);
+        } else {
+            stop = line < b->end ? line : b->end;
+            emit_few(s, w, b, i, stop);
+        }
+        if (!s->cells) continue;
+        int64_t member = s->kernels->next_member(self, i, stop);
+        for (; member < stop; member = s->kernels->next_member(self, member + 1, stop))
+            emit_other(s, w, b, member);
+    }
+}
+
+static box rows_of(const search *s, int32_t row, int32_t rows) {
+    const int32_t step = s->training->step, end = least(row + rows, s->rows);
+    return (box){.row_low = row * step, .row_high = (end - 1) * step};
+}
+
+static void search_tile(const search *s, workspace *w, const band *b, int32_t row,
+                        int64_t number) {
+    const int64_t corner = (row - b->row) * s->stride + column_of(s, number);
+    const int32_t code = w->tile_codes[(row - b->row) / SIDE * s->tiles_across + number];
     if (code == NO_CLASS || code == NO_QUERY) return;
-    const int32_t first_member = w->first_member[tile_of(s, b, row, column)];
-    const box where = box_of(s, row, SIDE, column, SIDE);
+    const box rows = rows_of(s, row, SIDE), where = columns_of(s, &rows, number, 1);
     tile t = {.bits = s->bits};
-    enter_box(s, &w->tile, &where, 0);
+    enter_box(s, &w->tile, &where);
     for (int i = 0; i < SIDE; i++) { /* points beyond the edge: copies of the last one inside */
         t.rows[i] = least(where.row_low + (int64_t)i * s->training->step, where.row_high);
         t.columns[i] = least(where.column_low + (int64_t)i * s->training->step, where.column_high);
@@ -700,17 +738,14 @@ static void search_tile(const search *s, workspace *w, const band *b, int32_t ro
                             s->stride);
     else
         compare_mixed(s, w, corner, &t);
-    search_members(s, w, first_member);
 }
 
-static void search_chunk(const search *s, workspace *w, const band *b, int32_t column) {
-    const int32_t end = least(column + CHUNK_COLUMNS, s->lattice->per_axis);
-    const box where = box_of(s, b->row, b->rows, column, CHUNK_COLUMNS);
-    enter_box(s, &w->chunk, &where, 0);
-    enter_box(s, &w->other, &where, 1);
-    for (int32_t at = column; at < end; at += SIDE)
+static void search_chunk(const search *s, workspace *w, const band *b, int64_t first) {
+    const box where = columns_of(s, &w->band.where, first, CHUNK_TILES);
+    enter_box(s, &w->chunk, &where);
+    for (int64_t tile = first; tile < first + CHUNK_TILES && tile < s->tiles_across; tile++)
         for (int32_t row = b->row; row < b->row + b->rows; row += SIDE)
-            search_tile(s, w, b, row, at);
+            search_tile(s, w, b, row, tile);
 }
 
 static void search_band(void *context, int64_t item, int thread) {
@@ -724,26 +759,18 @@ static void search_band(void *context, int64_t item, int thread) {
     b.begin = position_of(s->ids, b.first_id, 0, s->ids->count);
     b.end = position_of(s->ids, b.first_id + b.rows * m, b.begin, s->ids->count);
     if (b.begin == b.end) return;
-    b.rows_begin[0] = b.begin;
-    for (int32_t r = 1; r <= b.rows; r++)
-        b.rows_begin[r] = position_of(s->ids, b.first_id + r * m, b.rows_begin[r - 1], b.end);
     b.dense = b.end - b.begin == b.rows * m;
     w->nobody = 0;
     w->rows = b.rows;
     if (s->pairing->query_labels && !b.dense) encode(s, &b, w);
     classify(s, &b, w);
-    find_members(s, &b, w);
     enter_plane(s, w, plane);
-    const box where = box_of(s, b.row, b.rows, 0, (int32_t)m);
-    enter_box(s, &w->band, &where, w->band.two);
-    for (int32_t column = 0; column < m; column += CHUNK_COLUMNS) search_chunk(s, w, &b, column);
-    for (int32_t r = 0; r < b.rows; r++) emit_row(s, w, &b, r);
+    const box rows = rows_of(s, b.row, b.rows), where = columns_of(s, &rows, 0, s->tiles_across);
+    enter_box(s, &w->band, &where);
+    for (int64_t tile = 0; tile < s->tiles_across; tile += CHUNK_TILES)
+        search_chunk(s, w, &b, tile);
+    emit_band(s, w, &b);
     if (w->nobody) put_nothing(s, &b);
-    for (int32_t i = 0; i < w->members_count; i++) {
-        const member *found = &w->members[i];
-        put(s->answer, 1, found->position,
-            found->nearest < 0 ? NAN : sqrt(found->sum) * s->training->unit, found->nearest);
-    }
 }
 
 /* Lay a workspace out in `memory` and return how large it is. */
@@ -753,12 +780,11 @@ static size_t lay_out(const search *s, workspace *w, char *memory) {
     const size_t points = (size_t)(BAND_ROWS * s->stride);
     const size_t tiles = (size_t)(BAND_ROWS / SIDE * s->tiles_across);
     size_t used = 0;
-    lists *levels[] = {&w->plane, &w->band, &w->chunk, &w->tile, &w->other};
-    lists *parents[] = {NULL, &w->plane, &w->band, &w->chunk, &w->band};
+    lists *levels[] = {&w->plane, &w->band, &w->chunk, &w->tile};
     w->plane_number = -1;
-    for (int level = 0; level < 5; level++) {
+    for (int level = 0; level < 4; level++) {
         lists *l = levels[level];
-        l->parent = parents[level];
+        l->parent = level > 0 ? levels[level - 1] : NULL;
         l->made = confsim_take(memory, &used, classes);
         l->by_class = confsim_take(memory, &used, classes * sizeof *l->by_class);
         int32_t *columns[4];
@@ -774,9 +800,89 @@ static size_t lay_out(const search *s, workspace *w, char *memory) {
     w->index = confsim_take(memory, &used, points * sizeof *w->index);
     w->codes = confsim_take(memory, &used, s->pairing->query_labels ? points * sizeof *w->codes : 0);
     w->tile_codes = confsim_take(memory, &used, tiles * sizeof *w->tile_codes);
-    w->first_member = confsim_take(memory, &used, tiles * sizeof *w->first_member);
-    w->members = confsim_take(memory, &used, s->pairing->self_index ? points * sizeof *w->members : 0);
     return used;
+}
+
+/* A coordinate of a training point: the last axis is 0, the one before 1. */
+static int32_t from_last(const search *s, int64_t index, int axis) {
+    const int64_t d = s->lattice->dimensions;
+    return axis < d ? s->training->points[index * d + d - 1 - axis] : 0;
+}
+
+static int32_t cell_of(const search *s, const cells *grid, int64_t index) {
+    const int32_t row = (from_last(s, index, 1) - grid->row_low) >> grid->shift;
+    return row * grid->columns + ((from_last(s, index, 0) - grid->column_low) >> grid->shift);
+}
+
+/* Cells around the points of a class, of one to four points each on average. */
+static void measure_cells(const search *s, int64_t c, cells *grid) {
+    const int64_t first = s->classes.start[c];
+    const int64_t count = s->classes.start[c + 1] - first;
+    int32_t low[2] = {INT32_MAX, INT32_MAX}, high[2] = {INT32_MIN, INT32_MIN};
+    for (int64_t i = 0; i < count; i++)
+        for (int axis = 0; axis < 2; axis++) {
+            const int32_t at = from_last(s, s->classes.order[first + i], axis);
+            low[axis] = at < low[axis] ? at : low[axis];
+            high[axis] = at > high[axis] ? at : high[axis];
+        }
+    int64_t rows, columns;
+    int shift = 0;
+    for (;; shift++) {
+        columns = ((high[0] - low[0]) >> shift) + 1;
+        rows = ((high[1] - low[1]) >> shift) + 1;
+        if (rows * columns <= count) break;
+    }
+    *grid = (cells){.count = count, .leading = s->lattice->dimensions - 2, .row_low = low[1],
+                    .column_low = low[0], .rows = (int32_t)rows, .columns = (int32_t)columns,
+                    .shift = shift};
+}
+
+/* Put the points of a class into its cells: a counting sort. start[k + 1] runs from where cell k
+ * begins to where it ends. */
+static void fill_cells(const search *s, int64_t c, cells *grid) {
+    const int64_t count = grid->count, stride = count + PADDING;
+    const int64_t *order = s->classes.order + s->classes.start[c];
+    memset(grid->start, 0, (size_t)(grid->rows * grid->columns + 2) * sizeof *grid->start);
+    for (int64_t i = 0; i < count; i++) grid->start[cell_of(s, grid, order[i]) + 2]++;
+    for (int32_t k = 2; k < grid->rows * grid->columns; k++) grid->start[k + 1] += grid->start[k];
+    for (int64_t i = 0; i < count; i++) {
+        const int32_t place = grid->start[cell_of(s, grid, order[i]) + 1]++;
+        grid->index[place] = (int32_t)order[i];
+        grid->column[place] = from_last(s, order[i], 0);
+        grid->row[place] = from_last(s, order[i], 1);
+        for (int64_t k = 0; k < grid->leading; k++)
+            grid->axes[k * stride + place] =
+                s->training->points[order[i] * s->lattice->dimensions + k];
+    }
+    for (int64_t i = count; i < stride; i++) {
+        grid->column[i] = BEYOND;
+        grid->row[i] = grid->index[i] = 0;
+        for (int64_t k = 0; k < grid->leading; k++) grid->axes[k * stride + i] = 0;
+    }
+}
+
+static confsim_status build_cells(search *s) {
+    s->cells = calloc((size_t)s->classes.count, sizeof *s->cells);
+    if (!s->cells) return CONFSIM_NO_MEMORY;
+    for (int64_t c = 0; c < s->classes.count; c++) {
+        cells *grid = &s->cells[c];
+        measure_cells(s, c, grid);
+        const int64_t d = s->lattice->dimensions, stride = grid->count + PADDING;
+        const int64_t numbers = (d + 2) * stride + grid->rows * grid->columns + 2;
+        grid->column = malloc((size_t)numbers * sizeof *grid->column);
+        if (!grid->column) return CONFSIM_NO_MEMORY;
+        grid->row = grid->column + stride;
+        grid->index = grid->row + stride;
+        grid->axes = grid->index + stride;
+        grid->start = grid->axes + (d - 1) * stride;
+        fill_cells(s, c, grid);
+    }
+    return CONFSIM_OK;
+}
+
+static void free_cells(const search *s) {
+    for (int64_t c = 0; s->cells && c < s->classes.count; c++) free(s->cells[c].column);
+    free(s->cells);
 }
 
 static int bits_for(const search *s) {
@@ -805,18 +911,22 @@ confsim_status confsim_lattice_nearest(const confsim_lattice *lattice, const con
     confsim_status status =
         confsim_classes_build(&s.classes, pairing->training_labels, training->count);
     if (status) return status;
+    workspace layout;
+    char *memory = NULL;
+    if (answer->distance_other || answer->index_other) status = build_cells(&s);
+    if (status) goto done;
     s.rows = lattice->dimensions > 1 ? m : 1;
     s.tiles_across = (m + SIDE - 1) / SIDE;
-    s.stride = s.tiles_across * SIDE;
+    s.stride = m > SIDE ? m : SIDE;
+    s.phase = -((intptr_t)answer->distance / (intptr_t)sizeof(double)) & (SIDE - 1);
     s.bands_of_plane = (s.rows + BAND_ROWS - 1) / BAND_ROWS;
     s.bits = bits_for(&s);
     const int64_t first = id_at(ids, 0), last = id_at(ids, ids->count - 1), plane = s.rows * m;
     s.first_band = first / plane * s.bands_of_plane + first % plane / m / BAND_ROWS;
     const int64_t last_band = last / plane * s.bands_of_plane + last % plane / m / BAND_ROWS;
-    workspace layout;
     const size_t bytes = lay_out(&s, &layout, NULL);
     s.spaces = calloc((size_t)threads, sizeof *s.spaces);
-    char *memory = aligned_alloc(64, bytes * (size_t)threads);
+    memory = aligned_alloc(64, bytes * (size_t)threads);
     if (!s.spaces || !memory) {
         status = CONFSIM_NO_MEMORY;
         goto done;
@@ -828,6 +938,7 @@ confsim_status confsim_lattice_nearest(const confsim_lattice *lattice, const con
 done:
     free(memory);
     free(s.spaces);
+    free_cells(&s);
     confsim_classes_free(&s.classes);
     return status;
 }

@@ -192,6 +192,77 @@ def test_more_candidates_than_a_band_takes_unbounded(shape, place, split, instru
     assert_same(found, nearest_training(lattice.points(range(lattice.size)), training, **pairing))
 
 
+def other_by_all_pairs(lattice, ids, training, own, pairing):
+    """Return distance and index of the nearest other training point of each member."""
+    distance, index = np.full(len(ids), np.nan), np.full(len(ids), -1)
+    for q in np.flatnonzero(own != -1):
+        difference = lattice.points(ids[q : q + 1]) - training
+        sums = np.zeros(len(training))
+        for k in range(difference.shape[1]):
+            sums += difference[:, k] * difference[:, k]
+        counts = np.arange(len(training)) != own[q]
+        if pairing:
+            counts &= pairing["training_labels"] == pairing["query_labels"][q]
+        if counts.any():
+            index[q] = np.argmin(np.where(counts, sums, np.inf))  # the first of equal ones
+            distance[q] = np.sqrt(sums[index[q]])
+    return distance, index
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    shape=st.sampled_from([(1, 9), (1, 700), (2, 9), (2, 15), (2, 17), (2, 65), (2, 90), (3, 33)]),
+    n=st.integers(1, 300),
+    place=st.sampled_from(["anywhere", "few places", "one row", "one column", "two corners"]),
+    step=st.sampled_from([1.0, 0.5, 3.0]),
+    displaced=st.booleans(),
+    share=st.sampled_from([0.3, 1.0]),
+    classes=st.sampled_from([0, 2, 5, 200]),
+    isa_name=st.sampled_from(isa.available()),
+)
+def test_members_find_their_nearest_other_point(
+    seed, shape, n, place, step, displaced, share, classes, isa_name
+):
+    d, m = shape
+    rng = np.random.default_rng(seed)
+    lattice = Lattice((m - 1) * step, step, d)
+    axes = rng.integers(0, m, (n, d))
+    if place == "few places":  # ties, and duplicates in training
+        axes = axes[rng.integers(0, min(n, 4), n)]
+    elif place == "two corners":
+        axes = np.where(rng.random((n, 1)) < 0.5, axes % 3, m - 1 - axes % 3)
+    elif place == "one row" and d > 1:
+        axes[:, -2] = m // 3
+    elif place == "one column":
+        axes[:, -1] = m // 2
+    training = axes * step
+    home = np.ravel_multi_index(tuple(axes.T), (m,) * d)
+    ids = np.flatnonzero(rng.random(lattice.size) < share)
+    if d == 3:  # a few planes of it
+        ids = ids[(ids >= 5 * m * m) & (ids < 8 * m * m)]
+    own = np.full(len(ids), -1)
+    if displaced:  # anybody can be anybody's own training row
+        some = rng.random(len(ids)) < min(1.0, 200 / max(len(ids), 1))
+        own[some] = rng.integers(0, n, np.count_nonzero(some))
+    else:
+        _, at, row = np.intersect1d(ids, home, return_indices=True)
+        own[at] = row
+    pairing = {}
+    if classes:  # with 200, most have a single training point or none
+        pairing["query_labels"] = rng.integers(0, classes, len(ids))
+        pairing["training_labels"] = rng.integers(0, classes, n)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONFSIM_ISA", isa_name)
+        found = lattice.nearest(training, ids, self_index=own, **pairing)
+    distance, index = other_by_all_pairs(lattice, ids, training, own, pairing)
+    member = own != -1
+    np.testing.assert_array_equal(found.distance_excluding_self[member], distance[member])
+    np.testing.assert_array_equal(found.index_excluding_self[member], index[member])
+    np.testing.assert_array_equal(found.distance_excluding_self[~member], found.distance[~member])
+    np.testing.assert_array_equal(found.index_excluding_self[~member], found.index[~member])
+
+
 @pytest.mark.parametrize("n", [1, 2, 300])
 def test_every_query_is_a_member(n, instruction_set):
     lattice = Lattice(40)

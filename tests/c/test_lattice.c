@@ -15,16 +15,17 @@
 #endif
 #endif
 
-/* Every root that a kernel can be asked for is the one that sqrt() gives. */
+/* Every root that a kernel can be asked for is the one that sqrt() gives, whichever turn it is. */
 static void roots_are_correctly_rounded(const kernels *k) {
-    uint32_t sums[SIDE];
-    double distances[SIDE];
-    const int32_t index[SIDE] = {0};
+    uint32_t sums[2 * SIDE];
+    double distances[2 * SIDE];
+    const int32_t index[2 * SIDE] = {0};
     for (uint64_t first = 0; first < CONFSIM_LATTICE_SUM_LIMIT; first += SIDE * ROOTS_STEP) {
         for (uint32_t i = 0; i < SIDE; i++)
-            sums[i] = (uint32_t)((first + (uint64_t)i * ROOTS_STEP) % CONFSIM_LATTICE_SUM_LIMIT);
-        k->emit(sums, index, SIDE, 0.25, &(confsim_nearest){.distance = distances}, 0);
-        for (int i = 0; i < SIDE; i++) assert(distances[i] == sqrt((double)sums[i]) * 0.25);
+            sums[i] = sums[SIDE + i] =
+                (uint32_t)((first + (uint64_t)i * ROOTS_STEP) % CONFSIM_LATTICE_SUM_LIMIT);
+        k->emit(sums, index, 2 * SIDE, 0.25, &(confsim_nearest){.distance = distances}, 0);
+        for (int i = 0; i < 2 * SIDE; i++) assert(distances[i] == sqrt((double)sums[i]) * 0.25);
     }
 }
 

@@ -4,40 +4,48 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bucket by value, keep the buckets that hold the k lowest and the k highest, sort inside each. Buckets
- * are found by a linear map, which is monotone, so they never change the order; a bad distribution
- * costs only time. */
-enum { BUCKETS = CONFSIM_SELECT_BUCKETS, MEDIAN_BUCKETS = 1 << 12, SMALL = 24, LANES = 8, GROUP = 16 };
+/* Keep the values in the buckets that hold the k lowest and the k highest, and sort them by buckets of
+ * their own, about one a value. Buckets are found by a linear map, which is monotone, so they never
+ * change the order; a bad distribution costs only time. */
+enum {
+    BUCKETS = CONFSIM_SELECT_BUCKETS,
+    MOST_SORT_BUCKETS = 1 << 15,
+    MEDIAN_BUCKETS = 1 << 12,
+    SMALL = 24,
+    LANES = 8,
+    GROUP = 16
+};
 
 typedef struct {
     double key; /* value, or -value among the highest: the lowest key comes first */
-    int64_t id, row;
+    int64_t row;
 } candidate;
 
-static int precedes(const candidate *a, const candidate *b) {
-    return a->key < b->key || (a->key == b->key && a->id < b->id);
+static inline int precedes(const candidate *a, const candidate *b, const int64_t *ids) {
+    if (a->key != b->key) return a->key < b->key;
+    return ids ? ids[a->row] < ids[b->row] : a->row < b->row;
 }
 
-static void insertion_sort(candidate *a, int64_t n) {
+static void insertion_sort(candidate *a, int64_t n, const int64_t *ids) {
     for (int64_t i = 1; i < n; i++) {
         candidate moving = a[i];
         int64_t j = i;
-        for (; j > 0 && precedes(&moving, &a[j - 1]); j--) a[j] = a[j - 1];
+        for (; j > 0 && precedes(&moving, &a[j - 1], ids); j--) a[j] = a[j - 1];
         a[j] = moving;
     }
 }
 
-static void merge_sort(candidate *a, candidate *spare, int64_t n) {
+static void merge_sort(candidate *a, candidate *spare, int64_t n, const int64_t *ids) {
     if (n <= SMALL) {
-        insertion_sort(a, n);
+        insertion_sort(a, n, ids);
         return;
     }
     int64_t half = n / 2, i = 0, j = half, k = 0;
-    merge_sort(a, spare, half);
-    merge_sort(a + half, spare, n - half);
-    if (!precedes(&a[half], &a[half - 1])) return; /* already in order */
+    merge_sort(a, spare, half, ids);
+    merge_sort(a + half, spare, n - half, ids);
+    if (!precedes(&a[half], &a[half - 1], ids)) return; /* already in order */
     memcpy(spare, a, (size_t)half * sizeof *a);
-    while (i < half && j < n) a[k++] = precedes(&a[j], &spare[i]) ? a[j++] : spare[i++];
+    while (i < half && j < n) a[k++] = precedes(&a[j], &spare[i], ids) ? a[j++] : spare[i++];
     memcpy(a + k, spare + i, (size_t)(half - i) * sizeof *a);
 }
 
@@ -50,7 +58,13 @@ static inline int bucket_of(double value, bucket_map map, int buckets) {
     return position < buckets - 1 ? (int)position : buckets - 1;
 }
 
-/* Buckets between the smallest and the largest value; a single one where that range is no number. */
+/* A single bucket where the width is no number to divide by. */
+static bucket_map map_between(double low, double high, int buckets) {
+    double scale = buckets / (high - low); /* infinite where the width is 0, 0 where it overflows */
+    return (bucket_map){low, scale <= 1e300 ? scale : 0.0};
+}
+
+/* Buckets between the smallest and the largest value. */
 static bucket_map map_of(const double *values, int64_t count, int buckets) {
     double low[LANES], high[LANES];
     int64_t i = 0;
@@ -68,16 +82,16 @@ static bucket_map map_of(const double *values, int64_t count, int buckets) {
         low[0] = low[j] < low[0] ? low[j] : low[0];
         high[0] = high[j] > high[0] ? high[j] : high[0];
     }
-    double scale = buckets / (high[0] - low[0]); /* infinite where the width is 0, 0 where it overflows */
-    return (bucket_map){low[0], scale <= 1e300 ? scale : 0.0};
+    return map_between(low[0], high[0], buckets);
 }
 
-/* One side's candidates, bucket after bucket, the most extreme bucket first. */
+/* One side's candidates. */
 typedef struct {
-    candidate *found; /* twice as long as `kept`: the rest is the merge's spare room */
-    int64_t *start;   /* of each bucket; after all offers, its end */
-    int64_t kept;
-    int buckets;
+    candidate *found;  /* in the order of rows, with room for one more than will be kept */
+    candidate *sorted;
+    int64_t *end;      /* of each bucket of the sort, then of each within one of those */
+    int64_t kept, count;
+    int buckets; /* of the histogram */
 } side;
 
 /* Take buckets until they hold k values; bucket i of the side is i, or counted from the top. */
@@ -86,48 +100,86 @@ static int plan_side(side *s, const int64_t *histogram, int64_t k, int from_top)
         s->kept += histogram[from_top ? BUCKETS - 1 - s->buckets : s->buckets];
         s->buckets++;
     }
-    s->found = malloc((size_t)s->kept * 2 * sizeof *s->found);
-    s->start = malloc((size_t)s->buckets * sizeof *s->start);
-    if (!s->found || !s->start) return 0;
-    int64_t start = 0;
-    for (int b = 0; b < s->buckets; b++) {
-        s->start[b] = start;
-        start += histogram[from_top ? BUCKETS - 1 - b : b];
-    }
-    return 1;
+    s->found = malloc((size_t)(s->kept + 1) * sizeof *s->found);
+    s->sorted = malloc((size_t)s->kept * sizeof *s->sorted);
+    s->end = malloc(2 * MOST_SORT_BUCKETS * sizeof *s->end);
+    return s->found && s->sorted && s->end;
 }
 
-static inline void offer(side *s, int bucket, double key, int64_t id, int64_t row) {
-    if (bucket < s->buckets) s->found[s->start[bucket]++] = (candidate){key, id, row};
+/* Without a branch: whether a value is wanted is hard to predict. */
+static inline void offer(side *s, int wanted, double key, int64_t row) {
+    s->found[s->count] = (candidate){key, row};
+    s->count += wanted;
+}
+
+/* Whether a group of codes has one outside [first, first + span). */
+static inline int any_outside(const uint32_t *codes, uint32_t first, uint32_t span) {
+    int any = 0;
+    for (int j = 0; j < GROUP; j++) any |= codes[j] - first >= span;
+    return any;
 }
 
 /* Offer the values of every group of codes that has one in a bucket of either side. */
-static void offer_all(side sides[2], const double *values, const int64_t *ids, const uint32_t *codes, int64_t count) {
+static void offer_all(side sides[2], const double *values, const uint32_t *codes, int64_t count) {
     const int low_end = sides[0].buckets, high_begin = BUCKETS - sides[1].buckets;
+    const uint32_t first = (uint32_t)low_end << 16;
+    const uint32_t span = high_begin > low_end ? (uint32_t)(high_begin - low_end) << 16 : 0;
     for (int64_t i = 0; i < count;) {
-        int wanted = i + GROUP > count;
-        if (!wanted)
-            for (int j = 0; j < GROUP; j++) {
-                int bucket = (int)(codes[i + j] >> 16);
-                wanted |= (bucket < low_end) | (bucket >= high_begin);
-            }
         int64_t end = i + GROUP < count ? i + GROUP : count;
-        if (!wanted) i = end;
+        if (end - i == GROUP && !any_outside(codes + i, first, span)) {
+            i = end;
+            continue;
+        }
         for (; i < end; i++) {
             int bucket = (int)(codes[i] >> 16);
-            int64_t id = ids ? ids[i] : i;
-            offer(&sides[0], bucket, values[i], id, i);
-            offer(&sides[1], BUCKETS - 1 - bucket, -values[i], id, i);
+            offer(&sides[0], bucket < low_end, values[i], i);
+            offer(&sides[1], bucket >= high_begin, -values[i], i);
         }
     }
 }
 
-static void finish_side(side *s, int64_t k, int64_t *rows) {
-    for (int b = 0; b < s->buckets; b++) {
-        int64_t begin = b ? s->start[b - 1] : 0;
-        merge_sort(s->found + begin, s->found + s->kept, s->start[b] - begin);
+static bucket_map map_of_keys(const candidate *found, int64_t count, int buckets) {
+    double low = found[0].key, high = low;
+    for (int64_t i = 1; i < count; i++) {
+        low = found[i].key < low ? found[i].key : low;
+        high = found[i].key > high ? found[i].key : high;
     }
-    for (int64_t i = 0; i < k; i++) rows[i] = s->found[i].row;
+    return map_between(low, high, buckets);
+}
+
+/* Move candidates to `to`, bucket by bucket; within one their order stays. Return how many buckets. */
+static int spread(const candidate *from, candidate *to, int64_t count, int64_t *end) {
+    int buckets = 1;
+    while (buckets < count && buckets < MOST_SORT_BUCKETS) buckets *= 2;
+    bucket_map map = map_of_keys(from, count, buckets);
+    memset(end, 0, (size_t)buckets * sizeof *end);
+    for (int64_t i = 0; i < count; i++) end[bucket_of(from[i].key, map, buckets)]++;
+    int64_t begin = 0;
+    for (int b = 0; b < buckets; b++) {
+        int64_t size = end[b];
+        end[b] = begin;
+        begin += size;
+    }
+    for (int64_t i = 0; i < count; i++) to[end[bucket_of(from[i].key, map, buckets)]++] = from[i];
+    return buckets;
+}
+
+/* Sort a crowded bucket by buckets of its own: scores of a lattice lie in bands. */
+static void sort_bucket(candidate *a, candidate *spare, int64_t n, int64_t *end, const int64_t *ids) {
+    int buckets = spread(a, spare, n, end);
+    memcpy(a, spare, (size_t)n * sizeof *a);
+    int64_t begin = 0;
+    for (int b = 0; b < buckets; begin = end[b++])
+        if (end[b] - begin > SMALL) merge_sort(a + begin, spare, end[b] - begin, ids);
+}
+
+static void sort_side(side *s, const int64_t *ids) {
+    int buckets = spread(s->found, s->sorted, s->count, s->end);
+    int64_t begin = 0;
+    for (int b = 0; b < buckets; begin = s->end[b++])
+        if (s->end[b] - begin > SMALL)
+            sort_bucket(s->sorted + begin, s->found, s->end[b] - begin, s->end + MOST_SORT_BUCKETS, ids);
+    insertion_sort(s->sorted, s->count, ids); /* what is left to do is within buckets of a few */
 }
 
 confsim_status confsim_extremes_by_code(const double *values, const int64_t *ids, const uint32_t *codes,
@@ -137,14 +189,18 @@ confsim_status confsim_extremes_by_code(const double *values, const int64_t *ids
     side sides[2] = {{0}};
     if (k == 0) return CONFSIM_OK;
     if (!plan_side(&sides[0], histogram, k, 0) || !plan_side(&sides[1], histogram, k, 1)) goto out;
-    offer_all(sides, values, ids, codes, count);
-    finish_side(&sides[0], k, bottom);
-    finish_side(&sides[1], k, top);
+    offer_all(sides, values, codes, count);
+    for (int i = 0; i < 2; i++) {
+        sort_side(&sides[i], ids);
+        int64_t *rows = i ? top : bottom;
+        for (int64_t j = 0; j < k; j++) rows[j] = sides[i].sorted[j].row;
+    }
     status = CONFSIM_OK;
 out:
     for (int i = 0; i < 2; i++) {
         free(sides[i].found);
-        free(sides[i].start);
+        free(sides[i].sorted);
+        free(sides[i].end);
     }
     return status;
 }

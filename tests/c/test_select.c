@@ -27,6 +27,8 @@ static double value_of(int kind) {
         return (uniform() - 0.5) * 1.7e308;
     case 4:
         return uniform() * 1e-310;
+    case 5: /* bands, as scores of a lattice have them */
+        return floor(uniform() * 9) + floor(uniform() * 9000) * 1e-7;
     default:
         return 7.0;
     }
@@ -83,7 +85,7 @@ static void check_codes(const double *values, int64_t n, int64_t k, int64_t *bot
 
 int main(void) {
     const int64_t sizes[] = {1, 2, 7, 8, 9, 100, 5000};
-    for (int kind = 0; kind < 6; kind++)
+    for (int kind = 0; kind < 7; kind++)
         for (int s = 0; s < 7; s++)
             for (int with_ids = 0; with_ids < 2; with_ids++) {
                 int64_t n = sizes[s], k = 1 + (int64_t)(uniform() * (double)n / 2);

@@ -253,6 +253,13 @@ static void ranks_block(void *context, int64_t block, int thread) {
     int64_t start = block * BLOCK;
     int64_t end = start + BLOCK < job->count ? start + BLOCK : job->count;
     int64_t *sums = job->sums + (int64_t)thread * CONFSIM_FINE;
+    if (!job->distance) {
+        for (int64_t i = start; i < end; i++) {
+            uint32_t code = job->codes[i];
+            sums[code & (CONFSIM_FINE - 1)] += job->rank[code >> 16];
+        }
+        return;
+    }
     for (int64_t i = start; i < end; i++) {
         uint32_t code = job->codes[i];
         int64_t valid = job->distance[i] == job->distance[i];

@@ -13,17 +13,19 @@ enum {
     MEDIAN_BUCKETS = 1 << 12,
     SMALL = 24,
     LANES = 8,
-    GROUP = 16
+    GROUP = 16,
+    AHEAD = 64
 };
 
 typedef struct {
     double key; /* value, or -value among the highest: the lowest key comes first */
-    int64_t row;
+    int64_t place; /* among all candidates, in the order of rows */
 } candidate;
 
+/* `ids` are those of the candidates, by place; null: in the order of places. */
 static inline int precedes(const candidate *a, const candidate *b, const int64_t *ids) {
     if (a->key != b->key) return a->key < b->key;
-    return ids ? ids[a->row] < ids[b->row] : a->row < b->row;
+    return ids ? ids[a->place] < ids[b->place] : a->place < b->place;
 }
 
 static void insertion_sort(candidate *a, int64_t n, const int64_t *ids) {
@@ -50,7 +52,7 @@ static void merge_sort(candidate *a, candidate *spare, int64_t n, const int64_t 
 }
 
 typedef struct {
-    double low, scale;
+    double low, high, scale;
 } bucket_map;
 
 static inline int bucket_of(double value, bucket_map map, int buckets) {
@@ -61,7 +63,7 @@ static inline int bucket_of(double value, bucket_map map, int buckets) {
 /* A single bucket where the width is no number to divide by. */
 static bucket_map map_between(double low, double high, int buckets) {
     double scale = buckets / (high - low); /* infinite where the width is 0, 0 where it overflows */
-    return (bucket_map){low, scale <= 1e300 ? scale : 0.0};
+    return (bucket_map){low, high, scale <= 1e300 ? scale : 0.0};
 }
 
 /* Buckets between the smallest and the largest value. */
@@ -87,12 +89,18 @@ static bucket_map map_of(const double *values, int64_t count, int buckets) {
 
 /* One side's candidates. */
 typedef struct {
-    candidate *found;  /* in the order of rows, with room for one more than will be kept */
-    candidate *sorted;
-    int64_t *end;      /* of each bucket of the sort, then of each within one of those */
+    candidate *found; /* by place, with room for one more than will be kept */
+    int64_t *rows;    /* of them, by place; likewise */
     int64_t kept, count;
     int buckets; /* of the histogram */
 } side;
+
+/* What one side after the other is put in order with. */
+typedef struct {
+    candidate *sorted;
+    int64_t *column; /* one of the columns, by place */
+    int64_t *end;    /* of each bucket of the sort, then of each within one of those */
+} sort_room;
 
 /* Take buckets until they hold k values; bucket i of the side is i, or counted from the top. */
 static int plan_side(side *s, const int64_t *histogram, int64_t k, int from_top) {
@@ -101,14 +109,21 @@ static int plan_side(side *s, const int64_t *histogram, int64_t k, int from_top)
         s->buckets++;
     }
     s->found = malloc((size_t)(s->kept + 1) * sizeof *s->found);
-    s->sorted = malloc((size_t)s->kept * sizeof *s->sorted);
-    s->end = malloc(2 * MOST_SORT_BUCKETS * sizeof *s->end);
-    return s->found && s->sorted && s->end;
+    s->rows = malloc((size_t)(s->kept + 1) * sizeof *s->rows);
+    return s->found && s->rows;
+}
+
+static int make_room(sort_room *room, int64_t most) {
+    room->sorted = malloc((size_t)most * sizeof *room->sorted);
+    room->column = malloc((size_t)most * sizeof *room->column);
+    room->end = malloc(2 * MOST_SORT_BUCKETS * sizeof *room->end);
+    return room->sorted && room->column && room->end;
 }
 
 /* Without a branch: whether a value is wanted is hard to predict. */
 static inline void offer(side *s, int wanted, double key, int64_t row) {
-    s->found[s->count] = (candidate){key, row};
+    s->found[s->count] = (candidate){key, s->count};
+    s->rows[s->count] = row;
     s->count += wanted;
 }
 
@@ -173,40 +188,69 @@ static void sort_bucket(candidate *a, candidate *spare, int64_t n, int64_t *end,
         if (end[b] - begin > SMALL) merge_sort(a + begin, spare, end[b] - begin, ids);
 }
 
-static void sort_side(side *s, const int64_t *ids) {
-    int buckets = spread(s->found, s->sorted, s->count, s->end);
+static void sort_side(side *s, const sort_room *room, const int64_t *ids) {
+    int buckets = spread(s->found, room->sorted, s->count, room->end);
     int64_t begin = 0;
-    for (int b = 0; b < buckets; begin = s->end[b++])
-        if (s->end[b] - begin > SMALL)
-            sort_bucket(s->sorted + begin, s->found, s->end[b] - begin, s->end + MOST_SORT_BUCKETS, ids);
-    insertion_sort(s->sorted, s->count, ids); /* what is left to do is within buckets of a few */
+    for (int b = 0; b < buckets; begin = room->end[b++])
+        if (room->end[b] - begin > SMALL)
+            sort_bucket(room->sorted + begin, s->found, room->end[b] - begin, room->end + MOST_SORT_BUCKETS, ids);
+    insertion_sort(room->sorted, s->count, ids); /* what is left to do is within buckets of a few */
+}
+
+/* Fill the room's column with a candidate's entry at each place. */
+static void gather(const side *s, const sort_room *room, const void *from) {
+    const char *source = from;
+    for (int64_t i = 0; i < s->count; i++) {
+        int64_t soon = i + AHEAD < s->count ? i + AHEAD : i;
+        __builtin_prefetch(source + 8 * s->rows[soon]);
+        memcpy(room->column + i, source + 8 * s->rows[i], 8);
+    }
+}
+
+static void finish_side(side *s, const sort_room *room, const int64_t *ids, int64_t k, double sign, confsim_extreme out) {
+    if (ids) gather(s, room, ids);
+    sort_side(s, room, ids ? room->column : 0);
+    for (int64_t i = 0; i < k; i++) {
+        out.rows[i] = s->rows[room->sorted[i].place];
+        out.values[i] = sign * room->sorted[i].key;
+    }
+}
+
+/* By place first: that reads the rows in their order, and the cache holds what is then read in any. */
+static void order_column(const side *s, const sort_room *room, const void *from, int64_t k, void *to) {
+    char *target = to;
+    gather(s, room, from);
+    for (int64_t i = 0; i < k; i++) memcpy(target + 8 * i, room->column + room->sorted[i].place, 8);
 }
 
 confsim_status confsim_extremes_by_code(const double *values, const int64_t *ids, const uint32_t *codes,
-                                        const int64_t *histogram, int64_t count, int64_t k, int64_t *bottom,
-                                        int64_t *top) {
+                                        const int64_t *histogram, int64_t count, int64_t k, confsim_extreme bottom,
+                                        confsim_extreme top, const confsim_select_column *columns, int column_count) {
     confsim_status status = CONFSIM_NO_MEMORY;
     side sides[2] = {{0}};
+    sort_room room = {0};
     if (k == 0) return CONFSIM_OK;
     if (!plan_side(&sides[0], histogram, k, 0) || !plan_side(&sides[1], histogram, k, 1)) goto out;
+    if (!make_room(&room, sides[0].kept > sides[1].kept ? sides[0].kept : sides[1].kept)) goto out;
     offer_all(sides, values, codes, count);
-    for (int i = 0; i < 2; i++) {
-        sort_side(&sides[i], ids);
-        int64_t *rows = i ? top : bottom;
-        for (int64_t j = 0; j < k; j++) rows[j] = sides[i].sorted[j].row;
-    }
+    finish_side(&sides[0], &room, ids, k, 1.0, bottom);
+    for (int c = 0; c < column_count; c++) order_column(&sides[0], &room, columns[c].from, k, columns[c].bottom);
+    finish_side(&sides[1], &room, ids, k, -1.0, top);
+    for (int c = 0; c < column_count; c++) order_column(&sides[1], &room, columns[c].from, k, columns[c].top);
     status = CONFSIM_OK;
 out:
     for (int i = 0; i < 2; i++) {
         free(sides[i].found);
-        free(sides[i].sorted);
-        free(sides[i].end);
+        free(sides[i].rows);
     }
+    free(room.sorted);
+    free(room.column);
+    free(room.end);
     return status;
 }
 
-confsim_status confsim_extremes(const double *values, const int64_t *ids, int64_t count, int64_t k, int64_t *bottom,
-                                int64_t *top) {
+confsim_status confsim_extremes(const double *values, const int64_t *ids, int64_t count, int64_t k,
+                                confsim_extreme bottom, confsim_extreme top) {
     confsim_status status = CONFSIM_NO_MEMORY;
     if (k == 0) return CONFSIM_OK;
     bucket_map map = map_of(values, count, BUCKETS);
@@ -218,7 +262,7 @@ confsim_status confsim_extremes(const double *values, const int64_t *ids, int64_
         codes[i] = bucket << 16;
         histogram[bucket]++;
     }
-    status = confsim_extremes_by_code(values, ids, codes, histogram, count, k, bottom, top);
+    status = confsim_extremes_by_code(values, ids, codes, histogram, count, k, bottom, top, 0, 0);
 out:
     free(codes);
     free(histogram);
@@ -232,13 +276,14 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* The value that `rank` others come before. Each round keeps the values of one bucket, never all: the
- * lowest and the highest value are in different ones. */
-static double value_of_rank(const double *values, int64_t count, int64_t rank, double *spare) {
+/* The values of rank `rank` and, where there is one, `rank` + 1, counted from 0. Each round keeps the values
+ * of one bucket, never all: the lowest and the highest value are in different ones. */
+static void middle_values(const double *values, int64_t count, int64_t rank, double *spare, double found[2]) {
     int64_t histogram[MEDIAN_BUCKETS];
-    for (;;) {
-        bucket_map map = map_of(values, count, MEDIAN_BUCKETS);
-        if (count <= SMALL || map.scale == 0) break;
+    const double *all = values;
+    const int64_t total = count;
+    bucket_map map = map_of(values, count, MEDIAN_BUCKETS);
+    while (count > SMALL && map.scale > 0) {
         memset(histogram, 0, sizeof histogram);
         for (int64_t i = 0; i < count; i++) histogram[bucket_of(values[i], map, MEDIAN_BUCKETS)]++;
         int wanted = 0;
@@ -246,30 +291,30 @@ static double value_of_rank(const double *values, int64_t count, int64_t rank, d
         int64_t kept = 0;
         for (int64_t i = 0; i < count; i++) {
             double value = values[i]; /* `values` may be `spare` */
-            if (bucket_of(value, map, MEDIAN_BUCKETS) == wanted) spare[kept++] = value;
+            spare[kept] = value;
+            kept += bucket_of(value, map, MEDIAN_BUCKETS) == wanted;
         }
         values = spare;
         count = kept;
+        map = map_of(values, count, MEDIAN_BUCKETS);
     }
     memmove(spare, values, (size_t)count * sizeof *values);
-    qsort(spare, (size_t)count, sizeof *spare, by_value);
-    return spare[rank];
+    if (map.low < map.high) qsort(spare, (size_t)count, sizeof *spare, by_value);
+    found[0] = found[1] = spare[rank];
+    if (rank + 1 < count) {
+        found[1] = spare[rank + 1];
+    } else {
+        double next = INFINITY;
+        for (int64_t i = 0; i < total; i++) next = all[i] > found[0] && all[i] < next ? all[i] : next;
+        if (next < INFINITY) found[1] = next;
+    }
 }
 
 confsim_status confsim_median(const double *values, int64_t count, double *median) {
-    double *spare = malloc((size_t)count * sizeof *spare);
+    double *spare = malloc((size_t)count * sizeof *spare), middle[2];
     if (!spare) return CONFSIM_NO_MEMORY;
-    double lower = value_of_rank(values, count, (count - 1) / 2, spare), upper = lower;
-    if (count % 2 == 0) {
-        int64_t up_to = 0;
-        double next = INFINITY;
-        for (int64_t i = 0; i < count; i++) {
-            up_to += values[i] <= lower;
-            next = values[i] > lower && values[i] < next ? values[i] : next;
-        }
-        if (up_to <= count / 2) upper = next;
-    }
-    *median = count % 2 ? lower : (lower + upper) / 2;
+    middle_values(values, count, (count - 1) / 2, spare, middle);
+    *median = count % 2 ? middle[0] : (middle[0] + middle[1]) / 2;
     free(spare);
     return CONFSIM_OK;
 }

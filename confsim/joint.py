@@ -270,7 +270,7 @@ class _Spread:
         if not self._count:
             return math.nan
         if self._histogram is None:
-            return median(np.concatenate(self._kept))
+            return median(self._kept[0] if len(self._kept) == 1 else np.concatenate(self._kept))
         below = np.cumsum(self._histogram)
         return (int(np.searchsorted(below, (self._count + 1) // 2)) + 0.5) * self._width
 

@@ -1,4 +1,4 @@
-"""Rank statistics of histograms, against NumPy: the same sums in the same order, so the same bits."""
+"""Rank statistics of histograms against NumPy: the same sums in the same order, the same bits."""
 
 import numpy as np
 import pytest

@@ -486,8 +486,8 @@ class _Trial:
     def _ordered(self, relation: Relation, side: str, count: int) -> Iterator[_Block]:
         """Yield the extreme's points in order of confidence."""
         if self._kept is not None:
-            rows, margin, distance, *ids = self._kept_extremes[side == "top"]
-            yield _Block(ids[0] if ids else rows, margin, distance)
+            rows, margin, distance, *given = self._kept_extremes[side == "top"]
+            yield _Block(given[0] if given else rows, margin, distance)
             return
         scan = ExtremeScan(self._scan_margins, BLOCK)
         histogram = relation.confidence_histogram()

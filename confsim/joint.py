@@ -14,13 +14,13 @@ exact.
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from confsim._kernels import resolve_isa
+from confsim._kernels.ranks import count_pairs, rank_covariance, rank_spread
 from confsim._kernels.select import median
 from confsim._kernels.tally import FINE, GRID, Counts, rank_sums
 
@@ -111,36 +111,37 @@ class Relation:
 
     def confidence_histogram(self) -> NDArray[np.int64]:
         """Return all queries by fine confidence bin."""
-        histogram: NDArray[np.int64] = self._queries.fine_confidence.sum(axis=0)
-        return histogram
+        return self._queries.confidence
 
     def set_members(
         self, confidence: FloatArray, distance: FloatArray, distance_excluding_self: FloatArray
     ) -> None:
         """Say which of the counted queries were members, with both their distances."""
+        isa = self._isa
         members, moved = self._axes.counts(), self._axes.counts()
-        codes = members.add(confidence, distance, self._threads, self._isa)
-        moved_codes = moved.add(confidence, distance_excluding_self, self._threads, self._isa)
+        codes = members.add(confidence, distance, self._threads, isa)
+        moved_codes = moved.add(confidence, distance_excluding_self, self._threads, isa)
         everyone = _Histograms.of(self._queries)
         self._members, self._moved = _Histograms.of(members), _Histograms.of(moved)
         strangers = self._non_members = everyone - self._members
-        confidence_other = confidence_self = _Bins(everyone.confidence[0])
+        confidence_other = confidence_self = _Bins(everyone.known, isa)
         # They differ only where leaving self out leaves a member without neighbour.
-        if not np.array_equal(self._members.confidence[0], self._moved.confidence[0]):
-            confidence_other = _Bins(strangers.confidence[0] + self._moved.confidence[0])
-        self._one_pass = confidence_other is confidence_self
-        distance_other = _Bins(strangers.distance + self._moved.distance)
-        self._ranks_self = _Ranks(confidence_self, _Bins(everyone.distance))
-        self._ranks_other = _Ranks(confidence_other, distance_other)
+        self._one_pass = np.array_equal(self._members.known, self._moved.known)
+        if not self._one_pass:
+            confidence_other = _Bins(strangers.known + self._moved.known, isa)
+        distance_other = _Bins(strangers.distance + self._moved.distance, isa)
+        self._ranks_self = _Ranks(confidence_self, _Bins(everyone.distance, isa), isa)
+        self._ranks_other = _Ranks(confidence_other, distance_other, isa)
         # The blocks bring members at their distance including self: out with these pairs.
         self._ranks_other.add(codes, distance, self._threads, sign=-1)
         self._ranks_other.add(moved_codes, distance_excluding_self, self._threads)
 
     def add_ranks(self, codes: NDArray[np.uint32], distance: FloatArray) -> None:
         """Add the ranks of a block that :meth:`add` counted."""
-        self._ranks_self.add(codes, distance, self._threads)
+        unknown = distance if self._queries.missing else None
+        self._ranks_self.add(codes, unknown, self._threads)
         if not self._one_pass:
-            self._ranks_other.add(codes, distance, self._threads)
+            self._ranks_other.add(codes, unknown, self._threads)
 
     def statistics(self) -> dict[str, float]:
         """Return correlations and AUCs with both distances, and bounds on their errors.
@@ -152,13 +153,10 @@ class Relation:
         if self._one_pass:
             self._ranks_other.add_from(self._ranks_self)
             self._one_pass = False
-        members = int(self._members.confidence.sum())
-        confidence = _auc(
-            self._members.confidence.sum(axis=0), self._non_members.confidence.sum(axis=0)
-        )
-        strangers = self._non_members.distance[::-1]
-        near = _auc(self._members.distance[::-1], strangers)
-        near_other = _auc(self._moved.distance[::-1], strangers)
+        strangers = self._non_members
+        members, *confidence = _auc(self._members.confidence, strangers.confidence)
+        _, *near = _auc(self._members.distance, strangers.distance, closest=True)
+        _, *near_other = _auc(self._moved.distance, strangers.distance, closest=True)
         return {
             "pearson_self": _pearson(self._non_members.moments + self._members.moments),
             "pearson_other": _pearson(self._non_members.moments + self._moved.moments),
@@ -272,7 +270,7 @@ class _Spread:
         if not self._count:
             return math.nan
         if self._histogram is None:
-            return median(np.concatenate(self._kept))
+            return median(self._kept[0] if len(self._kept) == 1 else np.concatenate(self._kept))
         below = np.cumsum(self._histogram)
         return (int(np.searchsorted(below, (self._count + 1) // 2)) + 0.5) * self._width
 
@@ -335,21 +333,31 @@ def relate(
 
 @dataclass(frozen=True)
 class _Histograms:
-    """The counts and sums of some pairs; those of their difference by ``-``."""
+    """The counts and sums of some queries; those of a difference by ``-``.
+
+    ``confidence`` counts all of them, ``known`` those with a distance: the same array if all have.
+    """
 
     grid: NDArray[np.int64]
     confidence: NDArray[np.int64]
+    known: NDArray[np.int64]
     distance: NDArray[np.int64]
     moments: FloatArray
 
     @classmethod
     def of(cls, counts: Counts) -> "_Histograms":
-        return cls(counts.grid, counts.fine_confidence, counts.fine_distance, counts.moments)
+        confidence = counts.confidence
+        known = counts.fine_confidence[0] if counts.missing else confidence
+        return cls(counts.grid, confidence, known, counts.fine_distance, counts.moments)
 
     def __sub__(self, other: "_Histograms") -> "_Histograms":
+        confidence = known = self.confidence - other.confidence
+        if self.known is not self.confidence or other.known is not other.confidence:
+            known = self.known - other.known
         return _Histograms(
             self.grid - other.grid,
-            self.confidence - other.confidence,
+            confidence,
+            known,
             self.distance - other.distance,
             self.moments - other.moments,
         )
@@ -359,39 +367,26 @@ class _Bins:
     """A histogram of one variable: its ranks and how they vary.
 
     Ranks are kept as integers, twice the centred mid-rank: sums of them are exact, in any order.
+    ``variance`` is that of the mid-ranks, doubled and relative to the number of points, times that
+    number; ``hidden`` is what the order inside bins can add to it, at most.
     """
 
-    def __init__(self, counts: NDArray[np.int64]) -> None:
-        self._counts = counts
-        ranks = np.cumsum(counts)
-        self.total = max(1, int(ranks[-1]))
-        total = ranks[-1].item()
-        ranks *= 2
-        ranks -= counts
-        ranks -= total
-        self.ranks = ranks
-
-    @cached_property
-    def variance(self) -> float:
-        """Of the mid-ranks, doubled and relative to the number of points, times that number."""
-        return _dot(self._counts, np.square(self.ranks / self.total))
-
-    @cached_property
-    def hidden(self) -> float:
-        """What the order inside bins can add to it, at most."""
-        return _dot(self._counts, np.square(self._counts / self.total)) / 3  # of doubled ranks
+    def __init__(self, counts: NDArray[np.int64], isa: int) -> None:
+        self.ranks, self.total, self.variance, self.hidden = rank_spread(counts, isa)
 
 
 class _Ranks:
     """The covariance of the ranks of pairs."""
 
-    def __init__(self, confidence: _Bins, distance: _Bins) -> None:
+    def __init__(self, confidence: _Bins, distance: _Bins, isa: int) -> None:
         self._bins = confidence, distance
+        self._isa = isa
         self._sums = np.zeros(FINE, dtype=np.int64)
 
     def add(
-        self, codes: NDArray[np.uint32], distance: FloatArray, threads: int, sign: int = 1
+        self, codes: NDArray[np.uint32], distance: FloatArray | None, threads: int, sign: int = 1
     ) -> None:
+        """Add pairs, or take them out; without a ``distance`` none is NaN."""
         ranks = self._bins[0].ranks
         if sign > 0:
             rank_sums(codes, distance, ranks, self._sums, threads)
@@ -405,7 +400,7 @@ class _Ranks:
 
     def correlation(self) -> float:
         distance = self._bins[1]
-        covariance = _dot(self._sums / distance.total, distance.ranks / distance.total)
+        covariance = rank_covariance(self._sums, distance.ranks, distance.total, self._isa)
         scale = math.prod([bins.variance for bins in self._bins]) ** 0.5
         return covariance / scale if scale > 0 else math.nan
 
@@ -423,11 +418,6 @@ class _Ranks:
         return a + b + a * b + (a * a + b * b) / 2
 
 
-def _dot(a: NDArray[Any], b: FloatArray) -> float:
-    """Return the scalar product, summed the same way for any number of threads, unlike BLAS."""
-    return float(np.sum(a * b))
-
-
 def _pearson(moments: FloatArray) -> float:
     pairs, u, v, uu, vv, uv = moments.tolist()
     if pairs < 2:
@@ -439,19 +429,19 @@ def _pearson(moments: FloatArray) -> float:
     return float((uv - u * v / pairs) / np.sqrt(variance_u * variance_v))
 
 
-def _auc(members: NDArray[np.int64], non_members: NDArray[np.int64]) -> tuple[float, float]:
-    """Return the AUC from histograms in ascending order of score, and its largest error.
+def _auc(
+    members: NDArray[np.int64], non_members: NDArray[np.int64], *, closest: bool = False
+) -> tuple[int, float, float]:
+    """Return the number of members, the AUC from histograms by bin, and the AUC's largest error.
 
-    Points of one bin count as ties, one half a pair; each such pair is wrong by at most that half.
+    ``closest``: a lower value is the higher score. Points of one bin count as ties, one half a
+    pair; each such pair is wrong by at most that half.
     """
-    pairs = float(members.sum()) * float(non_members.sum())
+    count, others, below, tied = count_pairs(members, non_members, closest)
+    pairs = float(count) * float(others)
     if pairs == 0:
-        return np.nan, 0.0
-    rows = np.flatnonzero(members)  # often few
-    some, strangers = members[rows], non_members[rows].astype(np.float64)
-    below = np.cumsum(non_members)[rows] - strangers
-    tied = float(np.sum(some * strangers))
-    return (float(np.sum(some * below)) + tied / 2) / pairs, tied / 2 / pairs
+        return count, np.nan, 0.0
+    return count, (below + tied / 2) / pairs, tied / 2 / pairs
 
 
 def _compact(counts: NDArray[np.int64]) -> NDArray[Any]:

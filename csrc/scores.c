@@ -141,9 +141,13 @@ static int64_t id_at(const confsim_lattice_points *points, int64_t i) {
     return points->ids ? points->ids[i] : points->start + i;
 }
 
-/* The first position in [from, end) whose id is at least `id`. */
+/* The first position in [from, end) whose id is at least `id`, or `end`; looked for from the end, which is
+ * near where few points of the lattice are left out. */
 static int64_t first_at_least(const confsim_lattice_points *points, int64_t from, int64_t end, int64_t id) {
     if (!points->ids) return smaller(end, from + (id - (points->start + from)));
+    int64_t step = 1;
+    for (; end - step >= from && points->ids[end - step] >= id; step *= 2) end -= step;
+    if (end - step >= from) from = end - step;
     while (from < end) {
         int64_t middle = from + (end - from) / 2;
         if (points->ids[middle] < id)

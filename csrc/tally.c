@@ -6,6 +6,10 @@
 
 #include "parallel.h"
 
+#ifdef CONFSIM_X86
+#include <immintrin.h>
+#endif
+
 enum { BLOCK = CONFSIM_TALLY_BLOCK, STRIP = 512, LANES = 8 };
 
 /* One thread's counts; 32 bits suffice for one call (at most 2^31 queries) and halve the cache use. */
@@ -28,25 +32,26 @@ typedef struct {
 
 /* What the arithmetic of a strip leaves for the scattered increments. */
 typedef struct {
-    uint32_t grid[STRIP], confidence[STRIP], distance[STRIP];
+    uint32_t grid[STRIP]; /* row * CONFSIM_GRID + column */
+    uint32_t *code;       /* fine bins: distance + 65536 * confidence */
+    uint8_t valid[STRIP]; /* whether the distance is a number; written where one is not */
+    int64_t missing;      /* pairs of NaN distance */
 } strip_bins;
 
-static inline __attribute__((always_inline)) int32_t clamp_bin(double position, int32_t bins) {
+static inline __attribute__((always_inline)) uint32_t clamp_bin(double position, int32_t bins) {
     double top = (double)(bins - 1);
     position = position > 0.0 ? position : 0.0; /* also NaN, and before the cast, which must not overflow */
     position = position < top ? position : top;
-    return (int32_t)position;
+    return (uint32_t)(int32_t)position;
 }
 
 /* `count` is a multiple of LANES. Sums run in LANES interleaved partial sums, the same on every
  * instruction set. */
-static inline __attribute__((always_inline)) void strip_arithmetic(const double *confidence, const double *distance,
-                                                                   int64_t count, const confsim_bins *at,
-                                                                   strip_bins *out, double sums[5][LANES],
-                                                                   int64_t *pairs) {
+static void strip_portable(const double *confidence, const double *distance, int64_t count, const confsim_bins *at,
+                           strip_bins *out, double sums[5][LANES]) {
     const confsim_bins b = *at;
     double s[5][LANES];
-    int32_t valid_pairs[LANES] = {0};
+    int32_t missing[LANES] = {0};
     memcpy(s, sums, sizeof s);
     for (int64_t i = 0; i < count; i += LANES) {
         for (int64_t j = 0; j < LANES; j++) {
@@ -55,52 +60,67 @@ static inline __attribute__((always_inline)) void strip_arithmetic(const double 
             double v = valid ? raw / b.distance_divisor : 0.0;
             double position = (c - b.fine_low) * b.fine_scale;
             double u = valid ? position * (1.0 / CONFSIM_FINE) : 0.0;
-            int32_t row = clamp_bin((c / b.confidence_divisor - b.grid_low) * b.grid_scale, CONFSIM_GRID);
-            out->grid[i + j] = (uint32_t)(row * CONFSIM_GRID + clamp_bin(v * CONFSIM_GRID, CONFSIM_GRID));
-            out->confidence[i + j] = (uint32_t)(clamp_bin(position, CONFSIM_FINE) + (valid ? 0 : CONFSIM_FINE));
-            out->distance[i + j] = (uint32_t)clamp_bin(v * b.distance_fine_scale, CONFSIM_FINE);
+            uint32_t row = clamp_bin((c / b.confidence_divisor - b.grid_low) * b.grid_scale, CONFSIM_GRID);
+            out->grid[i + j] = row * CONFSIM_GRID + clamp_bin(v * CONFSIM_GRID, CONFSIM_GRID);
+            out->code[i + j] = clamp_bin(position, CONFSIM_FINE) << 16 | clamp_bin(v * b.distance_fine_scale, CONFSIM_FINE);
+            out->valid[i + j] = (uint8_t)valid;
             s[0][j] += u;
             s[1][j] += v;
             s[2][j] += u * u;
             s[3][j] += v * v;
             s[4][j] += u * v;
-            valid_pairs[j] += valid;
+            missing[j] += !valid;
         }
     }
     memcpy(sums, s, sizeof s);
-    for (int j = 0; j < LANES; j++) *pairs += valid_pairs[j];
+    for (int j = 0; j < LANES; j++) out->missing += missing[j];
 }
 
-static void strip_portable(const double *c, const double *d, int64_t n, const confsim_bins *at, strip_bins *out,
-                           double sums[5][LANES], int64_t *pairs) {
-    strip_arithmetic(c, d, n, at, out, sums, pairs);
-}
 #ifdef CONFSIM_X86
-CONFSIM_TARGET_AVX2 static void strip_avx2(const double *c, const double *d, int64_t n, const confsim_bins *at,
-                                           strip_bins *out, double sums[5][LANES], int64_t *pairs) {
-    strip_arithmetic(c, d, n, at, out, sums, pairs);
-}
-CONFSIM_TARGET_AVX512 static void strip_avx512(const double *c, const double *d, int64_t n, const confsim_bins *at,
-                                               strip_bins *out, double sums[5][LANES], int64_t *pairs) {
-    strip_arithmetic(c, d, n, at, out, sums, pairs);
-}
+#define NAME strip_avx2
+#define TARGET CONFSIM_TARGET_AVX2
+#define WIDTH 4
+#define VEC __m256d
+#define LOAD _mm256_loadu_pd
+#define STORE _mm256_storeu_pd
+#define SET1 _mm256_set1_pd
+#define ADD _mm256_add_pd
+#define SUB _mm256_sub_pd
+#define MUL _mm256_mul_pd
+#define DIV _mm256_div_pd
+#define CLAMP(x, top) _mm256_cvttpd_epi32(_mm256_min_pd(_mm256_max_pd(x, _mm256_setzero_pd()), top))
+#define JOIN(high, bits, low) _mm_or_si128(_mm_slli_epi32(high, bits), low)
+#define STORE_INTS(p, x) _mm_storeu_si128((__m128i *)(p), x)
+#define ANY_NAN(x) _mm256_movemask_pd(_mm256_cmp_pd(x, x, _CMP_UNORD_Q))
+#include "tally_strip.inc"
+
+#define NAME strip_avx512
+#define TARGET CONFSIM_TARGET_AVX512
+#define WIDTH 8
+#define VEC __m512d
+#define LOAD _mm512_loadu_pd
+#define STORE _mm512_storeu_pd
+#define SET1 _mm512_set1_pd
+#define ADD _mm512_add_pd
+#define SUB _mm512_sub_pd
+#define MUL _mm512_mul_pd
+#define DIV _mm512_div_pd
+#define CLAMP(x, top) _mm512_cvttpd_epi32(_mm512_min_pd(_mm512_max_pd(x, _mm512_setzero_pd()), top))
+#define JOIN(high, bits, low) _mm256_or_si256(_mm256_slli_epi32(high, bits), low)
+#define STORE_INTS(p, x) _mm256_storeu_si256((__m256i *)(p), x)
+#define ANY_NAN(x) _mm512_cmp_pd_mask(x, x, _CMP_UNORD_Q)
+#include "tally_strip.inc"
 #endif
 
 static void strip_with(confsim_isa isa, const double *c, const double *d, int64_t n, const confsim_bins *at,
-                       strip_bins *out, double sums[5][LANES], int64_t *pairs) {
+                       strip_bins *out, double sums[5][LANES]) {
 #ifdef CONFSIM_X86
-    if (isa == CONFSIM_ISA_AVX512) {
-        strip_avx512(c, d, n, at, out, sums, pairs);
-        return;
-    }
-    if (isa == CONFSIM_ISA_AVX2) {
-        strip_avx2(c, d, n, at, out, sums, pairs);
-        return;
-    }
+    if (isa == CONFSIM_ISA_AVX512 && strip_avx512(c, d, n, at, out, sums)) return;
+    if (isa == CONFSIM_ISA_AVX2 && strip_avx2(c, d, n, at, out, sums)) return;
 #else
     (void)isa;
 #endif
-    strip_portable(c, d, n, at, out, sums, pairs);
+    strip_portable(c, d, n, at, out, sums);
 }
 
 static double add_lanes(const double lanes[LANES]) {
@@ -108,43 +128,53 @@ static double add_lanes(const double lanes[LANES]) {
 }
 
 static void count_strip(counts *to, const strip_bins *bins, int64_t n) {
+    if (!bins->missing) {
+        for (int64_t i = 0; i < n; i++) {
+            to->confidence[bins->code[i] >> 16]++;
+            to->grid[bins->grid[i]]++;
+            to->distance[bins->code[i] & (CONFSIM_FINE - 1)]++;
+        }
+        return;
+    }
     for (int64_t i = 0; i < n; i++) {
-        uint32_t confidence = bins->confidence[i];
-        uint32_t valid = confidence < CONFSIM_FINE;
-        to->confidence[confidence]++;
+        uint32_t valid = bins->valid[i];
+        to->confidence[(bins->code[i] >> 16) + (valid ? 0 : CONFSIM_FINE)]++;
         to->grid[bins->grid[i]] += valid;
-        to->distance[bins->distance[i]] += valid;
+        to->distance[bins->code[i] & (CONFSIM_FINE - 1)] += valid;
     }
 }
 
 static void count_few(const tally_job *job, const strip_bins *bins, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
-        uint32_t confidence = bins->confidence[i];
-        uint32_t valid = confidence < CONFSIM_FINE;
-        job->fine_confidence[confidence]++;
+        uint32_t valid = !bins->missing || bins->valid[i];
+        job->fine_confidence[(bins->code[i] >> 16) + (valid ? 0 : CONFSIM_FINE)]++;
         job->grid[bins->grid[i]] += valid;
-        job->fine_distance[bins->distance[i]] += valid;
+        job->fine_distance[bins->code[i] & (CONFSIM_FINE - 1)] += valid;
     }
 }
 
 /* One strip, from a padded copy where it is the last, short one: pairs of NaN distance add nothing to
  * sums, and are not counted. */
-static void tally_strip(const tally_job *job, int64_t i, int64_t n, strip_bins *bins, double sums[5][LANES],
-                        int64_t *pairs) {
+static void tally_strip(const tally_job *job, int64_t i, int64_t n, strip_bins *bins, double sums[5][LANES]) {
     const double *confidence = job->confidence + i, *distance = job->distance + i;
     double padded[2][LANES];
     int64_t whole = n - n % LANES, rest = n - whole;
-    strip_with(job->isa, confidence, distance, whole, &job->bins, bins, sums, pairs);
+    bins->missing = 0;
+    strip_with(job->isa, confidence, distance, whole, &job->bins, bins, sums);
     if (!rest) return;
-    strip_bins tail;
+    uint32_t codes[LANES];
+    strip_bins tail = {.code = codes};
     for (int64_t j = 0; j < LANES; j++) {
         padded[0][j] = j < rest ? confidence[whole + j] : job->bins.fine_low;
         padded[1][j] = j < rest ? distance[whole + j] : NAN;
     }
-    strip_with(job->isa, padded[0], padded[1], LANES, &job->bins, &tail, sums, pairs);
+    strip_portable(padded[0], padded[1], LANES, &job->bins, &tail, sums);
+    tail.missing -= LANES - rest;
+    if (tail.missing && !bins->missing) memset(bins->valid, 1, (size_t)whole);
+    bins->missing += tail.missing;
     memcpy(bins->grid + whole, tail.grid, (size_t)rest * sizeof *tail.grid);
-    memcpy(bins->confidence + whole, tail.confidence, (size_t)rest * sizeof *tail.confidence);
-    memcpy(bins->distance + whole, tail.distance, (size_t)rest * sizeof *tail.distance);
+    memcpy(bins->code + whole, codes, (size_t)rest * sizeof *codes);
+    memcpy(bins->valid + whole, tail.valid, (size_t)rest * sizeof *tail.valid);
 }
 
 static void tally_block(void *context, int64_t block, int thread) {
@@ -153,17 +183,17 @@ static void tally_block(void *context, int64_t block, int thread) {
     int64_t end = start + BLOCK < job->count ? start + BLOCK : job->count;
     double sums[5][LANES] = {{0}};
     int64_t pairs = 0;
-    strip_bins bins;
+    uint32_t codes[STRIP];
+    strip_bins bins = {.code = codes};
     for (int64_t i = start; i < end; i += STRIP) {
         int64_t n = end - i < STRIP ? end - i : STRIP;
-        tally_strip(job, i, n, &bins, sums, &pairs);
+        if (job->codes) bins.code = job->codes + i;
+        tally_strip(job, i, n, &bins, sums);
+        pairs += n - bins.missing;
         if (job->counts)
             count_strip(&job->counts[thread], &bins, n);
         else
             count_few(job, &bins, n);
-        if (job->codes)
-            for (int64_t j = 0; j < n; j++)
-                job->codes[i + j] = bins.distance[j] | (bins.confidence[j] & (CONFSIM_FINE - 1)) << 16;
     }
     job->moments[block] = (confsim_moments){pairs,           add_lanes(sums[0]), add_lanes(sums[1]),
                                             add_lanes(sums[2]), add_lanes(sums[3]), add_lanes(sums[4])};
@@ -223,6 +253,13 @@ static void ranks_block(void *context, int64_t block, int thread) {
     int64_t start = block * BLOCK;
     int64_t end = start + BLOCK < job->count ? start + BLOCK : job->count;
     int64_t *sums = job->sums + (int64_t)thread * CONFSIM_FINE;
+    if (!job->distance) {
+        for (int64_t i = start; i < end; i++) {
+            uint32_t code = job->codes[i];
+            sums[code & (CONFSIM_FINE - 1)] += job->rank[code >> 16];
+        }
+        return;
+    }
     for (int64_t i = start; i < end; i++) {
         uint32_t code = job->codes[i];
         int64_t valid = job->distance[i] == job->distance[i];
@@ -254,11 +291,11 @@ void confsim_grid_counts(const double *confidence, const double *distance, int64
                          int64_t *grid, confsim_isa isa) {
     tally_job job = {.confidence = confidence, .distance = distance, .bins = bins, .isa = isa};
     double sums[5][LANES] = {{0}};
-    int64_t pairs = 0;
-    strip_bins strip;
+    uint32_t codes[STRIP];
+    strip_bins strip = {.code = codes};
     for (int64_t i = 0; i < count; i += STRIP) {
         int64_t n = count - i < STRIP ? count - i : STRIP;
-        tally_strip(&job, i, n, &strip, sums, &pairs);
-        for (int64_t j = 0; j < n; j++) grid[strip.grid[j]] += strip.confidence[j] < CONFSIM_FINE;
+        tally_strip(&job, i, n, &strip, sums);
+        for (int64_t j = 0; j < n; j++) grid[strip.grid[j]] += !strip.missing || strip.valid[j];
     }
 }

@@ -43,8 +43,8 @@ CONFSIM_MUST_CHECK confsim_status confsim_tally(const double *confidence, const 
                                                 int64_t *fine_distance, confsim_moments *moments, uint32_t *codes,
                                                 int threads, confsim_isa isa);
 
-/* sums[distance bin] += rank[confidence bin], over pairs without NaN. Integers: exact in any order.
- * |rank| must be at most 2^62 / count. */
+/* sums[distance bin] += rank[confidence bin], over pairs without NaN; `distance` may be null where there is
+ * none. Integers: exact in any order. |rank| must be at most 2^62 / count. */
 CONFSIM_MUST_CHECK confsim_status confsim_rank_sums(const uint32_t *codes, const double *distance, int64_t count,
                                                     const int64_t *rank, int64_t *sums, int threads);
 

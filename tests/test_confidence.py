@@ -210,11 +210,14 @@ def test_extremes_by_code_equal_those_without_codes(values, data):
     k = data.draw(st.integers(0, len(values)))
     bins = np.searchsorted(np.unique(values)[:: data.draw(st.integers(1, 9))], values, "right")
     codes = bins.astype(np.uint32) << 16 | np.arange(len(values), dtype=np.uint32)
-    got = extremes_by_code(values, codes, np.bincount(bins, minlength=1 << 16), k)
-    order = np.argsort(values, kind="stable")
-    reverse = np.argsort(-values, kind="stable")
-    assert got[0].tolist() == order[:k].tolist()
-    assert got[1].tolist() == reverse[:k].tolist()
+    histogram = np.bincount(bins, minlength=1 << 16)
+    numbers = np.arange(len(values)) * 3
+    got = extremes_by_code(values, codes, histogram, k, numbers)
+    for sign, (rows, along, numbered) in zip((1, -1), got, strict=True):
+        order = np.argsort(sign * values, kind="stable")[:k]
+        assert rows.tolist() == order.tolist()
+        assert along.tolist() == values[order].tolist()
+        assert numbered.tolist() == numbers[order].tolist()
 
 
 def test_extremes_by_code_refuse_a_histogram_of_other_values():
@@ -223,6 +226,10 @@ def test_extremes_by_code_refuse_a_histogram_of_other_values():
         extremes_by_code(np.ones(3), codes, np.zeros(1 << 16, dtype=np.int64), 1)
     with pytest.raises(ValueError, match="k must be"):
         extremes_by_code(np.ones(3), codes, np.zeros(1 << 16, dtype=np.int64), 4)
+    three = np.bincount([0, 0, 0], minlength=1 << 16)
+    for column in (np.ones(2), np.ones(3, dtype=np.float32)):
+        with pytest.raises(ValueError, match="columns must have one entry"):
+            extremes_by_code(np.ones(3), codes, three, 1, column)
 
 
 @given(hnp.arrays(np.float64, st.integers(1, 200), elements=finite), st.integers(1, 40))

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,5 +11,6 @@ def extremes_by_code(
     codes: NDArray[np.uint32],
     histogram: NDArray[np.int64],
     k: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+    *columns: NDArray[np.float64] | NDArray[np.int64],
+) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]: ...
 def median(values: NDArray[np.float64]) -> float: ...

@@ -21,6 +21,10 @@ class Counts:
         fine: bool = True,
     ) -> None: ...
     @property
+    def missing(self) -> int: ...
+    @property
+    def confidence(self) -> NDArray[np.int64]: ...
+    @property
     def moments(self) -> NDArray[np.float64]: ...
     def add_grid(
         self, confidence: NDArray[np.float64], distance: NDArray[np.float64], isa: int
@@ -35,7 +39,7 @@ class Counts:
 
 def rank_sums(
     codes: NDArray[np.uint32],
-    distance: NDArray[np.float64],
+    distance: NDArray[np.float64] | None,
     rank: NDArray[np.int64],
     sums: NDArray[np.int64],
     threads: int,

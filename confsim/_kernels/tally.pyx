@@ -51,6 +51,7 @@ cdef class Counts:
     """
 
     cdef readonly object grid, fine_confidence, fine_distance
+    cdef int64_t queries
     cdef confsim_moments sums
     cdef confsim_bins bins
 
@@ -59,9 +60,20 @@ cdef class Counts:
         self.grid = np.zeros((GRID, GRID), dtype=np.int64)
         self.fine_confidence = np.zeros((2, FINE), dtype=np.int64) if fine else None
         self.fine_distance = np.zeros(FINE, dtype=np.int64) if fine else None
+        self.queries = 0
         self.sums = confsim_moments(0, 0, 0, 0, 0, 0)
         self.bins = confsim_bins(confidence_divisor, grid_low, grid_scale, fine_low, fine_scale,
                                  distance_divisor, distance_fine_scale)
+
+    @property
+    def missing(self):
+        """How many queries had no distance (NaN)."""
+        return self.queries - self.sums.pairs
+
+    @property
+    def confidence(self):
+        """(FINE,) int64: queries by fine confidence bin, with a distance or without."""
+        return self.fine_confidence.sum(axis=0) if self.missing else self.fine_confidence[0]
 
     @property
     def moments(self):
@@ -99,19 +111,29 @@ cdef class Counts:
                                    <confsim_isa>isa)
         if status != CONFSIM_OK:
             raise MemoryError("not enough memory for histograms")
+        self.queries += count
         return codes
 
 
-def rank_sums(const uint32_t[::1] codes, const double[::1] distance, const int64_t[::1] rank,
-              int64_t[::1] sums, int threads):
-    """Add to ``sums``, by distance bin, the rank of each pair's confidence bin."""
+def rank_sums(const uint32_t[::1] codes, distance, const int64_t[::1] rank, int64_t[::1] sums, int threads):
+    """Add to ``sums``, by distance bin, the rank of each pair's confidence bin.
+
+    ``distance``, (k,) float64, tells which pairs have a NaN; None: no pair has.
+    """
     cdef int64_t count = codes.shape[0]
+    cdef const double[::1] given
+    cdef const double *known = NULL
     cdef confsim_status status
-    if distance.shape[0] != count or rank.shape[0] != FINE or sums.shape[0] != FINE:
-        raise ValueError("codes and distance must have equal lengths, rank and sums FINE entries")
+    if rank.shape[0] != FINE or sums.shape[0] != FINE:
+        raise ValueError("rank and sums must have FINE entries")
     if count == 0:
         return
+    if distance is not None:
+        given = distance
+        if given.shape[0] != count:
+            raise ValueError("codes and distance must have equal lengths")
+        known = &given[0]
     with nogil:
-        status = confsim_rank_sums(&codes[0], &distance[0], count, &rank[0], &sums[0], threads)
+        status = confsim_rank_sums(&codes[0], known, count, &rank[0], &sums[0], threads)
     if status != CONFSIM_OK:
         raise MemoryError("not enough memory for sums of ranks")

@@ -464,8 +464,14 @@ class _Trial:
         """Yield both extremes in batches; at the end fill in what depends on them."""
         count = extreme_count(len(self._ids), self._experiment.percent)
         if self._kept is not None:
+            kept = self._kept
             self._kept_extremes = extremes_by_code(
-                self._kept.margin, self._codes, relation.confidence_histogram(), count
+                kept.margin,
+                self._codes,
+                relation.confidence_histogram(),
+                count,
+                kept.distance,
+                *(() if isinstance(kept.ids, range) else (kept.ids,)),
             )
         sides = {side: ExtremeSummary(self._axes) for side in ("bottom", "top")}
         for side, found in sides.items():
@@ -480,13 +486,8 @@ class _Trial:
     def _ordered(self, relation: Relation, side: str, count: int) -> Iterator[_Block]:
         """Yield the extreme's points in order of confidence."""
         if self._kept is not None:
-            rows = self._kept_extremes[side == "top"]
-            ids = self._kept.ids
-            yield _Block(
-                rows if isinstance(ids, range) else ids.take(rows),
-                self._kept.margin.take(rows),
-                self._kept.distance.take(rows),
-            )
+            rows, margin, distance, *given = self._kept_extremes[side == "top"]
+            yield _Block(given[0] if given else rows, margin, distance)
             return
         scan = ExtremeScan(self._scan_margins, BLOCK)
         histogram = relation.confidence_histogram()
@@ -509,7 +510,7 @@ class _Trial:
 
     def _extreme_rows(self, side: str, block: _Block, found: ExtremeSummary) -> Columns:
         ids = np.asarray(block.ids)
-        is_member, members = self._find_members(ids)
+        is_member, members = self._find_members(ids, block.distance)
         other = block.distance.copy()
         other[is_member] = self._member_other[members]
         found.add(block.margin, block.distance, other, is_member)
@@ -528,20 +529,17 @@ class _Trial:
             "distance_raw": block.distance,
         }
 
-    def _find_members(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    def _find_members(
+        self, ids: NDArray[np.int64], distance: FloatArray
+    ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
         """Return which ids are members, and the training rows of those.
 
-        A table of the last bits of their ids, small enough for the cache, leaves few to be searched
-        for.
+        A member is at distance 0 from itself: few others need to be looked for.
         """
-        training = self._draw.ids
-        bits = min(max(10, (16 * len(training)).bit_length()), 20)
-        taken = np.zeros(1 << bits, dtype=np.bool_)
-        taken[training & ((1 << bits) - 1)] = True
-        rows = np.flatnonzero(taken.take(ids & ((1 << bits) - 1)))
+        rows = np.flatnonzero(distance == 0.0)
         candidates = ids.take(rows)
-        place = np.searchsorted(training, candidates).clip(max=len(training) - 1)
-        found = training[place] == candidates
+        place = np.searchsorted(self._draw.ids, candidates).clip(max=len(self._draw.ids) - 1)
+        found = self._draw.ids[place] == candidates
         is_member = np.zeros(len(ids), dtype=np.bool_)
         is_member[rows[found]] = True
         return is_member, place[found]

@@ -293,14 +293,15 @@ class Lattice:
         """Write what :meth:`nearest` returns into arrays of the caller's, and only what is wanted.
 
         For loops over blocks of a large lattice, whose arrays are used again and again. The
-        arguments are trusted: contiguous arrays of the stated types, valid ids, finite points.
+        arguments are trusted: contiguous arrays of the stated types, valid ascending ids, finite
+        points.
         """
         pairing = (query_labels, training_labels, self_index)
         found = (distance, index, distance_excluding_self, index_excluding_self)
         if isinstance(ids, range):
             wanted = _Ids(None, ids.start, len(ids), True)
         else:
-            wanted = _Ids(ids, 0, len(ids), _kernel.ascending(ids))
+            wanted = _Ids(ids, 0, len(ids), True)
         self._search(training_points, wanted, pairing, found, n_threads)
 
     def _points(self, ids: _Ids, threads: int) -> Float64Array:

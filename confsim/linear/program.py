@@ -428,13 +428,15 @@ def _separate(problem: _Problem) -> _Separation:
     batch = 20 * (d + 1)
     new = problem.distinct[0] if n <= _SMALL else data.points.sample(max(100, batch))
     chosen = new
+    known = np.zeros(n, bool)
     program = Separator(d, problem.norm, problem.price(problem.unit_without_slack))
     for rounds in range(1, _ROUNDS + 1):
+        known[new] = True
         solution = program.add(data.signed(new))
         if solution.status != OPTIMAL:
             break
         found, smallest = data.violations(solution.plane, _REACHED, batch)
-        new = found[~np.isin(found, chosen)]
+        new = found[~known[found]]
         if len(new) == 0:
             if not smallest > 0:
                 break

@@ -33,12 +33,14 @@ static int64_t bin(double position, int64_t count) {
     return position < (double)(count - 1) ? (int64_t)position : count - 1;
 }
 
-int main(void) {
+/* NaN in every third 3000, from nan_in * 3000 on. */
+static void check(int nan_in) {
     static result first, other;
     int64_t pairs = 0;
     for (int i = 0; i < N; i++) {
         c[i] = 0.1 + fmod(i * 0.754877666, 1.95); /* some beyond the last bin */
-        d[i] = i % 13 == 0 ? NAN : fmod(i * 0.569840290998, 3.2);
+        /* Strips without NaN, with some, and a last one of either kind. */
+        d[i] = i % 13 == 0 && i / 3000 % 3 == nan_in ? NAN : fmod(i * 0.569840290998, 3.2);
     }
     for (int i = 0; i < CONFSIM_FINE; i++) rank[i] = 3 * (int64_t)i - 90000;
     run(&first, 1, CONFSIM_ISA_PORTABLE);
@@ -66,6 +68,10 @@ int main(void) {
     for (int i = 0; i < 2 * CONFSIM_FINE; i++) assert(first.confidence[i] == 0);
     for (int i = 0; i < CONFSIM_FINE; i++) assert(first.distance[i] == 0 && first.rank_sums[i] == 0);
     assert(first.moments.pairs == pairs);
+}
+
+int main(void) {
+    for (int nan_in = 0; nan_in <= 3; nan_in++) check(nan_in);
     puts("tally: ok");
     return 0;
 }

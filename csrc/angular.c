@@ -36,10 +36,10 @@
 
 enum {
     BLOCK = 192,      /* queries of a work item: a multiple of every tile */
-    CELL = 64,        /* training rows that are skipped or searched together: whole groups */
-    CHUNK_TERMS = 1 << 16, /* packed floats that stay in cache while a block of queries passes */
+    CELL = 32,        /* training rows that are skipped or searched together: whole groups */
     KEPT = 48,        /* candidates of a query that wait for the exact comparison */
-    MAX_TILE = 12,
+    MAX_TILE = 8,
+    PAIRS = 1024,      /* that get their whole products at a time */
     MAX_AXES = 32,
     SAMPLE = 1024,    /* training rows that the principal axes come from */
     PROBES = 16,      /* queries that the number of axes is chosen with */
@@ -61,10 +61,11 @@ typedef struct {
     int width, tile;
     float (*dot)(const float *a, const float *b, int64_t d);
     void (*add_multiple)(float *sum, float factor, const float *row, int64_t d);
-    void (*dots)(const float *query, const float *rows, int64_t d, const int32_t *list,
+    void (*dots)(const float *query, const float *rows, int64_t d, const int64_t *list,
                  int64_t count, float *out);
-    int (*sift)(const float *queries, const float *minus_low, const float *points, int64_t terms,
-                int groups, hits *out);
+    void (*products)(const float *const *a, const float *const *b, int64_t d, int64_t count, float *out);
+    int (*sift)(const float *const *queries, const float *minus_low, const float *points,
+                int64_t terms, int groups, hits *out);
 } path;
 
 typedef float four_floats __attribute__((vector_size(16), aligned(4), may_alias));
@@ -103,7 +104,7 @@ CONFSIM_TARGET_AVX2 static inline float sum_of_eight(__m256 v) {
 #define PATH(name) avx512_##name
 #define PATH_TARGET CONFSIM_TARGET_AVX512
 #define PATH_WIDTH 16
-#define PATH_TILE 12
+#define PATH_TILE 8
 #define PATH_FMA(a, b, c) ((VECTOR)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #define PATH_SUM(v) _mm512_reduce_add_ps((__m512)(v))
 #define PATH_SIGNS(v) ((uint32_t)_mm512_movepi32_mask((__m512i)(v)))
@@ -223,22 +224,22 @@ typedef struct {
     confsim_classes classes;       /* of training rows; "rank" below: a place in its order */
     confsim_classes query_classes; /* the same for queries */
     int64_t length;                /* columns, padded with zeros to whole vectors */
-    float *units;                  /* unit rows by rank, `length` apart */
-    scale *scales;                 /* by rank */
+    float *units;                  /* unit rows, `length` apart */
+    scale *scales;                 /* of rows */
     int64_t axes;                  /* principal axes in use; 0: whole products */
     float *directions;             /* MAX_AXES rows of `length` */
     double skew;                   /* Frobenius norm of V'V - 1 */
-    int64_t terms;                 /* of a bound */
+    int64_t terms, step;           /* of a bound, and with two more for cells */
+    int64_t identity[MAX_AXES];    /* 0, 1, 2, ... */
     int64_t *first_group;          /* a class's first group of packed rows; count + 1 entries */
     float *packed;                 /* groups of 2 * width rows, term by term */
-    float *row_terms;              /* by rank, while the tree is built */
+    float *row_terms;              /* of rows, `step` apart, where there are axes */
     int64_t *first_cell;           /* a class's first cell, count + 1 entries; cells split it evenly */
     int64_t *first_centre;         /* a class's first group of cells */
     int64_t *lowest;               /* of a cell: its lowest training row */
     float *centres;                /* groups of 2 * width cells, term by term and two more */
     split *splits;                 /* of a class from first_cell[class] on, the root first */
-    int64_t chunk_cells;           /* cells that a block of queries passes at a time */
-    float *query_terms;            /* by query; as long as there are axes */
+    float *query_terms;            /* by query, two more than the terms for cells; where there are axes */
     scale *query_scales;
     int32_t *leaves;
     double inflation;              /* |terms|^2 may be that much over 1 */
@@ -300,19 +301,26 @@ static void unit_row(const search *s, const confsim_matrix *matrix, int64_t row,
             out[k] = (float)(confsim_matrix_at(matrix, row, k) * inverse);
 }
 
-/* The terms of a bound for one unit row, `step` floats apart. */
-static void write_terms(const search *s, const float *unit, float *out, int64_t step) {
-    if (s->axes == 0) {
-        for (int64_t k = 0; k < s->terms; k++) out[k * step] = unit[k];
-        return;
-    }
+/* Rows of equal bytes are exactly 0 apart. */
+static int same_bytes(const confsim_matrix *a, int64_t row, const confsim_matrix *b, int64_t other) {
+    const int64_t size = a->is_float32 ? sizeof(float) : sizeof(double);
+    return a->is_float32 == b->is_float32 && a->column_stride == size && b->column_stride == size &&
+           !memcmp(a->data + row * a->row_stride, b->data + other * b->row_stride,
+                   (size_t)(a->columns * size));
+}
+
+/* The query's own training row, if all that was prepared for it serves the query as well; or -1. */
+static int64_t repeated_row(const search *s, int64_t query) {
+    const int64_t own = s->pairing->self_index ? s->pairing->self_index[query] : -1;
+    return own >= 0 && same_bytes(s->queries, query, s->training, own) ? own : -1;
+}
+
+/* The terms of a bound for one unit row. */
+static void write_terms(const search *s, const float *unit, float *out) {
     double left = 1 + s->inflation;
-    for (int64_t j = 0; j < s->axes; j++) {
-        const float part = s->path->dot(s->directions + j * s->length, unit, s->length);
-        out[j * step] = part;
-        left -= (double)part * part;
-    }
-    out[s->axes * step] = left > 0 ? (float)sqrt(left) * (1 + 4 * UNIT_ROUNDOFF) : 0;
+    s->path->dots(unit, s->directions, s->length, s->identity, s->axes, out);
+    for (int64_t j = 0; j < s->axes; j++) left -= (double)out[j] * out[j];
+    out[s->axes] = left > 0 ? (float)sqrt(left) * (1 + 4 * UNIT_ROUNDOFF) : 0;
 }
 
 static void prepare_rows(void *context, int64_t item, int thread) {
@@ -320,10 +328,11 @@ static void prepare_rows(void *context, int64_t item, int thread) {
     const int64_t begin = item * PREPARE_ROWS, n = s->training->rows;
     const int64_t end = begin + PREPARE_ROWS < n ? begin + PREPARE_ROWS : n;
     (void)thread;
-    scale_rows(s->training, s->classes.order + begin, end - begin, s->scales + begin);
-    for (int64_t rank = begin; rank < end; rank++)
-        unit_row(s, s->training, s->classes.order[rank], s->scales[rank],
-                 s->units + rank * s->length);
+    int64_t rows[PREPARE_ROWS];
+    for (int64_t i = 0; i < PREPARE_ROWS; i++) rows[i] = begin + i;
+    scale_rows(s->training, rows, end - begin, s->scales + begin);
+    for (int64_t row = begin; row < end; row++)
+        unit_row(s, s->training, row, s->scales[row], s->units + row * s->length);
 }
 
 static void pack_rows(void *context, int64_t item, int thread) {
@@ -334,14 +343,14 @@ static void pack_rows(void *context, int64_t item, int thread) {
     (void)thread;
     for (int64_t rank = begin; rank < end; rank++) {
         while (rank >= s->classes.start[class + 1]) class++;
-        const int64_t within = rank - s->classes.start[class];
+        const int64_t within = rank - s->classes.start[class], row = s->classes.order[rank];
         const int64_t group = s->first_group[class] + within / width;
         float *out = s->packed + group * width * s->terms + within % width;
         if (s->axes)
             for (int64_t k = 0; k < s->terms; k++)
-                out[k * width] = s->row_terms[rank * s->terms + k];
+                out[k * width] = s->row_terms[row * s->step + k];
         else
-            write_terms(s, s->units + rank * s->length, out, width);
+            for (int64_t k = 0; k < s->terms; k++) out[k * width] = s->units[row * s->length + k];
     }
 }
 
@@ -416,6 +425,8 @@ static CONFSIM_MUST_CHECK confsim_status find_directions(search *s) {
 static void set_axes(search *s, int64_t axes) {
     s->axes = axes;
     s->terms = axes ? axes + 1 : s->training->columns;
+    s->step = s->terms + 2;
+    for (int64_t j = 0; j < MAX_AXES; j++) s->identity[j] = j;
     const double k = (double)s->terms;
     double error = (3 * k + 40) * UNIT_ROUNDOFF;
     s->inflation = 2.5 * s->product_error * sqrt((double)axes) + s->skew;
@@ -456,11 +467,11 @@ static void probe(void *context, int64_t item, int thread) {
     unit_row(s, s->queries, query, scale, unit);
     for (int64_t rank = begin; rank < end; rank++)
         if (s->classes.order[rank] != own)
-            best = fmaxf(best, s->path->dot(unit, s->units + rank * d, d));
+            best = fmaxf(best, s->path->dot(unit, s->units + s->classes.order[rank] * d, d));
     for (int64_t j = 0; j < MAX_AXES; j++) terms[j] = s->path->dot(s->directions + j * d, unit, d);
     const int64_t step = (end - begin) / 256 + 1;
     for (int64_t rank = begin; rank < end; rank += step) {
-        const float *row = s->units + rank * d;
+        const float *row = s->units + s->classes.order[rank] * d;
         double bound = 0, left = 1, row_left = 1;
         for (int64_t j = 0; j < MAX_AXES; j++) {
             const double part = s->path->dot(s->directions + j * d, row, d);
@@ -505,11 +516,11 @@ static void choose_axes(search *s) {
 
 typedef struct {
     float key;
-    int32_t rank;
+    int32_t row;
 } keyed;
 
 static inline int comes_before(keyed a, keyed b) {
-    return a.key < b.key || (a.key == b.key && a.rank < b.rank);
+    return a.key < b.key || (a.key == b.key && a.row < b.row);
 }
 
 /* Brings the `count` first of the order to the front. */
@@ -541,7 +552,7 @@ static int64_t widest_term(const search *s, const keyed *rows, int64_t n) {
     const int64_t step = n / 512 + 1;
     for (int64_t i = 0; i < n; i += step)
         for (int64_t k = 0; k < s->terms; k++) {
-            const double x = s->row_terms[rows[i].rank * s->terms + k];
+            const double x = s->row_terms[rows[i].row * s->step + k];
             sums[k] += x;
             squares[k] += x * x;
         }
@@ -560,7 +571,7 @@ static int32_t grow(const search *s, keyed *rows, int64_t n, int64_t cell, split
     if (n <= CELL) return ~(int32_t)cell;
     const int32_t node = (*used)++;
     const int64_t left = ((n + CELL - 1) / CELL + 1) / 2, term = widest_term(s, rows, n);
-    for (int64_t i = 0; i < n; i++) rows[i].key = s->row_terms[rows[i].rank * s->terms + term];
+    for (int64_t i = 0; i < n; i++) rows[i].key = s->row_terms[rows[i].row * s->step + term];
     select_first(rows, n, left * CELL);
     splits[node].term = (int32_t)term;
     splits[node].cut = rows[left * CELL].key;
@@ -580,67 +591,66 @@ static int64_t leaf_of(const search *s, int64_t class, const float *terms) {
     return ~node;
 }
 
-/* Writes a cell's centre, and the cosine and the sine of the angle that all its rows are within. */
-static void write_centre(const search *s, int64_t rank, int64_t rows, float *out, int64_t step) {
-    double centre[MAX_AXES + 1] = {0}, length = 0, cosine = 1;
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t k = 0; k < s->terms; k++) centre[k] += s->row_terms[(rank + i) * s->terms + k];
-    for (int64_t k = 0; k < s->terms; k++) length += centre[k] * centre[k];
-    for (int64_t k = 0; k < s->terms && length > 0; k++) centre[k] /= sqrt(length);
-    for (int64_t i = 0; i < rows; i++) {
-        double product = 0, square = 0;
-        for (int64_t k = 0; k < s->terms; k++) {
-            const double x = s->row_terms[(rank + i) * s->terms + k];
-            product += centre[k] * x;
-            square += x * x;
-        }
-        cosine = fmin(cosine, square > 0 ? product / sqrt(square) : 0);
+/* The least cosine between a centre and the directions of some rows, and whose it is. */
+static int64_t farthest_row(float rows[][CELL], int64_t terms, const float *centre, float *cosine) {
+    float products[CELL] = {0};
+    int64_t farthest = 0;
+    for (int64_t k = 0; k < terms; k++)
+        for (int i = 0; i < CELL; i++) products[i] += centre[k] * rows[k][i];
+    for (int i = 1; i < CELL; i++)
+        if (products[i] < products[farthest]) farthest = i;
+    *cosine = products[farthest];
+    return farthest;
+}
+
+/* Writes a cell's centre, and the cosine and the sine of the angle that all its rows are within. The
+ * narrowest such cone is approached by steps towards whichever row is farthest (Badoiu and Clarkson). */
+static void write_centre(const search *s, int64_t rank, int64_t count, float *out, int64_t step) {
+    enum { STEPS = 24 };
+    float rows[MAX_AXES + 1][CELL], centre[MAX_AXES + 1] = {0}, best[MAX_AXES + 1] = {0}, narrowest = -2;
+    const int64_t terms = s->terms;
+    for (int64_t i = 0; i < CELL; i++) {
+        const float *row = s->row_terms + s->classes.order[rank + (i < count ? i : 0)] * s->step;
+        float square = 0;
+        for (int64_t k = 0; k < terms; k++) square += row[k] * row[k];
+        const float factor = square > 0 ? 1 / sqrtf(square) : 0;
+        for (int64_t k = 0; k < terms; k++) rows[k][i] = row[k] * factor;
+        for (int64_t k = 0; k < terms; k++) centre[k] += rows[k][i];
     }
-    cosine -= 1e-6;
-    const int useful = cosine > 0 && length > 0;
-    for (int64_t k = 0; k < s->terms; k++) out[k * step] = useful ? (float)centre[k] : 0;
-    out[s->terms * step] = useful ? (float)cosine : 0;
-    out[(s->terms + 1) * step] = useful ? (float)sqrt(1 - cosine * cosine) : 4;
+    for (int i = 0; i < STEPS; i++) {
+        float square = 0, cosine;
+        for (int64_t k = 0; k < terms; k++) square += centre[k] * centre[k];
+        if (square <= 0) break;
+        const float factor = 1 / sqrtf(square);
+        for (int64_t k = 0; k < terms; k++) centre[k] *= factor;
+        const int64_t farthest = farthest_row(rows, terms, centre, &cosine);
+        if (cosine > narrowest) {
+            narrowest = cosine;
+            memcpy(best, centre, sizeof best);
+        }
+        for (int64_t k = 0; k < terms; k++) centre[k] += (rows[k][farthest] - centre[k]) / (float)(i + 2);
+    }
+    const double cosine = narrowest - 1e-5;
+    const int useful = cosine > 0;
+    for (int64_t k = 0; k < terms; k++) out[k * step] = useful ? best[k] : 0;
+    out[terms * step] = useful ? (float)cosine : 0;
+    out[(terms + 1) * step] = useful ? (float)sqrt(1 - cosine * cosine) : 4;
 }
 
 static void list_terms(void *context, int64_t item, int thread) {
     const search *s = context;
     const int64_t begin = item * PREPARE_ROWS, n = s->training->rows;
     (void)thread;
-    for (int64_t rank = begin; rank < n && rank < begin + PREPARE_ROWS; rank++)
-        write_terms(s, s->units + rank * s->length, s->row_terms + rank * s->terms, 1);
-}
-
-static CONFSIM_MUST_CHECK confsim_status reorder(search *s, const keyed *rows) {
-    const int64_t n = s->training->rows;
-    float *units = floats(n * s->length), *terms = floats(n * s->terms);
-    scale *scales = malloc((size_t)n * sizeof *scales);
-    int64_t *order = malloc((size_t)n * sizeof *order);
-    const int failed = !units || !terms || !scales || !order;
-    for (int64_t i = 0; i < n && !failed; i++) {
-        const int64_t from = rows[i].rank;
-        memcpy(units + i * s->length, s->units + from * s->length, (size_t)s->length * sizeof *units);
-        memcpy(terms + i * s->terms, s->row_terms + from * s->terms, (size_t)s->terms * sizeof *terms);
-        scales[i] = s->scales[from];
-        order[i] = s->classes.order[from];
-    }
-    free(failed ? (void *)units : (void *)s->units);
-    free(failed ? (void *)terms : (void *)s->row_terms);
-    free(failed ? (void *)scales : (void *)s->scales);
-    free(failed ? (void *)order : (void *)s->classes.order);
-    if (failed) return CONFSIM_NO_MEMORY;
-    s->units = units;
-    s->row_terms = terms;
-    s->scales = scales;
-    s->classes.order = order;
-    return CONFSIM_OK;
+    for (int64_t row = begin; row < n && row < begin + PREPARE_ROWS; row++)
+        write_terms(s, s->units + row * s->length, s->row_terms + row * s->step);
 }
 
 static CONFSIM_MUST_CHECK confsim_status build_cells(search *s) {
-    const int64_t n = s->training->rows, width = group_rows(s), step = s->terms + 2;
+    const int64_t n = s->training->rows, width = group_rows(s), step = s->step;
     const int64_t cells = s->first_cell[s->classes.count];
-    s->row_terms = floats(n * s->terms);
-    s->centres = floats(s->first_centre[s->classes.count] * width * step);
+    const int64_t centres = s->first_centre[s->classes.count] * width * step;
+    s->row_terms = floats(n * step);
+    s->centres = floats(centres);
     s->splits = malloc((size_t)cells * sizeof *s->splits);
     keyed *rows = malloc((size_t)n * sizeof *rows);
     if (!s->row_terms || !s->centres || !s->splits || !rows) {
@@ -648,24 +658,21 @@ static CONFSIM_MUST_CHECK confsim_status build_cells(search *s) {
         return CONFSIM_NO_MEMORY;
     }
     confsim_parallel_for((n + PREPARE_ROWS - 1) / PREPARE_ROWS, s->threads, list_terms, s);
-    for (int64_t i = 0; i < n; i++) rows[i].rank = (int32_t)i;
+    for (int64_t rank = 0; rank < n; rank++) rows[rank].row = (int32_t)s->classes.order[rank];
+    memset(s->centres, 0, (size_t)centres * sizeof *s->centres);
     for (int64_t c = 0; c < s->classes.count; c++) {
         int32_t used = 0;
-        const int64_t begin = s->classes.start[c];
-        grow(s, rows + begin, s->classes.start[c + 1] - begin, 0, s->splits + s->first_cell[c], &used);
-    }
-    const confsim_status status = reorder(s, rows);
-    free(rows);
-    if (status) return status;
-    memset(s->centres, 0,
-           (size_t)(s->first_centre[s->classes.count] * width * step) * sizeof *s->centres);
-    for (int64_t c = 0; c < s->classes.count; c++)
+        const int64_t begin = s->classes.start[c], end = s->classes.start[c + 1];
+        grow(s, rows + begin, end - begin, 0, s->splits + s->first_cell[c], &used);
+        for (int64_t rank = begin; rank < end; rank++) s->classes.order[rank] = rows[rank].row;
         for (int64_t cell = 0; cell < s->first_cell[c + 1] - s->first_cell[c]; cell++) {
-            const int64_t rank = s->classes.start[c] + cell * CELL, rest = s->classes.start[c + 1] - rank;
+            const int64_t rank = begin + cell * CELL, rest = end - rank;
             write_centre(s, rank, rest < CELL ? rest : CELL,
                          s->centres + (s->first_centre[c] + cell / width) * width * step + cell % width,
                          width);
         }
+    }
+    free(rows);
     return CONFSIM_OK;
 }
 
@@ -675,14 +682,15 @@ static CONFSIM_MUST_CHECK confsim_status build_cells(search *s) {
 typedef struct {
     int64_t query, own; /* own: its training row, -1 for none */
     scale scale;
-    int64_t place;      /* in the block */
+    const float *row;   /* unit row */
+    float *terms;       /* of bounds; with axes, two more for cells */
     double *unit;       /* float64 unit row, made when it is first needed */
     int unit_ready;
     float best, keep;   /* largest product so far, and how large one must be to matter */
     double distance;    /* nearest so far by the answer's arithmetic; infinite for none */
     int64_t index;
     int kept;
-    int64_t ranks[KEPT];
+    int64_t rows[KEPT];
     float products[KEPT];
 } candidate_list;
 
@@ -691,7 +699,10 @@ typedef struct {
     candidate_list lists[BLOCK];
     double *units64;
     float *units;
-    float *packed; /* tile by tile, term by term, and two more for cells */
+    int64_t pairs; /* that wait for their whole products */
+    candidate_list *pair_lists[PAIRS];
+    int64_t pair_rows[PAIRS];
+    uint32_t live[BLOCK]; /* cells of a group that a query cannot do without, a bit each */
 } block;
 
 typedef struct {
@@ -714,9 +725,9 @@ static double distance_to(const search *s, candidate_list *list, int64_t row, sc
 /* Compares what was kept by the answer's arithmetic. */
 static void resolve(const search *s, candidate_list *list) {
     for (int i = 0; i < list->kept; i++) {
-        const int64_t rank = list->ranks[i], row = s->classes.order[rank];
+        const int64_t row = list->rows[i];
         if (list->products[i] < list->keep || (list->distance == 0 && row > list->index)) continue;
-        const double distance = distance_to(s, list, row, s->scales[rank]);
+        const double distance = distance_to(s, list, row, s->scales[row]);
         if (distance < list->distance || (distance == list->distance && row < list->index)) {
             list->distance = distance;
             list->index = row;
@@ -729,7 +740,7 @@ static void make_room(const search *s, candidate_list *list) {
     int kept = 0;
     for (int i = 0; i < list->kept; i++)
         if (list->products[i] >= list->keep) {
-            list->ranks[kept] = list->ranks[i];
+            list->rows[kept] = list->rows[i];
             list->products[kept++] = list->products[i];
         }
     list->kept = kept;
@@ -743,34 +754,36 @@ static inline void raise_best(const search *s, candidate_list *list, float produ
     if (product - s->window > list->keep) list->keep = product - s->window;
 }
 
-static void consider(const search *s, candidate_list *list, int64_t rank, float product) {
-    if (product < list->keep || s->classes.order[rank] == list->own) return;
+static void consider(const search *s, candidate_list *list, int64_t row, float product) {
+    if (product < list->keep || row == list->own) return;
     raise_best(s, list, product);
     if (list->kept == KEPT) make_room(s, list);
     if (product < list->keep) return;
-    list->ranks[list->kept] = rank;
+    list->rows[list->kept] = row;
     list->products[list->kept++] = product;
 }
 
-static void first_guess(const search *s, candidate_list *list, const float *unit, int64_t class) {
+static void first_guess(const search *s, candidate_list *list, int64_t class) {
     const int64_t cell = s->axes ? s->leaves[list->query] : 0;
     const int64_t rank = s->classes.start[class] + cell * CELL, rest = s->classes.start[class + 1] - rank;
-    const int32_t count = rest < CELL ? (int32_t)rest : CELL;
-    int32_t rows[CELL];
+    const int64_t count = rest < CELL ? rest : CELL, *rows = s->classes.order + rank;
     float products[CELL];
-    for (int32_t i = 0; i < count; i++) rows[i] = i;
-    s->path->dots(unit, s->units + rank * s->length, s->length, rows, count, products);
-    for (int32_t i = 0; i < count; i++)
-        if (s->classes.order[rank + i] != list->own) raise_best(s, list, products[i]);
+    s->path->dots(list->row, s->units, s->length, rows, count, products);
+    for (int64_t i = 0; i < count; i++)
+        if (rows[i] != list->own) raise_best(s, list, products[i]);
 }
 
-static void start_list(const search *s, block *b, candidate_list *list, int64_t query, scale scale,
-                       int64_t place) {
+static void start_list(const search *s, block *b, int64_t place, int64_t query, scale scale) {
     const int64_t *self = s->pairing->self_index;
+    candidate_list *list = &b->lists[place];
+    const int64_t repeated = repeated_row(s, query);
+    float *row = (repeated < 0 ? b->units : s->units) + (repeated < 0 ? place : repeated) * s->length;
+    if (repeated < 0) unit_row(s, s->queries, query, scale, row);
     list->query = query;
     list->own = self ? self[query] : -1;
     list->scale = scale;
-    list->place = place;
+    list->row = row;
+    list->terms = s->axes ? s->query_terms + query * s->step : row;
     list->unit = b->units64 + place * s->queries->columns;
     list->unit_ready = 0;
     list->best = list->keep = -2;
@@ -782,23 +795,13 @@ static void start_list(const search *s, block *b, candidate_list *list, int64_t 
 static void load_block(const search *s, block *b, const int64_t *queries, int64_t count,
                        int64_t class) {
     scale scales[BLOCK];
-    const int64_t tile = s->path->tile, step = s->terms + 2;
     if (s->axes)
         for (int64_t i = 0; i < count; i++) scales[i] = s->query_scales[queries[i]];
     else
         scale_rows(s->queries, queries, count, scales);
-    memset(b->packed, 0, (size_t)(BLOCK * step) * sizeof *b->packed);
     for (int64_t i = 0; i < count; i++) {
-        float *unit = b->units + i * s->length;
-        start_list(s, b, &b->lists[i], queries[i], scales[i], i);
-        unit_row(s, s->queries, queries[i], scales[i], unit);
-        first_guess(s, &b->lists[i], unit, class);
-        float *out = b->packed + i / tile * tile * step + i % tile;
-        if (s->axes)
-            for (int64_t k = 0; k < s->terms; k++)
-                out[k * tile] = s->query_terms[queries[i] * s->terms + k];
-        else
-            write_terms(s, unit, out, tile);
+        start_list(s, b, i, queries[i], scales[i]);
+        first_guess(s, &b->lists[i], class);
     }
 }
 
@@ -806,85 +809,100 @@ static inline float low_of(const search *s, const candidate_list *list) {
     return list->keep - s->product_error - s->bound_error;
 }
 
-/* The cells of a group that some query of a tile cannot do without, a bit each. */
-static uint32_t live_cells(const search *s, const candidate_list *lists, int64_t count, float *queries,
-                           const float *centres) {
+/* Finds the cells of a group that each query of a block cannot do without. */
+static void find_live(const search *s, block *b, int64_t count, const float *centres) {
     const int tile = s->path->tile;
-    float minus_low[MAX_TILE];
+    const float slack = s->bound_error + 2 * (float)s->inflation + 2e-5f;
     hits found[MAX_TILE];
-    uint32_t live = 0;
-    for (int i = 0; i < tile; i++) {
-        float *extra = queries + s->terms * tile + i;
-        minus_low[i] = -8;
-        if (i >= count) continue;
-        const float low = low_of(s, &lists[i]) - s->bound_error - (float)s->inflation - 1e-6f;
-        extra[0] = low >= 0 ? -low : 4;
-        extra[tile] = low >= 0 ? (float)sqrt(fmax(0, 1 - (double)low * low)) : 4;
-        minus_low[i] = s->bound_error + 2 * (float)s->inflation + 2e-5f;
+    for (int64_t begin = 0; begin < count; begin += tile) {
+        const float *queries[MAX_TILE];
+        float minus_low[MAX_TILE];
+        for (int i = 0; i < tile; i++) {
+            candidate_list *list = &b->lists[begin + i < count ? begin + i : begin];
+            const float low = low_of(s, list) - s->bound_error - (float)s->inflation - 1e-6f;
+            list->terms[s->terms] = low >= 0 ? -low : 4;
+            list->terms[s->terms + 1] = low >= 0 ? (float)sqrt(fmax(0, 1 - (double)low * low)) : 4;
+            queries[i] = list->terms;
+            minus_low[i] = slack;
+            if (begin + i < count) b->live[begin + i] = 0;
+        }
+        const int hit = s->path->sift(queries, minus_low, centres, s->step, 1, found);
+        for (int i = 0; i < hit; i++)
+            if (begin + found[i].query < count) b->live[begin + found[i].query] = found[i].rows;
     }
-    const int hit = s->path->sift(queries, minus_low, centres, s->terms + 2, 1, found);
-    for (int i = 0; i < hit; i++) live |= found[i].rows;
-    return live;
 }
 
-static void search_cell(const search *s, block *b, candidate_list *lists, int64_t count,
-                        const float *queries, int64_t class, int64_t cell) {
+/* Whole products of what the bounds left over. */
+static void multiply_pairs(const search *s, block *b) {
+    const float *queries[PAIRS], *rows[PAIRS];
+    float products[PAIRS];
+    for (int64_t i = 0; i < b->pairs; i++) {
+        queries[i] = b->pair_lists[i]->row;
+        rows[i] = s->units + b->pair_rows[i] * s->length;
+    }
+    s->path->products(queries, rows, s->length, b->pairs, products);
+    for (int64_t i = 0; i < b->pairs; i++) consider(s, b->pair_lists[i], b->pair_rows[i], products[i]);
+    b->pairs = 0;
+}
+
+static void search_tile(const search *s, block *b, candidate_list *const *lists, int64_t count, int64_t class,
+                        int64_t cell) {
     const int64_t rank = s->classes.start[class] + cell * CELL, width = group_rows(s);
     const int64_t rest = s->classes.start[class + 1] - rank, rows = rest < CELL ? rest : CELL;
     const int64_t group = s->first_group[class] + cell * CELL / width;
     const int64_t lowest = s->lowest[s->first_cell[class] + cell];
-    float minus_low[MAX_TILE], products[CELL];
+    const float *queries[MAX_TILE];
+    float minus_low[MAX_TILE];
     hits found[MAX_TILE * CELL / 8 + 1];
     for (int i = 0; i < s->path->tile; i++) {
+        const candidate_list *list = lists[i < count ? i : 0];
+        queries[i] = list->terms;
         minus_low[i] = -8;
         if (i >= count) continue;
         /* Nothing is nearer than 0: only a lower row could still win. */
-        if (lists[i].distance == 0 && lists[i].index < lowest) continue;
-        minus_low[i] = -low_of(s, &lists[i]);
+        if (list->distance == 0 && list->index < lowest) continue;
+        minus_low[i] = -low_of(s, list);
     }
     const int hit = s->path->sift(queries, minus_low, s->packed + group * width * s->terms, s->terms,
                                   (int)((rows + width - 1) / width), found);
     for (int h = 0; h < hit; h++) {
-        candidate_list *list = &lists[found[h].query];
-        const int64_t base = rank + found[h].group * width;
-        int32_t list_of[32];
-        int64_t n = 0;
-        for (uint32_t bits = found[h].rows; bits; bits &= bits - 1) list_of[n++] = __builtin_ctz(bits);
-        while (n > 0 && found[h].group * width + list_of[n - 1] >= rows) n--; /* padding */
-        s->path->dots(b->units + list->place * s->length, s->units + base * s->length, s->length, list_of,
-                      n, products);
-        for (int64_t j = 0; j < n; j++) consider(s, list, base + list_of[j], products[j]);
+        candidate_list *list = lists[found[h].query];
+        const int64_t within = found[h].group * width;
+        for (uint32_t bits = found[h].rows; bits; bits &= bits - 1) {
+            const int64_t i = within + __builtin_ctz(bits);
+            if (i >= rows) break; /* padding */
+            b->pair_lists[b->pairs] = list;
+            b->pair_rows[b->pairs++] = s->classes.order[rank + i];
+        }
     }
+    if (b->pairs > PAIRS - MAX_TILE * CELL) multiply_pairs(s, b);
 }
 
 static void scan(const search *s, block *b, int64_t class, int64_t count) {
-    const int64_t tile = s->path->tile, width = group_rows(s), step = s->terms + 2;
+    const int64_t tile = s->path->tile, width = group_rows(s);
     const int64_t cells = s->first_cell[class + 1] - s->first_cell[class];
-    for (int64_t first = 0; first < cells; first += s->chunk_cells)
-        for (int64_t begin = 0; begin < count; begin += tile) {
-            float *queries = b->packed + begin * step;
-            const int64_t some = count - begin < tile ? count - begin : tile;
-            uint32_t live = UINT32_MAX;
-            if (s->axes)
-                live = live_cells(s, b->lists + begin, some, queries,
-                                  s->centres + (s->first_centre[class] + first / width) * width * step);
-            for (int64_t i = 0; i < s->chunk_cells && first + i < cells; i++)
-                if (live >> i & 1)
-                    search_cell(s, b, b->lists + begin, some, queries, class, first + i);
+    candidate_list *lists[BLOCK];
+    b->pairs = 0;
+    for (int64_t i = 0; i < count; i++) b->live[i] = UINT32_MAX;
+    for (int64_t first = 0; first < cells; first += width) {
+        if (s->axes)
+            find_live(s, b, count, s->centres + (s->first_centre[class] + first / width) * width * s->step);
+        for (int64_t i = 0; i < width && first + i < cells; i++) {
+            int64_t n = 0;
+            for (int64_t j = 0; j < count; j++) {
+                lists[n] = &b->lists[j];
+                n += b->live[j] >> i & 1;
+            }
+            for (int64_t j = 0; j < n; j += tile)
+                search_tile(s, b, lists + j, n - j < tile ? n - j : tile, class, first + i);
+            multiply_pairs(s, b);
         }
+    }
 }
 
 static void put(double *distance, int64_t *index, int64_t query, double found, int64_t row) {
     if (distance) distance[query] = row < 0 ? NAN : found;
     if (index) index[query] = row < 0 ? -1 : row;
-}
-
-/* Rows of equal bytes are exactly 0 apart. */
-static int same_bytes(const confsim_matrix *a, int64_t row, const confsim_matrix *b, int64_t other) {
-    const int64_t size = a->is_float32 ? sizeof(float) : sizeof(double);
-    return a->is_float32 == b->is_float32 && a->column_stride == size && b->column_stride == size &&
-           !memcmp(a->data + row * a->row_stride, b->data + other * b->row_stride,
-                   (size_t)(a->columns * size));
 }
 
 static double distance_to_own(const search *s, candidate_list *list) {
@@ -964,8 +982,6 @@ static CONFSIM_MUST_CHECK confsim_status list_cells(search *s) {
         s->first_centre[c + 1] = s->first_centre[c] + (cells + width - 1) / width;
     }
     s->lowest = malloc((size_t)s->first_cell[count] * sizeof *s->lowest);
-    const int64_t fitting = CHUNK_TERMS / (CELL * s->terms);
-    s->chunk_cells = s->axes || fitting > width ? width : fitting < 1 ? 1 : fitting;
     return s->lowest ? CONFSIM_OK : CONFSIM_NO_MEMORY;
 }
 
@@ -980,20 +996,32 @@ static void find_lowest(search *s, int64_t class) {
 static void locate_queries(void *context, int64_t item, int thread) {
     const search *s = context;
     const int64_t begin = item * PREPARE_ROWS, n = s->queries->rows;
-    const int64_t count = n - begin < PREPARE_ROWS ? n - begin : PREPARE_ROWS;
-    int64_t rows[PREPARE_ROWS];
+    const int64_t end = n - begin < PREPARE_ROWS ? n : begin + PREPARE_ROWS;
+    int64_t fresh[PREPARE_ROWS], count = 0;
+    scale scales[PREPARE_ROWS];
     float *unit = floats(s->length);
     (void)thread;
-    for (int64_t i = 0; i < count; i++) rows[i] = begin + i;
-    scale_rows(s->queries, rows, count, s->query_scales + begin);
-    for (int64_t query = begin; query < begin + count; query++) {
-        float *terms = s->query_terms + query * s->terms;
-        const int64_t class = training_class(s, query);
+    for (int64_t query = begin; query < end; query++) {
+        const int64_t own = repeated_row(s, query);
         s->leaves[query] = unit ? 0 : -1; /* -1: no memory */
-        if (!unit || class < 0) continue;
-        unit_row(s, s->queries, query, s->query_scales[query], unit);
-        write_terms(s, unit, terms, 1);
-        s->leaves[query] = (int32_t)leaf_of(s, class, terms);
+        if (own < 0) {
+            fresh[count++] = query;
+            continue;
+        }
+        s->query_scales[query] = s->scales[own];
+        memcpy(s->query_terms + query * s->step, s->row_terms + own * s->step,
+               (size_t)s->terms * sizeof *s->query_terms);
+    }
+    if (count > 0) scale_rows(s->queries, fresh, count, scales);
+    for (int64_t i = 0; i < count && unit; i++) {
+        s->query_scales[fresh[i]] = scales[i];
+        unit_row(s, s->queries, fresh[i], scales[i], unit);
+        write_terms(s, unit, s->query_terms + fresh[i] * s->step);
+    }
+    for (int64_t query = begin; query < end && unit; query++) {
+        const int64_t class = training_class(s, query);
+        if (class >= 0)
+            s->leaves[query] = (int32_t)leaf_of(s, class, s->query_terms + query * s->step);
     }
     free(unit);
 }
@@ -1001,7 +1029,7 @@ static void locate_queries(void *context, int64_t item, int thread) {
 /* Brings the queries of a class into the order of their cells. */
 static CONFSIM_MUST_CHECK confsim_status order_queries(search *s) {
     const int64_t n = s->queries->rows;
-    s->query_terms = floats(n * s->terms);
+    s->query_terms = floats(n * s->step);
     s->query_scales = malloc((size_t)n * sizeof *s->query_scales);
     s->leaves = malloc((size_t)n * sizeof *s->leaves);
     int64_t *order = malloc((size_t)n * sizeof *order);
@@ -1087,7 +1115,6 @@ static void blocks_free(block *blocks, int threads) {
     for (int i = 0; blocks && i < threads; i++) {
         free(blocks[i].units64);
         free(blocks[i].units);
-        free(blocks[i].packed);
     }
     free(blocks);
 }
@@ -1097,9 +1124,7 @@ static block *blocks_build(const search *s) {
     for (int i = 0; blocks && i < s->threads; i++) {
         blocks[i].units64 = malloc((size_t)(BLOCK * s->queries->columns) * sizeof(double));
         blocks[i].units = floats(BLOCK * s->length);
-        blocks[i].packed = floats(BLOCK * (s->terms + 2));
-        if (blocks[i].units64 && blocks[i].units && blocks[i].packed)
-            continue;
+        if (blocks[i].units64 && blocks[i].units) continue;
         blocks_free(blocks, s->threads);
         return NULL;
     }

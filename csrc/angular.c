@@ -39,6 +39,7 @@ enum {
     CELL = 32,        /* training rows that are skipped or searched together: whole groups */
     KEPT = 48,        /* candidates of a query that wait for the exact comparison */
     MAX_TILE = 8,
+    MAX_GROUP = 32,
     PAIRS = 1024,      /* that get their whole products at a time */
     MAX_AXES = 32,
     SAMPLE = 1024,    /* training rows that the principal axes come from */
@@ -50,6 +51,11 @@ enum {
 
 static const float UNIT_ROUNDOFF = 0x1p-24f;
 
+/* Bounds are products of terms in fixed point, 16 bits each, which are summed exactly in 32 bits: terms
+ * are vectors of length at most 1.2, and a sum starts from within NEVER. */
+static const float ONE = 23170;
+static const int32_t ALWAYS = 3 << 28, NEVER = -(1 << 30);
+
 /* Rows of one group of points that may be nearer to one query of a tile, a bit each. */
 typedef struct {
     int query, group;
@@ -59,28 +65,40 @@ typedef struct {
 /* The filter's primitives for one instruction set. Lengths of rows are multiples of 2 * width. */
 typedef struct {
     int width, tile;
+    int split; /* rows whose terms are neighbours in a pair of packed terms: the width, or 1 */
     float (*dot)(const float *a, const float *b, int64_t d);
     void (*add_multiple)(float *sum, float factor, const float *row, int64_t d);
     void (*dots)(const float *query, const float *rows, int64_t d, const int64_t *list,
                  int64_t count, float *out);
     void (*products)(const float *const *a, const float *const *b, int64_t d, int64_t count, float *out);
-    int (*sift)(const float *const *queries, const float *minus_low, const float *points,
-                int64_t terms, int groups, hits *out);
+    int (*sift)(const int16_t *const *queries, const int32_t *start, const int16_t *points,
+                int64_t pairs, int groups, hits *out);
 } path;
 
-typedef float four_floats __attribute__((vector_size(16), aligned(4), may_alias));
-typedef int32_t four_lanes __attribute__((vector_size(16)));
+typedef int32_t four_lanes __attribute__((vector_size(16), aligned(4), may_alias));
 
-static inline uint32_t signs_of_four(four_floats v) {
-    const four_lanes bits = ((four_lanes)v < 0) & (four_lanes){1, 2, 4, 8};
+static inline uint32_t signs_of_four(four_lanes v) {
+    const four_lanes bits = (v < 0) & (four_lanes){1, 2, 4, 8};
     return (uint32_t)(bits[0] | bits[1] | bits[2] | bits[3]);
+}
+
+/* Of four rows: sum + the products of two terms each. */
+static inline four_lanes add_two_of_four(four_lanes sum, four_lanes query, four_lanes rows) {
+#ifdef __SSE2__
+    return sum + (four_lanes)_mm_madd_epi16((__m128i)query, (__m128i)rows);
+#else
+    const four_lanes even = ((query << 16) >> 16) * ((rows << 16) >> 16);
+    return sum + even + (query >> 16) * (rows >> 16);
+#endif
 }
 
 #define PATH(name) portable_##name
 #define PATH_TARGET
 #define PATH_WIDTH 4
 #define PATH_TILE 4
+#define PATH_SPLIT 1
 #define PATH_FMA(a, b, c) ((a) * (b) + (c))
+#define PATH_ADD_TWO(sum, query, rows) add_two_of_four(sum, query, rows)
 #define PATH_SUM(v) ((v)[0] + (v)[1] + ((v)[2] + (v)[3]))
 #define PATH_SIGNS(v) signs_of_four(v)
 #include "angular_path.inc"
@@ -96,7 +114,10 @@ CONFSIM_TARGET_AVX2 static inline float sum_of_eight(__m256 v) {
 #define PATH_TARGET CONFSIM_TARGET_AVX2
 #define PATH_WIDTH 8
 #define PATH_TILE 6
+#define PATH_SPLIT 1
 #define PATH_FMA(a, b, c) ((VECTOR)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define PATH_ADD_TWO(sum, query, rows) \
+    ((sum) + (LANES)_mm256_madd_epi16((__m256i)(query), (__m256i)(rows)))
 #define PATH_SUM(v) sum_of_eight((__m256)(v))
 #define PATH_SIGNS(v) ((uint32_t)_mm256_movemask_ps((__m256)(v)))
 #include "angular_path.inc"
@@ -105,32 +126,58 @@ CONFSIM_TARGET_AVX2 static inline float sum_of_eight(__m256 v) {
 #define PATH_TARGET CONFSIM_TARGET_AVX512
 #define PATH_WIDTH 16
 #define PATH_TILE 8
+#define PATH_SPLIT 1
 #define PATH_FMA(a, b, c) ((VECTOR)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define PATH_ADD_TWO(sum, query, rows) \
+    ((sum) + (LANES)_mm512_madd_epi16((__m512i)(query), (__m512i)(rows)))
+#define PATH_SUM(v) _mm512_reduce_add_ps((__m512)(v))
+#define PATH_SIGNS(v) ((uint32_t)_mm512_movepi32_mask((__m512i)(v)))
+#include "angular_path.inc"
+
+/* The same for processors that add two products in one instruction. */
+#define PATH(name) vnni_##name
+#define PATH_TARGET __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,avx2,fma")))
+#define PATH_WIDTH 16
+#define PATH_TILE 8
+#define PATH_SPLIT 1
+#define PATH_FMA(a, b, c) ((VECTOR)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define PATH_ADD_TWO(sum, query, rows) \
+    ((LANES)_mm512_dpwssd_epi32((__m512i)(sum), (__m512i)(query), (__m512i)(rows)))
 #define PATH_SUM(v) _mm512_reduce_add_ps((__m512)(v))
 #define PATH_SIGNS(v) ((uint32_t)_mm512_movepi32_mask((__m512i)(v)))
 #include "angular_path.inc"
 #endif
 
 #ifdef CONFSIM_NEON
-static inline uint32_t signs_of_neon(four_floats v) {
+static inline uint32_t signs_of_neon(int32x4_t v) {
     const int32x4_t places = {0, 1, 2, 3};
     return vaddvq_u32(vshlq_u32(vshrq_n_u32((uint32x4_t)v, 31), places));
+}
+
+/* Of four rows, their first terms before their second ones: sum + the products of two terms each. */
+static inline int32x4_t add_two_of_neon(int32x4_t sum, int16x8_t query, int16x8_t rows) {
+    sum = vmlal_lane_s16(sum, vget_low_s16(rows), vget_low_s16(query), 0);
+    return vmlal_high_lane_s16(sum, rows, vget_low_s16(query), 1);
 }
 
 #define PATH(name) neon_##name
 #define PATH_TARGET
 #define PATH_WIDTH 4
 #define PATH_TILE 8 /* with 12, compilers run out of registers */
+#define PATH_SPLIT 4
 #define PATH_FMA(a, b, c) \
     ((VECTOR)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
+#define PATH_ADD_TWO(sum, query, rows) \
+    ((LANES)add_two_of_neon((int32x4_t)(sum), (int16x8_t)(query), (int16x8_t)(rows)))
 #define PATH_SUM(v) vaddvq_f32((float32x4_t)(v))
-#define PATH_SIGNS(v) signs_of_neon(v)
+#define PATH_SIGNS(v) signs_of_neon((int32x4_t)(v))
 #include "angular_path.inc"
 #endif
 
 static const path *path_for(confsim_isa isa) {
 #ifdef CONFSIM_X86
-    if (isa == CONFSIM_ISA_AVX512) return &avx512_path;
+    if (isa == CONFSIM_ISA_AVX512)
+        return __builtin_cpu_supports("avx512vnni") ? &vnni_path : &avx512_path;
     if (isa == CONFSIM_ISA_AVX2) return &avx2_path;
 #endif
 #ifdef CONFSIM_NEON
@@ -229,26 +276,39 @@ typedef struct {
     int64_t axes;                  /* principal axes in use; 0: whole products */
     float *directions;             /* MAX_AXES rows of `length` */
     double skew;                   /* Frobenius norm of V'V - 1 */
-    int64_t terms, step;           /* of a bound, and with two more for cells */
+    int64_t terms;                 /* of a bound */
+    int64_t padded;                /* the same in whole pairs */
+    int64_t step;                  /* and with one more pair for cells */
     int64_t identity[MAX_AXES];    /* 0, 1, 2, ... */
     int64_t *first_group;          /* a class's first group of packed rows; count + 1 entries */
-    float *packed;                 /* groups of 2 * width rows, term by term */
-    float *row_terms;              /* of rows, `step` apart, where there are axes */
+    int16_t *packed;               /* groups of 2 * width rows, pair of terms by pair of terms */
+    float *row_terms;              /* of rows, `terms` apart, where there are axes */
     int64_t *first_cell;           /* a class's first cell, count + 1 entries; cells split it evenly */
     int64_t *first_centre;         /* a class's first group of cells */
     int64_t *lowest;               /* of a cell: its lowest training row */
-    float *centres;                /* groups of 2 * width cells, term by term and two more */
+    int16_t *centres;              /* groups of 2 * width cells, packed like rows, and one more pair */
     split *splits;                 /* of a class from first_cell[class] on, the root first */
-    float *query_terms;            /* by query, two more than the terms for cells; where there are axes */
+    int16_t *query_terms;          /* by query, `step` apart, where there are axes */
     scale *query_scales;
     int32_t *leaves;
     double inflation;              /* |terms|^2 may be that much over 1 */
-    float product_error, bound_error, window;
+    float product_error, bound_error, cell_error, window;
 } search;
 
 static void *floats(int64_t count) { return aligned_alloc(64, (size_t)((count * 4 + 63) / 64 * 64)); }
 
 static inline int64_t group_rows(const search *s) { return 2 * s->path->width; }
+
+/* Where the term k of a row of a group is among the group's packed terms. */
+static inline int64_t packed_place(const search *s, int64_t row, int64_t k) {
+    const int64_t split = s->path->split;
+    return k / 2 * 2 * group_rows(s) + (row / split * 2 + k % 2) * split + row % split;
+}
+
+static inline int16_t fixed(float x) { return (int16_t)(x * ONE + (x < 0 ? -0.5f : 0.5f)); }
+
+/* Where a sum starts that is not negative if the product is at least -x. */
+static inline int32_t fixed_start(float x) { return (int32_t)((double)x * ONE * ONE) + 2; }
 
 static inline int64_t class_of_rank(const search *s, int64_t rank) {
     int64_t low = 0, high = s->classes.count;
@@ -345,12 +405,10 @@ static void pack_rows(void *context, int64_t item, int thread) {
         while (rank >= s->classes.start[class + 1]) class++;
         const int64_t within = rank - s->classes.start[class], row = s->classes.order[rank];
         const int64_t group = s->first_group[class] + within / width;
-        float *out = s->packed + group * width * s->terms + within % width;
-        if (s->axes)
-            for (int64_t k = 0; k < s->terms; k++)
-                out[k * width] = s->row_terms[row * s->step + k];
-        else
-            for (int64_t k = 0; k < s->terms; k++) out[k * width] = s->units[row * s->length + k];
+        const float *terms = s->axes ? s->row_terms + row * s->terms : s->units + row * s->length;
+        int16_t *out = s->packed + group * width * s->padded;
+        for (int64_t k = 0; k < s->padded; k++)
+            out[packed_place(s, within % width, k)] = k < s->terms ? fixed(terms[k]) : 0;
     }
 }
 
@@ -422,16 +480,24 @@ static CONFSIM_MUST_CHECK confsim_status find_directions(search *s) {
     return CONFSIM_OK;
 }
 
+/* What rounding to fixed point may change in a product of vectors of that many terms and that length. */
+static double fixed_error(double terms, double length) {
+    const double each = 0.51 * sqrt(terms) / ONE;
+    return each * (2 * length + each);
+}
+
 static void set_axes(search *s, int64_t axes) {
     s->axes = axes;
     s->terms = axes ? axes + 1 : s->training->columns;
-    s->step = s->terms + 2;
+    s->padded = (s->terms + 1) / 2 * 2;
+    s->step = s->padded + 2;
     for (int64_t j = 0; j < MAX_AXES; j++) s->identity[j] = j;
     const double k = (double)s->terms;
-    double error = (3 * k + 40) * UNIT_ROUNDOFF;
     s->inflation = 2.5 * s->product_error * sqrt((double)axes) + s->skew;
+    double error = fixed_error(k, 1 + s->inflation) + 40 * UNIT_ROUNDOFF;
     if (axes) error += 3 * sqrt(k) * s->product_error + 3 * s->skew;
     s->bound_error = (float)(error * 1.01);
+    s->cell_error = (float)(fixed_error(k + 2, 1.5 + s->inflation) * 1.01);
 }
 
 typedef struct {
@@ -500,7 +566,7 @@ static void choose_axes(search *s) {
             probing.survivors[j] += probing.probes[i][j] / PROBES;
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
         const int64_t axes = choices[i];
-        if (axes >= s->training->columns) break;
+        if (axes >= s->training->columns || s->product_error + s->skew > 0.005) break;
         const double cost =
             per_term * (double)(axes + 1) + per_survivor * probing.survivors[axes];
         if (cost >= cheapest) continue;
@@ -552,7 +618,7 @@ static int64_t widest_term(const search *s, const keyed *rows, int64_t n) {
     const int64_t step = n / 512 + 1;
     for (int64_t i = 0; i < n; i += step)
         for (int64_t k = 0; k < s->terms; k++) {
-            const double x = s->row_terms[rows[i].row * s->step + k];
+            const double x = s->row_terms[rows[i].row * s->terms + k];
             sums[k] += x;
             squares[k] += x * x;
         }
@@ -571,7 +637,7 @@ static int32_t grow(const search *s, keyed *rows, int64_t n, int64_t cell, split
     if (n <= CELL) return ~(int32_t)cell;
     const int32_t node = (*used)++;
     const int64_t left = ((n + CELL - 1) / CELL + 1) / 2, term = widest_term(s, rows, n);
-    for (int64_t i = 0; i < n; i++) rows[i].key = s->row_terms[rows[i].row * s->step + term];
+    for (int64_t i = 0; i < n; i++) rows[i].key = s->row_terms[rows[i].row * s->terms + term];
     select_first(rows, n, left * CELL);
     splits[node].term = (int32_t)term;
     splits[node].cut = rows[left * CELL].key;
@@ -605,12 +671,12 @@ static int64_t farthest_row(float rows[][CELL], int64_t terms, const float *cent
 
 /* Writes a cell's centre, and the cosine and the sine of the angle that all its rows are within. The
  * narrowest such cone is approached by steps towards whichever row is farthest (Badoiu and Clarkson). */
-static void write_centre(const search *s, int64_t rank, int64_t count, float *out, int64_t step) {
+static void write_centre(const search *s, int64_t rank, int64_t count, int16_t *out, int64_t place) {
     enum { STEPS = 24 };
     float rows[MAX_AXES + 1][CELL], centre[MAX_AXES + 1] = {0}, best[MAX_AXES + 1] = {0}, narrowest = -2;
     const int64_t terms = s->terms;
     for (int64_t i = 0; i < CELL; i++) {
-        const float *row = s->row_terms + s->classes.order[rank + (i < count ? i : 0)] * s->step;
+        const float *row = s->row_terms + s->classes.order[rank + (i < count ? i : 0)] * s->terms;
         float square = 0;
         for (int64_t k = 0; k < terms; k++) square += row[k] * row[k];
         const float factor = square > 0 ? 1 / sqrtf(square) : 0;
@@ -631,10 +697,10 @@ static void write_centre(const search *s, int64_t rank, int64_t count, float *ou
         for (int64_t k = 0; k < terms; k++) centre[k] += (rows[k][farthest] - centre[k]) / (float)(i + 2);
     }
     const double cosine = narrowest - 1e-5;
-    const int useful = cosine > 0;
-    for (int64_t k = 0; k < terms; k++) out[k * step] = useful ? best[k] : 0;
-    out[terms * step] = useful ? (float)cosine : 0;
-    out[(terms + 1) * step] = useful ? (float)sqrt(1 - cosine * cosine) : 4;
+    const int useful = cosine > 0; /* if not, the product is positive whatever the query */
+    for (int64_t k = 0; k < terms; k++) out[packed_place(s, place, k)] = fixed(useful ? best[k] : 0);
+    out[packed_place(s, place, s->padded)] = fixed(useful ? (float)cosine : 0);
+    out[packed_place(s, place, s->padded + 1)] = fixed(useful ? (float)sqrt(1 - cosine * cosine) : 1);
 }
 
 static void list_terms(void *context, int64_t item, int thread) {
@@ -642,15 +708,15 @@ static void list_terms(void *context, int64_t item, int thread) {
     const int64_t begin = item * PREPARE_ROWS, n = s->training->rows;
     (void)thread;
     for (int64_t row = begin; row < n && row < begin + PREPARE_ROWS; row++)
-        write_terms(s, s->units + row * s->length, s->row_terms + row * s->step);
+        write_terms(s, s->units + row * s->length, s->row_terms + row * s->terms);
 }
 
 static CONFSIM_MUST_CHECK confsim_status build_cells(search *s) {
     const int64_t n = s->training->rows, width = group_rows(s), step = s->step;
     const int64_t cells = s->first_cell[s->classes.count];
     const int64_t centres = s->first_centre[s->classes.count] * width * step;
-    s->row_terms = floats(n * step);
-    s->centres = floats(centres);
+    s->row_terms = floats(n * s->terms);
+    s->centres = calloc((size_t)centres, sizeof *s->centres);
     s->splits = malloc((size_t)cells * sizeof *s->splits);
     keyed *rows = malloc((size_t)n * sizeof *rows);
     if (!s->row_terms || !s->centres || !s->splits || !rows) {
@@ -659,7 +725,6 @@ static CONFSIM_MUST_CHECK confsim_status build_cells(search *s) {
     }
     confsim_parallel_for((n + PREPARE_ROWS - 1) / PREPARE_ROWS, s->threads, list_terms, s);
     for (int64_t rank = 0; rank < n; rank++) rows[rank].row = (int32_t)s->classes.order[rank];
-    memset(s->centres, 0, (size_t)centres * sizeof *s->centres);
     for (int64_t c = 0; c < s->classes.count; c++) {
         int32_t used = 0;
         const int64_t begin = s->classes.start[c], end = s->classes.start[c + 1];
@@ -668,8 +733,7 @@ static CONFSIM_MUST_CHECK confsim_status build_cells(search *s) {
         for (int64_t cell = 0; cell < s->first_cell[c + 1] - s->first_cell[c]; cell++) {
             const int64_t rank = begin + cell * CELL, rest = end - rank;
             write_centre(s, rank, rest < CELL ? rest : CELL,
-                         s->centres + (s->first_centre[c] + cell / width) * width * step + cell % width,
-                         width);
+                         s->centres + (s->first_centre[c] + cell / width) * width * step, cell % width);
         }
     }
     free(rows);
@@ -683,10 +747,11 @@ typedef struct {
     int64_t query, own; /* own: its training row, -1 for none */
     scale scale;
     const float *row;   /* unit row */
-    float *terms;       /* of bounds; with axes, two more for cells */
+    int16_t *terms;     /* of bounds; with axes, two more for cells */
     double *unit;       /* float64 unit row, made when it is first needed */
     int unit_ready;
     float best, keep;   /* largest product so far, and how large one must be to matter */
+    int32_t start;      /* of a bound's sum that reaches what matters where it is not negative */
     double distance;    /* nearest so far by the answer's arithmetic; infinite for none */
     int64_t index;
     int kept;
@@ -694,15 +759,25 @@ typedef struct {
     float products[KEPT];
 } candidate_list;
 
+/* The training rows of a cell. */
+typedef struct {
+    const int64_t *rows;
+    int64_t count, lowest;
+    int groups;
+    const int16_t *packed;
+} cell_rows;
+
 /* One thread's memory: a block of queries. */
 typedef struct {
     candidate_list lists[BLOCK];
     double *units64;
     float *units;
+    int16_t *terms;
     int64_t pairs; /* that wait for their whole products */
     candidate_list *pair_lists[PAIRS];
     int64_t pair_rows[PAIRS];
-    uint32_t live[BLOCK]; /* cells of a group that a query cannot do without, a bit each */
+    int64_t waiting[MAX_GROUP]; /* for each cell of a group: how many queries cannot do without it */
+    uint8_t places[MAX_GROUP][BLOCK]; /* and which */
 } block;
 
 typedef struct {
@@ -748,10 +823,16 @@ static void make_room(const search *s, candidate_list *list) {
     resolve(s, list);
 }
 
+static inline float low_of(const search *s, const candidate_list *list) {
+    return list->keep - s->product_error - s->bound_error;
+}
+
 static inline void raise_best(const search *s, candidate_list *list, float product) {
     if (product <= list->best) return;
     list->best = product;
-    if (product - s->window > list->keep) list->keep = product - s->window;
+    if (product - s->window <= list->keep) return;
+    list->keep = product - s->window;
+    list->start = fixed_start(-low_of(s, list));
 }
 
 static void consider(const search *s, candidate_list *list, int64_t row, float product) {
@@ -783,10 +864,12 @@ static void start_list(const search *s, block *b, int64_t place, int64_t query, 
     list->own = self ? self[query] : -1;
     list->scale = scale;
     list->row = row;
-    list->terms = s->axes ? s->query_terms + query * s->step : row;
+    list->terms = (s->axes ? s->query_terms : b->terms) + (s->axes ? query : place) * s->step;
+    for (int64_t k = 0; k < s->padded && !s->axes; k++) list->terms[k] = k < s->terms ? fixed(row[k]) : 0;
     list->unit = b->units64 + place * s->queries->columns;
     list->unit_ready = 0;
     list->best = list->keep = -2;
+    list->start = fixed_start(-low_of(s, list));
     list->distance = INFINITY;
     list->index = -1;
     list->kept = 0;
@@ -805,30 +888,31 @@ static void load_block(const search *s, block *b, const int64_t *queries, int64_
     }
 }
 
-static inline float low_of(const search *s, const candidate_list *list) {
-    return list->keep - s->product_error - s->bound_error;
-}
-
-/* Finds the cells of a group that each query of a block cannot do without. */
-static void find_live(const search *s, block *b, int64_t count, const float *centres) {
+/* Lists for each cell of a group the queries of a block that cannot do without it. */
+static void find_live(const search *s, block *b, int64_t count, const int16_t *centres) {
     const int tile = s->path->tile;
-    const float slack = s->bound_error + 2 * (float)s->inflation + 2e-5f;
+    const int32_t slack =
+        fixed_start(s->bound_error + s->cell_error + 2 * (float)s->inflation + 2e-5f);
     hits found[MAX_TILE];
+    memset(b->waiting, 0, sizeof b->waiting);
     for (int64_t begin = 0; begin < count; begin += tile) {
-        const float *queries[MAX_TILE];
-        float minus_low[MAX_TILE];
+        const int some = count - begin < tile ? (int)(count - begin) : tile;
+        const int16_t *queries[MAX_TILE];
+        int32_t start[MAX_TILE];
         for (int i = 0; i < tile; i++) {
-            candidate_list *list = &b->lists[begin + i < count ? begin + i : begin];
+            candidate_list *list = &b->lists[begin + (i < some ? i : 0)];
             const float low = low_of(s, list) - s->bound_error - (float)s->inflation - 1e-6f;
-            list->terms[s->terms] = low >= 0 ? -low : 4;
-            list->terms[s->terms + 1] = low >= 0 ? (float)sqrt(fmax(0, 1 - (double)low * low)) : 4;
+            list->terms[s->padded] = fixed(low >= 0 ? -low : 0);
+            list->terms[s->padded + 1] = fixed(low >= 0 ? (float)sqrt(fmax(0, 1 - (double)low * low)) : 0);
             queries[i] = list->terms;
-            minus_low[i] = slack;
-            if (begin + i < count) b->live[begin + i] = 0;
+            start[i] = i >= some ? NEVER : low >= 0 ? slack : ALWAYS;
         }
-        const int hit = s->path->sift(queries, minus_low, centres, s->step, 1, found);
+        const int hit = s->path->sift(queries, start, centres, s->step / 2, 1, found);
         for (int i = 0; i < hit; i++)
-            if (begin + found[i].query < count) b->live[begin + found[i].query] = found[i].rows;
+            for (uint32_t bits = found[i].rows; bits; bits &= bits - 1) {
+                const int cell = __builtin_ctz(bits);
+                b->places[cell][b->waiting[cell]++] = (uint8_t)(begin + found[i].query);
+            }
     }
 }
 
@@ -845,58 +929,59 @@ static void multiply_pairs(const search *s, block *b) {
     b->pairs = 0;
 }
 
-static void search_tile(const search *s, block *b, candidate_list *const *lists, int64_t count, int64_t class,
-                        int64_t cell) {
-    const int64_t rank = s->classes.start[class] + cell * CELL, width = group_rows(s);
-    const int64_t rest = s->classes.start[class + 1] - rank, rows = rest < CELL ? rest : CELL;
-    const int64_t group = s->first_group[class] + cell * CELL / width;
-    const int64_t lowest = s->lowest[s->first_cell[class] + cell];
-    const float *queries[MAX_TILE];
-    float minus_low[MAX_TILE];
+/* Bounds of a tile of queries and the rows of a cell. */
+static void search_tile(const search *s, block *b, const uint8_t *places, int64_t count, cell_rows cell) {
+    const int64_t width = group_rows(s);
+    const int16_t *queries[MAX_TILE];
+    int32_t start[MAX_TILE];
     hits found[MAX_TILE * CELL / 8 + 1];
     for (int i = 0; i < s->path->tile; i++) {
-        const candidate_list *list = lists[i < count ? i : 0];
-        queries[i] = list->terms;
-        minus_low[i] = -8;
-        if (i >= count) continue;
+        const candidate_list *list = &b->lists[places[i < count ? i : 0]];
         /* Nothing is nearer than 0: only a lower row could still win. */
-        if (list->distance == 0 && list->index < lowest) continue;
-        minus_low[i] = -low_of(s, list);
+        const int done = list->distance == 0 && list->index < cell.lowest;
+        queries[i] = list->terms;
+        start[i] = i >= count || done ? NEVER : list->start;
     }
-    const int hit = s->path->sift(queries, minus_low, s->packed + group * width * s->terms, s->terms,
-                                  (int)((rows + width - 1) / width), found);
+    const int hit = s->path->sift(queries, start, cell.packed, s->padded / 2, cell.groups, found);
     for (int h = 0; h < hit; h++) {
-        candidate_list *list = lists[found[h].query];
+        candidate_list *list = &b->lists[places[found[h].query]];
         const int64_t within = found[h].group * width;
         for (uint32_t bits = found[h].rows; bits; bits &= bits - 1) {
             const int64_t i = within + __builtin_ctz(bits);
-            if (i >= rows) break; /* padding */
+            if (i >= cell.count) break; /* padding */
             b->pair_lists[b->pairs] = list;
-            b->pair_rows[b->pairs++] = s->classes.order[rank + i];
+            b->pair_rows[b->pairs++] = cell.rows[i];
         }
     }
     if (b->pairs > PAIRS - MAX_TILE * CELL) multiply_pairs(s, b);
 }
 
-static void scan(const search *s, block *b, int64_t class, int64_t count) {
+static void search_cell(const search *s, block *b, const uint8_t *places, int64_t count, int64_t class,
+                        int64_t cell) {
     const int64_t tile = s->path->tile, width = group_rows(s);
-    const int64_t cells = s->first_cell[class + 1] - s->first_cell[class];
-    candidate_list *lists[BLOCK];
+    const int64_t rank = s->classes.start[class] + cell * CELL, rest = s->classes.start[class + 1] - rank;
+    const cell_rows here = {
+        .rows = s->classes.order + rank,
+        .count = rest < CELL ? rest : CELL,
+        .groups = (int)((rest < CELL ? rest + width - 1 : CELL) / width),
+        .packed = s->packed + (s->first_group[class] * width + cell * CELL) * s->padded,
+        .lowest = s->lowest[s->first_cell[class] + cell],
+    };
+    for (int64_t i = 0; i < count; i += tile)
+        search_tile(s, b, places + i, count - i < tile ? count - i : tile, here);
+    multiply_pairs(s, b);
+}
+
+static void scan(const search *s, block *b, int64_t class, int64_t count) {
+    const int64_t width = group_rows(s), cells = s->first_cell[class + 1] - s->first_cell[class];
     b->pairs = 0;
-    for (int64_t i = 0; i < count; i++) b->live[i] = UINT32_MAX;
+    for (int64_t i = 0; i < count && !s->axes; i++) b->places[0][i] = (uint8_t)i;
     for (int64_t first = 0; first < cells; first += width) {
         if (s->axes)
-            find_live(s, b, count, s->centres + (s->first_centre[class] + first / width) * width * s->step);
-        for (int64_t i = 0; i < width && first + i < cells; i++) {
-            int64_t n = 0;
-            for (int64_t j = 0; j < count; j++) {
-                lists[n] = &b->lists[j];
-                n += b->live[j] >> i & 1;
-            }
-            for (int64_t j = 0; j < n; j += tile)
-                search_tile(s, b, lists + j, n - j < tile ? n - j : tile, class, first + i);
-            multiply_pairs(s, b);
-        }
+            find_live(s, b, count,
+                      s->centres + (s->first_centre[class] + first / width) * width * s->step);
+        for (int64_t i = 0; i < width && first + i < cells; i++)
+            search_cell(s, b, b->places[s->axes ? i : 0], s->axes ? b->waiting[i] : count, class, first + i);
     }
 }
 
@@ -993,6 +1078,13 @@ static void find_lowest(search *s, int64_t class) {
     }
 }
 
+static void locate_query(const search *s, int64_t query, const float *terms) {
+    const int64_t class = training_class(s, query);
+    int16_t *out = s->query_terms + query * s->step;
+    for (int64_t k = 0; k < s->padded; k++) out[k] = k < s->terms ? fixed(terms[k]) : 0;
+    s->leaves[query] = class < 0 ? 0 : (int32_t)leaf_of(s, class, terms);
+}
+
 static void locate_queries(void *context, int64_t item, int thread) {
     const search *s = context;
     const int64_t begin = item * PREPARE_ROWS, n = s->queries->rows;
@@ -1003,25 +1095,22 @@ static void locate_queries(void *context, int64_t item, int thread) {
     (void)thread;
     for (int64_t query = begin; query < end; query++) {
         const int64_t own = repeated_row(s, query);
-        s->leaves[query] = unit ? 0 : -1; /* -1: no memory */
+        s->leaves[query] = -1; /* no memory */
+        if (!unit) continue;
         if (own < 0) {
             fresh[count++] = query;
             continue;
         }
         s->query_scales[query] = s->scales[own];
-        memcpy(s->query_terms + query * s->step, s->row_terms + own * s->step,
-               (size_t)s->terms * sizeof *s->query_terms);
+        locate_query(s, query, s->row_terms + own * s->terms);
     }
     if (count > 0) scale_rows(s->queries, fresh, count, scales);
-    for (int64_t i = 0; i < count && unit; i++) {
+    for (int64_t i = 0; i < count; i++) {
+        float terms[MAX_AXES + 1];
         s->query_scales[fresh[i]] = scales[i];
         unit_row(s, s->queries, fresh[i], scales[i], unit);
-        write_terms(s, unit, s->query_terms + fresh[i] * s->step);
-    }
-    for (int64_t query = begin; query < end && unit; query++) {
-        const int64_t class = training_class(s, query);
-        if (class >= 0)
-            s->leaves[query] = (int32_t)leaf_of(s, class, s->query_terms + query * s->step);
+        write_terms(s, unit, terms);
+        locate_query(s, fresh[i], terms);
     }
     free(unit);
 }
@@ -1029,7 +1118,7 @@ static void locate_queries(void *context, int64_t item, int thread) {
 /* Brings the queries of a class into the order of their cells. */
 static CONFSIM_MUST_CHECK confsim_status order_queries(search *s) {
     const int64_t n = s->queries->rows;
-    s->query_terms = floats(n * s->step);
+    s->query_terms = malloc((size_t)(n * s->step) * sizeof *s->query_terms);
     s->query_scales = malloc((size_t)n * sizeof *s->query_scales);
     s->leaves = malloc((size_t)n * sizeof *s->leaves);
     int64_t *order = malloc((size_t)n * sizeof *order);
@@ -1088,12 +1177,9 @@ static CONFSIM_MUST_CHECK confsim_status search_build(search *s) {
     for (int64_t c = 0; c < s->classes.count; c++)
         s->first_group[c + 1] =
             s->first_group[c] + (s->classes.start[c + 1] - s->classes.start[c] + width - 1) / width;
-    const int64_t packed = s->first_group[s->classes.count] * width * s->terms;
-    s->packed = floats(packed);
+    /* What pads a class's last group is zero. */
+    s->packed = calloc((size_t)(s->first_group[s->classes.count] * width * s->padded), sizeof *s->packed);
     if (!s->packed) return CONFSIM_NO_MEMORY;
-    for (int64_t c = 0; c < s->classes.count; c++) /* what pads a class's last group */
-        memset(s->packed + (s->first_group[c + 1] - 1) * width * s->terms, 0,
-               (size_t)(width * s->terms) * sizeof *s->packed);
     confsim_parallel_for(items, s->threads, pack_rows, s);
     return CONFSIM_OK;
 }
@@ -1115,6 +1201,7 @@ static void blocks_free(block *blocks, int threads) {
     for (int i = 0; blocks && i < threads; i++) {
         free(blocks[i].units64);
         free(blocks[i].units);
+        free(blocks[i].terms);
     }
     free(blocks);
 }
@@ -1124,7 +1211,8 @@ static block *blocks_build(const search *s) {
     for (int i = 0; blocks && i < s->threads; i++) {
         blocks[i].units64 = malloc((size_t)(BLOCK * s->queries->columns) * sizeof(double));
         blocks[i].units = floats(BLOCK * s->length);
-        if (blocks[i].units64 && blocks[i].units) continue;
+        blocks[i].terms = malloc((size_t)(BLOCK * s->step) * sizeof(int16_t));
+        if (blocks[i].units64 && blocks[i].units && blocks[i].terms) continue;
         blocks_free(blocks, s->threads);
         return NULL;
     }

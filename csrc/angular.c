@@ -291,6 +291,7 @@ typedef struct {
     int16_t *query_terms;          /* by query, `step` apart, where there are axes */
     scale *query_scales;
     int32_t *leaves;
+    uint8_t *repeats;              /* by query: whether its own row has the same bytes; NULL without */
     double inflation;              /* |terms|^2 may be that much over 1 */
     float product_error, bound_error, cell_error, window;
 } search;
@@ -361,7 +362,6 @@ static void unit_row(const search *s, const confsim_matrix *matrix, int64_t row,
             out[k] = (float)(confsim_matrix_at(matrix, row, k) * inverse);
 }
 
-/* Rows of equal bytes are exactly 0 apart. */
 static int same_bytes(const confsim_matrix *a, int64_t row, const confsim_matrix *b, int64_t other) {
     const int64_t size = a->is_float32 ? sizeof(float) : sizeof(double);
     return a->is_float32 == b->is_float32 && a->column_stride == size && b->column_stride == size &&
@@ -370,9 +370,18 @@ static int same_bytes(const confsim_matrix *a, int64_t row, const confsim_matrix
 }
 
 /* The query's own training row, if all that was prepared for it serves the query as well; or -1. */
-static int64_t repeated_row(const search *s, int64_t query) {
-    const int64_t own = s->pairing->self_index ? s->pairing->self_index[query] : -1;
-    return own >= 0 && same_bytes(s->queries, query, s->training, own) ? own : -1;
+static inline int64_t repeated_row(const search *s, int64_t query) {
+    return s->repeats && s->repeats[query] ? s->pairing->self_index[query] : -1;
+}
+
+static void find_repeats(void *context, int64_t item, int thread) {
+    const search *s = context;
+    const int64_t begin = item * PREPARE_ROWS, n = s->queries->rows;
+    (void)thread;
+    for (int64_t query = begin; query < n && query < begin + PREPARE_ROWS; query++) {
+        const int64_t own = s->pairing->self_index[query];
+        s->repeats[query] = own >= 0 && same_bytes(s->queries, query, s->training, own);
+    }
 }
 
 /* The terms of a bound for one unit row. */
@@ -555,7 +564,7 @@ static void probe(void *context, int64_t item, int thread) {
 /* Chooses the number of axes that makes the search cheapest; 0, whole products, where none helps. */
 static void choose_axes(search *s) {
     static const int64_t choices[] = {4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32};
-    const double per_term = 1.0 / group_rows(s); /* cycles a pair */
+    const double per_term = 0.6 / group_rows(s); /* cycles a pair */
     const double per_survivor = 40 + (double)s->length / s->path->width;
     probing probing = {.s = s};
     double cheapest = per_term * (double)s->training->columns;
@@ -992,7 +1001,7 @@ static void put(double *distance, int64_t *index, int64_t query, double found, i
 
 static double distance_to_own(const search *s, candidate_list *list) {
     scale scale;
-    if (same_bytes(s->queries, list->query, s->training, list->own)) return 0;
+    if (repeated_row(s, list->query) >= 0) return 0; /* rows of equal bytes are exactly 0 apart */
     scale_rows(s->training, &list->own, 1, &scale);
     return distance_to(s, list, list->own, scale);
 }
@@ -1053,6 +1062,7 @@ static void search_free(search *s) {
     free(s->query_terms);
     free(s->query_scales);
     free(s->leaves);
+    free(s->repeats);
 }
 
 static CONFSIM_MUST_CHECK confsim_status list_cells(search *s) {
@@ -1165,6 +1175,12 @@ static CONFSIM_MUST_CHECK confsim_status search_build(search *s) {
     s->directions = floats(MAX_AXES * s->length);
     if (!s->units || !s->scales || !s->first_group || !s->directions) return CONFSIM_NO_MEMORY;
     confsim_parallel_for(items, s->threads, prepare_rows, s);
+    if (s->pairing->self_index) {
+        const int64_t q = s->queries->rows;
+        s->repeats = malloc((size_t)q);
+        if (!s->repeats) return CONFSIM_NO_MEMORY;
+        confsim_parallel_for((q + PREPARE_ROWS - 1) / PREPARE_ROWS, s->threads, find_repeats, s);
+    }
     set_axes(s, 0);
     if (s->queries->rows >= SMALL && n >= SMALL && s->training->columns >= 8) {
         if (find_directions(s)) return CONFSIM_NO_MEMORY;

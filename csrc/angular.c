@@ -1,22 +1,23 @@
 /* How the search works.
  *
  * Training rows are sorted by class. The filter computes, for tiles of queries times groups of training
- * rows held in registers, float32 upper bounds of the cosine: with orthonormal directions V,
+ * rows held in registers, upper bounds of the cosine: with orthonormal directions V,
  *     a.b <= (V'a).(V'b) + |a - VV'a| |b - VV'b|      (Cauchy-Schwarz),
  * a product of k + 1 terms instead of d. The directions are the leading principal axes of a sample of
  * the training set; how many to use is decided by counting the survivors of a sample of queries, and
- * where the spectrum is flat the "bound" is the whole product. Survivors get a whole float32 product;
- * those within its error of the best are kept, and in the end compared by the answer's float64
- * arithmetic. Every comparison gives way by a bound on all float32 rounding, so the filter can never
- * discard an answer or one of its ties.
+ * where the spectrum is flat the "bound" is the whole product. Terms are 16-bit fixed point, because
+ * processors multiply and add twice as many of these as of float32, and their sums are exact. Survivors
+ * get a whole product, with axes first in fixed point and then in float32; those within its error of the
+ * best are kept, and in the end compared by the answer's float64 arithmetic. Every comparison gives way
+ * by a bound on all rounding, so the filter can never discard an answer or one of its ties.
  *
  * Where few directions suffice, a balanced tree over the bound's own coordinates puts training rows into
  * cells of CELL neighbours, and queries are taken in the order of their cells: a query's own cell gives
- * its first guess, and a cell whose cone of directions lies too far away is skipped whole.
+ * its first guess, and each query skips the cells whose cones of directions lie too far away. A query
+ * that repeats its own training row takes over what was prepared for that row.
  *
- * Rounding, with u = 2^-24, for rows of length at most 1 + 2u: a product of d terms by vectors of at
- * least four lanes errs by less than (d / 4 + 24) u (product_error); the k-term bound, summed one after
- * the other, starting from minus the threshold, by less than (3k + 40) u. */
+ * Rounding, with u = 2^-24, for rows of length at most 1 + 2u: a float32 product of d terms by vectors of
+ * at least four lanes errs by less than (d / 4 + 24) u (product_error); fixed point by fixed_error. */
 #include "angular.h"
 
 #include <float.h>
@@ -35,11 +36,11 @@
 #endif
 
 enum {
-    BLOCK = 192,      /* queries of a work item: a multiple of every tile */
+    BLOCK = 192,      /* queries of a work item: whole tiles, and places that fit into a byte */
     CELL = 32,        /* training rows that are skipped or searched together: whole groups */
     KEPT = 48,        /* candidates of a query that wait for the exact comparison */
     MAX_TILE = 8,
-    MAX_GROUP = 32,
+    MAX_GROUP = 32,    /* rows, or cells */
     PAIRS = 1024,      /* that get their whole products at a time */
     MAX_AXES = 32,
     SAMPLE = 1024,    /* training rows that the principal axes come from */
@@ -51,8 +52,8 @@ enum {
 
 static const float UNIT_ROUNDOFF = 0x1p-24f;
 
-/* Bounds are products of terms in fixed point, 16 bits each, which are summed exactly in 32 bits: terms
- * are vectors of length at most 1.2, and a sum starts from within NEVER. */
+/* What 1 is in fixed point of 16 bits. Sums are exact in 32 bits: the vectors have lengths of at most 1.2,
+ * or 1.6 where a cell is judged, and a sum starts where it stays between -2^31 and 2^31. */
 static const float ONE = 23170;
 static const int32_t ALWAYS = 3 << 28, NEVER = -(1 << 30);
 
@@ -71,6 +72,8 @@ typedef struct {
     void (*dots)(const float *query, const float *rows, int64_t d, const int64_t *list,
                  int64_t count, float *out);
     void (*products)(const float *const *a, const float *const *b, int64_t d, int64_t count, float *out);
+    void (*fixed_products)(const int16_t *const *a, const int16_t *const *b, int64_t d, int64_t count,
+                           int32_t *out);
     int (*sift)(const int16_t *const *queries, const int32_t *start, const int16_t *points,
                 int64_t pairs, int groups, hits *out);
 } path;
@@ -101,6 +104,8 @@ static inline four_lanes add_two_of_four(four_lanes sum, four_lanes query, four_
 #define PATH_ADD_TWO(sum, query, rows) add_two_of_four(sum, query, rows)
 #define PATH_SUM(v) ((v)[0] + (v)[1] + ((v)[2] + (v)[3]))
 #define PATH_SIGNS(v) signs_of_four(v)
+#define PATH_ADD_ALL(sum, a, b) add_two_of_four(sum, a, b)
+#define PATH_TOTAL(v) ((v)[0] + (v)[1] + ((v)[2] + (v)[3]))
 #include "angular_path.inc"
 
 #ifdef CONFSIM_X86
@@ -108,6 +113,12 @@ CONFSIM_TARGET_AVX2 static inline float sum_of_eight(__m256 v) {
     __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
     return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+}
+
+CONFSIM_TARGET_AVX2 static inline int32_t total_of_eight(__m256i v) {
+    __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    sum = _mm_add_epi32(sum, _mm_unpackhi_epi64(sum, sum));
+    return _mm_cvtsi128_si32(sum) + _mm_extract_epi32(sum, 1);
 }
 
 #define PATH(name) avx2_##name
@@ -120,6 +131,8 @@ CONFSIM_TARGET_AVX2 static inline float sum_of_eight(__m256 v) {
     ((sum) + (LANES)_mm256_madd_epi16((__m256i)(query), (__m256i)(rows)))
 #define PATH_SUM(v) sum_of_eight((__m256)(v))
 #define PATH_SIGNS(v) ((uint32_t)_mm256_movemask_ps((__m256)(v)))
+#define PATH_ADD_ALL(sum, a, b) PATH_ADD_TWO(sum, a, b)
+#define PATH_TOTAL(v) total_of_eight((__m256i)(v))
 #include "angular_path.inc"
 
 #define PATH(name) avx512_##name
@@ -132,6 +145,8 @@ CONFSIM_TARGET_AVX2 static inline float sum_of_eight(__m256 v) {
     ((sum) + (LANES)_mm512_madd_epi16((__m512i)(query), (__m512i)(rows)))
 #define PATH_SUM(v) _mm512_reduce_add_ps((__m512)(v))
 #define PATH_SIGNS(v) ((uint32_t)_mm512_movepi32_mask((__m512i)(v)))
+#define PATH_ADD_ALL(sum, a, b) PATH_ADD_TWO(sum, a, b)
+#define PATH_TOTAL(v) _mm512_reduce_add_epi32((__m512i)(v))
 #include "angular_path.inc"
 
 /* The same for processors that add two products in one instruction. */
@@ -145,6 +160,8 @@ CONFSIM_TARGET_AVX2 static inline float sum_of_eight(__m256 v) {
     ((LANES)_mm512_dpwssd_epi32((__m512i)(sum), (__m512i)(query), (__m512i)(rows)))
 #define PATH_SUM(v) _mm512_reduce_add_ps((__m512)(v))
 #define PATH_SIGNS(v) ((uint32_t)_mm512_movepi32_mask((__m512i)(v)))
+#define PATH_ADD_ALL(sum, a, b) PATH_ADD_TWO(sum, a, b)
+#define PATH_TOTAL(v) _mm512_reduce_add_epi32((__m512i)(v))
 #include "angular_path.inc"
 #endif
 
@@ -160,6 +177,10 @@ static inline int32x4_t add_two_of_neon(int32x4_t sum, int16x8_t query, int16x8_
     return vmlal_high_lane_s16(sum, rows, vget_low_s16(query), 1);
 }
 
+static inline int32x4_t add_all_of_neon(int32x4_t sum, int16x8_t a, int16x8_t b) {
+    return vmlal_high_s16(vmlal_s16(sum, vget_low_s16(a), vget_low_s16(b)), a, b);
+}
+
 #define PATH(name) neon_##name
 #define PATH_TARGET
 #define PATH_WIDTH 4
@@ -171,13 +192,16 @@ static inline int32x4_t add_two_of_neon(int32x4_t sum, int16x8_t query, int16x8_
     ((LANES)add_two_of_neon((int32x4_t)(sum), (int16x8_t)(query), (int16x8_t)(rows)))
 #define PATH_SUM(v) vaddvq_f32((float32x4_t)(v))
 #define PATH_SIGNS(v) signs_of_neon((int32x4_t)(v))
+#define PATH_ADD_ALL(sum, a, b) \
+    ((LANES)add_all_of_neon((int32x4_t)(sum), (int16x8_t)(a), (int16x8_t)(b)))
+#define PATH_TOTAL(v) vaddvq_s32((int32x4_t)(v))
 #include "angular_path.inc"
 #endif
 
 static const path *path_for(confsim_isa isa) {
 #ifdef CONFSIM_X86
-    if (isa == CONFSIM_ISA_AVX512)
-        return __builtin_cpu_supports("avx512vnni") ? &vnni_path : &avx512_path;
+    if (isa == CONFSIM_ISA_AVX512 && __builtin_cpu_supports("avx512vnni")) return &vnni_path;
+    if (isa == CONFSIM_ISA_AVX512) return &avx512_path;
     if (isa == CONFSIM_ISA_AVX2) return &avx2_path;
 #endif
 #ifdef CONFSIM_NEON
@@ -273,6 +297,7 @@ typedef struct {
     int64_t length;                /* columns, padded with zeros to whole vectors */
     float *units;                  /* unit rows, `length` apart */
     scale *scales;                 /* of rows */
+    int16_t *fixed_units;          /* unit rows in fixed point, where there are axes */
     int64_t axes;                  /* principal axes in use; 0: whole products */
     float *directions;             /* MAX_AXES rows of `length` */
     double skew;                   /* Frobenius norm of V'V - 1 */
@@ -294,6 +319,7 @@ typedef struct {
     uint8_t *repeats;              /* by query: whether its own row has the same bytes; NULL without */
     double inflation;              /* |terms|^2 may be that much over 1 */
     float product_error, bound_error, cell_error, window;
+    int32_t fixed_slack;           /* what fixed point may take from the product of two unit rows */
 } search;
 
 static void *floats(int64_t count) { return aligned_alloc(64, (size_t)((count * 4 + 63) / 64 * 64)); }
@@ -404,6 +430,11 @@ static void prepare_rows(void *context, int64_t item, int thread) {
         unit_row(s, s->training, row, s->scales[row], s->units + row * s->length);
 }
 
+/* A unit row in fixed point. */
+static void fix_row(const search *s, const float *row, int16_t *out) {
+    for (int64_t k = 0; k < s->length; k++) out[k] = fixed(row[k]);
+}
+
 static void pack_rows(void *context, int64_t item, int thread) {
     const search *s = context;
     const int64_t begin = item * PREPARE_ROWS, n = s->training->rows, width = group_rows(s);
@@ -506,6 +537,7 @@ static void set_axes(search *s, int64_t axes) {
     double error = fixed_error(k, 1 + s->inflation) + 40 * UNIT_ROUNDOFF;
     if (axes) error += 3 * sqrt(k) * s->product_error + 3 * s->skew;
     s->bound_error = (float)(error * 1.01);
+    s->fixed_slack = fixed_start((float)fixed_error((double)s->length, 1.001));
     s->cell_error = (float)(fixed_error(k + 2, 1.5 + s->inflation) * 1.01);
 }
 
@@ -565,7 +597,7 @@ static void probe(void *context, int64_t item, int thread) {
 static void choose_axes(search *s) {
     static const int64_t choices[] = {4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32};
     const double per_term = 0.6 / group_rows(s); /* cycles a pair */
-    const double per_survivor = 40 + (double)s->length / s->path->width;
+    const double per_survivor = 20 + (double)s->length / (2 * s->path->width);
     probing probing = {.s = s};
     double cheapest = per_term * (double)s->training->columns;
     set_axes(s, 0);
@@ -716,8 +748,10 @@ static void list_terms(void *context, int64_t item, int thread) {
     const search *s = context;
     const int64_t begin = item * PREPARE_ROWS, n = s->training->rows;
     (void)thread;
-    for (int64_t row = begin; row < n && row < begin + PREPARE_ROWS; row++)
+    for (int64_t row = begin; row < n && row < begin + PREPARE_ROWS; row++) {
         write_terms(s, s->units + row * s->length, s->row_terms + row * s->terms);
+        fix_row(s, s->units + row * s->length, s->fixed_units + row * s->length);
+    }
 }
 
 static CONFSIM_MUST_CHECK confsim_status build_cells(search *s) {
@@ -728,7 +762,8 @@ static CONFSIM_MUST_CHECK confsim_status build_cells(search *s) {
     s->centres = calloc((size_t)centres, sizeof *s->centres);
     s->splits = malloc((size_t)cells * sizeof *s->splits);
     keyed *rows = malloc((size_t)n * sizeof *rows);
-    if (!s->row_terms || !s->centres || !s->splits || !rows) {
+    s->fixed_units = malloc((size_t)(n * s->length) * sizeof *s->fixed_units);
+    if (!s->fixed_units || !s->row_terms || !s->centres || !s->splits || !rows) {
         free(rows);
         return CONFSIM_NO_MEMORY;
     }
@@ -756,6 +791,7 @@ typedef struct {
     int64_t query, own; /* own: its training row, -1 for none */
     scale scale;
     const float *row;   /* unit row */
+    const int16_t *fixed_row; /* the same in fixed point, where there are axes */
     int16_t *terms;     /* of bounds; with axes, two more for cells */
     double *unit;       /* float64 unit row, made when it is first needed */
     int unit_ready;
@@ -781,7 +817,7 @@ typedef struct {
     candidate_list lists[BLOCK];
     double *units64;
     float *units;
-    int16_t *terms;
+    int16_t *terms, *fixed_rows;
     int64_t pairs; /* that wait for their whole products */
     candidate_list *pair_lists[PAIRS];
     int64_t pair_rows[PAIRS];
@@ -853,12 +889,30 @@ static void consider(const search *s, candidate_list *list, int64_t row, float p
     list->products[list->kept++] = product;
 }
 
+/* Products with the rows of a query's own cell, no larger than what the search will find for them. */
+static void guess_products(const search *s, const candidate_list *list, const int64_t *rows, int64_t count,
+                           float *out) {
+    const int16_t *queries[CELL], *fixed_rows[CELL];
+    int32_t products[CELL];
+    if (!s->axes) {
+        s->path->dots(list->row, s->units, s->length, rows, count, out);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        queries[i] = list->fixed_row;
+        fixed_rows[i] = s->fixed_units + rows[i] * s->length;
+    }
+    s->path->fixed_products(queries, fixed_rows, s->length, count, products);
+    for (int64_t i = 0; i < count; i++)
+        out[i] = (float)(products[i] - s->fixed_slack) / (ONE * ONE) - 2 * s->product_error;
+}
+
 static void first_guess(const search *s, candidate_list *list, int64_t class) {
     const int64_t cell = s->axes ? s->leaves[list->query] : 0;
     const int64_t rank = s->classes.start[class] + cell * CELL, rest = s->classes.start[class + 1] - rank;
     const int64_t count = rest < CELL ? rest : CELL, *rows = s->classes.order + rank;
     float products[CELL];
-    s->path->dots(list->row, s->units, s->length, rows, count, products);
+    guess_products(s, list, rows, count, products);
     for (int64_t i = 0; i < count; i++)
         if (rows[i] != list->own) raise_best(s, list, products[i]);
 }
@@ -873,6 +927,12 @@ static void start_list(const search *s, block *b, int64_t place, int64_t query, 
     list->own = self ? self[query] : -1;
     list->scale = scale;
     list->row = row;
+    list->fixed_row = NULL;
+    if (s->axes && repeated >= 0) list->fixed_row = s->fixed_units + repeated * s->length;
+    if (s->axes && repeated < 0) {
+        fix_row(s, row, b->fixed_rows + place * s->length);
+        list->fixed_row = b->fixed_rows + place * s->length;
+    }
     list->terms = (s->axes ? s->query_terms : b->terms) + (s->axes ? query : place) * s->step;
     for (int64_t k = 0; k < s->padded && !s->axes; k++) list->terms[k] = k < s->terms ? fixed(row[k]) : 0;
     list->unit = b->units64 + place * s->queries->columns;
@@ -914,10 +974,10 @@ static void find_live(const search *s, block *b, int64_t count, const int16_t *c
             list->terms[s->padded] = fixed(low >= 0 ? -low : 0);
             list->terms[s->padded + 1] = fixed(low >= 0 ? (float)sqrt(fmax(0, 1 - (double)low * low)) : 0);
             queries[i] = list->terms;
-            start[i] = i >= some ? NEVER : low >= 0 ? slack : ALWAYS;
+            start[i] = low >= 0 ? slack : ALWAYS;
         }
         const int hit = s->path->sift(queries, start, centres, s->step / 2, 1, found);
-        for (int i = 0; i < hit; i++)
+        for (int i = 0; i < hit && found[i].query < some; i++)
             for (uint32_t bits = found[i].rows; bits; bits &= bits - 1) {
                 const int cell = __builtin_ctz(bits);
                 b->places[cell][b->waiting[cell]++] = (uint8_t)(begin + found[i].query);
@@ -925,10 +985,29 @@ static void find_live(const search *s, block *b, int64_t count, const int16_t *c
     }
 }
 
+/* Drops pairs whose products cannot matter by the products in fixed point. */
+static void thin_pairs(const search *s, block *b) {
+    const int16_t *queries[PAIRS], *rows[PAIRS];
+    int32_t products[PAIRS];
+    int64_t kept = 0;
+    for (int64_t i = 0; i < b->pairs; i++) {
+        queries[i] = b->pair_lists[i]->fixed_row;
+        rows[i] = s->fixed_units + b->pair_rows[i] * s->length;
+    }
+    s->path->fixed_products(queries, rows, s->length, b->pairs, products);
+    for (int64_t i = 0; i < b->pairs; i++) {
+        b->pair_lists[kept] = b->pair_lists[i];
+        b->pair_rows[kept] = b->pair_rows[i];
+        kept += products[i] + b->pair_lists[i]->start + s->fixed_slack >= 0;
+    }
+    b->pairs = kept;
+}
+
 /* Whole products of what the bounds left over. */
 static void multiply_pairs(const search *s, block *b) {
     const float *queries[PAIRS], *rows[PAIRS];
     float products[PAIRS];
+    if (s->axes) thin_pairs(s, b);
     for (int64_t i = 0; i < b->pairs; i++) {
         queries[i] = b->pair_lists[i]->row;
         rows[i] = s->units + b->pair_rows[i] * s->length;
@@ -1063,6 +1142,7 @@ static void search_free(search *s) {
     free(s->query_scales);
     free(s->leaves);
     free(s->repeats);
+    free(s->fixed_units);
 }
 
 static CONFSIM_MUST_CHECK confsim_status list_cells(search *s) {
@@ -1218,6 +1298,7 @@ static void blocks_free(block *blocks, int threads) {
         free(blocks[i].units64);
         free(blocks[i].units);
         free(blocks[i].terms);
+        free(blocks[i].fixed_rows);
     }
     free(blocks);
 }
@@ -1228,7 +1309,8 @@ static block *blocks_build(const search *s) {
         blocks[i].units64 = malloc((size_t)(BLOCK * s->queries->columns) * sizeof(double));
         blocks[i].units = floats(BLOCK * s->length);
         blocks[i].terms = malloc((size_t)(BLOCK * s->step) * sizeof(int16_t));
-        if (blocks[i].units64 && blocks[i].units && blocks[i].terms) continue;
+        blocks[i].fixed_rows = malloc((size_t)(BLOCK * s->length) * sizeof(int16_t));
+        if (blocks[i].units64 && blocks[i].units && blocks[i].terms && blocks[i].fixed_rows) continue;
         blocks_free(blocks, s->threads);
         return NULL;
     }

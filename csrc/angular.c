@@ -71,7 +71,8 @@ typedef struct {
     void (*add_multiple)(float *sum, float factor, const float *row, int64_t d);
     void (*dots)(const float *query, const float *rows, int64_t d, const int64_t *list,
                  int64_t count, float *out);
-    void (*products)(const float *const *a, const float *const *b, int64_t d, int64_t count, float *out);
+    void (*products)(const float *const *a, const float *const *b, int64_t d, int64_t count,
+                     float *out);
     void (*fixed_products)(const int16_t *const *a, const int16_t *const *b, int64_t d, int64_t count,
                            int32_t *out);
     int (*sift)(const int16_t *const *queries, const int32_t *start, const int16_t *points,
@@ -1060,16 +1061,20 @@ static void search_cell(const search *s, block *b, const uint8_t *places, int64_
     multiply_pairs(s, b);
 }
 
+/* Goes through the groups of cells in a ring, from where the block's queries are at home. */
 static void scan(const search *s, block *b, int64_t class, int64_t count) {
     const int64_t width = group_rows(s), cells = s->first_cell[class + 1] - s->first_cell[class];
+    const int64_t groups = (cells + width - 1) / width;
+    const int64_t home = s->axes ? s->leaves[b->lists[count / 2].query] / width : 0;
     b->pairs = 0;
     for (int64_t i = 0; i < count && !s->axes; i++) b->places[0][i] = (uint8_t)i;
-    for (int64_t first = 0; first < cells; first += width) {
+    for (int64_t i = 0; i < groups; i++) {
+        const int64_t group = (home + i) % groups, first = group * width;
         if (s->axes)
-            find_live(s, b, count,
-                      s->centres + (s->first_centre[class] + first / width) * width * s->step);
-        for (int64_t i = 0; i < width && first + i < cells; i++)
-            search_cell(s, b, b->places[s->axes ? i : 0], s->axes ? b->waiting[i] : count, class, first + i);
+            find_live(s, b, count, s->centres + (s->first_centre[class] + group) * width * s->step);
+        for (int64_t j = 0; j < width && first + j < cells; j++)
+            search_cell(s, b, b->places[s->axes ? j : 0], s->axes ? b->waiting[j] : count, class,
+                        first + j);
     }
 }
 

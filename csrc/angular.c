@@ -1,22 +1,23 @@
 /* How the search works.
  *
  * Training rows are sorted by class. The filter computes, for tiles of queries times groups of training
- * rows held in registers, float32 upper bounds of the cosine: with orthonormal directions V,
+ * rows held in registers, upper bounds of the cosine: with orthonormal directions V,
  *     a.b <= (V'a).(V'b) + |a - VV'a| |b - VV'b|      (Cauchy-Schwarz),
  * a product of k + 1 terms instead of d. The directions are the leading principal axes of a sample of
  * the training set; how many to use is decided by counting the survivors of a sample of queries, and
- * where the spectrum is flat the "bound" is the whole product. Survivors get a whole float32 product;
- * those within its error of the best are kept, and in the end compared by the answer's float64
- * arithmetic. Every comparison gives way by a bound on all float32 rounding, so the filter can never
- * discard an answer or one of its ties.
+ * where the spectrum is flat the "bound" is the whole product. Terms are 16-bit fixed point, because
+ * processors multiply and add twice as many of these as of float32, and their sums are exact. Survivors
+ * get a whole product, with axes first in fixed point and then in float32; those within its error of the
+ * best are kept, and in the end compared by the answer's float64 arithmetic. Every comparison gives way
+ * by a bound on all rounding, so the filter can never discard an answer or one of its ties.
  *
  * Where few directions suffice, a balanced tree over the bound's own coordinates puts training rows into
  * cells of CELL neighbours, and queries are taken in the order of their cells: a query's own cell gives
- * its first guess, and a cell whose cone of directions lies too far away is skipped whole.
+ * its first guess, and each query skips the cells whose cones of directions lie too far away. A query
+ * that repeats its own training row takes over what was prepared for that row.
  *
- * Rounding, with u = 2^-24, for rows of length at most 1 + 2u: a product of d terms by vectors of at
- * least four lanes errs by less than (d / 4 + 24) u (product_error); the k-term bound, summed one after
- * the other, starting from minus the threshold, by less than (3k + 40) u. */
+ * Rounding, with u = 2^-24, for rows of length at most 1 + 2u: a float32 product of d terms by vectors of
+ * at least four lanes errs by less than (d / 4 + 24) u (product_error); fixed point by fixed_error. */
 #include "angular.h"
 
 #include <float.h>
@@ -35,11 +36,12 @@
 #endif
 
 enum {
-    BLOCK = 192,      /* queries of a work item: a multiple of every tile */
-    CELL = 64,        /* training rows that are skipped or searched together: whole groups */
-    CHUNK_TERMS = 1 << 16, /* packed floats that stay in cache while a block of queries passes */
+    BLOCK = 192,      /* queries of a work item: whole tiles, and places that fit into a byte */
+    CELL = 32,        /* training rows that are skipped or searched together: whole groups */
     KEPT = 48,        /* candidates of a query that wait for the exact comparison */
-    MAX_TILE = 12,
+    MAX_TILE = 8,
+    MAX_GROUP = 32,    /* rows, or cells */
+    PAIRS = 1024,      /* that get their whole products at a time */
     MAX_AXES = 32,
     SAMPLE = 1024,    /* training rows that the principal axes come from */
     PROBES = 16,      /* queries that the number of axes is chosen with */
@@ -50,6 +52,11 @@ enum {
 
 static const float UNIT_ROUNDOFF = 0x1p-24f;
 
+/* What 1 is in fixed point of 16 bits. Sums are exact in 32 bits: the vectors have lengths of at most 1.2,
+ * or 1.6 where a cell is judged, and a sum starts where it stays between -2^31 and 2^31. */
+static const float ONE = 23170;
+static const int32_t ALWAYS = 3 << 28, NEVER = -(1 << 30);
+
 /* Rows of one group of points that may be nearer to one query of a tile, a bit each. */
 typedef struct {
     int query, group;
@@ -59,29 +66,47 @@ typedef struct {
 /* The filter's primitives for one instruction set. Lengths of rows are multiples of 2 * width. */
 typedef struct {
     int width, tile;
+    int split; /* rows whose terms are neighbours in a pair of packed terms: the width, or 1 */
     float (*dot)(const float *a, const float *b, int64_t d);
     void (*add_multiple)(float *sum, float factor, const float *row, int64_t d);
-    void (*dots)(const float *query, const float *rows, int64_t d, const int32_t *list,
+    void (*dots)(const float *query, const float *rows, int64_t d, const int64_t *list,
                  int64_t count, float *out);
-    int (*sift)(const float *queries, const float *minus_low, const float *points, int64_t terms,
-                int groups, hits *out);
+    void (*products)(const float *const *a, const float *const *b, int64_t d, int64_t count,
+                     float *out);
+    void (*fixed_products)(const int16_t *const *a, const int16_t *const *b, int64_t d, int64_t count,
+                           int32_t *out);
+    int (*sift)(const int16_t *const *queries, const int32_t *start, const int16_t *points,
+                int64_t pairs, int groups, hits *out);
 } path;
 
-typedef float four_floats __attribute__((vector_size(16), aligned(4), may_alias));
-typedef int32_t four_lanes __attribute__((vector_size(16)));
+typedef int32_t four_lanes __attribute__((vector_size(16), aligned(4), may_alias));
 
-static inline uint32_t signs_of_four(four_floats v) {
-    const four_lanes bits = ((four_lanes)v < 0) & (four_lanes){1, 2, 4, 8};
+static inline uint32_t signs_of_four(four_lanes v) {
+    const four_lanes bits = (v < 0) & (four_lanes){1, 2, 4, 8};
     return (uint32_t)(bits[0] | bits[1] | bits[2] | bits[3]);
+}
+
+/* Of four rows: sum + the products of two terms each. */
+static inline four_lanes add_two_of_four(four_lanes sum, four_lanes query, four_lanes rows) {
+#ifdef __SSE2__
+    return sum + (four_lanes)_mm_madd_epi16((__m128i)query, (__m128i)rows);
+#else
+    const four_lanes even = ((query << 16) >> 16) * ((rows << 16) >> 16);
+    return sum + even + (query >> 16) * (rows >> 16);
+#endif
 }
 
 #define PATH(name) portable_##name
 #define PATH_TARGET
 #define PATH_WIDTH 4
 #define PATH_TILE 4
+#define PATH_SPLIT 1
 #define PATH_FMA(a, b, c) ((a) * (b) + (c))
+#define PATH_ADD_TWO(sum, query, rows) add_two_of_four(sum, query, rows)
 #define PATH_SUM(v) ((v)[0] + (v)[1] + ((v)[2] + (v)[3]))
 #define PATH_SIGNS(v) signs_of_four(v)
+#define PATH_ADD_ALL(sum, a, b) add_two_of_four(sum, a, b)
+#define PATH_TOTAL(v) ((v)[0] + (v)[1] + ((v)[2] + (v)[3]))
 #include "angular_path.inc"
 
 #ifdef CONFSIM_X86
@@ -91,44 +116,92 @@ CONFSIM_TARGET_AVX2 static inline float sum_of_eight(__m256 v) {
     return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
 }
 
+CONFSIM_TARGET_AVX2 static inline int32_t total_of_eight(__m256i v) {
+    __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    sum = _mm_add_epi32(sum, _mm_unpackhi_epi64(sum, sum));
+    return _mm_cvtsi128_si32(sum) + _mm_extract_epi32(sum, 1);
+}
+
 #define PATH(name) avx2_##name
 #define PATH_TARGET CONFSIM_TARGET_AVX2
 #define PATH_WIDTH 8
 #define PATH_TILE 6
+#define PATH_SPLIT 1
 #define PATH_FMA(a, b, c) ((VECTOR)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define PATH_ADD_TWO(sum, query, rows) \
+    ((sum) + (LANES)_mm256_madd_epi16((__m256i)(query), (__m256i)(rows)))
 #define PATH_SUM(v) sum_of_eight((__m256)(v))
 #define PATH_SIGNS(v) ((uint32_t)_mm256_movemask_ps((__m256)(v)))
+#define PATH_ADD_ALL(sum, a, b) PATH_ADD_TWO(sum, a, b)
+#define PATH_TOTAL(v) total_of_eight((__m256i)(v))
 #include "angular_path.inc"
 
 #define PATH(name) avx512_##name
 #define PATH_TARGET CONFSIM_TARGET_AVX512
 #define PATH_WIDTH 16
-#define PATH_TILE 12
+#define PATH_TILE 8
+#define PATH_SPLIT 1
 #define PATH_FMA(a, b, c) ((VECTOR)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define PATH_ADD_TWO(sum, query, rows) \
+    ((sum) + (LANES)_mm512_madd_epi16((__m512i)(query), (__m512i)(rows)))
 #define PATH_SUM(v) _mm512_reduce_add_ps((__m512)(v))
 #define PATH_SIGNS(v) ((uint32_t)_mm512_movepi32_mask((__m512i)(v)))
+#define PATH_ADD_ALL(sum, a, b) PATH_ADD_TWO(sum, a, b)
+#define PATH_TOTAL(v) _mm512_reduce_add_epi32((__m512i)(v))
+#include "angular_path.inc"
+
+/* The same for processors that add two products in one instruction. */
+#define PATH(name) vnni_##name
+#define PATH_TARGET __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,avx2,fma")))
+#define PATH_WIDTH 16
+#define PATH_TILE 8
+#define PATH_SPLIT 1
+#define PATH_FMA(a, b, c) ((VECTOR)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define PATH_ADD_TWO(sum, query, rows) \
+    ((LANES)_mm512_dpwssd_epi32((__m512i)(sum), (__m512i)(query), (__m512i)(rows)))
+#define PATH_SUM(v) _mm512_reduce_add_ps((__m512)(v))
+#define PATH_SIGNS(v) ((uint32_t)_mm512_movepi32_mask((__m512i)(v)))
+#define PATH_ADD_ALL(sum, a, b) PATH_ADD_TWO(sum, a, b)
+#define PATH_TOTAL(v) _mm512_reduce_add_epi32((__m512i)(v))
 #include "angular_path.inc"
 #endif
 
 #ifdef CONFSIM_NEON
-static inline uint32_t signs_of_neon(four_floats v) {
+static inline uint32_t signs_of_neon(int32x4_t v) {
     const int32x4_t places = {0, 1, 2, 3};
     return vaddvq_u32(vshlq_u32(vshrq_n_u32((uint32x4_t)v, 31), places));
+}
+
+/* Of four rows, their first terms before their second ones: sum + the products of two terms each. */
+static inline int32x4_t add_two_of_neon(int32x4_t sum, int16x8_t query, int16x8_t rows) {
+    sum = vmlal_lane_s16(sum, vget_low_s16(rows), vget_low_s16(query), 0);
+    return vmlal_high_lane_s16(sum, rows, vget_low_s16(query), 1);
+}
+
+static inline int32x4_t add_all_of_neon(int32x4_t sum, int16x8_t a, int16x8_t b) {
+    return vmlal_high_s16(vmlal_s16(sum, vget_low_s16(a), vget_low_s16(b)), a, b);
 }
 
 #define PATH(name) neon_##name
 #define PATH_TARGET
 #define PATH_WIDTH 4
 #define PATH_TILE 8 /* with 12, compilers run out of registers */
+#define PATH_SPLIT 4
 #define PATH_FMA(a, b, c) \
     ((VECTOR)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
+#define PATH_ADD_TWO(sum, query, rows) \
+    ((LANES)add_two_of_neon((int32x4_t)(sum), (int16x8_t)(query), (int16x8_t)(rows)))
 #define PATH_SUM(v) vaddvq_f32((float32x4_t)(v))
-#define PATH_SIGNS(v) signs_of_neon(v)
+#define PATH_SIGNS(v) signs_of_neon((int32x4_t)(v))
+#define PATH_ADD_ALL(sum, a, b) \
+    ((LANES)add_all_of_neon((int32x4_t)(sum), (int16x8_t)(a), (int16x8_t)(b)))
+#define PATH_TOTAL(v) vaddvq_s32((int32x4_t)(v))
 #include "angular_path.inc"
 #endif
 
 static const path *path_for(confsim_isa isa) {
 #ifdef CONFSIM_X86
+    if (isa == CONFSIM_ISA_AVX512 && __builtin_cpu_supports("avx512vnni")) return &vnni_path;
     if (isa == CONFSIM_ISA_AVX512) return &avx512_path;
     if (isa == CONFSIM_ISA_AVX2) return &avx2_path;
 #endif
@@ -223,31 +296,47 @@ typedef struct {
     confsim_classes classes;       /* of training rows; "rank" below: a place in its order */
     confsim_classes query_classes; /* the same for queries */
     int64_t length;                /* columns, padded with zeros to whole vectors */
-    float *units;                  /* unit rows by rank, `length` apart */
-    scale *scales;                 /* by rank */
+    float *units;                  /* unit rows, `length` apart */
+    scale *scales;                 /* of rows */
+    int16_t *fixed_units;          /* unit rows in fixed point, where there are axes */
     int64_t axes;                  /* principal axes in use; 0: whole products */
     float *directions;             /* MAX_AXES rows of `length` */
     double skew;                   /* Frobenius norm of V'V - 1 */
     int64_t terms;                 /* of a bound */
+    int64_t padded;                /* the same in whole pairs */
+    int64_t step;                  /* and with one more pair for cells */
+    int64_t identity[MAX_AXES];    /* 0, 1, 2, ... */
     int64_t *first_group;          /* a class's first group of packed rows; count + 1 entries */
-    float *packed;                 /* groups of 2 * width rows, term by term */
-    float *row_terms;              /* by rank, while the tree is built */
+    int16_t *packed;               /* groups of 2 * width rows, pair of terms by pair of terms */
+    float *row_terms;              /* of rows, `terms` apart, where there are axes */
     int64_t *first_cell;           /* a class's first cell, count + 1 entries; cells split it evenly */
     int64_t *first_centre;         /* a class's first group of cells */
     int64_t *lowest;               /* of a cell: its lowest training row */
-    float *centres;                /* groups of 2 * width cells, term by term and two more */
+    int16_t *centres;              /* groups of 2 * width cells, packed like rows, and one more pair */
     split *splits;                 /* of a class from first_cell[class] on, the root first */
-    int64_t chunk_cells;           /* cells that a block of queries passes at a time */
-    float *query_terms;            /* by query; as long as there are axes */
+    int16_t *query_terms;          /* by query, `step` apart, where there are axes */
     scale *query_scales;
     int32_t *leaves;
+    uint8_t *repeats;              /* by query: whether its own row has the same bytes; NULL without */
     double inflation;              /* |terms|^2 may be that much over 1 */
-    float product_error, bound_error, window;
+    float product_error, bound_error, cell_error, window;
+    int32_t fixed_slack;           /* what fixed point may take from the product of two unit rows */
 } search;
 
 static void *floats(int64_t count) { return aligned_alloc(64, (size_t)((count * 4 + 63) / 64 * 64)); }
 
 static inline int64_t group_rows(const search *s) { return 2 * s->path->width; }
+
+/* Where the term k of a row of a group is among the group's packed terms. */
+static inline int64_t packed_place(const search *s, int64_t row, int64_t k) {
+    const int64_t split = s->path->split;
+    return k / 2 * 2 * group_rows(s) + (row / split * 2 + k % 2) * split + row % split;
+}
+
+static inline int16_t fixed(float x) { return (int16_t)(x * ONE + (x < 0 ? -0.5f : 0.5f)); }
+
+/* Where a sum starts that is not negative if the product is at least -x. */
+static inline int32_t fixed_start(float x) { return (int32_t)((double)x * ONE * ONE) + 2; }
 
 static inline int64_t class_of_rank(const search *s, int64_t rank) {
     int64_t low = 0, high = s->classes.count;
@@ -300,19 +389,34 @@ static void unit_row(const search *s, const confsim_matrix *matrix, int64_t row,
             out[k] = (float)(confsim_matrix_at(matrix, row, k) * inverse);
 }
 
-/* The terms of a bound for one unit row, `step` floats apart. */
-static void write_terms(const search *s, const float *unit, float *out, int64_t step) {
-    if (s->axes == 0) {
-        for (int64_t k = 0; k < s->terms; k++) out[k * step] = unit[k];
-        return;
+static int same_bytes(const confsim_matrix *a, int64_t row, const confsim_matrix *b, int64_t other) {
+    const int64_t size = a->is_float32 ? sizeof(float) : sizeof(double);
+    return a->is_float32 == b->is_float32 && a->column_stride == size && b->column_stride == size &&
+           !memcmp(a->data + row * a->row_stride, b->data + other * b->row_stride,
+                   (size_t)(a->columns * size));
+}
+
+/* The query's own training row, if all that was prepared for it serves the query as well; or -1. */
+static inline int64_t repeated_row(const search *s, int64_t query) {
+    return s->repeats && s->repeats[query] ? s->pairing->self_index[query] : -1;
+}
+
+static void find_repeats(void *context, int64_t item, int thread) {
+    const search *s = context;
+    const int64_t begin = item * PREPARE_ROWS, n = s->queries->rows;
+    (void)thread;
+    for (int64_t query = begin; query < n && query < begin + PREPARE_ROWS; query++) {
+        const int64_t own = s->pairing->self_index[query];
+        s->repeats[query] = own >= 0 && same_bytes(s->queries, query, s->training, own);
     }
+}
+
+/* The terms of a bound for one unit row. */
+static void write_terms(const search *s, const float *unit, float *out) {
     double left = 1 + s->inflation;
-    for (int64_t j = 0; j < s->axes; j++) {
-        const float part = s->path->dot(s->directions + j * s->length, unit, s->length);
-        out[j * step] = part;
-        left -= (double)part * part;
-    }
-    out[s->axes * step] = left > 0 ? (float)sqrt(left) * (1 + 4 * UNIT_ROUNDOFF) : 0;
+    s->path->dots(unit, s->directions, s->length, s->identity, s->axes, out);
+    for (int64_t j = 0; j < s->axes; j++) left -= (double)out[j] * out[j];
+    out[s->axes] = left > 0 ? (float)sqrt(left) * (1 + 4 * UNIT_ROUNDOFF) : 0;
 }
 
 static void prepare_rows(void *context, int64_t item, int thread) {
@@ -320,10 +424,16 @@ static void prepare_rows(void *context, int64_t item, int thread) {
     const int64_t begin = item * PREPARE_ROWS, n = s->training->rows;
     const int64_t end = begin + PREPARE_ROWS < n ? begin + PREPARE_ROWS : n;
     (void)thread;
-    scale_rows(s->training, s->classes.order + begin, end - begin, s->scales + begin);
-    for (int64_t rank = begin; rank < end; rank++)
-        unit_row(s, s->training, s->classes.order[rank], s->scales[rank],
-                 s->units + rank * s->length);
+    int64_t rows[PREPARE_ROWS];
+    for (int64_t i = 0; i < PREPARE_ROWS; i++) rows[i] = begin + i;
+    scale_rows(s->training, rows, end - begin, s->scales + begin);
+    for (int64_t row = begin; row < end; row++)
+        unit_row(s, s->training, row, s->scales[row], s->units + row * s->length);
+}
+
+/* A unit row in fixed point. */
+static void fix_row(const search *s, const float *row, int16_t *out) {
+    for (int64_t k = 0; k < s->length; k++) out[k] = fixed(row[k]);
 }
 
 static void pack_rows(void *context, int64_t item, int thread) {
@@ -334,14 +444,12 @@ static void pack_rows(void *context, int64_t item, int thread) {
     (void)thread;
     for (int64_t rank = begin; rank < end; rank++) {
         while (rank >= s->classes.start[class + 1]) class++;
-        const int64_t within = rank - s->classes.start[class];
+        const int64_t within = rank - s->classes.start[class], row = s->classes.order[rank];
         const int64_t group = s->first_group[class] + within / width;
-        float *out = s->packed + group * width * s->terms + within % width;
-        if (s->axes)
-            for (int64_t k = 0; k < s->terms; k++)
-                out[k * width] = s->row_terms[rank * s->terms + k];
-        else
-            write_terms(s, s->units + rank * s->length, out, width);
+        const float *terms = s->axes ? s->row_terms + row * s->terms : s->units + row * s->length;
+        int16_t *out = s->packed + group * width * s->padded;
+        for (int64_t k = 0; k < s->padded; k++)
+            out[packed_place(s, within % width, k)] = k < s->terms ? fixed(terms[k]) : 0;
     }
 }
 
@@ -413,14 +521,25 @@ static CONFSIM_MUST_CHECK confsim_status find_directions(search *s) {
     return CONFSIM_OK;
 }
 
+/* What rounding to fixed point may change in a product of vectors of that many terms and that length. */
+static double fixed_error(double terms, double length) {
+    const double each = 0.51 * sqrt(terms) / ONE;
+    return each * (2 * length + each);
+}
+
 static void set_axes(search *s, int64_t axes) {
     s->axes = axes;
     s->terms = axes ? axes + 1 : s->training->columns;
+    s->padded = (s->terms + 1) / 2 * 2;
+    s->step = s->padded + 2;
+    for (int64_t j = 0; j < MAX_AXES; j++) s->identity[j] = j;
     const double k = (double)s->terms;
-    double error = (3 * k + 40) * UNIT_ROUNDOFF;
     s->inflation = 2.5 * s->product_error * sqrt((double)axes) + s->skew;
+    double error = fixed_error(k, 1 + s->inflation) + 40 * UNIT_ROUNDOFF;
     if (axes) error += 3 * sqrt(k) * s->product_error + 3 * s->skew;
     s->bound_error = (float)(error * 1.01);
+    s->fixed_slack = fixed_start((float)fixed_error((double)s->length, 1.001));
+    s->cell_error = (float)(fixed_error(k + 2, 1.5 + s->inflation) * 1.01);
 }
 
 typedef struct {
@@ -456,11 +575,11 @@ static void probe(void *context, int64_t item, int thread) {
     unit_row(s, s->queries, query, scale, unit);
     for (int64_t rank = begin; rank < end; rank++)
         if (s->classes.order[rank] != own)
-            best = fmaxf(best, s->path->dot(unit, s->units + rank * d, d));
+            best = fmaxf(best, s->path->dot(unit, s->units + s->classes.order[rank] * d, d));
     for (int64_t j = 0; j < MAX_AXES; j++) terms[j] = s->path->dot(s->directions + j * d, unit, d);
     const int64_t step = (end - begin) / 256 + 1;
     for (int64_t rank = begin; rank < end; rank += step) {
-        const float *row = s->units + rank * d;
+        const float *row = s->units + s->classes.order[rank] * d;
         double bound = 0, left = 1, row_left = 1;
         for (int64_t j = 0; j < MAX_AXES; j++) {
             const double part = s->path->dot(s->directions + j * d, row, d);
@@ -478,8 +597,8 @@ static void probe(void *context, int64_t item, int thread) {
 /* Chooses the number of axes that makes the search cheapest; 0, whole products, where none helps. */
 static void choose_axes(search *s) {
     static const int64_t choices[] = {4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32};
-    const double per_term = 1.0 / group_rows(s); /* cycles a pair */
-    const double per_survivor = 40 + (double)s->length / s->path->width;
+    const double per_term = 0.6 / group_rows(s); /* cycles a pair */
+    const double per_survivor = 20 + (double)s->length / (2 * s->path->width);
     probing probing = {.s = s};
     double cheapest = per_term * (double)s->training->columns;
     set_axes(s, 0);
@@ -489,7 +608,7 @@ static void choose_axes(search *s) {
             probing.survivors[j] += probing.probes[i][j] / PROBES;
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
         const int64_t axes = choices[i];
-        if (axes >= s->training->columns) break;
+        if (axes >= s->training->columns || s->product_error + s->skew > 0.005) break;
         const double cost =
             per_term * (double)(axes + 1) + per_survivor * probing.survivors[axes];
         if (cost >= cheapest) continue;
@@ -505,11 +624,11 @@ static void choose_axes(search *s) {
 
 typedef struct {
     float key;
-    int32_t rank;
+    int32_t row;
 } keyed;
 
 static inline int comes_before(keyed a, keyed b) {
-    return a.key < b.key || (a.key == b.key && a.rank < b.rank);
+    return a.key < b.key || (a.key == b.key && a.row < b.row);
 }
 
 /* Brings the `count` first of the order to the front. */
@@ -541,7 +660,7 @@ static int64_t widest_term(const search *s, const keyed *rows, int64_t n) {
     const int64_t step = n / 512 + 1;
     for (int64_t i = 0; i < n; i += step)
         for (int64_t k = 0; k < s->terms; k++) {
-            const double x = s->row_terms[rows[i].rank * s->terms + k];
+            const double x = s->row_terms[rows[i].row * s->terms + k];
             sums[k] += x;
             squares[k] += x * x;
         }
@@ -560,7 +679,7 @@ static int32_t grow(const search *s, keyed *rows, int64_t n, int64_t cell, split
     if (n <= CELL) return ~(int32_t)cell;
     const int32_t node = (*used)++;
     const int64_t left = ((n + CELL - 1) / CELL + 1) / 2, term = widest_term(s, rows, n);
-    for (int64_t i = 0; i < n; i++) rows[i].key = s->row_terms[rows[i].rank * s->terms + term];
+    for (int64_t i = 0; i < n; i++) rows[i].key = s->row_terms[rows[i].row * s->terms + term];
     select_first(rows, n, left * CELL);
     splits[node].term = (int32_t)term;
     splits[node].cut = rows[left * CELL].key;
@@ -580,92 +699,89 @@ static int64_t leaf_of(const search *s, int64_t class, const float *terms) {
     return ~node;
 }
 
-/* Writes a cell's centre, and the cosine and the sine of the angle that all its rows are within. */
-static void write_centre(const search *s, int64_t rank, int64_t rows, float *out, int64_t step) {
-    double centre[MAX_AXES + 1] = {0}, length = 0, cosine = 1;
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t k = 0; k < s->terms; k++) centre[k] += s->row_terms[(rank + i) * s->terms + k];
-    for (int64_t k = 0; k < s->terms; k++) length += centre[k] * centre[k];
-    for (int64_t k = 0; k < s->terms && length > 0; k++) centre[k] /= sqrt(length);
-    for (int64_t i = 0; i < rows; i++) {
-        double product = 0, square = 0;
-        for (int64_t k = 0; k < s->terms; k++) {
-            const double x = s->row_terms[(rank + i) * s->terms + k];
-            product += centre[k] * x;
-            square += x * x;
-        }
-        cosine = fmin(cosine, square > 0 ? product / sqrt(square) : 0);
+/* The least cosine between a centre and the directions of some rows, and whose it is. */
+static int64_t farthest_row(float rows[][CELL], int64_t terms, const float *centre, float *cosine) {
+    float products[CELL] = {0};
+    int64_t farthest = 0;
+    for (int64_t k = 0; k < terms; k++)
+        for (int i = 0; i < CELL; i++) products[i] += centre[k] * rows[k][i];
+    for (int i = 1; i < CELL; i++)
+        if (products[i] < products[farthest]) farthest = i;
+    *cosine = products[farthest];
+    return farthest;
+}
+
+/* Writes a cell's centre, and the cosine and the sine of the angle that all its rows are within. The
+ * narrowest such cone is approached by steps towards whichever row is farthest (Badoiu and Clarkson). */
+static void write_centre(const search *s, int64_t rank, int64_t count, int16_t *out, int64_t place) {
+    enum { STEPS = 24 };
+    float rows[MAX_AXES + 1][CELL], centre[MAX_AXES + 1] = {0}, best[MAX_AXES + 1] = {0}, narrowest = -2;
+    const int64_t terms = s->terms;
+    for (int64_t i = 0; i < CELL; i++) {
+        const float *row = s->row_terms + s->classes.order[rank + (i < count ? i : 0)] * s->terms;
+        float square = 0;
+        for (int64_t k = 0; k < terms; k++) square += row[k] * row[k];
+        const float factor = square > 0 ? 1 / sqrtf(square) : 0;
+        for (int64_t k = 0; k < terms; k++) rows[k][i] = row[k] * factor;
+        for (int64_t k = 0; k < terms; k++) centre[k] += rows[k][i];
     }
-    cosine -= 1e-6;
-    const int useful = cosine > 0 && length > 0;
-    for (int64_t k = 0; k < s->terms; k++) out[k * step] = useful ? (float)centre[k] : 0;
-    out[s->terms * step] = useful ? (float)cosine : 0;
-    out[(s->terms + 1) * step] = useful ? (float)sqrt(1 - cosine * cosine) : 4;
+    for (int i = 0; i < STEPS; i++) {
+        float square = 0, cosine;
+        for (int64_t k = 0; k < terms; k++) square += centre[k] * centre[k];
+        if (square <= 0) break;
+        const float factor = 1 / sqrtf(square);
+        for (int64_t k = 0; k < terms; k++) centre[k] *= factor;
+        const int64_t farthest = farthest_row(rows, terms, centre, &cosine);
+        if (cosine > narrowest) {
+            narrowest = cosine;
+            memcpy(best, centre, sizeof best);
+        }
+        for (int64_t k = 0; k < terms; k++) centre[k] += (rows[k][farthest] - centre[k]) / (float)(i + 2);
+    }
+    const double cosine = narrowest - 1e-5;
+    const int useful = cosine > 0; /* if not, the product is positive whatever the query */
+    for (int64_t k = 0; k < terms; k++) out[packed_place(s, place, k)] = fixed(useful ? best[k] : 0);
+    out[packed_place(s, place, s->padded)] = fixed(useful ? (float)cosine : 0);
+    out[packed_place(s, place, s->padded + 1)] = fixed(useful ? (float)sqrt(1 - cosine * cosine) : 1);
 }
 
 static void list_terms(void *context, int64_t item, int thread) {
     const search *s = context;
     const int64_t begin = item * PREPARE_ROWS, n = s->training->rows;
     (void)thread;
-    for (int64_t rank = begin; rank < n && rank < begin + PREPARE_ROWS; rank++)
-        write_terms(s, s->units + rank * s->length, s->row_terms + rank * s->terms, 1);
-}
-
-static CONFSIM_MUST_CHECK confsim_status reorder(search *s, const keyed *rows) {
-    const int64_t n = s->training->rows;
-    float *units = floats(n * s->length), *terms = floats(n * s->terms);
-    scale *scales = malloc((size_t)n * sizeof *scales);
-    int64_t *order = malloc((size_t)n * sizeof *order);
-    const int failed = !units || !terms || !scales || !order;
-    for (int64_t i = 0; i < n && !failed; i++) {
-        const int64_t from = rows[i].rank;
-        memcpy(units + i * s->length, s->units + from * s->length, (size_t)s->length * sizeof *units);
-        memcpy(terms + i * s->terms, s->row_terms + from * s->terms, (size_t)s->terms * sizeof *terms);
-        scales[i] = s->scales[from];
-        order[i] = s->classes.order[from];
+    for (int64_t row = begin; row < n && row < begin + PREPARE_ROWS; row++) {
+        write_terms(s, s->units + row * s->length, s->row_terms + row * s->terms);
+        fix_row(s, s->units + row * s->length, s->fixed_units + row * s->length);
     }
-    free(failed ? (void *)units : (void *)s->units);
-    free(failed ? (void *)terms : (void *)s->row_terms);
-    free(failed ? (void *)scales : (void *)s->scales);
-    free(failed ? (void *)order : (void *)s->classes.order);
-    if (failed) return CONFSIM_NO_MEMORY;
-    s->units = units;
-    s->row_terms = terms;
-    s->scales = scales;
-    s->classes.order = order;
-    return CONFSIM_OK;
 }
 
 static CONFSIM_MUST_CHECK confsim_status build_cells(search *s) {
-    const int64_t n = s->training->rows, width = group_rows(s), step = s->terms + 2;
+    const int64_t n = s->training->rows, width = group_rows(s), step = s->step;
     const int64_t cells = s->first_cell[s->classes.count];
+    const int64_t centres = s->first_centre[s->classes.count] * width * step;
     s->row_terms = floats(n * s->terms);
-    s->centres = floats(s->first_centre[s->classes.count] * width * step);
+    s->centres = calloc((size_t)centres, sizeof *s->centres);
     s->splits = malloc((size_t)cells * sizeof *s->splits);
     keyed *rows = malloc((size_t)n * sizeof *rows);
-    if (!s->row_terms || !s->centres || !s->splits || !rows) {
+    s->fixed_units = malloc((size_t)(n * s->length) * sizeof *s->fixed_units);
+    if (!s->fixed_units || !s->row_terms || !s->centres || !s->splits || !rows) {
         free(rows);
         return CONFSIM_NO_MEMORY;
     }
     confsim_parallel_for((n + PREPARE_ROWS - 1) / PREPARE_ROWS, s->threads, list_terms, s);
-    for (int64_t i = 0; i < n; i++) rows[i].rank = (int32_t)i;
+    for (int64_t rank = 0; rank < n; rank++) rows[rank].row = (int32_t)s->classes.order[rank];
     for (int64_t c = 0; c < s->classes.count; c++) {
         int32_t used = 0;
-        const int64_t begin = s->classes.start[c];
-        grow(s, rows + begin, s->classes.start[c + 1] - begin, 0, s->splits + s->first_cell[c], &used);
-    }
-    const confsim_status status = reorder(s, rows);
-    free(rows);
-    if (status) return status;
-    memset(s->centres, 0,
-           (size_t)(s->first_centre[s->classes.count] * width * step) * sizeof *s->centres);
-    for (int64_t c = 0; c < s->classes.count; c++)
+        const int64_t begin = s->classes.start[c], end = s->classes.start[c + 1];
+        grow(s, rows + begin, end - begin, 0, s->splits + s->first_cell[c], &used);
+        for (int64_t rank = begin; rank < end; rank++) s->classes.order[rank] = rows[rank].row;
         for (int64_t cell = 0; cell < s->first_cell[c + 1] - s->first_cell[c]; cell++) {
-            const int64_t rank = s->classes.start[c] + cell * CELL, rest = s->classes.start[c + 1] - rank;
+            const int64_t rank = begin + cell * CELL, rest = end - rank;
             write_centre(s, rank, rest < CELL ? rest : CELL,
-                         s->centres + (s->first_centre[c] + cell / width) * width * step + cell % width,
-                         width);
+                         s->centres + (s->first_centre[c] + cell / width) * width * step, cell % width);
         }
+    }
+    free(rows);
     return CONFSIM_OK;
 }
 
@@ -675,23 +791,39 @@ static CONFSIM_MUST_CHECK confsim_status build_cells(search *s) {
 typedef struct {
     int64_t query, own; /* own: its training row, -1 for none */
     scale scale;
-    int64_t place;      /* in the block */
+    const float *row;   /* unit row */
+    const int16_t *fixed_row; /* the same in fixed point, where there are axes */
+    int16_t *terms;     /* of bounds; with axes, two more for cells */
     double *unit;       /* float64 unit row, made when it is first needed */
     int unit_ready;
     float best, keep;   /* largest product so far, and how large one must be to matter */
+    int32_t start;      /* of a bound's sum that reaches what matters where it is not negative */
     double distance;    /* nearest so far by the answer's arithmetic; infinite for none */
     int64_t index;
     int kept;
-    int64_t ranks[KEPT];
+    int64_t rows[KEPT];
     float products[KEPT];
 } candidate_list;
+
+/* The training rows of a cell. */
+typedef struct {
+    const int64_t *rows;
+    int64_t count, lowest;
+    int groups;
+    const int16_t *packed;
+} cell_rows;
 
 /* One thread's memory: a block of queries. */
 typedef struct {
     candidate_list lists[BLOCK];
     double *units64;
     float *units;
-    float *packed; /* tile by tile, term by term, and two more for cells */
+    int16_t *terms, *fixed_rows;
+    int64_t pairs; /* that wait for their whole products */
+    candidate_list *pair_lists[PAIRS];
+    int64_t pair_rows[PAIRS];
+    int64_t waiting[MAX_GROUP]; /* for each cell of a group: how many queries cannot do without it */
+    uint8_t places[MAX_GROUP][BLOCK]; /* and which */
 } block;
 
 typedef struct {
@@ -714,9 +846,9 @@ static double distance_to(const search *s, candidate_list *list, int64_t row, sc
 /* Compares what was kept by the answer's arithmetic. */
 static void resolve(const search *s, candidate_list *list) {
     for (int i = 0; i < list->kept; i++) {
-        const int64_t rank = list->ranks[i], row = s->classes.order[rank];
+        const int64_t row = list->rows[i];
         if (list->products[i] < list->keep || (list->distance == 0 && row > list->index)) continue;
-        const double distance = distance_to(s, list, row, s->scales[rank]);
+        const double distance = distance_to(s, list, row, s->scales[row]);
         if (distance < list->distance || (distance == list->distance && row < list->index)) {
             list->distance = distance;
             list->index = row;
@@ -729,7 +861,7 @@ static void make_room(const search *s, candidate_list *list) {
     int kept = 0;
     for (int i = 0; i < list->kept; i++)
         if (list->products[i] >= list->keep) {
-            list->ranks[kept] = list->ranks[i];
+            list->rows[kept] = list->rows[i];
             list->products[kept++] = list->products[i];
         }
     list->kept = kept;
@@ -737,43 +869,77 @@ static void make_room(const search *s, candidate_list *list) {
     resolve(s, list);
 }
 
+static inline float low_of(const search *s, const candidate_list *list) {
+    return list->keep - s->product_error - s->bound_error;
+}
+
 static inline void raise_best(const search *s, candidate_list *list, float product) {
     if (product <= list->best) return;
     list->best = product;
-    if (product - s->window > list->keep) list->keep = product - s->window;
+    if (product - s->window <= list->keep) return;
+    list->keep = product - s->window;
+    list->start = fixed_start(-low_of(s, list));
 }
 
-static void consider(const search *s, candidate_list *list, int64_t rank, float product) {
-    if (product < list->keep || s->classes.order[rank] == list->own) return;
+static void consider(const search *s, candidate_list *list, int64_t row, float product) {
+    if (product < list->keep || row == list->own) return;
     raise_best(s, list, product);
     if (list->kept == KEPT) make_room(s, list);
     if (product < list->keep) return;
-    list->ranks[list->kept] = rank;
+    list->rows[list->kept] = row;
     list->products[list->kept++] = product;
 }
 
-static void first_guess(const search *s, candidate_list *list, const float *unit, int64_t class) {
-    const int64_t cell = s->axes ? s->leaves[list->query] : 0;
-    const int64_t rank = s->classes.start[class] + cell * CELL, rest = s->classes.start[class + 1] - rank;
-    const int32_t count = rest < CELL ? (int32_t)rest : CELL;
-    int32_t rows[CELL];
-    float products[CELL];
-    for (int32_t i = 0; i < count; i++) rows[i] = i;
-    s->path->dots(unit, s->units + rank * s->length, s->length, rows, count, products);
-    for (int32_t i = 0; i < count; i++)
-        if (s->classes.order[rank + i] != list->own) raise_best(s, list, products[i]);
+/* Products with the rows of a query's own cell, no larger than what the search will find for them. */
+static void guess_products(const search *s, const candidate_list *list, const int64_t *rows, int64_t count,
+                           float *out) {
+    const int16_t *queries[CELL], *fixed_rows[CELL];
+    int32_t products[CELL];
+    if (!s->axes) {
+        s->path->dots(list->row, s->units, s->length, rows, count, out);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        queries[i] = list->fixed_row;
+        fixed_rows[i] = s->fixed_units + rows[i] * s->length;
+    }
+    s->path->fixed_products(queries, fixed_rows, s->length, count, products);
+    for (int64_t i = 0; i < count; i++)
+        out[i] = (float)(products[i] - s->fixed_slack) / (ONE * ONE) - 2 * s->product_error;
 }
 
-static void start_list(const search *s, block *b, candidate_list *list, int64_t query, scale scale,
-                       int64_t place) {
+static void first_guess(const search *s, candidate_list *list, int64_t class) {
+    const int64_t cell = s->axes ? s->leaves[list->query] : 0;
+    const int64_t rank = s->classes.start[class] + cell * CELL, rest = s->classes.start[class + 1] - rank;
+    const int64_t count = rest < CELL ? rest : CELL, *rows = s->classes.order + rank;
+    float products[CELL];
+    guess_products(s, list, rows, count, products);
+    for (int64_t i = 0; i < count; i++)
+        if (rows[i] != list->own) raise_best(s, list, products[i]);
+}
+
+static void start_list(const search *s, block *b, int64_t place, int64_t query, scale scale) {
     const int64_t *self = s->pairing->self_index;
+    candidate_list *list = &b->lists[place];
+    const int64_t repeated = repeated_row(s, query);
+    float *row = (repeated < 0 ? b->units : s->units) + (repeated < 0 ? place : repeated) * s->length;
+    if (repeated < 0) unit_row(s, s->queries, query, scale, row);
     list->query = query;
     list->own = self ? self[query] : -1;
     list->scale = scale;
-    list->place = place;
+    list->row = row;
+    list->fixed_row = NULL;
+    if (s->axes && repeated >= 0) list->fixed_row = s->fixed_units + repeated * s->length;
+    if (s->axes && repeated < 0) {
+        fix_row(s, row, b->fixed_rows + place * s->length);
+        list->fixed_row = b->fixed_rows + place * s->length;
+    }
+    list->terms = (s->axes ? s->query_terms : b->terms) + (s->axes ? query : place) * s->step;
+    for (int64_t k = 0; k < s->padded && !s->axes; k++) list->terms[k] = k < s->terms ? fixed(row[k]) : 0;
     list->unit = b->units64 + place * s->queries->columns;
     list->unit_ready = 0;
     list->best = list->keep = -2;
+    list->start = fixed_start(-low_of(s, list));
     list->distance = INFINITY;
     list->index = -1;
     list->kept = 0;
@@ -782,96 +948,134 @@ static void start_list(const search *s, block *b, candidate_list *list, int64_t 
 static void load_block(const search *s, block *b, const int64_t *queries, int64_t count,
                        int64_t class) {
     scale scales[BLOCK];
-    const int64_t tile = s->path->tile, step = s->terms + 2;
     if (s->axes)
         for (int64_t i = 0; i < count; i++) scales[i] = s->query_scales[queries[i]];
     else
         scale_rows(s->queries, queries, count, scales);
-    memset(b->packed, 0, (size_t)(BLOCK * step) * sizeof *b->packed);
     for (int64_t i = 0; i < count; i++) {
-        float *unit = b->units + i * s->length;
-        start_list(s, b, &b->lists[i], queries[i], scales[i], i);
-        unit_row(s, s->queries, queries[i], scales[i], unit);
-        first_guess(s, &b->lists[i], unit, class);
-        float *out = b->packed + i / tile * tile * step + i % tile;
-        if (s->axes)
-            for (int64_t k = 0; k < s->terms; k++)
-                out[k * tile] = s->query_terms[queries[i] * s->terms + k];
-        else
-            write_terms(s, unit, out, tile);
+        start_list(s, b, i, queries[i], scales[i]);
+        first_guess(s, &b->lists[i], class);
     }
 }
 
-static inline float low_of(const search *s, const candidate_list *list) {
-    return list->keep - s->product_error - s->bound_error;
-}
-
-/* The cells of a group that some query of a tile cannot do without, a bit each. */
-static uint32_t live_cells(const search *s, const candidate_list *lists, int64_t count, float *queries,
-                           const float *centres) {
+/* Lists for each cell of a group the queries of a block that cannot do without it. */
+static void find_live(const search *s, block *b, int64_t count, const int16_t *centres) {
     const int tile = s->path->tile;
-    float minus_low[MAX_TILE];
+    const int32_t slack =
+        fixed_start(s->bound_error + s->cell_error + 2 * (float)s->inflation + 2e-5f);
     hits found[MAX_TILE];
-    uint32_t live = 0;
-    for (int i = 0; i < tile; i++) {
-        float *extra = queries + s->terms * tile + i;
-        minus_low[i] = -8;
-        if (i >= count) continue;
-        const float low = low_of(s, &lists[i]) - s->bound_error - (float)s->inflation - 1e-6f;
-        extra[0] = low >= 0 ? -low : 4;
-        extra[tile] = low >= 0 ? (float)sqrt(fmax(0, 1 - (double)low * low)) : 4;
-        minus_low[i] = s->bound_error + 2 * (float)s->inflation + 2e-5f;
+    memset(b->waiting, 0, sizeof b->waiting);
+    for (int64_t begin = 0; begin < count; begin += tile) {
+        const int some = count - begin < tile ? (int)(count - begin) : tile;
+        const int16_t *queries[MAX_TILE];
+        int32_t start[MAX_TILE];
+        for (int i = 0; i < tile; i++) {
+            candidate_list *list = &b->lists[begin + (i < some ? i : 0)];
+            const float low = low_of(s, list) - s->bound_error - (float)s->inflation - 1e-6f;
+            list->terms[s->padded] = fixed(low >= 0 ? -low : 0);
+            list->terms[s->padded + 1] = fixed(low >= 0 ? (float)sqrt(fmax(0, 1 - (double)low * low)) : 0);
+            queries[i] = list->terms;
+            start[i] = low >= 0 ? slack : ALWAYS;
+        }
+        const int hit = s->path->sift(queries, start, centres, s->step / 2, 1, found);
+        for (int i = 0; i < hit && found[i].query < some; i++)
+            for (uint32_t bits = found[i].rows; bits; bits &= bits - 1) {
+                const int cell = __builtin_ctz(bits);
+                b->places[cell][b->waiting[cell]++] = (uint8_t)(begin + found[i].query);
+            }
     }
-    const int hit = s->path->sift(queries, minus_low, centres, s->terms + 2, 1, found);
-    for (int i = 0; i < hit; i++) live |= found[i].rows;
-    return live;
 }
 
-static void search_cell(const search *s, block *b, candidate_list *lists, int64_t count,
-                        const float *queries, int64_t class, int64_t cell) {
-    const int64_t rank = s->classes.start[class] + cell * CELL, width = group_rows(s);
-    const int64_t rest = s->classes.start[class + 1] - rank, rows = rest < CELL ? rest : CELL;
-    const int64_t group = s->first_group[class] + cell * CELL / width;
-    const int64_t lowest = s->lowest[s->first_cell[class] + cell];
-    float minus_low[MAX_TILE], products[CELL];
+/* Drops pairs whose products cannot matter by the products in fixed point. */
+static void thin_pairs(const search *s, block *b) {
+    const int16_t *queries[PAIRS], *rows[PAIRS];
+    int32_t products[PAIRS];
+    int64_t kept = 0;
+    for (int64_t i = 0; i < b->pairs; i++) {
+        queries[i] = b->pair_lists[i]->fixed_row;
+        rows[i] = s->fixed_units + b->pair_rows[i] * s->length;
+    }
+    s->path->fixed_products(queries, rows, s->length, b->pairs, products);
+    for (int64_t i = 0; i < b->pairs; i++) {
+        b->pair_lists[kept] = b->pair_lists[i];
+        b->pair_rows[kept] = b->pair_rows[i];
+        kept += products[i] + b->pair_lists[i]->start + s->fixed_slack >= 0;
+    }
+    b->pairs = kept;
+}
+
+/* Whole products of what the bounds left over. */
+static void multiply_pairs(const search *s, block *b) {
+    const float *queries[PAIRS], *rows[PAIRS];
+    float products[PAIRS];
+    if (s->axes) thin_pairs(s, b);
+    for (int64_t i = 0; i < b->pairs; i++) {
+        queries[i] = b->pair_lists[i]->row;
+        rows[i] = s->units + b->pair_rows[i] * s->length;
+    }
+    s->path->products(queries, rows, s->length, b->pairs, products);
+    for (int64_t i = 0; i < b->pairs; i++) consider(s, b->pair_lists[i], b->pair_rows[i], products[i]);
+    b->pairs = 0;
+}
+
+/* Bounds of a tile of queries and the rows of a cell. */
+static void search_tile(const search *s, block *b, const uint8_t *places, int64_t count, cell_rows cell) {
+    const int64_t width = group_rows(s);
+    const int16_t *queries[MAX_TILE];
+    int32_t start[MAX_TILE];
     hits found[MAX_TILE * CELL / 8 + 1];
     for (int i = 0; i < s->path->tile; i++) {
-        minus_low[i] = -8;
-        if (i >= count) continue;
+        const candidate_list *list = &b->lists[places[i < count ? i : 0]];
         /* Nothing is nearer than 0: only a lower row could still win. */
-        if (lists[i].distance == 0 && lists[i].index < lowest) continue;
-        minus_low[i] = -low_of(s, &lists[i]);
+        const int done = list->distance == 0 && list->index < cell.lowest;
+        queries[i] = list->terms;
+        start[i] = i >= count || done ? NEVER : list->start;
     }
-    const int hit = s->path->sift(queries, minus_low, s->packed + group * width * s->terms, s->terms,
-                                  (int)((rows + width - 1) / width), found);
+    const int hit = s->path->sift(queries, start, cell.packed, s->padded / 2, cell.groups, found);
     for (int h = 0; h < hit; h++) {
-        candidate_list *list = &lists[found[h].query];
-        const int64_t base = rank + found[h].group * width;
-        int32_t list_of[32];
-        int64_t n = 0;
-        for (uint32_t bits = found[h].rows; bits; bits &= bits - 1) list_of[n++] = __builtin_ctz(bits);
-        while (n > 0 && found[h].group * width + list_of[n - 1] >= rows) n--; /* padding */
-        s->path->dots(b->units + list->place * s->length, s->units + base * s->length, s->length, list_of,
-                      n, products);
-        for (int64_t j = 0; j < n; j++) consider(s, list, base + list_of[j], products[j]);
+        candidate_list *list = &b->lists[places[found[h].query]];
+        const int64_t within = found[h].group * width;
+        for (uint32_t bits = found[h].rows; bits; bits &= bits - 1) {
+            const int64_t i = within + __builtin_ctz(bits);
+            if (i >= cell.count) break; /* padding */
+            b->pair_lists[b->pairs] = list;
+            b->pair_rows[b->pairs++] = cell.rows[i];
+        }
     }
+    if (b->pairs > PAIRS - MAX_TILE * CELL) multiply_pairs(s, b);
 }
 
+static void search_cell(const search *s, block *b, const uint8_t *places, int64_t count, int64_t class,
+                        int64_t cell) {
+    const int64_t tile = s->path->tile, width = group_rows(s);
+    const int64_t rank = s->classes.start[class] + cell * CELL, rest = s->classes.start[class + 1] - rank;
+    const cell_rows here = {
+        .rows = s->classes.order + rank,
+        .count = rest < CELL ? rest : CELL,
+        .groups = (int)((rest < CELL ? rest + width - 1 : CELL) / width),
+        .packed = s->packed + (s->first_group[class] * width + cell * CELL) * s->padded,
+        .lowest = s->lowest[s->first_cell[class] + cell],
+    };
+    for (int64_t i = 0; i < count; i += tile)
+        search_tile(s, b, places + i, count - i < tile ? count - i : tile, here);
+    multiply_pairs(s, b);
+}
+
+/* Goes through the groups of cells in a ring, from where the block's queries are at home. */
 static void scan(const search *s, block *b, int64_t class, int64_t count) {
-    const int64_t tile = s->path->tile, width = group_rows(s), step = s->terms + 2;
-    const int64_t cells = s->first_cell[class + 1] - s->first_cell[class];
-    for (int64_t first = 0; first < cells; first += s->chunk_cells)
-        for (int64_t begin = 0; begin < count; begin += tile) {
-            float *queries = b->packed + begin * step;
-            const int64_t some = count - begin < tile ? count - begin : tile;
-            uint32_t live = UINT32_MAX;
-            if (s->axes)
-                live = live_cells(s, b->lists + begin, some, queries,
-                                  s->centres + (s->first_centre[class] + first / width) * width * step);
-            for (int64_t i = 0; i < s->chunk_cells && first + i < cells; i++)
-                if (live >> i & 1)
-                    search_cell(s, b, b->lists + begin, some, queries, class, first + i);
-        }
+    const int64_t width = group_rows(s), cells = s->first_cell[class + 1] - s->first_cell[class];
+    const int64_t groups = (cells + width - 1) / width;
+    const int64_t home = s->axes ? s->leaves[b->lists[count / 2].query] / width : 0;
+    b->pairs = 0;
+    for (int64_t i = 0; i < count && !s->axes; i++) b->places[0][i] = (uint8_t)i;
+    for (int64_t i = 0; i < groups; i++) {
+        const int64_t group = (home + i) % groups, first = group * width;
+        if (s->axes)
+            find_live(s, b, count, s->centres + (s->first_centre[class] + group) * width * s->step);
+        for (int64_t j = 0; j < width && first + j < cells; j++)
+            search_cell(s, b, b->places[s->axes ? j : 0], s->axes ? b->waiting[j] : count, class,
+                        first + j);
+    }
 }
 
 static void put(double *distance, int64_t *index, int64_t query, double found, int64_t row) {
@@ -879,17 +1083,9 @@ static void put(double *distance, int64_t *index, int64_t query, double found, i
     if (index) index[query] = row < 0 ? -1 : row;
 }
 
-/* Rows of equal bytes are exactly 0 apart. */
-static int same_bytes(const confsim_matrix *a, int64_t row, const confsim_matrix *b, int64_t other) {
-    const int64_t size = a->is_float32 ? sizeof(float) : sizeof(double);
-    return a->is_float32 == b->is_float32 && a->column_stride == size && b->column_stride == size &&
-           !memcmp(a->data + row * a->row_stride, b->data + other * b->row_stride,
-                   (size_t)(a->columns * size));
-}
-
 static double distance_to_own(const search *s, candidate_list *list) {
     scale scale;
-    if (same_bytes(s->queries, list->query, s->training, list->own)) return 0;
+    if (repeated_row(s, list->query) >= 0) return 0; /* rows of equal bytes are exactly 0 apart */
     scale_rows(s->training, &list->own, 1, &scale);
     return distance_to(s, list, list->own, scale);
 }
@@ -950,6 +1146,8 @@ static void search_free(search *s) {
     free(s->query_terms);
     free(s->query_scales);
     free(s->leaves);
+    free(s->repeats);
+    free(s->fixed_units);
 }
 
 static CONFSIM_MUST_CHECK confsim_status list_cells(search *s) {
@@ -964,8 +1162,6 @@ static CONFSIM_MUST_CHECK confsim_status list_cells(search *s) {
         s->first_centre[c + 1] = s->first_centre[c] + (cells + width - 1) / width;
     }
     s->lowest = malloc((size_t)s->first_cell[count] * sizeof *s->lowest);
-    const int64_t fitting = CHUNK_TERMS / (CELL * s->terms);
-    s->chunk_cells = s->axes || fitting > width ? width : fitting < 1 ? 1 : fitting;
     return s->lowest ? CONFSIM_OK : CONFSIM_NO_MEMORY;
 }
 
@@ -977,23 +1173,39 @@ static void find_lowest(search *s, int64_t class) {
     }
 }
 
+static void locate_query(const search *s, int64_t query, const float *terms) {
+    const int64_t class = training_class(s, query);
+    int16_t *out = s->query_terms + query * s->step;
+    for (int64_t k = 0; k < s->padded; k++) out[k] = k < s->terms ? fixed(terms[k]) : 0;
+    s->leaves[query] = class < 0 ? 0 : (int32_t)leaf_of(s, class, terms);
+}
+
 static void locate_queries(void *context, int64_t item, int thread) {
     const search *s = context;
     const int64_t begin = item * PREPARE_ROWS, n = s->queries->rows;
-    const int64_t count = n - begin < PREPARE_ROWS ? n - begin : PREPARE_ROWS;
-    int64_t rows[PREPARE_ROWS];
+    const int64_t end = n - begin < PREPARE_ROWS ? n : begin + PREPARE_ROWS;
+    int64_t fresh[PREPARE_ROWS], count = 0;
+    scale scales[PREPARE_ROWS];
     float *unit = floats(s->length);
     (void)thread;
-    for (int64_t i = 0; i < count; i++) rows[i] = begin + i;
-    scale_rows(s->queries, rows, count, s->query_scales + begin);
-    for (int64_t query = begin; query < begin + count; query++) {
-        float *terms = s->query_terms + query * s->terms;
-        const int64_t class = training_class(s, query);
-        s->leaves[query] = unit ? 0 : -1; /* -1: no memory */
-        if (!unit || class < 0) continue;
-        unit_row(s, s->queries, query, s->query_scales[query], unit);
-        write_terms(s, unit, terms, 1);
-        s->leaves[query] = (int32_t)leaf_of(s, class, terms);
+    for (int64_t query = begin; query < end; query++) {
+        const int64_t own = repeated_row(s, query);
+        s->leaves[query] = -1; /* no memory */
+        if (!unit) continue;
+        if (own < 0) {
+            fresh[count++] = query;
+            continue;
+        }
+        s->query_scales[query] = s->scales[own];
+        locate_query(s, query, s->row_terms + own * s->terms);
+    }
+    if (count > 0) scale_rows(s->queries, fresh, count, scales);
+    for (int64_t i = 0; i < count; i++) {
+        float terms[MAX_AXES + 1];
+        s->query_scales[fresh[i]] = scales[i];
+        unit_row(s, s->queries, fresh[i], scales[i], unit);
+        write_terms(s, unit, terms);
+        locate_query(s, fresh[i], terms);
     }
     free(unit);
 }
@@ -1001,7 +1213,7 @@ static void locate_queries(void *context, int64_t item, int thread) {
 /* Brings the queries of a class into the order of their cells. */
 static CONFSIM_MUST_CHECK confsim_status order_queries(search *s) {
     const int64_t n = s->queries->rows;
-    s->query_terms = floats(n * s->terms);
+    s->query_terms = malloc((size_t)(n * s->step) * sizeof *s->query_terms);
     s->query_scales = malloc((size_t)n * sizeof *s->query_scales);
     s->leaves = malloc((size_t)n * sizeof *s->leaves);
     int64_t *order = malloc((size_t)n * sizeof *order);
@@ -1048,6 +1260,12 @@ static CONFSIM_MUST_CHECK confsim_status search_build(search *s) {
     s->directions = floats(MAX_AXES * s->length);
     if (!s->units || !s->scales || !s->first_group || !s->directions) return CONFSIM_NO_MEMORY;
     confsim_parallel_for(items, s->threads, prepare_rows, s);
+    if (s->pairing->self_index) {
+        const int64_t q = s->queries->rows;
+        s->repeats = malloc((size_t)q);
+        if (!s->repeats) return CONFSIM_NO_MEMORY;
+        confsim_parallel_for((q + PREPARE_ROWS - 1) / PREPARE_ROWS, s->threads, find_repeats, s);
+    }
     set_axes(s, 0);
     if (s->queries->rows >= SMALL && n >= SMALL && s->training->columns >= 8) {
         if (find_directions(s)) return CONFSIM_NO_MEMORY;
@@ -1060,12 +1278,9 @@ static CONFSIM_MUST_CHECK confsim_status search_build(search *s) {
     for (int64_t c = 0; c < s->classes.count; c++)
         s->first_group[c + 1] =
             s->first_group[c] + (s->classes.start[c + 1] - s->classes.start[c] + width - 1) / width;
-    const int64_t packed = s->first_group[s->classes.count] * width * s->terms;
-    s->packed = floats(packed);
+    /* What pads a class's last group is zero. */
+    s->packed = calloc((size_t)(s->first_group[s->classes.count] * width * s->padded), sizeof *s->packed);
     if (!s->packed) return CONFSIM_NO_MEMORY;
-    for (int64_t c = 0; c < s->classes.count; c++) /* what pads a class's last group */
-        memset(s->packed + (s->first_group[c + 1] - 1) * width * s->terms, 0,
-               (size_t)(width * s->terms) * sizeof *s->packed);
     confsim_parallel_for(items, s->threads, pack_rows, s);
     return CONFSIM_OK;
 }
@@ -1087,7 +1302,8 @@ static void blocks_free(block *blocks, int threads) {
     for (int i = 0; blocks && i < threads; i++) {
         free(blocks[i].units64);
         free(blocks[i].units);
-        free(blocks[i].packed);
+        free(blocks[i].terms);
+        free(blocks[i].fixed_rows);
     }
     free(blocks);
 }
@@ -1097,9 +1313,9 @@ static block *blocks_build(const search *s) {
     for (int i = 0; blocks && i < s->threads; i++) {
         blocks[i].units64 = malloc((size_t)(BLOCK * s->queries->columns) * sizeof(double));
         blocks[i].units = floats(BLOCK * s->length);
-        blocks[i].packed = floats(BLOCK * (s->terms + 2));
-        if (blocks[i].units64 && blocks[i].units && blocks[i].packed)
-            continue;
+        blocks[i].terms = malloc((size_t)(BLOCK * s->step) * sizeof(int16_t));
+        blocks[i].fixed_rows = malloc((size_t)(BLOCK * s->length) * sizeof(int16_t));
+        if (blocks[i].units64 && blocks[i].units && blocks[i].terms && blocks[i].fixed_rows) continue;
         blocks_free(blocks, s->threads);
         return NULL;
     }

@@ -1,6 +1,6 @@
-/* The angular search from C, on every path that runs here: answers that can be worked out by hand, and
- * random ones that comparing all pairs finds. */
-#include "../../csrc/angular.h"
+/* The angular search from C, on every path that runs here: answers that can be worked out by hand, random
+ * ones that comparing all pairs finds, and products in fixed point. */
+#include "../../csrc/angular.c"
 
 #include <assert.h>
 #include <math.h>
@@ -172,7 +172,69 @@ static void random_answers_are_the_nearest(void) {
     }
 }
 
+/* Products in fixed point are exact, on the paths that dispatch passes over here as well. */
+static void fixed_point_is_exact(const path *p) {
+    enum { TERMS = 130, GROUPS = 3, MOST = 3 * MAX_GROUP };
+    const search s = {.path = p};
+    const int64_t width = group_rows(&s);
+    static int16_t queries[MAX_TILE][TERMS], rows[MOST][TERMS], packed[MOST * TERMS];
+    for (int64_t terms = 2; terms <= TERMS; terms += 16) {
+        const int16_t *pointers[MAX_TILE];
+        int32_t start[MAX_TILE];
+        hits found[MAX_TILE * GROUPS + 1];
+        uint32_t bits[MAX_TILE][GROUPS] = {{0}};
+        const int64_t most = (int64_t)(ONE / sqrt((double)terms));
+        for (int i = 0; i < p->tile; i++) {
+            pointers[i] = queries[i];
+            start[i] = i == 1 ? NEVER : i == 2 ? ALWAYS : (int32_t)random_below(1 << 27) - (1 << 26);
+            for (int64_t k = 0; k < terms; k++) queries[i][k] = (int16_t)(random_below(2 * most) - most);
+        }
+        for (int64_t row = 0; row < GROUPS * width; row++)
+            for (int64_t k = 0; k < terms; k++) {
+                rows[row][k] = (int16_t)(random_below(2 * most) - most);
+                packed[row / width * width * terms + packed_place(&s, row % width, k)] = rows[row][k];
+            }
+        const int count = p->sift(pointers, start, packed, terms / 2, GROUPS, found);
+        for (int i = 0; i < count; i++) bits[found[i].query][found[i].group] = found[i].rows;
+        for (int i = 0; i < p->tile; i++)
+            for (int64_t row = 0; row < GROUPS * width; row++) {
+                int64_t sum = start[i];
+                for (int64_t k = 0; k < terms; k++) sum += queries[i][k] * rows[row][k];
+                const int found_it = (int)(bits[i][row / width] >> row % width & 1), expected = sum >= 0;
+                assert(found_it == expected);
+            }
+    }
+    for (int64_t d = 2 * p->width; d <= 128; d += 2 * p->width)
+        for (int count = 1; count <= MAX_TILE; count++) {
+            const int16_t *a[MAX_TILE], *b[MAX_TILE];
+            int32_t products[MAX_TILE];
+            for (int i = 0; i < count; i++) {
+                a[i] = queries[i % p->tile];
+                b[i] = rows[i];
+            }
+            p->fixed_products(a, b, d, count, products);
+            for (int i = 0; i < count; i++) {
+                int64_t sum = 0;
+                for (int64_t k = 0; k < d; k++) sum += a[i][k] * b[i][k];
+                assert(products[i] == sum);
+            }
+        }
+}
+
+static void every_path_is_exact_in_fixed_point(void) {
+    fixed_point_is_exact(&portable_path);
+#ifdef CONFSIM_X86
+    if (confsim_isa_available(CONFSIM_ISA_AVX2)) fixed_point_is_exact(&avx2_path);
+    if (confsim_isa_available(CONFSIM_ISA_AVX512)) fixed_point_is_exact(&avx512_path);
+    if (__builtin_cpu_supports("avx512vnni")) fixed_point_is_exact(&vnni_path);
+#endif
+#ifdef CONFSIM_NEON
+    fixed_point_is_exact(&neon_path);
+#endif
+}
+
 int main(void) {
+    every_path_is_exact_in_fixed_point();
     random_answers_are_the_nearest();
     for (int isa = CONFSIM_ISA_PORTABLE; isa <= CONFSIM_ISA_NEON; isa++)
         for (int threads = 1; confsim_isa_available((confsim_isa)isa) && threads <= 4; threads++) {

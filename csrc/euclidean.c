@@ -176,14 +176,24 @@ static double sum_at(const packed *p, const double *query, int64_t position) {
     return sum;
 }
 
-/* The class whose training points a query is compared with, -1 for none. */
-static inline int64_t class_of(const search *s, int64_t query) {
+/* The classes whose training points some queries are compared with, -1 for none. */
+static inline __attribute__((always_inline)) void classes_of(const search *s, int64_t first,
+                                                             int64_t count, int64_t *class) {
     const int64_t *labels = s->pairing->query_labels;
-    if (!labels) return 0;
-    if (s->classes->count > 4) return confsim_classes_find(s->classes, labels[query]);
-    int64_t class = -1; /* without branches: labels are as good as random */
-    for (int64_t c = 0; c < s->classes->count; c++)
-        class = s->classes->labels[c] == labels[query] ? c : class;
+    for (int64_t i = 0; i < count; i++) class[i] = labels ? -1 : 0;
+    if (!labels) return;
+    if (s->classes->count > 4)
+        for (int64_t i = 0; i < count; i++)
+            class[i] = confsim_classes_find(s->classes, labels[first + i]);
+    else /* without branches: labels are as good as random */
+        for (int64_t c = 0; c < s->classes->count; c++)
+            for (int64_t i = 0, label = s->classes->labels[c]; i < count; i++)
+                class[i] = labels[first + i] == label ? c : class[i];
+}
+
+static inline int64_t class_of(const search *s, int64_t query) {
+    int64_t class;
+    classes_of(s, query, 1, &class);
     return class;
 }
 

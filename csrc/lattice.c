@@ -504,6 +504,7 @@ static int32_t common_label(const search *s, workspace *w, const band *b, int32_
         return code;
     }
     int32_t *codes = w->codes + (row - b->row) * s->stride + column;
+    int nobody = 0;
     for (int32_t r = 0; r < SIDE; r++, codes += s->stride) {
         for (int32_t i = 0; i < SIDE; i++) codes[i] = NO_QUERY;
         if (r >= rows) continue;
@@ -511,13 +512,19 @@ static int32_t common_label(const search *s, workspace *w, const band *b, int32_
             s->kernels->encode(labels + r * m * bytes, bytes, columns, &s->classes, codes);
         else
             for (int32_t i = 0; i < columns; i++) codes[i] = code_of(s, begin + r * m + i);
-        for (int32_t i = 0; i < columns; i++) w->nobody |= codes[i] == NO_CLASS;
+        for (int32_t i = 0; i < columns; i++) nobody |= codes[i] == NO_CLASS;
     }
+    w->nobody |= nobody;
     return SEVERAL;
 }
 
 /* The class of each tile of a band. */
 static void classify(const search *s, const band *b, workspace *w) {
+    if (b->dense && s->pairing->query_labels) {
+        const int bytes = s->pairing->query_label_bytes;
+        const char *labels = (const char *)s->pairing->query_labels + b->begin * bytes;
+        for (int64_t i = 0; i < (b->end - b->begin) * bytes; i += 64) __builtin_prefetch(labels + i);
+    }
     for (int32_t row = 0; row < b->rows; row += SIDE)
         for (int64_t tile = 0; tile < s->tiles_across; tile++) {
             const int32_t column = column_of(s, tile);
@@ -599,7 +606,12 @@ static void compare_mixed(const search *s, workspace *w, int64_t corner, const t
     int32_t index[SIDE * SIDE];
     const int32_t *codes = w->codes + corner;
     int32_t code = s->kernels->next_code(codes, s->stride, NO_CLASS);
-    for (; code != INT32_MAX; code = s->kernels->next_code(codes, s->stride, code)) {
+    if (code == INT32_MAX) return; /* several labels, and no training point has any */
+    s->kernels->compare(list_of(s, w, &w->tile, code), t, w->sums + corner, w->index + corner,
+                        s->stride);
+    while (code < s->classes.count - 1) {
+        code = s->kernels->next_code(codes, s->stride, code);
+        if (code == INT32_MAX) return;
         s->kernels->compare(list_of(s, w, &w->tile, code), t, sums, index, SIDE);
         s->kernels->merge(codes, s->stride, code, sums, index, w->sums + corner, w->index + corner);
     }

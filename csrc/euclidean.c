@@ -205,22 +205,35 @@ static inline int64_t own_row(const search *s, int64_t query) {
     return pairing->training_labels[self] == pairing->query_labels[query] ? self : -1;
 }
 
-static inline void store(nearest found, double *distance, int64_t *index, int64_t query) {
-    if (distance) distance[query] = found.index < 0 ? NAN : sqrt(found.sum);
-    if (index) index[query] = found.index;
+static inline double distance_of(nearest found) {
+    return found.index < 0 ? NAN : sqrt(found.sum);
+}
+
+static inline void store_other(nearest other, int64_t query, const confsim_nearest *to) {
+    if (to->distance_other) to->distance_other[query] = distance_of(other);
+    if (to->index_other) to->index_other[query] = other.index;
+}
+
+/* The answer of a query that is no member, so that nobody is left out. */
+static inline void store(nearest found, int64_t query, const confsim_nearest *to) {
+    const double distance = distance_of(found);
+    if (to->distance) to->distance[query] = distance;
+    if (to->index) to->index[query] = found.index;
+    if (to->distance_other) to->distance_other[query] = distance;
+    if (to->index_other) to->index_other[query] = found.index;
 }
 
 /* One search gives both answers: it leaves the query's own row out, which then competes with the
  * winner. */
 static inline void store_both(const search *s, int64_t query, const double *coordinates,
                               int64_t self, nearest other) {
-    nearest found = other;
-    if (self >= 0) {
-        const nearest itself = {sum_at(s->packed, coordinates, s->packed->position[self]), self};
-        found = better(itself, other);
+    if (self < 0) {
+        store(other, query, s->answer);
+        return;
     }
-    store(found, s->answer->distance, s->answer->index, query);
-    store(other, s->answer->distance_other, s->answer->index_other, query);
+    const nearest itself = {sum_at(s->packed, coordinates, s->packed->position[self]), self};
+    store(better(itself, other), query, s->answer);
+    store_other(other, query, s->answer);
 }
 
 static void search_one(const search *s, int64_t query, double *coordinates) {

@@ -2,12 +2,14 @@
 
 ``pytest --benchmark-only benchmarks/bench_neighbors.py`` prints pytest-benchmark's table, one group
 a regime, and below it the ratio of each peer's median to ours, and of our options' to the plain
-search in turns with them. ``CONFSIM_BENCH_THREADS`` sets the threads of everybody (default 2; it has
-to be set before the process starts, for libraries read ``OMP_NUM_THREADS`` when they are loaded).
+search in turns with them. ``CONFSIM_BENCH_THREADS`` sets the threads of everybody (default 2; it
+has to be set before the process starts, for libraries read ``OMP_NUM_THREADS`` when they are
+loaded).
 """
 
 import os
-import time
+import sys
+from pathlib import Path
 
 THREADS = int(os.environ.get("CONFSIM_BENCH_THREADS", "2"))
 os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
@@ -17,6 +19,9 @@ import pytest  # noqa: E402
 
 from confsim.linear.lattice import Lattice  # noqa: E402
 from confsim.neighbors import nearest_training  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parent))
+from turns import in_turns  # noqa: E402
 
 QUERIES = 1_000_000
 
@@ -183,7 +188,6 @@ REGIMES = [
 def test_nearest(benchmark, case, medians, group, kind, d, n, name):
     benchmark.group = group
     points, share = case(kind, d, n), 1
-    plain = []
     if name in ("confsim", "confsim by ids", "same class", "excluding self"):
         pairing = {}
         if name == "same class":
@@ -194,11 +198,6 @@ def test_nearest(benchmark, case, medians, group, kind, d, n, name):
 
         def search():
             return method(points, pairing).distance
-
-        def search_plainly():
-            begin = time.perf_counter()
-            method(points, {})
-            plain.append(time.perf_counter() - begin)
     else:
         peer, _, part = name.partition("/")
         share = int(part or 1)
@@ -209,16 +208,13 @@ def test_nearest(benchmark, case, medians, group, kind, d, n, name):
     slow = share > 1 or d > 3
     quick = name not in PEERS  # so short that the scheduler would decide a few rounds
     rounds = 3 if slow else 15 if not quick else 150 if kind == "whole" else 50
-    found = benchmark.pedantic(
-        search,
-        setup=search_plainly if name in ("same class", "excluding self") else None,
-        rounds=rounds,
-        warmup_rounds=0 if slow else rounds // 7,
-    )
-    medians[group, name] = (
-        benchmark.stats.stats.median * share,
-        np.median(plain[-rounds:]) if plain else None,
-    )
+    settings = {"rounds": rounds, "warmup_rounds": 0 if slow else rounds // 7}
+    plain = None
+    if name in ("same class", "excluding self"):
+        found, plain = in_turns(benchmark, search, lambda: method(points, {}), **settings)
+    else:
+        found = benchmark.pedantic(search, **settings)
+    medians[group, name] = benchmark.stats.stats.median * share, plain
     if name != "same class":
         tolerance = 2e-3 if name in ("faiss", "sklearn/20") else 1e-6
         expected = points.answer.distance[::share]

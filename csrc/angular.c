@@ -54,7 +54,8 @@ enum {
 static const float UNIT_ROUNDOFF = 0x1p-24f;
 
 /* What 1 is in fixed point of 16 bits. Sums are exact in 32 bits: the vectors have lengths of at most
- * 1.2, or 1.6 where a cell is judged, and a sum starts where it stays between -2^31 and 2^31. */
+ * 1.2, or 1.6 where a cell is judged, and a sum starts where it stays between -2^31 and 2^31 (given
+ * CONFSIM_ANGULAR_COLUMNS). */
 static const float ONE = 23170;
 static const int32_t ALWAYS = 3 << 28, NEVER = -(1 << 30);
 
@@ -89,7 +90,7 @@ static inline uint32_t signs_of_four(four_lanes v) {
 
 /* Of four rows: sum + the products of two terms each. */
 static inline four_lanes add_two_of_four(four_lanes sum, four_lanes query, four_lanes rows) {
-#ifdef __SSE2__
+#ifdef CONFSIM_X86
     return sum + (four_lanes)_mm_madd_epi16((__m128i)query, (__m128i)rows);
 #else
     const four_lanes even = ((query << 16) >> 16) * ((rows << 16) >> 16);
@@ -535,7 +536,7 @@ static void set_axes(search *s, int64_t axes) {
     s->step = s->padded + 2;
     for (int64_t j = 0; j < MAX_AXES; j++) s->identity[j] = j;
     const double k = (double)s->terms;
-    s->inflation = 2.5 * s->product_error * sqrt((double)axes) + s->skew;
+    s->inflation = 2.5 * s->product_error * sqrt((double)axes) + 1.01 * s->skew;
     double error = fixed_error(k, 1 + s->inflation) + 40 * UNIT_ROUNDOFF;
     if (axes) error += 3 * sqrt(k) * s->product_error + 3 * s->skew;
     s->bound_error = (float)(error * 1.01);
@@ -1275,7 +1276,7 @@ static CONFSIM_MUST_CHECK confsim_status search_build(search *s) {
         confsim_parallel_for((q + PREPARE_ROWS - 1) / PREPARE_ROWS, s->threads, find_repeats, s);
     }
     set_axes(s, 0);
-    if (s->queries->rows >= SMALL && n >= SMALL && s->training->columns >= 8) {
+    if (s->queries->rows >= SMALL && n >= SMALL && n <= INT32_MAX && s->training->columns >= 8) {
         if (find_directions(s)) return CONFSIM_NO_MEMORY;
         choose_axes(s);
     }

@@ -16,8 +16,9 @@
  * its first guess, and each query skips the cells whose cones of directions lie too far away. A query
  * that repeats its own training row takes over what was prepared for that row.
  *
- * Rounding, with u = 2^-24, for rows of length at most 1 + 2u: a float32 product of d terms by vectors of
- * at least four lanes errs by less than (d / 4 + 24) u (product_error); fixed point by fixed_error. */
+ * Rounding, with u = 2^-24, for rows of length at most 1 + 2u: a float32 product of d terms by vectors
+ * of at least four lanes errs by less than (d / 4 + 24) u (product_error); fixed point errs by
+ * fixed_error. */
 #include "angular.h"
 
 #include <float.h>
@@ -52,8 +53,9 @@ enum {
 
 static const float UNIT_ROUNDOFF = 0x1p-24f;
 
-/* What 1 is in fixed point of 16 bits. Sums are exact in 32 bits: the vectors have lengths of at most 1.2,
- * or 1.6 where a cell is judged, and a sum starts where it stays between -2^31 and 2^31. */
+/* What 1 is in fixed point of 16 bits. Sums are exact in 32 bits: the vectors have lengths of at most
+ * 1.2, or 1.6 where a cell is judged, and a sum starts where it stays between -2^31 and 2^31 (given
+ * CONFSIM_ANGULAR_COLUMNS). */
 static const float ONE = 23170;
 static const int32_t ALWAYS = 3 << 28, NEVER = -(1 << 30);
 
@@ -88,7 +90,7 @@ static inline uint32_t signs_of_four(four_lanes v) {
 
 /* Of four rows: sum + the products of two terms each. */
 static inline four_lanes add_two_of_four(four_lanes sum, four_lanes query, four_lanes rows) {
-#ifdef __SSE2__
+#ifdef CONFSIM_X86
     return sum + (four_lanes)_mm_madd_epi16((__m128i)query, (__m128i)rows);
 #else
     const four_lanes even = ((query << 16) >> 16) * ((rows << 16) >> 16);
@@ -534,7 +536,7 @@ static void set_axes(search *s, int64_t axes) {
     s->step = s->padded + 2;
     for (int64_t j = 0; j < MAX_AXES; j++) s->identity[j] = j;
     const double k = (double)s->terms;
-    s->inflation = 2.5 * s->product_error * sqrt((double)axes) + s->skew;
+    s->inflation = 2.5 * s->product_error * sqrt((double)axes) + 1.01 * s->skew;
     double error = fixed_error(k, 1 + s->inflation) + 40 * UNIT_ROUNDOFF;
     if (axes) error += 3 * sqrt(k) * s->product_error + 3 * s->skew;
     s->bound_error = (float)(error * 1.01);
@@ -675,7 +677,8 @@ static int64_t widest_term(const search *s, const keyed *rows, int64_t n) {
 }
 
 /* Orders `n` rows so that every CELL of them are near; returns the node. */
-static int32_t grow(const search *s, keyed *rows, int64_t n, int64_t cell, split *splits, int32_t *used) {
+static int32_t grow(const search *s, keyed *rows, int64_t n, int64_t cell, split *splits,
+                    int32_t *used) {
     if (n <= CELL) return ~(int32_t)cell;
     const int32_t node = (*used)++;
     const int64_t left = ((n + CELL - 1) / CELL + 1) / 2, term = widest_term(s, rows, n);
@@ -736,7 +739,8 @@ static void write_centre(const search *s, int64_t rank, int64_t count, int16_t *
             narrowest = cosine;
             memcpy(best, centre, sizeof best);
         }
-        for (int64_t k = 0; k < terms; k++) centre[k] += (rows[k][farthest] - centre[k]) / (float)(i + 2);
+        for (int64_t k = 0; k < terms; k++)
+            centre[k] += (rows[k][farthest] - centre[k]) / (float)(i + 2);
     }
     const double cosine = narrowest - 1e-5;
     const int useful = cosine > 0; /* if not, the product is positive whatever the query */
@@ -891,8 +895,8 @@ static void consider(const search *s, candidate_list *list, int64_t row, float p
 }
 
 /* Products with the rows of a query's own cell, no larger than what the search will find for them. */
-static void guess_products(const search *s, const candidate_list *list, const int64_t *rows, int64_t count,
-                           float *out) {
+static void guess_products(const search *s, const candidate_list *list, const int64_t *rows,
+                           int64_t count, float *out) {
     const int16_t *queries[CELL], *fixed_rows[CELL];
     int32_t products[CELL];
     if (!s->axes) {
@@ -910,7 +914,8 @@ static void guess_products(const search *s, const candidate_list *list, const in
 
 static void first_guess(const search *s, candidate_list *list, int64_t class) {
     const int64_t cell = s->axes ? s->leaves[list->query] : 0;
-    const int64_t rank = s->classes.start[class] + cell * CELL, rest = s->classes.start[class + 1] - rank;
+    const int64_t rank = s->classes.start[class] + cell * CELL;
+    const int64_t rest = s->classes.start[class + 1] - rank;
     const int64_t count = rest < CELL ? rest : CELL, *rows = s->classes.order + rank;
     float products[CELL];
     guess_products(s, list, rows, count, products);
@@ -935,7 +940,8 @@ static void start_list(const search *s, block *b, int64_t place, int64_t query, 
         list->fixed_row = b->fixed_rows + place * s->length;
     }
     list->terms = (s->axes ? s->query_terms : b->terms) + (s->axes ? query : place) * s->step;
-    for (int64_t k = 0; k < s->padded && !s->axes; k++) list->terms[k] = k < s->terms ? fixed(row[k]) : 0;
+    for (int64_t k = 0; k < s->padded && !s->axes; k++)
+        list->terms[k] = k < s->terms ? fixed(row[k]) : 0;
     list->unit = b->units64 + place * s->queries->columns;
     list->unit_ready = 0;
     list->best = list->keep = -2;
@@ -972,8 +978,9 @@ static void find_live(const search *s, block *b, int64_t count, const int16_t *c
         for (int i = 0; i < tile; i++) {
             candidate_list *list = &b->lists[begin + (i < some ? i : 0)];
             const float low = low_of(s, list) - s->bound_error - (float)s->inflation - 1e-6f;
+            const double square = low >= 0 ? fmax(0, 1 - (double)low * low) : 0;
             list->terms[s->padded] = fixed(low >= 0 ? -low : 0);
-            list->terms[s->padded + 1] = fixed(low >= 0 ? (float)sqrt(fmax(0, 1 - (double)low * low)) : 0);
+            list->terms[s->padded + 1] = fixed((float)sqrt(square));
             queries[i] = list->terms;
             start[i] = low >= 0 ? slack : ALWAYS;
         }
@@ -1019,7 +1026,8 @@ static void multiply_pairs(const search *s, block *b) {
 }
 
 /* Bounds of a tile of queries and the rows of a cell. */
-static void search_tile(const search *s, block *b, const uint8_t *places, int64_t count, cell_rows cell) {
+static void search_tile(const search *s, block *b, const uint8_t *places, int64_t count,
+                        cell_rows cell) {
     const int64_t width = group_rows(s);
     const int16_t *queries[MAX_TILE];
     int32_t start[MAX_TILE];
@@ -1048,7 +1056,8 @@ static void search_tile(const search *s, block *b, const uint8_t *places, int64_
 static void search_cell(const search *s, block *b, const uint8_t *places, int64_t count, int64_t class,
                         int64_t cell) {
     const int64_t tile = s->path->tile, width = group_rows(s);
-    const int64_t rank = s->classes.start[class] + cell * CELL, rest = s->classes.start[class + 1] - rank;
+    const int64_t rank = s->classes.start[class] + cell * CELL;
+    const int64_t rest = s->classes.start[class + 1] - rank;
     const cell_rows here = {
         .rows = s->classes.order + rank,
         .count = rest < CELL ? rest : CELL,
@@ -1267,7 +1276,7 @@ static CONFSIM_MUST_CHECK confsim_status search_build(search *s) {
         confsim_parallel_for((q + PREPARE_ROWS - 1) / PREPARE_ROWS, s->threads, find_repeats, s);
     }
     set_axes(s, 0);
-    if (s->queries->rows >= SMALL && n >= SMALL && s->training->columns >= 8) {
+    if (s->queries->rows >= SMALL && n >= SMALL && n <= INT32_MAX && s->training->columns >= 8) {
         if (find_directions(s)) return CONFSIM_NO_MEMORY;
         choose_axes(s);
     }
@@ -1279,7 +1288,8 @@ static CONFSIM_MUST_CHECK confsim_status search_build(search *s) {
         s->first_group[c + 1] =
             s->first_group[c] + (s->classes.start[c + 1] - s->classes.start[c] + width - 1) / width;
     /* What pads a class's last group is zero. */
-    s->packed = calloc((size_t)(s->first_group[s->classes.count] * width * s->padded), sizeof *s->packed);
+    s->packed =
+        calloc((size_t)(s->first_group[s->classes.count] * width * s->padded), sizeof *s->packed);
     if (!s->packed) return CONFSIM_NO_MEMORY;
     confsim_parallel_for(items, s->threads, pack_rows, s);
     return CONFSIM_OK;

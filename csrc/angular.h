@@ -13,8 +13,10 @@
 #include "nearest.h"
 #include "status.h"
 
-/* Both matrices are finite, have the same number of columns (at least one) and at least one training
- * row. */
+enum { CONFSIM_ANGULAR_COLUMNS = 1 << 24 }; /* at most: with many more, the filter's sums overflow */
+
+/* Both matrices are finite, have the same number of columns, from 1 to CONFSIM_ANGULAR_COLUMNS, and at
+ * least one training row. */
 CONFSIM_MUST_CHECK confsim_status confsim_angular_nearest(const confsim_matrix *queries,
                                                           const confsim_matrix *training,
                                                           const confsim_pairing *pairing,

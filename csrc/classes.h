@@ -87,6 +87,7 @@ static inline CONFSIM_MUST_CHECK confsim_status confsim_classes_build(confsim_cl
 
 no_memory:
     confsim_classes_free(classes);
+    *classes = (confsim_classes){.count = 0}; /* may be freed once more */
     return CONFSIM_NO_MEMORY;
 }
 

@@ -11,7 +11,8 @@ static double sum_leaf(const double *terms, int64_t n) {
         for (int j = 0; j < LANES; j++) lanes[j] = terms[j];
         for (i = LANES; i < whole; i += LANES)
             for (int j = 0; j < LANES; j++) lanes[j] += terms[i + j];
-        sum = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+        sum = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
+              ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
     }
     for (; i < n; i++) sum += terms[i];
     return sum;
@@ -37,8 +38,8 @@ typedef struct {
     double total;
 } scaled;
 
-static inline __attribute__((always_inline)) void write_weighted_squares(const void *context, int64_t begin, int64_t n,
-                                                                         double *terms) {
+static inline __attribute__((always_inline))
+void write_weighted_squares(const void *context, int64_t begin, int64_t n, double *terms) {
     const scaled s = *(const scaled *)context;
     for (int64_t i = begin; i < begin + n; i++) {
         double x = (double)s.b[i] / s.total;
@@ -46,10 +47,11 @@ static inline __attribute__((always_inline)) void write_weighted_squares(const v
     }
 }
 
-static inline __attribute__((always_inline)) void write_products(const void *context, int64_t begin, int64_t n,
-                                                                 double *terms) {
+static inline __attribute__((always_inline))
+void write_products(const void *context, int64_t begin, int64_t n, double *terms) {
     const scaled s = *(const scaled *)context;
-    for (int64_t i = begin; i < begin + n; i++) terms[i - begin] = ((double)s.a[i] / s.total) * ((double)s.b[i] / s.total);
+    for (int64_t i = begin; i < begin + n; i++)
+        terms[i - begin] = ((double)s.a[i] / s.total) * ((double)s.b[i] / s.total);
 }
 
 static void weighted_squares_portable(const void *context, int64_t begin, int64_t n, double *terms) {
@@ -59,10 +61,12 @@ static void products_portable(const void *context, int64_t begin, int64_t n, dou
     write_products(context, begin, n, terms);
 }
 #ifdef CONFSIM_X86
-CONFSIM_TARGET_AVX512 static void weighted_squares_avx512(const void *context, int64_t begin, int64_t n, double *terms) {
+CONFSIM_TARGET_AVX512
+static void weighted_squares_avx512(const void *context, int64_t begin, int64_t n, double *terms) {
     write_weighted_squares(context, begin, n, terms);
 }
-CONFSIM_TARGET_AVX512 static void products_avx512(const void *context, int64_t begin, int64_t n, double *terms) {
+CONFSIM_TARGET_AVX512
+static void products_avx512(const void *context, int64_t begin, int64_t n, double *terms) {
     write_products(context, begin, n, terms);
 }
 #endif
@@ -86,7 +90,8 @@ static terms_of products_with(confsim_isa isa) {
 
 /* ---- ranks -------------------------------------------------------------------------------------- */
 
-void confsim_ranks(const int64_t *counts, int64_t bins, int64_t *ranks, confsim_rank_spread *spread, confsim_isa isa) {
+void confsim_ranks(const int64_t *counts, int64_t bins, int64_t *ranks, confsim_rank_spread *spread,
+                   confsim_isa isa) {
     int64_t total = 0;
     for (int64_t i = 0; i < bins; i++) {
         ranks[i] = 2 * total + counts[i];
@@ -101,7 +106,8 @@ void confsim_ranks(const int64_t *counts, int64_t bins, int64_t *ranks, confsim_
     spread->hidden = sum_terms(squares, &within, 0, bins) / 3; /* of doubled ranks */
 }
 
-double confsim_rank_covariance(const int64_t *sums, const int64_t *ranks, int64_t bins, int64_t total, confsim_isa isa) {
+double confsim_rank_covariance(const int64_t *sums, const int64_t *ranks, int64_t bins, int64_t total,
+                               confsim_isa isa) {
     scaled products = {sums, ranks, (double)total};
     return sum_terms(products_with(isa), &products, 0, bins);
 }

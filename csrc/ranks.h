@@ -1,7 +1,7 @@
 /* Rank statistics from histograms: spreads, covariances and AUCs of points that share bins.
  *
- * Ranks are integers, twice the centred mid-rank. Sums of floating-point terms are pairwise: blocks of at
- * most 128 in eight interleaved partial sums, then halves; the order depends on the number of terms
+ * Ranks are integers, twice the centred mid-rank. Sums of floating-point terms are pairwise: blocks of
+ * at most 128 in eight interleaved partial sums, then halves; the order depends on the number of terms
  * alone. Counts of `bins` bins are in ascending order of the value. */
 #ifndef CONFSIM_RANKS_H
 #define CONFSIM_RANKS_H
@@ -18,10 +18,12 @@ typedef struct {
 } confsim_rank_spread;
 
 /* Fills ranks[0..bins). */
-void confsim_ranks(const int64_t *counts, int64_t bins, int64_t *ranks, confsim_rank_spread *spread, confsim_isa isa);
+void confsim_ranks(const int64_t *counts, int64_t bins, int64_t *ranks, confsim_rank_spread *spread,
+                   confsim_isa isa);
 
 /* sum of (sums / total) * (ranks / total) */
-double confsim_rank_covariance(const int64_t *sums, const int64_t *ranks, int64_t bins, int64_t total, confsim_isa isa);
+double confsim_rank_covariance(const int64_t *sums, const int64_t *ranks, int64_t bins, int64_t total,
+                               confsim_isa isa);
 
 /* Members, non-members and pairs of one of either: in `below` the non-member is in a lower bin (with
  * `descending` in a higher one), in `tied` in the same. */

@@ -21,7 +21,8 @@ typedef struct {
     double *scores;
 } scores_job;
 
-static double score_point(const confsim_matrix *points, int64_t row, const double *weights, double bias) {
+static double score_point(const confsim_matrix *points, int64_t row, const double *weights,
+                          double bias) {
     double sum = 0.0;
     for (int64_t k = 0; k < points->columns; k++) sum += weights[k] * confsim_matrix_at(points, row, k);
     return sum + bias;
@@ -35,7 +36,8 @@ static void scores_block(void *context, int64_t block, int thread) {
         job->scores[i] = score_point(&job->points, i, job->weights, job->bias);
 }
 
-void confsim_scores(confsim_matrix points, const double *weights, double bias, double *scores, int threads) {
+void confsim_scores(confsim_matrix points, const double *weights, double bias, double *scores,
+                    int threads) {
     scores_job job = {points, weights, bias, scores};
     confsim_parallel_for(blocks_of(points.rows), threads, scores_block, &job);
 }
@@ -63,8 +65,8 @@ typedef struct {
     int8_t *label;
 } lattice_row;
 
-static inline __attribute__((always_inline)) int64_t score_points_of_row(const lattice_row *row, int with_ids,
-                                                                         int with_labels) {
+static inline __attribute__((always_inline))
+int64_t score_points_of_row(const lattice_row *row, int with_ids, int with_labels) {
     const lattice_row r = *row;
     double *restrict margin = r.margin;
     int8_t *restrict label = r.label;
@@ -89,8 +91,8 @@ static int64_t bits_of(double value) {
 
 /* Floats without a sign are in the order of their bits, and compilers make vectors of a running minimum
  * only of integers. */
-static inline __attribute__((always_inline)) void range_of(const double *margin, int64_t count,
-                                                           confsim_margin_summary *summary) {
+static inline __attribute__((always_inline))
+void range_of(const double *margin, int64_t count, confsim_margin_summary *summary) {
     int64_t low = bits_of(summary->low), high = bits_of(summary->high);
     for (int64_t i = 0; i < count; i++) {
         int64_t bits = bits_of(margin[i]);
@@ -101,7 +103,8 @@ static inline __attribute__((always_inline)) void range_of(const double *margin,
     memcpy(&summary->high, &high, sizeof high);
 }
 
-static inline __attribute__((always_inline)) void score_lattice_row(const lattice_row *row, confsim_margin_summary *summary) {
+static inline __attribute__((always_inline))
+void score_lattice_row(const lattice_row *row, confsim_margin_summary *summary) {
     if (row->ids)
         summary->right += row->label ? score_points_of_row(row, 1, 1) : score_points_of_row(row, 1, 0);
     else
@@ -113,10 +116,12 @@ static void score_row_portable(const lattice_row *row, confsim_margin_summary *s
     score_lattice_row(row, summary);
 }
 #ifdef CONFSIM_X86
-CONFSIM_TARGET_AVX2 static void score_row_avx2(const lattice_row *row, confsim_margin_summary *summary) {
+CONFSIM_TARGET_AVX2
+static void score_row_avx2(const lattice_row *row, confsim_margin_summary *summary) {
     score_lattice_row(row, summary);
 }
-CONFSIM_TARGET_AVX512 static void score_row_avx512(const lattice_row *row, confsim_margin_summary *summary) {
+CONFSIM_TARGET_AVX512
+static void score_row_avx512(const lattice_row *row, confsim_margin_summary *summary) {
     score_lattice_row(row, summary);
 }
 #endif
@@ -141,9 +146,10 @@ static int64_t id_at(const confsim_lattice_points *points, int64_t i) {
     return points->ids ? points->ids[i] : points->start + i;
 }
 
-/* The first position in [from, end) whose id is at least `id`, or `end`; looked for from the end, which is
- * near where few points of the lattice are left out. */
-static int64_t first_at_least(const confsim_lattice_points *points, int64_t from, int64_t end, int64_t id) {
+/* The first position in [from, end) whose id is at least `id`, or `end`; looked for from the end, which
+ * is near where few points of the lattice are left out. */
+static int64_t first_at_least(const confsim_lattice_points *points, int64_t from, int64_t end,
+                              int64_t id) {
     if (!points->ids) return smaller(end, from + (id - (points->start + from)));
     int64_t step = 1;
     for (; end - step >= from && points->ids[end - step] >= id; step *= 2) end -= step;
@@ -159,7 +165,8 @@ static int64_t first_at_least(const confsim_lattice_points *points, int64_t from
 }
 
 /* The terms of all axes but the last, added in axis order. */
-static double prefix_sum(const confsim_lattice_points *points, const double *weights, int64_t row_index) {
+static double prefix_sum(const confsim_lattice_points *points, const double *weights,
+                         int64_t row_index) {
     double sum = 0.0;
     int64_t divisor = 1;
     for (int k = 0; k + 2 < points->dimensions; k++) divisor *= points->points_per_axis;
@@ -206,9 +213,9 @@ static void margins_block(void *context, int64_t block, int thread) {
     }
 }
 
-confsim_status confsim_lattice_margins(confsim_lattice_points points, confsim_hyperplane learned, confsim_hyperplane ideal,
-                                       double *margin, int8_t *label, confsim_margin_summary *summary, int threads,
-                                       confsim_isa isa) {
+confsim_status confsim_lattice_margins(confsim_lattice_points points, confsim_hyperplane learned,
+                                       confsim_hyperplane ideal, double *margin, int8_t *label,
+                                       confsim_margin_summary *summary, int threads, confsim_isa isa) {
     int64_t blocks = blocks_of(points.count);
     margins_job job = {points, learned, ideal, margin, label, 0, isa};
     *summary = (confsim_margin_summary){INFINITY, 0.0, 0};

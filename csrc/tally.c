@@ -40,15 +40,16 @@ typedef struct {
 
 static inline __attribute__((always_inline)) uint32_t clamp_bin(double position, int32_t bins) {
     double top = (double)(bins - 1);
-    position = position > 0.0 ? position : 0.0; /* also NaN, and before the cast, which must not overflow */
+    /* Also NaN, and before the cast, which must not overflow. */
+    position = position > 0.0 ? position : 0.0;
     position = position < top ? position : top;
     return (uint32_t)(int32_t)position;
 }
 
 /* `count` is a multiple of LANES. Sums run in LANES interleaved partial sums, the same on every
  * instruction set. */
-static void strip_portable(const double *confidence, const double *distance, int64_t count, const confsim_bins *at,
-                           strip_bins *out, double sums[5][LANES]) {
+static void strip_portable(const double *confidence, const double *distance, int64_t count,
+                           const confsim_bins *at, strip_bins *out, double sums[5][LANES]) {
     const confsim_bins b = *at;
     double s[5][LANES];
     int32_t missing[LANES] = {0};
@@ -60,9 +61,11 @@ static void strip_portable(const double *confidence, const double *distance, int
             double v = valid ? raw / b.distance_divisor : 0.0;
             double position = (c - b.fine_low) * b.fine_scale;
             double u = valid ? position * (1.0 / CONFSIM_FINE) : 0.0;
-            uint32_t row = clamp_bin((c / b.confidence_divisor - b.grid_low) * b.grid_scale, CONFSIM_GRID);
+            double cell = (c / b.confidence_divisor - b.grid_low) * b.grid_scale;
+            uint32_t row = clamp_bin(cell, CONFSIM_GRID);
             out->grid[i + j] = row * CONFSIM_GRID + clamp_bin(v * CONFSIM_GRID, CONFSIM_GRID);
-            out->code[i + j] = clamp_bin(position, CONFSIM_FINE) << 16 | clamp_bin(v * b.distance_fine_scale, CONFSIM_FINE);
+            out->code[i + j] = clamp_bin(position, CONFSIM_FINE) << 16 |
+                               clamp_bin(v * b.distance_fine_scale, CONFSIM_FINE);
             out->valid[i + j] = (uint8_t)valid;
             s[0][j] += u;
             s[1][j] += v;
@@ -112,8 +115,8 @@ static void strip_portable(const double *confidence, const double *distance, int
 #include "tally_strip.inc"
 #endif
 
-static void strip_with(confsim_isa isa, const double *c, const double *d, int64_t n, const confsim_bins *at,
-                       strip_bins *out, double sums[5][LANES]) {
+static void strip_with(confsim_isa isa, const double *c, const double *d, int64_t n,
+                       const confsim_bins *at, strip_bins *out, double sums[5][LANES]) {
 #ifdef CONFSIM_X86
     if (isa == CONFSIM_ISA_AVX512 && strip_avx512(c, d, n, at, out, sums)) return;
     if (isa == CONFSIM_ISA_AVX2 && strip_avx2(c, d, n, at, out, sums)) return;
@@ -124,7 +127,8 @@ static void strip_with(confsim_isa isa, const double *c, const double *d, int64_
 }
 
 static double add_lanes(const double lanes[LANES]) {
-    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
+           ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
 
 static void count_strip(counts *to, const strip_bins *bins, int64_t n) {
@@ -155,7 +159,8 @@ static void count_few(const tally_job *job, const strip_bins *bins, int64_t n) {
 
 /* One strip, from a padded copy where it is the last, short one: pairs of NaN distance add nothing to
  * sums, and are not counted. */
-static void tally_strip(const tally_job *job, int64_t i, int64_t n, strip_bins *bins, double sums[5][LANES]) {
+static void tally_strip(const tally_job *job, int64_t i, int64_t n, strip_bins *bins,
+                        double sums[5][LANES]) {
     const double *confidence = job->confidence + i, *distance = job->distance + i;
     double padded[2][LANES];
     int64_t whole = n - n % LANES, rest = n - whole;
@@ -203,9 +208,10 @@ static void add_counts(int64_t *to, const uint32_t *from, int64_t n) {
     for (int64_t i = 0; i < n; i++) to[i] += from[i];
 }
 
-confsim_status confsim_tally(const double *confidence, const double *distance, int64_t count, confsim_bins bins,
-                             int64_t *grid, int64_t *fine_confidence, int64_t *fine_distance, confsim_moments *moments,
-                             uint32_t *codes, int threads, confsim_isa isa) {
+confsim_status confsim_tally(const double *confidence, const double *distance, int64_t count,
+                             confsim_bins bins, int64_t *grid, int64_t *fine_confidence,
+                             int64_t *fine_distance, confsim_moments *moments, uint32_t *codes,
+                             int threads, confsim_isa isa) {
     confsim_status status = CONFSIM_NO_MEMORY;
     int64_t blocks = (count + BLOCK - 1) / BLOCK;
     tally_job job = {.confidence = confidence, .distance = distance, .count = count, .bins = bins,
@@ -267,8 +273,8 @@ static void ranks_block(void *context, int64_t block, int thread) {
     }
 }
 
-confsim_status confsim_rank_sums(const uint32_t *codes, const double *distance, int64_t count, const int64_t *rank,
-                                 int64_t *sums, int threads) {
+confsim_status confsim_rank_sums(const uint32_t *codes, const double *distance, int64_t count,
+                                 const int64_t *rank, int64_t *sums, int threads) {
     int64_t blocks = (count + BLOCK - 1) / BLOCK;
     ranks_job job = {codes, distance, count, rank, sums};
     if (!blocks) return CONFSIM_OK;
@@ -279,7 +285,8 @@ confsim_status confsim_rank_sums(const uint32_t *codes, const double *distance, 
     }
     confsim_parallel_for(blocks, threads, ranks_block, &job);
     if (threads > 1) {
-        for (int64_t i = 0; i < (int64_t)threads * CONFSIM_FINE; i++) sums[i % CONFSIM_FINE] += job.sums[i];
+        for (int64_t i = 0; i < (int64_t)threads * CONFSIM_FINE; i++)
+            sums[i % CONFSIM_FINE] += job.sums[i];
         free(job.sums);
     }
     return CONFSIM_OK;
@@ -287,8 +294,8 @@ confsim_status confsim_rank_sums(const uint32_t *codes, const double *distance, 
 
 /* ---- the grid alone ---------------------------------------------------------------------------- */
 
-void confsim_grid_counts(const double *confidence, const double *distance, int64_t count, confsim_bins bins,
-                         int64_t *grid, confsim_isa isa) {
+void confsim_grid_counts(const double *confidence, const double *distance, int64_t count,
+                         confsim_bins bins, int64_t *grid, confsim_isa isa) {
     tally_job job = {.confidence = confidence, .distance = distance, .bins = bins, .isa = isa};
     double sums[5][LANES] = {{0}};
     uint32_t codes[STRIP];

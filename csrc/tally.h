@@ -38,18 +38,20 @@ typedef struct {
 /* Adds to all of them. `fine_confidence` has 2 * CONFSIM_FINE bins, the second half for NaN distances;
  * `codes`, 4 bytes a query, receives fine bins for confsim_rank_sums: distance + 65536 * confidence.
  * `codes` may be null. */
-CONFSIM_MUST_CHECK confsim_status confsim_tally(const double *confidence, const double *distance, int64_t count,
-                                                confsim_bins bins, int64_t *grid, int64_t *fine_confidence,
-                                                int64_t *fine_distance, confsim_moments *moments, uint32_t *codes,
-                                                int threads, confsim_isa isa);
+CONFSIM_MUST_CHECK
+confsim_status confsim_tally(const double *confidence, const double *distance, int64_t count,
+                             confsim_bins bins, int64_t *grid, int64_t *fine_confidence,
+                             int64_t *fine_distance, confsim_moments *moments, uint32_t *codes,
+                             int threads, confsim_isa isa);
 
-/* sums[distance bin] += rank[confidence bin], over pairs without NaN; `distance` may be null where there is
- * none. Integers: exact in any order. |rank| must be at most 2^62 / count. */
-CONFSIM_MUST_CHECK confsim_status confsim_rank_sums(const uint32_t *codes, const double *distance, int64_t count,
-                                                    const int64_t *rank, int64_t *sums, int threads);
+/* sums[distance bin] += rank[confidence bin], over pairs without NaN; `distance` may be null where there
+ * is none. Integers: exact in any order. |rank| must be at most 2^62 / count. */
+CONFSIM_MUST_CHECK
+confsim_status confsim_rank_sums(const uint32_t *codes, const double *distance, int64_t count,
+                                 const int64_t *rank, int64_t *sums, int threads);
 
 /* Adds to the joint histogram only, on one thread. */
-void confsim_grid_counts(const double *confidence, const double *distance, int64_t count, confsim_bins bins,
-                         int64_t *grid, confsim_isa isa);
+void confsim_grid_counts(const double *confidence, const double *distance, int64_t count,
+                         confsim_bins bins, int64_t *grid, confsim_isa isa);
 
 #endif

@@ -209,6 +209,10 @@ def test_empty_queries():
     [
         ({"training": np.ones((2, 4))}, "columns"),
         ({"training": np.ones((0, 3))}, "columns"),
+        (
+            {name: np.broadcast_to(1.0, (2, 2**24 + 1)) for name in ("queries", "training")},
+            "at most 16777216 columns",
+        ),
         ({"training": np.ones(3)}, "training must have two dimensions"),
         ({"queries": np.ones((2, 3), dtype=np.float16)}, "queries must be float32 or float64"),
         ({"query_labels": np.zeros(2, np.int64)}, "together"),

@@ -26,6 +26,8 @@ cdef extern from "nearest.h":
         int64_t *index_other
 
 cdef extern from "angular.h":
+    enum:
+        CONFSIM_ANGULAR_COLUMNS
     confsim_status confsim_angular_nearest(
         const confsim_matrix *queries, const confsim_matrix *training,
         const confsim_pairing *pairing, const confsim_nearest *answer,
@@ -48,6 +50,11 @@ def nearest(queries, training, const int64_t[::1] query_labels, const int64_t[::
     cdef int64_t i
     if q.columns != t.columns or t.rows < 1 or q.columns < 1:
         raise ValueError("queries and training must have the same, positive number of columns")
+    if q.columns > CONFSIM_ANGULAR_COLUMNS:
+        raise ValueError(
+            f"queries and training may have at most {CONFSIM_ANGULAR_COLUMNS} columns for angles, "
+            f"not {q.columns}"
+        )
     if threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     if (query_labels is None) != (training_labels is None):

@@ -1,12 +1,33 @@
-/* The angular search from C, on every path that runs here: answers that can be worked out by hand, random
- * ones that comparing all pairs finds, and products in fixed point. */
-#include "../../csrc/angular.c"
-
+/* The angular search from C, on every path that runs here: answers that can be worked out by hand,
+ * random ones that comparing all pairs finds, products in fixed point, and memory that runs out. */
 #include <assert.h>
 #include <math.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static int64_t memory_left = INT64_MAX; /* allocations that succeed before all others fail */
+
+static int out_of_memory(void) {
+    if (memory_left == 0) return 1;
+    memory_left--;
+    return 0;
+}
+
+static void *try_malloc(size_t size) { return out_of_memory() ? NULL : malloc(size); }
+static void *try_calloc(size_t n, size_t size) { return out_of_memory() ? NULL : calloc(n, size); }
+static void *try_aligned_alloc(size_t alignment, size_t size) {
+    return out_of_memory() ? NULL : aligned_alloc(alignment, size);
+}
+
+#define malloc try_malloc
+#define calloc try_calloc
+#define aligned_alloc try_aligned_alloc
+#include "../../csrc/angular.c"
+#undef malloc
+#undef calloc
+#undef aligned_alloc
 
 #include "random.h"
 
@@ -72,6 +93,33 @@ static void duplicates_go_to_the_lowest(confsim_isa isa, int threads) {
     free(points);
     free(distance);
     free(index);
+}
+
+/* Rows that use axes; what a search takes is given back wherever it stops, or sanitizers complain. */
+static void running_out_of_memory_is_reported(void) {
+    enum { N = 600, D = 24 };
+    static double points[N * D], distance[2 * N];
+    static int64_t index[2 * N], own[N], labels[N];
+    for (int64_t i = 0; i < N; i++) {
+        own[i] = i;
+        labels[i] = i % 2;
+        for (int64_t k = 0; k < D; k++) points[i * D + k] = (random_unit() - 0.5) / (double)(1 + k * k);
+    }
+    const confsim_matrix m = view(points, N, D);
+    const confsim_nearest answer = {distance, index, distance + N, index + N};
+    for (int labelled = 0; labelled <= 1; labelled++) {
+        const int64_t *given = labelled ? labels : NULL;
+        const confsim_pairing pairing = {given, given, own};
+        confsim_status status = CONFSIM_NO_MEMORY;
+        int64_t failures = 0;
+        for (; status != CONFSIM_OK; failures++) {
+            assert(status == CONFSIM_NO_MEMORY && failures < 1000);
+            memory_left = failures;
+            status = confsim_angular_nearest(&m, &m, &pairing, &answer, 1, CONFSIM_ISA_PORTABLE);
+        }
+        memory_left = INT64_MAX;
+        assert(failures > 20);
+    }
 }
 
 /* Coordinates that use all directions alike, mostly a few, or -1, 0 and 1: ties and zero rows. */
@@ -182,7 +230,7 @@ static void fixed_point_is_exact(const path *p) {
         const int16_t *pointers[MAX_TILE];
         int32_t start[MAX_TILE];
         hits found[MAX_TILE * GROUPS + 1];
-        uint32_t bits[MAX_TILE][GROUPS] = {{0}};
+        uint32_t bits[MAX_TILE][GROUPS] = {{0}}, expected[MAX_TILE][GROUPS] = {{0}};
         const int64_t most = (int64_t)(ONE / sqrt((double)terms));
         for (int i = 0; i < p->tile; i++) {
             pointers[i] = queries[i];
@@ -200,9 +248,10 @@ static void fixed_point_is_exact(const path *p) {
             for (int64_t row = 0; row < GROUPS * width; row++) {
                 int64_t sum = start[i];
                 for (int64_t k = 0; k < terms; k++) sum += queries[i][k] * rows[row][k];
-                const int found_it = (int)(bits[i][row / width] >> row % width & 1), expected = sum >= 0;
-                assert(found_it == expected);
+                expected[i][row / width] |= (uint32_t)(sum >= 0) << row % width;
             }
+        /* Whole words, because GCC 12 for x86-64 forgets the sign in `(bits >> i & 1) == (sum >= 0)`. */
+        assert(!memcmp(bits, expected, sizeof bits));
     }
     for (int64_t d = 2 * p->width; d <= 128; d += 2 * p->width)
         for (int count = 1; count <= MAX_TILE; count++) {
@@ -235,6 +284,7 @@ static void every_path_is_exact_in_fixed_point(void) {
 
 int main(void) {
     every_path_is_exact_in_fixed_point();
+    running_out_of_memory_is_reported();
     random_answers_are_the_nearest();
     for (int isa = CONFSIM_ISA_PORTABLE; isa <= CONFSIM_ISA_NEON; isa++)
         for (int threads = 1; confsim_isa_available((confsim_isa)isa) && threads <= 4; threads++) {

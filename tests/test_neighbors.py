@@ -221,6 +221,35 @@ def test_members_look_for_points_beyond_the_queries(d, share):
 
 
 @pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("scale", [2.0**-52, 1e30])
+def test_members_whose_class_is_beyond_all_queries(d, scale):
+    """The box of the queries has no width, or they have none beside the training points."""
+    rng = np.random.default_rng(d)
+    queries = np.ones((1000, d))
+    training = 1 - 1e-9 + scale * rng.integers(-1, 2, (100, d))
+    if scale > 1:
+        queries *= rng.random((1000, 1))
+        training += scale * rng.random((100, d))
+    member = np.resize(np.arange(100), 1000)
+    for size in (2, 3, 100):
+        labels = {"query_labels": member // size, "training_labels": np.arange(100) // size}
+        found = nearest_training(queries, training, self_index=member, **labels)
+        assert_exact(found, queries, training, self_index=member, **labels)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_members_from_whom_everybody_else_is_as_far(d, instruction_set):
+    """Looking around reaches so many crowded cells that the class is scanned instead."""
+    rng = np.random.default_rng(d)
+    training = rng.normal(size=(2000, d))
+    training /= np.linalg.norm(training, axis=1)[:, None]
+    queries = np.concatenate([1e-3 * rng.normal(size=(1000, d)), rng.uniform(-1, 1, (4000, d))])
+    member = oracle(queries, training)[1]
+    found = nearest_training(queries, training, self_index=member)
+    assert_exact(found, queries, training, self_index=member)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
 def test_a_few_queries_where_nobody_expects_them(d, instruction_set):
     """So few among so many that the sample, by which cells are made, misses most of them."""
     rng = np.random.default_rng(d)

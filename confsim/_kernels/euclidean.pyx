@@ -98,6 +98,8 @@ def nearest(queries, training, const int64_t[::1] query_labels, const int64_t[::
     cdef int64_t[::1] index, index_other
     if q.columns != t.columns or t.rows < 1 or q.columns < 1:
         raise ValueError("queries and training must have the same, positive number of columns")
+    if t.rows >= 1 << 31:
+        raise ValueError("training must have fewer than 2**31 points; search it in parts")
     results = [memory.empty(q.rows, np.float64), memory.empty(q.rows, np.int64), None, None]
     if self_index is not None:
         results[2:] = memory.empty(q.rows, np.float64), memory.empty(q.rows, np.int64)

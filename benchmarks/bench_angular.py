@@ -31,6 +31,7 @@ def real_features():
     if path.exists():
         with np.load(path) as data:
             return data["features"], data["label"].astype(np.int64)
+    print(f"\n{path} not found: made-up features of the same spectrum, without clusters")
     rng = np.random.default_rng(0)
     energy = np.interp(np.arange(128), [0, 3, 7, 15, 127], [0.26, 0.1, 0.05, 0.01, 1e-4])
     labels = rng.integers(0, 10, 16000)

@@ -85,6 +85,20 @@ class _Matrix:
         )
 
 
+def check_installed() -> None:
+    """Raise ``ValueError`` with what is missing where HiGHS cannot be imported.
+
+    Imports it, so that a trial need not, and cannot fail by it.
+    """
+    try:
+        import highspy._core  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f"HiGHS, which solves every trial's linear program, cannot be imported ({error}): "
+            "pip install --upgrade highspy typing-extensions"
+        ) from error
+
+
 def _solver(**options: Any) -> Any:
     # highspy.Highs, the documented class, writes HiGHS's banner to standard output when it is made.
     from highspy._core import _Highs

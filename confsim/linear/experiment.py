@@ -33,6 +33,7 @@ from confsim.experiment import (
     TrialResult,
 )
 from confsim.joint import Axes, ExtremeSummary, Relation
+from confsim.linear._highs import check_installed
 from confsim.linear.extremes import ExtremeScan
 from confsim.linear.lattice import Lattice, sample_distinct
 from confsim.linear.program import NORMS, OBJECTIVES, SOLVERS, LinearFit, fit_program
@@ -192,7 +193,8 @@ class LinearExperiment(Experiment):
         }
 
     def check(self, trials: int) -> None:
-        """Refuse a hyperplane that leaves all queries on one side."""
+        """Refuse a hyperplane that leaves all queries on one side; find the solver."""
+        check_installed()
         weights, bias = self.ideal
         if self.exhaustive:
             # Rounding is monotone, so the extreme scores are at two corners also in float64.

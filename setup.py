@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
-from setuptools._distutils.ccompiler import CompileError, LinkError
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, LinkError
 
 SHARED = ["csrc/isa.c", "csrc/parallel.c"]
 FLAGS = [
@@ -33,13 +33,23 @@ FLAGS = [
     "-Wextra",
     "-Wno-unused-function",
 ]
-PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+#: Python's own flags ask for debug symbols, four fifths of a wheel that nobody debugs.
+SMALL_COMPILE, SMALL_LINK = ["-g0"], ["-Wl,-s"] if sys.platform.startswith("linux") else []
+EMPTY_PROBE = "int main(void) { return 0; }\n"
+PYTHON_PROBE = "#include <Python.h>\n#include <math.h>\nint main(void) { return 0; }\n"
+OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+REMEDY = (
+    "Debian, Ubuntu: apt install build-essential python3-dev; "
+    "Fedora: dnf install gcc python3-devel; macOS: xcode-select --install; "
+    "conda: conda install c-compiler"
+)
 
 
 class BuildKernels(build_ext):
-    """``build_ext`` that settles the OpenMP question first, and says how."""
+    """``build_ext`` that first asks what the compiler can do, and says what it lacks."""
 
     def build_extensions(self):
+        self.check_compiler()
         compile_flags, link_flags, reason = self.openmp()
         print(
             f"confsim: OpenMP {'on' if compile_flags else 'off: kernels use one thread'} ({reason})"
@@ -53,10 +63,24 @@ class BuildKernels(build_ext):
                 "-g",
             ]
             link_flags = [*link_flags, f"-fsanitize={sanitize}"]
+        else:
+            compile_flags = [*compile_flags, *SMALL_COMPILE]
+            link_flags = [*link_flags, *SMALL_LINK]
         for extension in self.extensions:
             extension.extra_compile_args += compile_flags
             extension.extra_link_args += link_flags
         super().build_extensions()
+
+    def check_compiler(self):
+        """End with one line that says what to install where C programs cannot be built."""
+        if not self.links(EMPTY_PROBE):
+            # The build's output is long, and this is its last line.
+            raise SystemExit(f"confsim needs a C compiler, and none works here. {REMEDY}")
+        if not self.links(PYTHON_PROBE, include_dirs=self.compiler.include_dirs):
+            raise SystemExit(
+                "confsim needs the C headers of this Python and of the C library, and the "
+                f"compiler does not find them. {REMEDY}"
+            )
 
     def openmp(self):
         """Return (compile flags, link flags, reason); no flags when OpenMP is not used."""
@@ -69,22 +93,26 @@ class BuildKernels(build_ext):
         if sys.platform == "darwin":
             candidates.insert(0, (["-Xpreprocessor", "-fopenmp"], ["-lomp"]))
         for compile_flags, link_flags in candidates:
-            if self.links(PROBE, compile_flags, link_flags):
+            if self.links(OPENMP_PROBE, compile_flags, link_flags):
                 return compile_flags, link_flags, "the compiler supports it"
         if wanted == "on":
             raise SystemExit("CONFSIM_OPENMP=on, but the compiler cannot build an OpenMP program")
         return [], [], "the compiler cannot build an OpenMP program"
 
-    def links(self, source, compile_flags, link_flags):
+    def links(self, source, compile_flags=(), link_flags=(), include_dirs=None):
+        """Whether a program compiles and links."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "probe.c"
             path.write_text(source)
             try:
                 objects = self.compiler.compile(
-                    [str(path)], output_dir=folder, extra_postargs=compile_flags
+                    [str(path)],
+                    output_dir=folder,
+                    include_dirs=include_dirs,
+                    extra_postargs=list(compile_flags),
                 )
                 self.compiler.link_executable(
-                    objects, "probe", output_dir=folder, extra_postargs=link_flags
+                    objects, "probe", output_dir=folder, extra_postargs=list(link_flags)
                 )
             except (CompileError, LinkError):
                 return False
@@ -92,7 +120,7 @@ class BuildKernels(build_ext):
 
 
 def extensions():
-    """One ``Extension`` for each wrapper, all with the same flags."""
+    """Return one ``Extension`` for each wrapper, all with the same flags."""
     headers = [str(path) for path in sorted(Path("csrc").glob("*.[hi]*"))]
     built = []
     for wrapper in sorted(Path("confsim/_kernels").glob("*.pyx")):

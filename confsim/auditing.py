@@ -294,8 +294,10 @@ def _read_table(path: Path) -> dict[str, Array]:
     """Read a table: one row an example, or a model and an example where it has a column trial."""
     import pandas as pd
 
+    from confsim.store.formats import read_csv
+
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
     except ValueError as error:  # also what pyarrow and pandas raise
         raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     wide: dict[str, list[tuple[int, str]]] = {}

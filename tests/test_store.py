@@ -72,6 +72,12 @@ class TestFormats:
         assert frame["u8"].dtype == np.uint8
         assert frame["f32"].dtype == np.float32
 
+    def test_numbers_of_a_csv_file_are_read_to_the_last_digit(self, tmp_path):
+        # Before version 3.1, pandas misreads the last digits of some unless asked not to.
+        values = np.random.default_rng(0).random(2000) * 10.0 ** np.arange(-1000, 1000).clip(-9, 9)
+        pd.DataFrame({"x": values}).to_csv(tmp_path / "t.csv", index=False)
+        assert formats.read_csv(tmp_path / "t.csv")["x"].to_numpy().tobytes() == values.tobytes()
+
     def test_floats_have_no_dictionary_and_all_is_zstd(self, tmp_path):
         self.write(tmp_path / "t.parquet", {"x": np.zeros(100), "side": ["top"] * 100})
         row_group = pq.ParquetFile(tmp_path / "t.parquet").metadata.row_group(0)

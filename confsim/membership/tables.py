@@ -32,6 +32,7 @@ from confsim.membership.vulnerability import (
     power_by,
     vulnerability,
 )
+from confsim.store.formats import read_csv
 from confsim.store.layout import file_hash
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def _load(path: Path) -> "pd.DataFrame":
 
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
-    return pd.read_csv(path, keep_default_na=False, na_values=["nan"])
+    return read_csv(path, keep_default_na=False, na_values=["nan"])
 
 
 def _write(folder: Path, name: str, table: "pd.DataFrame") -> tuple[str, str]:

@@ -27,6 +27,7 @@ from confsim.membership import (
 from confsim.membership.attacks import FEW_SHADOW_MODELS
 from confsim.report.material import Material
 from confsim.statistics import Roc, roc
+from confsim.store.formats import read_csv
 from confsim.store.layout import file_hash
 
 if TYPE_CHECKING:
@@ -67,15 +68,13 @@ def roc_curves(material: Material, folder: Path) -> "pd.DataFrame":
     try:
         found = json.loads(record.read_bytes())
         if found == {"made_from": digest, "sha256": file_hash(table)}:
-            kept: pd.DataFrame = pd.read_csv(table)
-            return kept
+            return read_csv(table)
     except (OSError, ValueError):
         pass
     curves = pd.concat([_summarised(*part) for part in _curves(material)], ignore_index=True)
     curves.to_csv(table, index=False, float_format="%.6g")
     record.write_text(json.dumps({"made_from": digest, "sha256": file_hash(table)}) + "\n")
-    made: pd.DataFrame = pd.read_csv(table)
-    return made
+    return read_csv(table)
 
 
 def _made_from(material: Material) -> str:

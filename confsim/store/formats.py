@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 from confsim.experiment import Coded, Columns, Scalar, Table
 
 if TYPE_CHECKING:
+    import pandas
     import pyarrow
 
 #: Rows of a Parquet row group.
@@ -254,3 +256,14 @@ def _plain(name: str, value: Any) -> Scalar:
     if value is not None and not isinstance(value, (bool, int, float, str)):
         raise TypeError(f"summary value {name} must be a number, bool, string or None")
     return value
+
+
+def read_csv(path: str | os.PathLike[str], **options: Any) -> "pandas.DataFrame":
+    """Read a CSV file with ``pandas.read_csv``, every number exactly as it is written."""
+    import pandas
+
+    major, minor = map(int, pandas.__version__.split(".")[:2])
+    if (major, minor) < (3, 1):  # before that, last digits are lost unless one asks
+        options["float_precision"] = "round_trip"
+    table: pandas.DataFrame = pandas.read_csv(path, **options)
+    return table

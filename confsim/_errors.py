@@ -5,6 +5,7 @@ as one line and exits with 2.
 """
 
 import math
+from importlib.metadata import requires
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,16 @@ class ConfsimError(Exception):
 
 class ConfsimWarning(UserWarning):
     """Something a user should know about a result."""
+
+
+def how_to_install(extra: str) -> str:
+    """Return the command that installs what an optional part of confsim needs beside it.
+
+    It names the packages themselves, which works wherever confsim was installed from.
+    """
+    needed = [line.split(";") for line in requires("confsim") or ()]
+    packages = [name.strip() for name, *only in needed if f'"{extra}"' in "".join(only)]
+    return "pip install " + " ".join(f"'{name}'" for name in sorted(packages))
 
 
 def check_integer(name: str, value: Any, *, minimum: int | None = None) -> int:

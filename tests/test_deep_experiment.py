@@ -360,7 +360,7 @@ def leaves(shape, classes):
         )
         error = self.unfit(capsys, tmp_path, "--backend", "torch", code=1)
         assert "backend torch needs torch" in error
-        assert "pip install 'confsim[torch]'" in error
+        assert "pip install 'keras>=3.5' 'pillow>=10' 'torch>=2.4'" in error
 
     @needs_keras
     @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim._errors import ConfsimError
+from confsim._errors import ConfsimError, how_to_install
 from confsim.deep.models import Recipe, features_of
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -99,7 +99,7 @@ def check_installed(backend: str) -> None:
         if importlib.util.find_spec(package) is None:
             raise ConfsimError(
                 f"backend {backend} needs {package}, which is not installed: "
-                f"pip install 'confsim[{_EXTRAS[backend]}]'"
+                + how_to_install(_EXTRAS[backend])
             )
 
 

@@ -212,7 +212,7 @@ def _picture(name: str, content: bytes) -> "np.ndarray[Any, Any]":
     try:
         from PIL import Image
     except ImportError:
-        raise ValueError("reading image files needs Pillow: pip install 'confsim[deep]'") from None
+        raise ValueError("reading image files needs Pillow: pip install pillow") from None
     try:
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as picture:
             mode = picture.mode

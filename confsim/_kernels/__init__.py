@@ -8,7 +8,14 @@ and passed down: the number of threads (:func:`resolve_threads`) and the instruc
 
 import os
 
-from confsim._kernels import isa as _isa
+try:
+    from confsim._kernels import isa as _isa
+except ImportError as error:
+    raise ImportError(
+        f"the compiled part of confsim is not in {os.path.dirname(__file__)}: {error}. "  # noqa: PTH120
+        "If that is the source tree, run from another directory, or build in place: "
+        "pip install -e ."
+    ) from error
 
 
 def available_cpus() -> int:

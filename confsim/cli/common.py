@@ -50,28 +50,53 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
+#: What arguments complete to, by their metavar.
+_COMPLETES = {"DIR": "DIRECTORY", "RUN": "DIRECTORY", "FILE": "FILE", "DATA": "FILE"}
+
+
 class _PrintCompletion(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         import shtab
 
+        _say_what_is_a_path(parser, shtab)
         print(shtab.complete(parser, shell=values))
         parser.exit()
+
+
+def _say_what_is_a_path(parser: argparse.ArgumentParser, shtab: Any) -> None:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _say_what_is_a_path(command, shtab)
+        elif action.metavar in _COMPLETES:
+            action.complete = getattr(shtab, _COMPLETES[action.metavar])  # type: ignore[attr-defined]
 
 
 def main(
     parser: Parser, run: Callable[[argparse.Namespace], int], argv: Sequence[str] | None
 ) -> int:
     """Parse, run, and turn every failure into one line and an exit code."""
-    arguments = parser.parse_args(argv)
     try:
-        code = run(arguments)
-        sys.stdout.flush()  # here, where a closed pipe is expected, not at the interpreter's exit
-        return code
+        try:
+            return _parse_and_run(parser, run, argv)
+        finally:  # here, where a closed pipe is expected, not at the interpreter's exit
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except BrokenPipeError:
         # The reader of our output has gone, as with `| head`; that is no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, TypeError) as error:
+
+
+def _parse_and_run(
+    parser: Parser, run: Callable[[argparse.Namespace], int], argv: Sequence[str] | None
+) -> int:
+    arguments = parser.parse_args(argv)
+    try:
+        return run(arguments)
+    except BrokenPipeError:
+        raise
+    except (ValueError, TypeError, ImportError) as error:
         return _fail(parser, arguments, error, USAGE)
     except (ConfsimError, OSError, MemoryError) as error:
         return _fail(parser, arguments, error, FAILED)

@@ -1,0 +1,114 @@
+"""What every command owes its user's shell, and ``confsim`` with its subcommands."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import confsim
+from confsim.cli.program import COMMANDS
+
+
+def program(*arguments, before="pass", **options):
+    """Run ``confsim ARGUMENTS`` in a process of its own, some Python ``before`` it."""
+    code = f"import sys; {before}; from confsim.cli.program import main; sys.exit(main())"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        text=True,
+        timeout=120,
+        check=False,
+        **{"capture_output": True, **options},
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_subcommand_is_the_hyphenated_command(command):
+    code = f"import sys; from confsim.cli.{command} import main; sys.exit(main())"
+    for arguments in (["--help"], ["--version"], ["--no-such-flag"]):
+        hyphenated = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+        found = program(command, *arguments)
+        assert (found.returncode, found.stdout, found.stderr) == (
+            hyphenated.returncode,
+            hyphenated.stdout,
+            hyphenated.stderr,
+        )
+
+
+def test_python_m_confsim():
+    found = subprocess.run(
+        [sys.executable, "-m", "confsim", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (found.returncode, found.stdout) == (0, f"confsim {confsim.__version__}\n")
+
+
+@pytest.mark.parametrize(("arguments", "what"), [((), "missing"), (("lineal",), "'lineal'")])
+def test_a_wrong_subcommand_is_one_line(arguments, what):
+    found = program(*arguments)
+    assert found.returncode == 2
+    assert found.stdout == ""
+    assert found.stderr.count("\n") == 1
+    assert what in found.stderr
+    assert all(name in found.stderr for name in COMMANDS)
+    assert all(name in program("--help").stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("flag", [["--help"], ["--version"], ["--print-completion", "bash"]])
+def test_a_reader_that_has_gone_is_no_error(command, flag):
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        found = program(
+            command, *flag, capture_output=False, stdout=writing, stderr=subprocess.PIPE
+        )
+    finally:
+        os.close(writing)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+def completions(command, words):
+    """Return what bash completes the last of ``words`` to, in the working directory."""
+    script = program(command, "--print-completion", "bash").stdout
+    words = [f"confsim-{command}", *words]
+    ask = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _shtab_confsim_{command}"
+    found = subprocess.run(
+        ["bash", "-c", f'{script}\n{ask}\nprintf "%s\\n" "${{COMPREPLY[@]}}"'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(found.stdout.split())
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_paths_are_completed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pixels.npz").touch()
+    both = {"pictures", "pixels.npz"}
+    assert completions("linear", ["--out", "pi"]) == {"pictures"}
+    assert completions("deep", ["--data-dir", "pi"]) == {"pictures"}
+    assert completions("deep", ["--duplicates", "pi"]) == both
+    assert completions("audit", ["pi"]) == both
+    assert completions("audit", ["--features", "pi"]) == both
+    assert completions("report", ["pi"]) == {"pictures"}
+    assert completions("status", ["pi"]) == {"pictures"}
+
+
+def test_a_solver_that_cannot_be_imported_is_said_before_any_trial(tmp_path):
+    (tmp_path / "highspy").mkdir()
+    (tmp_path / "highspy" / "__init__.py").write_text("import what_it_needs_itself\n")
+    out = tmp_path / "run"
+    found = program(
+        *("linear", "--n", "5", "--queries", "100", "--out", out),
+        before=f"sys.path.insert(0, {str(tmp_path)!r})",
+    )
+    assert found.returncode == 2, found.stderr
+    assert found.stderr.count("\n") == 1
+    assert "what_it_needs_itself" in found.stderr
+    assert "pip install" in found.stderr
+    assert not out.exists()

@@ -26,7 +26,27 @@ _HOME_OF = {
 }
 _SUBPACKAGES = ("deep", "linear", "membership")
 
-__all__ = ["ConfsimError", "ConfsimWarning", "__version__", *_HOME_OF, *_SUBPACKAGES]
+# Literal, because type checkers read it.
+__all__ = [
+    "ConfsimError",
+    "ConfsimWarning",
+    "Lattice",
+    "LinearBinaryClassifier",
+    "Nearest",
+    "Run",
+    "__version__",
+    "audit",
+    "boundary_confidence",
+    "deep",
+    "extremes",
+    "linear",
+    "membership",
+    "nearest_training",
+    "open_run",
+    "show_config",
+    "sigmoid_confidence",
+    "softmax_confidence",
+]
 
 if TYPE_CHECKING:
     from confsim import deep, linear, membership

@@ -4,7 +4,10 @@
 as one line and exits with 2.
 """
 
+import difflib
+import inspect
 import math
+from collections.abc import Callable, Iterable
 from importlib.metadata import requires
 from typing import Any
 
@@ -67,6 +70,19 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
     return str(value)
+
+
+def check_keywords(
+    name: str, function: Callable[..., Any], given: Iterable[str], settings: Iterable[str]
+) -> None:
+    """Raise ``TypeError`` where ``given`` are not among the ``**settings`` of a function."""
+    named = inspect.signature(function).parameters.values()
+    known = sorted({*settings, *(p.name for p in named if p.kind is p.KEYWORD_ONLY)})
+    for keyword in given:
+        if keyword not in known:
+            close = difflib.get_close_matches(keyword, known, n=1)
+            remedy = f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}"
+            raise TypeError(f"{name} has no argument {keyword}: {remedy}")
 
 
 def check_finite(name: str, array: "np.ndarray[Any, Any]") -> None:

@@ -6,24 +6,62 @@ builds networks, ``backend`` is the only door to TensorFlow, JAX and torch, ``tr
 runner knows.
 """
 
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, TypedDict
+
+from confsim._errors import check_keywords
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from confsim.store import Run
 
-__all__ = ["run"]
+__all__ = ["Settings", "run"]
+
+
+class Settings(TypedDict, total=False):
+    """The settings of a run, explained in :class:`confsim.deep.experiment.DeepExperiment`."""
+
+    dataset: str
+    data_dir: str | None
+    limit: int | None
+    near_duplicates: float | None
+    duplicates: str | None
+    model: str
+    hidden: int
+    l2: float
+    train_ratio: float
+    design: str
+    holdout: float
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    early_stopping: str
+    patience: int
+    min_delta: float
+    augment: str
+    query_augment: int
+    same_class: bool
+    percent: float
+    backend: str | None
+    threads_per_trial: int
+    trials_per_device: int
+    save_logits: bool
+    save_features: bool
+    save_model: bool
+    seed: int
 
 
 def run(
     *,
     trials: int = 100,
-    out: Any = None,
+    out: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     overwrite: bool = False,
     keep: str = "all",
     mix_versions: bool = False,
     quiet: bool = True,
-    **settings: Any,
+    **settings: "Unpack[Settings]",
 ) -> "Run":
     """Run trials of the deep pipeline, or resume them, as ``confsim-deep`` does.
 
@@ -49,7 +87,8 @@ def run(
     Raises
     ------
     ValueError, TypeError
-        If a setting is out of bounds, the data are unfit, or ``out`` holds something else.
+        If a setting is unknown or out of bounds, the data are unfit, or ``out`` holds something
+        else.
     ConfsimError
         If a backend is not installed, a download or a trial failed.
     KeyboardInterrupt
@@ -58,6 +97,7 @@ def run(
     from confsim import runner
     from confsim.deep.experiment import DeepExperiment
 
+    check_keywords("confsim.deep.run", run, settings, Settings.__annotations__)
     return runner.run_to_end(
         DeepExperiment(**settings),
         trials=trials,

@@ -1,23 +1,48 @@
 """The linear pipeline: a lattice, a linear program, an experiment."""
 
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, TypedDict
+
+from confsim._errors import check_keywords
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from confsim.store import Run
 
-__all__ = ["run"]
+__all__ = ["Settings", "run"]
+
+
+class Settings(TypedDict, total=False):
+    """The settings of a run, explained in :class:`confsim.linear.experiment.LinearExperiment`."""
+
+    n: int
+    queries: int | None
+    dimensions: int
+    grid_size: float
+    granularity: float
+    weights: tuple[float, ...] | None
+    bias: float | None
+    objective: str
+    norm: str
+    C: float
+    solver: str
+    label_noise: float
+    percent: float
+    same_class: bool
+    seed: int
 
 
 def run(
     *,
     trials: int = 100,
-    out: Any = None,
+    out: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     overwrite: bool = False,
     keep: str = "all",
     mix_versions: bool = False,
     quiet: bool = True,
-    **settings: Any,
+    **settings: "Unpack[Settings]",
 ) -> "Run":
     """Run trials of the linear pipeline, or resume them, as ``confsim-linear`` does.
 
@@ -45,7 +70,7 @@ def run(
     Raises
     ------
     ValueError, TypeError
-        If a setting is out of bounds, or ``out`` holds something else.
+        If a setting is unknown or out of bounds, or ``out`` holds something else.
     ConfsimError
         If a trial failed.
     KeyboardInterrupt
@@ -54,6 +79,7 @@ def run(
     from confsim import runner
     from confsim.linear.experiment import LinearExperiment
 
+    check_keywords("confsim.linear.run", run, settings, Settings.__annotations__)
     return runner.run_to_end(
         LinearExperiment(**settings),
         trials=trials,

@@ -357,6 +357,10 @@ typedef struct {
     double *query_low, *query_high, *training_low, *training_high;
 } extent_pair;
 
+typedef nearest (*leaf_kernel)(const double *data, const int32_t *index, int64_t groups, int64_t d,
+                               const double *query, int64_t without);
+
+#include "euclidean_tree.inc"
 #include "euclidean_diagram.inc"
 #include "euclidean_cells.inc"
 #include "euclidean_places.inc"

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import confsim
+from confsim.store.formats import read_csv
 
 COMMAND = [
     sys.executable,
@@ -94,7 +95,7 @@ def test_writes_the_older_csv_layout(finished):
                 assert next(csv.reader(file)) == [
                     "ID", "Train distance", "Confidence", "Membership", "Trial",
                 ]  # fmt: skip
-            rows = pd.read_csv(path)
+            rows = read_csv(path)
             expected = extremes[extremes["side"] == side]
             assert rows["ID"].tolist() == expected["id"].tolist()
             assert rows["Trial"].tolist() == (expected["trial"] + 1).tolist()

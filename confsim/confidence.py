@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_finite, check_number
 from confsim._kernels import columns as _columns
-from confsim._kernels import resolve_threads
+from confsim._kernels import memory, resolve_threads
 from confsim._kernels import select as _select
 
 FloatArray = NDArray[np.float64]
@@ -142,7 +142,7 @@ def softmax_columns(
         If a logit is NaN or infinite, there are fewer than two classes, lengths differ, or a label
         is not in [0, K).
     """
-    z = np.asarray(logits)
+    z = memory.native(np.asarray(logits))
     if z.dtype not in (np.float32, np.float64):
         z = z.astype(np.float64)
     if z.ndim != 2 or z.shape[1] < 2:
@@ -194,14 +194,14 @@ def extremes(
         raise ValueError("confidence must hold at least one value")
     order = None
     if ids is not None:
-        order = np.ascontiguousarray(ids, dtype=np.int64)
+        order = np.ascontiguousarray(memory.native(np.asarray(ids)), dtype=np.int64)
         if order.shape != values.shape:
             raise ValueError(f"ids must have shape {values.shape}, not {order.shape}")
     return _select.extremes(values, order, extreme_count(len(values), percent))
 
 
 def _vector(name: str, values: ArrayLike) -> FloatArray:
-    array = np.ascontiguousarray(values, dtype=np.float64)
+    array = np.ascontiguousarray(memory.native(np.asarray(values)), dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"{name} must have one dimension, not {array.ndim}")
     check_finite(name, array)
@@ -209,7 +209,7 @@ def _vector(name: str, values: ArrayLike) -> FloatArray:
 
 
 def _labels(labels: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    given = np.asarray(labels)
+    given = memory.native(np.asarray(labels))
     if given.dtype.kind not in "iu":
         raise TypeError(f"labels must be integers, not {given.dtype}")
     if given.shape != shape[:1]:

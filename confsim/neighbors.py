@@ -149,6 +149,7 @@ def as_points(name: str, points: ArrayLike) -> Array:
         raise ValueError(f"{name} must be 2-D (points, coordinates), not {array.ndim}-D")
     if array.shape[1] == 0:
         raise ValueError(f"{name} must have at least one column")
+    array = memory.native(array)
     if array.dtype.kind in "iu":
         if array.dtype.itemsize > 4 and array.size and np.abs(array).max() > 2**53:
             raise ValueError(f"{name} holds integers beyond 2**53, which float64 cannot represent")
@@ -157,14 +158,12 @@ def as_points(name: str, points: ArrayLike) -> Array:
         return array.astype(np.float32)
     if array.dtype not in (np.float32, np.float64):
         raise TypeError(f"{name} must be real numbers (float32, float64), not {array.dtype}")
-    if not array.dtype.isnative or not array.flags.aligned:
-        return array.astype(array.dtype.newbyteorder("="))
     return array
 
 
 def as_labels(name: str, labels: ArrayLike, length: int, *, keep_int8: bool = False) -> Array:
     """Return contiguous int64 labels, one for each of ``length`` points; or the int8 ones given."""
-    array = np.asarray(labels)
+    array = memory.native(np.asarray(labels))
     if array.shape != (length,):
         raise ValueError(f"{name} must have shape ({length},), not {array.shape}")
     if array.dtype.kind not in "iub" and array.size:

@@ -56,6 +56,8 @@ cdef confsim_matrix matrix_of(const real[:, :] array):
 cdef confsim_matrix view(array):
     cdef const float[:, :] single
     cdef const double[:, :] double_
+    if not array.flags.aligned:
+        raise ValueError("points must be aligned in memory")
     if array.dtype == np.float32:
         single = array
         return matrix_of(single)

@@ -17,6 +17,8 @@ cdef inline confsim_matrix matrix_of(array, str name) except *:
         raise ValueError(f"{name} must have two dimensions, not {array.ndim}")
     if array.dtype.char not in "fd" or not array.dtype.isnative:
         raise TypeError(f"{name} must be float32 or float64, not {array.dtype}")
+    if not array.flags.aligned:
+        raise ValueError(f"{name} must be aligned in memory")
     matrix.data = <const char *><size_t>interface["data"][0]
     matrix.rows, matrix.columns = array.shape
     matrix.row_stride, matrix.column_stride = array.strides

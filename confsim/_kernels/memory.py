@@ -71,6 +71,16 @@ def _give_back(block: mmap.mmap) -> None:
                 _stock.pop(0)
 
 
+def native(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array that C can read: in the machine's byte order, every entry aligned.
+
+    Copies where it is not, as fields of records and slices of a file's bytes may not be.
+    """
+    if array.dtype.isnative and array.flags.aligned:
+        return array
+    return array.astype(array.dtype.newbyteorder("="))
+
+
 def keep_freed() -> None:
     """Have the C library keep freed memory, up to ``MOST`` bytes, for whoever asks next.
 

@@ -58,8 +58,8 @@ cdef class Points:
     def __cinit__(self, X, positive, weight=None):
         if not isinstance(X, np.ndarray) or X.ndim != 2 or X.dtype not in (np.float32, np.float64):
             raise TypeError("X must be a two-dimensional float32 or float64 array")
-        if not X.dtype.isnative:
-            raise TypeError("X must be in native byte order")
+        if not X.dtype.isnative or not X.flags.aligned:
+            raise TypeError("X must be in native byte order, and aligned")
         if X.shape[0] == 0 or X.shape[1] == 0:
             raise ValueError("X must not be empty")
         if positive.dtype != np.bool_ or positive.shape != (X.shape[0],):

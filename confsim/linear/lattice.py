@@ -207,7 +207,7 @@ class Lattice:
             +1 where ``weights @ x + bias > 0`` and -1 elsewhere, so also on the hyperplane; summed
             in the order of the coordinates, then the bias.
         """
-        normal = np.asarray(weights, np.float64)
+        normal = memory.native(np.asarray(weights)).astype(np.float64)
         if normal.shape != (self.dimensions,):
             raise ValueError(f"weights must have shape ({self.dimensions},), not {normal.shape}")
         if not np.isfinite(normal).all():
@@ -397,7 +397,7 @@ class Lattice:
             if len(ids) and not (ids.start >= 0 and ids.stop <= self.size):
                 raise ValueError(f"ids must be in [0, {self.size}), not {ids}")
             return _Ids(None, ids.start, len(ids), True)
-        array = np.asarray(ids)
+        array = memory.native(np.asarray(ids))
         if array.ndim != 1:
             raise ValueError(f"ids must be 1-D, not {array.ndim}-D")
         if array.dtype.kind not in "iu" and array.size:

@@ -28,6 +28,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from confsim._errors import ConfsimError, check_choice, check_number
+from confsim._kernels import memory
 from confsim._kernels.violations import Points
 from confsim.linear._highs import OPTIMAL, Separator, Solution, solve_dual, solve_primal
 
@@ -154,12 +155,12 @@ def fit_program(
 
 def _check_data(X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array | None]:
     """Return points as float32 or float64, which of them are of class +1, and weights."""
-    X, y = np.asarray(X), np.asarray(y)
+    X, y = memory.native(np.asarray(X)), np.asarray(y)
     if X.dtype.kind not in "biuf":
         raise TypeError(f"X must hold real numbers, not {X.dtype}")
     if X.ndim != 2 or 0 in X.shape:
         raise ValueError(f"X must have shape (n, d) with n, d >= 1, not {X.shape}")
-    if X.dtype not in (np.float32, np.float64) or not X.dtype.isnative:
+    if X.dtype not in (np.float32, np.float64):
         X = X.astype(np.float64)
     if y.dtype.kind not in "biuf":
         raise TypeError(f"y must hold -1 and 1, not {y.dtype}")
@@ -172,7 +173,7 @@ def _check_data(X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array
         raise ValueError(f"y must hold only -1 and 1, but row {row} is {y[row]!r}")
     weight = None
     if sample_weight is not None:
-        weight = np.asarray(sample_weight)
+        weight = memory.native(np.asarray(sample_weight))
         if weight.dtype.kind not in "biuf":
             raise TypeError(f"sample_weight must hold real numbers, not {weight.dtype}")
         if weight.shape != (len(X),):

@@ -48,6 +48,7 @@ enum {
     PROBES = 16,      /* queries that the number of axes is chosen with */
     PREPARE_ROWS = 128,
     PART = 64,        /* float64 coordinates of a row at a time */
+    CROWDED_ONE_IN = 32, /* rows within float32's error of the best: more are told apart otherwise */
     SMALL = 512       /* below this many queries or rows the axes do not pay */
 };
 
@@ -73,6 +74,7 @@ typedef struct {
     void (*add_multiple)(float *sum, float factor, const float *row, int64_t d);
     void (*dots)(const float *query, const float *rows, int64_t d, const int64_t *list,
                  int64_t count, float *out);
+    void (*apart)(const double *groups, int64_t d, const double *query, int plus, double *sums);
     void (*products)(const float *const *a, const float *const *b, int64_t d, int64_t count,
                      float *out);
     void (*fixed_products)(const int16_t *const *a, const int16_t *const *b, int64_t d, int64_t count,
@@ -289,11 +291,20 @@ typedef struct {
     int32_t term, left, right; /* children: a split of the class, or ~ a cell of the class */
 } split;
 
+/* Distinct training rows as float64 unit rows; see angular_crowd.inc. */
+typedef struct {
+    int64_t *rows;  /* the first of equal rows, class by class, padded with -1 to whole chunks */
+    int64_t *next;  /* by row: the next one that equals it, -1 for none */
+    int64_t *first; /* a class's first place in `rows`; count + 1 entries */
+    double *units;  /* groups of eight, coordinate by coordinate */
+} crowd;
+
 typedef struct {
     const confsim_matrix *queries, *training;
     const confsim_pairing *pairing;
     const confsim_nearest *answer;
     const path *path;
+    crowd crowd;                   /* in use where it has `units` */
     int threads;
     confsim_classes classes;       /* of training rows; "rank" below: a place in its order */
     confsim_classes query_classes; /* the same for queries */
@@ -1117,6 +1128,8 @@ static void answer(const search *s, candidate_list *list, int64_t class) {
     put(s->answer->distance, s->answer->index, list->query, distance, index);
 }
 
+#include "angular_crowd.inc"
+
 static void search_item(void *context, int64_t item, int thread) {
     const job *j = context;
     const search *s = j->s;
@@ -1131,8 +1144,12 @@ static void search_item(void *context, int64_t item, int thread) {
         }
         return;
     }
-    load_block(s, b, queries, count, class);
-    scan(s, b, class, count);
+    if (s->crowd.units) {
+        crowd_item(s, b, queries, count, class);
+    } else {
+        load_block(s, b, queries, count, class);
+        scan(s, b, class, count);
+    }
     for (int64_t i = 0; i < count; i++) answer(s, &b->lists[i], class);
 }
 
@@ -1157,6 +1174,7 @@ static void search_free(search *s) {
     free(s->leaves);
     free(s->repeats);
     free(s->fixed_units);
+    crowd_free(&s->crowd);
 }
 
 static CONFSIM_MUST_CHECK confsim_status list_cells(search *s) {
@@ -1276,6 +1294,7 @@ static CONFSIM_MUST_CHECK confsim_status search_build(search *s) {
         confsim_parallel_for((q + PREPARE_ROWS - 1) / PREPARE_ROWS, s->threads, find_repeats, s);
     }
     set_axes(s, 0);
+    if (s->queries->rows >= PROBES && n >= CROWDED_ONE_IN && is_crowded(s)) return crowd_build(s);
     if (s->queries->rows >= SMALL && n >= SMALL && n <= INT32_MAX && s->training->columns >= 8) {
         if (find_directions(s)) return CONFSIM_NO_MEMORY;
         choose_axes(s);

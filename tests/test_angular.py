@@ -256,3 +256,39 @@ def test_hypothesis(data):
     labels = (whole(q, 0, 2), whole(n, 0, 2)) if data.draw(st.booleans()) else (None, None)
     own = whole(q, -1, n - 1) if data.draw(st.booleans()) else None
     check(queries, training, *labels, own, threads=(1, 2))
+
+
+def narrow(rng, count, d, spread, apart=1):
+    """Rows that are nearly parallel to one or to a few directions."""
+    axes = np.random.default_rng(d).normal(size=(apart, d))
+    return axes[rng.integers(0, apart, count)] + spread * rng.normal(size=(count, d))
+
+
+CROWDS = {
+    "one large column": lambda rng, n, d: np.c_[np.full(n, 1e6), rng.normal(size=(n, d - 1))],
+    "offset": lambda rng, n, d: rng.normal(size=(n, d)) + 1e5,
+    "one direction": lambda rng, n, d: narrow(rng, n, d, 1e-8) * rng.random((n, 1)),
+    "few directions": lambda rng, n, d: narrow(rng, n, d, 1e-7, 3),
+    "opposite": lambda rng, n, d: narrow(rng, n, d, 1e-7) * rng.choice([-1.0, 1.0], (n, 1)),
+    "last digits": lambda rng, n, d: 1 + rng.integers(0, 3, (n, d)) * 2.0**-52,
+    "few distinct": lambda rng, n, d: rng.normal(size=(5, d))[rng.integers(0, 5, n)],
+    "with zeros": lambda rng, n, d: narrow(rng, n, d, 1e-7) * rng.integers(0, 2, (n, 1)),
+}
+
+
+@pytest.mark.parametrize("isa_name", ISAS)
+@pytest.mark.parametrize("d", [2, 17])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("crowd", CROWDS)
+def test_rows_that_float32_cannot_tell_apart(crowd, turned, d, isa_name):
+    rng = np.random.default_rng(d)
+    queries, training = CROWDS[crowd](rng, 90, d), CROWDS[crowd](rng, 150, d)
+    if turned:  # queries opposite to all training rows, and at a right angle to them
+        queries = np.vstack([-queries, rng.normal(size=(30, d))])
+    own = np.where(rng.random(len(queries)) < 0.5, rng.integers(0, 150, len(queries)), -1)
+    if not turned:
+        queries[own >= 0] = training[own[own >= 0]]
+    labels = rng.integers(0, 3, len(queries)), rng.integers(0, 2, 150)
+    for pairing in ((None, None, None), (None, None, own), (*labels, own)):
+        got = angular.nearest(queries, training, *pairing, 2, ISAS[isa_name])
+        assert_same(got, oracle(queries, training, *pairing), f"{crowd}, {pairing}")

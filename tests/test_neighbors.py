@@ -438,3 +438,44 @@ def test_memory_comes_back_only_when_nobody_holds_it():
     assert memory.empty(3, np.int64).shape == (3,)
     assert other.flags.writeable
     assert other.flags.c_contiguous
+
+
+def flattened(rng, shape, values):
+    """Points whose last coordinates are few values, or one."""
+    points = rng.random(shape)
+    points[:, shape[1] // 2 :] = rng.choice(values, (shape[0], shape[1] - shape[1] // 2))
+    return points
+
+
+DEGENERATE = {
+    "plane": lambda rng, s: flattened(rng, s, [1.0]),
+    "two planes": lambda rng, s: flattened(rng, s, [0.0, 1.0]),
+    "nearly a plane": lambda rng, s: flattened(rng, s, [1.0]) + 1e-9 * rng.random(s),
+    "diagonal": lambda rng, s: np.repeat(rng.random((s[0], 1)), s[1], axis=1),
+    "all equal": lambda rng, s: np.full(s, 3.0),
+    "few distinct": lambda rng, s: rng.random((9, s[1]))[rng.integers(0, 9, s[0])],
+    "integers": lambda rng, s: rng.integers(0, 4, s).astype(float),
+    "outliers": lambda rng, s: rng.random(s) * rng.choice([1.0, 1e6], (s[0], 1), p=[0.98, 0.02]),
+    "offset": lambda rng, s: rng.random(s) + 1e12,
+    "tight clusters": lambda rng, s: (
+        rng.integers(0, 3, s) + 1e-7 * rng.integers(-9, 9, s).astype(float)
+    ),
+    "sphere": circle,
+    "scales": lambda rng, s: rng.random(s) * 1e6 ** np.arange(s[1]),
+}
+
+
+@pytest.mark.parametrize("cloud", DEGENERATE)
+@pytest.mark.parametrize("d", [1, 2, 3, 5])
+def test_degenerate_training_sets(cloud, d, instruction_set):
+    rng = np.random.default_rng(d)
+    q, n = (600, 900) if d <= 3 else (4200, 330)
+    training = DEGENERATE[cloud](rng, (n, d))
+    near = DEGENERATE[cloud](rng, (q, d))
+    own = np.where(rng.random(q) < 0.4, rng.integers(0, n, q), -1)
+    near[own >= 0] = training[own[own >= 0]]
+    labels = {"query_labels": rng.integers(0, 3, q), "training_labels": rng.integers(0, 2, n)}
+    for queries in (near, rng.random((q, d))):
+        for arguments in ({}, {"self_index": own}, {"self_index": own, **labels}):
+            found = nearest_training(queries, training, n_threads=2, **arguments)
+            assert_exact(found, queries, training, **arguments)

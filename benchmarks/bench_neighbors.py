@@ -219,3 +219,40 @@ def test_nearest(benchmark, case, medians, group, kind, d, n, name):
         tolerance = 2e-3 if name in ("faiss", "sklearn/20") else 1e-6
         expected = points.answer.distance[::share]
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def _repeats(rng, shape):
+    return rng.random((7, shape[1]))[rng.integers(0, 7, shape[0])]
+
+
+#: Training sets whose points say little; a search may not be quicker on others alone.
+DEGENERATE = {
+    "cube": lambda rng, shape: rng.random(shape),
+    "plane": lambda rng, shape: np.c_[rng.random((shape[0], shape[1] - 1)), np.ones(shape[0])],
+    "line": lambda rng, shape: np.c_[rng.random(shape[0]), np.full((shape[0], shape[1] - 1), 0.5)],
+    "all equal": lambda rng, shape: np.full(shape, 3.0),
+    "7 distinct": _repeats,
+    "integers": lambda rng, shape: rng.integers(0, 10, shape).astype(float),
+    "outliers": lambda rng, shape: rng.random(shape) * np.r_[1e6, np.ones(shape[0] - 1)][:, None],
+    "offset": lambda rng, shape: rng.random(shape) + 1e6,
+    "tight clusters": lambda rng, shape: (
+        rng.random((20, shape[1]))[rng.integers(0, 20, shape[0])] + 1e-6 * rng.normal(size=shape)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["confsim", "cKDTree", "pykdtree"])
+@pytest.mark.parametrize("d", [2, 3, 5])
+@pytest.mark.parametrize("kind", DEGENERATE)
+def test_degenerate(benchmark, medians, kind, d, name):
+    """At most three times as long as the quickest tree, whatever the points."""
+    benchmark.group = f"4 {kind}, d={d}, n=60000"
+    rng = np.random.default_rng(d)
+    points = object.__new__(Case)
+    points.queries, points.training = rng.random((60_000, d)), DEGENERATE[kind](rng, (60_000, d))
+    expected = ours(points, {}).distance
+    peers = {"confsim": lambda: lambda: ours(points, {}).distance}
+    search = peers.get(name, lambda: PEERS[name](points))()
+    found = benchmark.pedantic(search, rounds=3)
+    medians[benchmark.group, name] = benchmark.stats.stats.median, None
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)

@@ -10,6 +10,7 @@ typedef struct {
     int64_t queries, training, dimensions;
     int integers, labels; /* coordinates 0..3, so that ties abound; two classes */
     double scale;
+    int64_t varied; /* coordinates of training points that are not all equal; 0: all */
 } problem;
 
 static double draw(const problem *p) {
@@ -46,7 +47,8 @@ static void check(const problem *p, confsim_isa isa) {
     int64_t *self = malloc((size_t)q * sizeof(int64_t));
     int64_t *labels = malloc((size_t)(q + n) * sizeof(int64_t));
     for (int64_t i = 0; i < q * d; i++) queries[i] = draw(p);
-    for (int64_t i = 0; i < n * d; i++) training[i] = draw(p);
+    for (int64_t i = 0; i < n * d; i++)
+        training[i] = p->varied && i % d >= p->varied ? 1 : draw(p);
     for (int64_t i = 0; i < q + n; i++) labels[i] = random_below(i < q ? 3 : 2) * 7 - 3;
     for (int64_t i = 0; i < q; i++) {
         self[i] = random_below(4) ? -1 : random_below(n);
@@ -75,17 +77,23 @@ int main(void) {
         if (!confsim_isa_available((confsim_isa)isa)) continue;
         for (int i = 0; i < 6 * 6 * 7; i++) {
             const problem p = {queries[i / 6 % 6], training[i / 36], dimensions[i % 6],
-                               i % 2 == 0,         i % 3 == 0,       scales[i % 4]};
+                               i % 2 == 0,         i % 3 == 0,       scales[i % 4], 0};
             check(&p, (confsim_isa)isa);
         }
         /* Enough queries to be brought into an order, and training points to be listed. */
         for (int i = 0; i < 6; i++) {
-            const problem p = {4200, 700, i % 2 ? 4 : 9, i < 2, i % 3 == 0, i == 5 ? 1e-150 : 1};
+            const problem p = {4200, 700, i % 2 ? 4 : 9, i < 2, i % 3 == 0, i == 5 ? 1e-150 : 1, 0};
             check(&p, (confsim_isa)isa);
         }
         /* Enough queries to be surveyed by a sample, and cells to be thinned out. */
         for (int i = 0; i < 6; i++) {
-            const problem p = {40000, 300, 1 + i % 3, i < 3, i % 2, 1};
+            const problem p = {40000, 300, 1 + i % 3, i < 3, i % 2, 1, 0};
+            check(&p, (confsim_isa)isa);
+        }
+        /* Training points on a plane or a line, some of them equal: what trees are for. */
+        for (int i = 0; i < 12; i++) {
+            const int64_t d = 2 + i / 2 % 3, q = d > 3 ? 4200 : 1000;
+            const problem p = {q, 900, d, i % 2, i % 3 == 0, 1, i < 6 ? d - 1 : 1};
             check(&p, (confsim_isa)isa);
         }
     }

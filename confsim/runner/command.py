@@ -184,7 +184,11 @@ def run_to_end(experiment: Experiment, *, trials: int, **options: Any) -> Run:
     KeyboardInterrupt
         If a signal ended it; the same call goes on from there.
     """
-    outcome = run(experiment, trials=trials, **options)
+    return whole_run(run(experiment, trials=trials, **options))
+
+
+def whole_run(outcome: Outcome) -> Run:
+    """Return the run of an outcome that lacks nothing; see :func:`run_to_end`."""
     if outcome.interrupted:
         raise KeyboardInterrupt
     if outcome.failed:

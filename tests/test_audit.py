@@ -102,6 +102,11 @@ def test_many_models_give_the_attacks_on_arrays(tmp_path):
     assert any("trimmed" in note for note in trimmed.notes)
 
 
+def write_text(path, text):
+    path.write_text(text)
+    return path
+
+
 def write_folder(path, given):
     path.mkdir()
     for name, values in given.items():
@@ -236,7 +241,7 @@ BAD = [
     ({"probabilities": np.full((4, 3), 0.4)}, "probabilities must be .* row 0 .* add up to 1.2"),
     ({"probabilities": np.array([[0.5, 0.5, np.nan]] * 4)}, "probabilities must be finite"),
     ({"logits": np.zeros((4, 3))}, "must not be given together"),
-    ({"confidences": np.zeros(4)}, "unknown column 'confidences'; columns are is_member, label"),
+    ({"confidences": np.zeros(4)}, "unknown column 'confidences': did you mean 'confidence'"),
     ({"features": np.full((4, 2), np.inf)}, "features must be finite"),
     ({"features": np.zeros((5, 2))}, "features must have shape"),
     ({"distance": np.array([0, 1, -1, 0])}, "distance must be at least 0 and finite, but row 2"),
@@ -274,8 +279,8 @@ def test_bad_options(tmp_path, options, words):
 
 
 def test_text_is_no_number(tmp_path):
-    with pytest.raises(TypeError, match="label must be numbers"):
-        confsim.audit(is_member=[0, 1], label=["a", "b"], confidence=[0.1, 0.2], out=tmp_path / "r")
+    with pytest.raises(TypeError, match="confidence must be numbers, but row 1 is 'high'"):
+        confsim.audit(is_member=[0, 1], confidence=["0.1", "high"], out=tmp_path / "r")
 
 
 def test_command(tmp_path, capsys):
@@ -298,7 +303,7 @@ def test_command(tmp_path, capsys):
         (lambda p: p / "absent.npz", "cannot be read"),
         (lambda p: write_folder(p / "empty", {}), "holds no .npy files"),
         (lambda p: write_folder(p / "typo", {"is_member": [0, 1], "lable": [0, 1]}), "'lable'"),
-        (lambda p: p / "x.txt", "must be an .npz, .parquet or .csv"),
+        (lambda p: write_text(p / "x.dat", "?"), "must be an .npz, .parquet, .feather or .csv"),
     ],
 )
 def test_command_reports_one_line(tmp_path, capsys, make, words):

@@ -42,6 +42,12 @@ class AuditExperiment(Experiment):
     ranked_by : str
         What extremes are ranked by: ``log_odds_max``, or ``log_odds_true`` where only that is
         known.
+    votes, smoothing : int and float, or None
+        How probabilities that are shares of votes were smoothed.
+    model_names : tuple of str
+        What the models are called where they come from, by trial; empty where they have no names.
+    notes : tuple of str
+        What a reader of the numbers should know of how the data were read.
     """
 
     command: ClassVar[str] = "confsim-audit"
@@ -55,10 +61,21 @@ class AuditExperiment(Experiment):
     same_class: bool
     seed: int
     ranked_by: str
+    votes: int | None = None
+    smoothing: float | None = None
+    model_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
-        cls, outputs: Outputs, *, design: str, percent: float, same_class: bool, seed: int
+        cls,
+        outputs: Outputs,
+        *,
+        design: str,
+        percent: float,
+        same_class: bool,
+        seed: int,
+        model_names: tuple[str, ...] = (),
     ) -> "AuditExperiment":
         """Check the settings against the data."""
         check_choice("design", design, DESIGNS)
@@ -67,7 +84,7 @@ class AuditExperiment(Experiment):
         if same_class and (outputs.labels < 0).any():
             raise ValueError("same_class needs label")
         if design == "balanced":
-            _check_balanced(outputs.is_member)
+            _check_balanced(outputs.is_member, model_names)
         known = not np.isnan(outputs.scores["log_odds_max"]).any()
         experiment = cls(
             outputs.fingerprint,
@@ -78,6 +95,10 @@ class AuditExperiment(Experiment):
             bool(same_class),
             int(seed),
             "log_odds_max" if known else "log_odds_true",
+            outputs.zeros.votes,
+            outputs.zeros.smoothing,
+            model_names,
+            outputs.notes,
         )
         # No field: fields are the configuration, which is stored and printed.
         object.__setattr__(experiment, "outputs", outputs)
@@ -95,6 +116,7 @@ class AuditExperiment(Experiment):
             "percent": self.percent,
             "same_class": self.same_class,
             "seed": self.seed,
+            **self.outputs.zeros.identity(),
         }
 
     def open(self, threads: int, device: str | None = None) -> "AuditSession":
@@ -104,7 +126,7 @@ class AuditExperiment(Experiment):
     def estimate(self) -> Estimate:
         """Predict the cost of a model, most of it the search for neighbours."""
         features = self.outputs.features
-        width = 0 if features is None else features.shape[2]
+        width = 0 if features is None else features[0].shape[1]
         return Estimate(
             seconds_per_trial=0.05 + self.examples**2 * width * 2e-11,
             bytes_per_trial=100_000 + 100 * self.examples,
@@ -116,22 +138,30 @@ class AuditExperiment(Experiment):
         outputs = self.outputs
         held = np.repeat(np.array([0, 1], np.int8), [len(outputs.ids), len(outputs.holdout_labels)])
         count = np.arange(len(outputs.holdout_labels))
-        population: Columns = {
+        labels = np.concatenate([outputs.labels, outputs.holdout_labels])
+        population: dict[str, Any] = {
             "id": np.concatenate([outputs.ids, outputs.holdout_ids]),
-            "label": np.concatenate([outputs.labels, outputs.holdout_labels]),
+            "label": labels,
             "duplicate_group": np.concatenate([outputs.groups, outputs.groups.max() + 1 + count]),
             "split": Coded(held, ("population", "holdout")),
         }
+        if outputs.class_names and (labels >= 0).all():
+            population["label_name"] = Coded(labels, outputs.class_names)
+        if outputs.id_names:
+            population["name"] = [*outputs.id_names, *[""] * len(count)]
         return RunData({"population": population})
 
 
-def _check_balanced(is_member: NDArray[np.bool_]) -> None:
+def _check_balanced(is_member: NDArray[np.bool_], names: Sequence[str]) -> None:
     if len(is_member) % 2:
         raise ValueError(f"design 'balanced' needs an even number of models, not {len(is_member)}")
     for model in range(0, len(is_member), 2):
-        if np.any(is_member[model] == is_member[model + 1]):
+        same = is_member[model] == is_member[model + 1]
+        if same.any():
+            first, second = names[model : model + 2] if names else (str(model), str(model + 1))
             raise ValueError(
-                f"design 'balanced': models {model} and {model + 1} were not trained on complements"
+                f"design 'balanced': models {first} and {second} were not trained on complements "
+                f"(row {int(np.argmax(same))})"
             )
 
 

@@ -3,15 +3,24 @@
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Return ``": did you mean 'x'?"`` for the choice nearest to a name, "" if none is near."""
+def did_you_mean(
+    name: str, choices: Iterable[str], synonyms: Mapping[str, str] | None = None
+) -> str:
+    """Return ``": did you mean 'x'?"`` for the choice nearest to a name, "" if none is near.
+
+    ``synonyms`` are other words for some choices.
+    """
+    choices = tuple(choices)
+    meant = (synonyms or {}).get(name.casefold())
+    if meant in choices:
+        return f": did you mean {meant!r}?"
     plain = {choice.casefold().replace("_", ""): choice for choice in choices}
     given = name.casefold().replace("_", "").replace("-", "").replace(" ", "")
     near = difflib.get_close_matches(given, plain, n=1, cutoff=0.7)

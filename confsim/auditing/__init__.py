@@ -8,6 +8,7 @@ what is missing disables, by name, the analyses that need it.
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
@@ -202,6 +203,7 @@ def run_audit(
     out: str | os.PathLike[str] | None,
     overwrite: bool,
     n_threads: int | None,
+    space: Path | None = None,
 ) -> "Outcome":
     """Do what :func:`audit` does, and return how it ended.
 
@@ -212,6 +214,8 @@ def run_audit(
         Further columns, by name; they come before those of ``data``.
     zeros : Zeros
         How probabilities of exactly 0 are treated.
+    space : path, optional
+        File of a fixed space that will be used with the run: checked, too.
     """
     from confsim.runner.inline import run_inline
 
@@ -222,14 +226,17 @@ def run_audit(
         given.classes = None  # what a file calls its classes says nothing of other columns
     with naming("" if own else given.source):
         given.columns |= own
+        outputs = Outputs.of(given, threads, zeros)
         experiment = AuditExperiment.of(
-            Outputs.of(given, threads, zeros),
+            outputs,
             design=design,
             percent=percent,
             same_class=same_class,
             seed=seed,
             model_names=given.models,
         )
+    if space is not None:
+        outputs.check_space(space)
     for note in zeros.notes:
         warn(note, ConfsimWarning, stacklevel=4)
     return run_inline(

@@ -117,7 +117,10 @@ class Classes:
         if wrong.any():
             row, last = int(np.argmax(wrong)), int(self.numbers[-1])
             if last == len(self.numbers) - 1:
-                raise ValueError(f"{name} must be below {last + 1}, but row {row} is {labels[row]}")
+                hint = "; classes count from 0" if numbers.min() == 1 else ""
+                raise ValueError(
+                    f"{name} must be below {last + 1}, but row {row} is {labels[row]}{hint}"
+                )
             raise ValueError(
                 f"{name} must be one of the classes that have columns, "
                 f"{_few(self.numbers.tolist())}, but row {row} is {labels[row]}"

@@ -39,6 +39,36 @@ COLUMNS = {
     "holdout_log_odds_true": "their log-odds, instead of logits and labels",
 }
 
+#: What else columns are called, for "did you mean".
+SYNONYMS = {
+    "member": "is_member",
+    "membership": "is_member",
+    "in": "is_member",
+    "keep": "is_member",
+    "train": "is_member",
+    "split": "is_member",
+    "class": "label",
+    "target": "label",
+    "y": "label",
+    "y_true": "label",
+    "score": "statistic",
+    "scores": "statistic",
+    "nll": "loss",
+    "cross_entropy": "loss",
+    "y_pred": "predicted",
+    "prediction": "predicted",
+    "softmax": "confidence",
+    "embedding": "features",
+    "embeddings": "features",
+    "x": "features",
+    "name": "id",
+    "filename": "id",
+    "file": "id",
+    "group": "duplicate_group",
+    "model": "trial",
+    "seed": "trial",
+}
+
 #: Columns of which each example has one value, whatever the number of models.
 SHARED = ("label", "id", "duplicate_group", "holdout_label")
 
@@ -84,7 +114,7 @@ def check_names(names: Iterable[str]) -> None:
     """Raise ``ValueError`` for a column that there is not, with the one that was meant."""
     for name in names:
         if name not in COLUMNS:
-            hint = did_you_mean(name, COLUMNS) or ";"
+            hint = did_you_mean(name, COLUMNS, SYNONYMS) or ";"
             raise ValueError(f"unknown column {name!r}{hint} columns are {', '.join(COLUMNS)}")
 
 
@@ -254,6 +284,7 @@ def _from_text(name: str, values: Array) -> Array:
 
 
 def _parsed(name: str, text: str, row: int) -> float:
+    text = text.replace("\u2212", "-").strip()  # some spreadsheets write a true minus sign
     if text.casefold() in _MISSING:
         return float("nan")
     try:
@@ -262,7 +293,7 @@ def _parsed(name: str, text: str, row: int) -> float:
         pass
     if _DECIMAL_COMMA.fullmatch(text):
         return float(text.replace(",", "."))
-    raise TypeError(f"{name} must be numbers, but row {row} is {text!r}")
+    raise TypeError(f"{name} must be numbers, but row {row} is {str(text)!r}")
 
 
 def check_decimal_commas(name: str, text: Iterable[str]) -> None:

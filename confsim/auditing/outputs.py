@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from confsim._errors import check_finite
 from confsim.auditing.classes import Classes, whole_numbers
 from confsim.auditing.columns import PER_CLASS, SHARED, Given
+from confsim.auditing.files import load_npy
 from confsim.auditing.scores import (
     Zeros,
     from_confidence,
@@ -87,6 +89,28 @@ class Outputs:
         first = int(self.ids.max()) + 1
         return np.arange(first, first + len(self.holdout_labels), dtype=np.int64)
 
+    def check_space(self, path: Path) -> None:
+        """Check a file of one more, fixed space, before anything is made with it.
+
+        Raises
+        ------
+        ValueError
+            If it is no ``.npy`` file with a row for each example (or for each example and those of
+            the holdout): the message names it.
+        """
+        space = load_npy(path)
+        examples, held = len(self.ids), len(self.holdout_labels)
+        if space.ndim < 2 or space.dtype.kind not in "biuf":
+            raise ValueError(
+                f"features {path} must be numbers (examples, ...), not {space.dtype} {space.shape}"
+            )
+        if len(space) not in (examples, examples + held):
+            raise ValueError(
+                f"features {path} must have a row for each of the {examples} examples, not "
+                f"{len(space)} rows"
+            )
+        check_finite(f"features {path}", space)
+
     @classmethod
     def of(cls, given: Given, threads: int, zeros: Zeros) -> "Outputs":
         """Check what was given, and work out what follows from it.
@@ -113,6 +137,11 @@ class Outputs:
             raise ValueError("features and distance must not both be given")
         ids, id_names = _ids(shaped.get("id"), member.shape[1], len(holdout_labels))
         known = max(2, len(classes.numbers), int(labels.max(initial=1)) + 1)
+        if zeros.votes is not None:
+            notes.append(
+                f"probabilities were smoothed as shares of {zeros.votes} votes, with "
+                f"{zeros.smoothing:g} more for each class"
+            )
         if "statistic" in shaped:
             notes.append(
                 "log_odds_true holds the statistic that was given; attacks on log-odds take it as "

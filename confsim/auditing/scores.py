@@ -43,7 +43,7 @@ class Zeros:
     replacement : float, optional
         What zeros were replaced by, if there were any.
     notes : list of str
-        What was done.
+        What was done that nobody asked for.
     """
 
     votes: int | None = None
@@ -81,12 +81,6 @@ class Zeros:
         if self.votes is None or not self.smoothing:
             return values
         classes = values.shape[-1]
-        note = (
-            f"probabilities were smoothed as shares of {self.votes} votes, with {self.smoothing:g} "
-            "more for each class"
-        )
-        if note not in self.notes:
-            self.notes.append(note)
         found: FloatArray = values * self.votes + self.smoothing
         found /= self.votes + self.smoothing * classes
         return found
@@ -104,11 +98,13 @@ class Zeros:
             known = [v[v > 0].min(initial=1.0) for v in (values, others) if v is not None]
             self.replacement = float(min(known)) / 2 or float(np.nextafter(0.0, 1.0))
         values[zero] = self.replacement
-        remedy = "votes= (--votes) smooths by counts, " if "probabilities" in what else ""
+        source, remedy = "", ""
+        if "probabilities" in what:
+            source = ", as of forests' and neighbours' votes"
+            remedy = "votes= (--votes) smooths by counts, "
         self.notes.append(
-            f"{count:,} of {values.size:,} {what} are exactly 0, as of forests' and neighbours' "
-            f"votes; they were replaced by {self.replacement:.3g}, half the smallest other one "
-            f"({remedy}logits are exact)"
+            f"{count:,} of {values.size:,} {what} are exactly 0{source}; they were replaced by "
+            f"{self.replacement:.3g}, half the smallest other one ({remedy}logits are exact)"
         )
 
 
@@ -132,6 +128,7 @@ def log_probabilities(name: str, values: Array, zeros: Zeros, others: Array | No
                 f"{name} must be at least 0 and add up to 1, but those of row {row} are "
                 f"{np.array2string(rows[row], precision=4, threshold=6)}, "
                 f"which add up to {total[row]:.6g}"
+                + (" (percent: divide by 100)" if abs(total[row] - 100) < 1 else "")
             )
     if farthest > SUM_SAID:
         zeros.notes.append(

@@ -8,6 +8,7 @@ column of lists.
 import csv
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim._suggest import did_you_mean
-from confsim.auditing.columns import COLUMNS, SHARED, Given, check_decimal_commas, clean
+from confsim.auditing.columns import COLUMNS, SHARED, SYNONYMS, Given, check_decimal_commas, clean
 from confsim.auditing.files import check_unpacked, natural_order, open_regular, unzip
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _WIDE = re.compile(r"(logits?|probabilit(?:y|ies)|probs?|proba|features?)_?(\d+)
 _WIDE_BY_NAME = re.compile(r"(logits?|probabilit(?:y|ies)|probs?|proba)_(.+)", re.IGNORECASE)
 _WIDE_NAMES = {"l": "logits", "p": "probabilities", "f": "features"}
 _SINGULAR = {"logit": "logits", "probability": "probabilities", "prob": "probabilities"}
-_NAMELESS = re.compile(r"(unnamed: \d+|__index_level_\d+__|)", re.IGNORECASE)
+_NAMELESS = re.compile(r"(unnamed: \d+|index|level_\d+|__index_level_\d+__|)", re.IGNORECASE)
 
 #: The header's separators, the likeliest first.
 _SEPARATORS = (",", ";", "\t", "|")
@@ -88,37 +89,52 @@ def read_csv(path: Path) -> Given:
     if content.startswith(b"\x1f\x8b"):
         content = unzip(path, content)
     text, note = _decoded(content)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     separator, text = _separator(text)
-    header = next(
-        csv.reader(io.StringIO(text[:1_000_000]), delimiter=separator, skipinitialspace=True), []
-    )
+    rows = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
+    try:
+        header, first = next(rows, []), next(rows, [])
+    except csv.Error as error:
+        raise ValueError(f"{path} cannot be read: {_line(error)}") from None
     if not any(name.strip() for name in header):
         raise ValueError(f"{path} cannot be read: it has no header")
-    missing = {
-        name: ("",) if _canonical(name) in (*_TEXT_COLUMNS, "is_member") else _MISSING
-        for name in dict.fromkeys(header)
-    }
+    names, numbered = None, False
+    if len(first) == len(header) + 1:
+        numbered = first[-1].strip() != ""  # R's row names have no header
+        names = None if numbered else [*header, f"Unnamed: {len(header)}"]  # trailing separators
     try:
-        table = pd.read_csv(
-            io.StringIO(text),
-            sep=separator,
-            skipinitialspace=True,
-            **_round_trip(),
-            keep_default_na=False,
-            na_values=missing,
-            index_col=False,
-            low_memory=False,
-            on_bad_lines="error",
-        )
-    except (ValueError, OverflowError) as error:  # also what pandas raises of its own
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # values would be left out
+            table = pd.read_csv(
+                io.StringIO(text),
+                sep=separator,
+                skipinitialspace=True,
+                keep_default_na=False,
+                na_values=_missing_by_column(header),
+                index_col=0 if numbered else False,
+                header=0,
+                names=names,
+                low_memory=False,
+                **_round_trip(),
+            )
+    except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
         raise ValueError(f"{path} cannot be read: {_line(error)}") from None
     if separator == ",":
         for name in table.columns:
             if table[name].dtype.kind not in "biuf" and _canonical(str(name)) not in _TEXT_COLUMNS:
                 check_decimal_commas(str(name), map(str, table[name]))
     given = from_frame(table)
-    given.notes[:0] = note
+    given.notes[:0] = note + (["the rows' names are left out"] if numbered else [])
     return given
+
+
+def _missing_by_column(header: Sequence[str]) -> dict[Any, list[str]]:
+    """Return what stands for a missing value: in columns that may be text, nothing else does."""
+    missing: dict[Any, list[str]] = {}
+    for position, name in enumerate(header):
+        text = _canonical(name) in (*_TEXT_COLUMNS, "is_member")
+        missing[name or f"Unnamed: {position}"] = [""] if text else list(_MISSING)
+    return missing
 
 
 def _round_trip() -> dict[str, Any]:
@@ -143,13 +159,17 @@ def _decoded(content: bytes) -> tuple[str, list[str]]:
 
 def _separator(text: str) -> tuple[str, str]:
     """Return what separates a table's columns, and the text without Excel's line that says so."""
-    declared = re.match(r'"?sep=(.)"?\r?\n', text)
+    declared = re.match(r'"?sep=(.)"?\n', text)
     if declared:
         return declared[1], text[declared.end() :]
-    line = text.lstrip("\r\n")[:1_000_000].split("\n", 1)[0]
+    text = text.lstrip("\n")
+    line = text[:1_000_000].split("\n", 1)[0]
 
     def known(separator: str) -> tuple[int, int]:
-        names = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+        try:
+            names = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+        except csv.Error:
+            names = []
         return sum(_is_known(name) for name in names), len(names)
 
     return max(_SEPARATORS, key=known), text
@@ -214,8 +234,8 @@ def _without_nameless(table: "pd.DataFrame", notes: list[str]) -> "pd.DataFrame"
             continue
         numbers = values.to_numpy()
         if numbers.dtype.kind not in "iu" or len(np.unique(numbers)) < len(numbers):
-            raise ValueError(f"column {position + 1} has no name")
-        notes.append(f"column {position + 1}, which has no name and numbers the rows, is left out")
+            raise ValueError(f"column {position + 1} is called {name!r}: give it a name of ours")
+        notes.append(f"column {position + 1} ({name}), which numbers the rows, is left out")
     named: pd.DataFrame = table.iloc[:, kept]
     return named
 
@@ -243,7 +263,7 @@ def _target(name: str) -> tuple[str, int | str | None]:
     match = _WIDE_BY_NAME.fullmatch(name.strip())
     if match:
         return _WIDE_NAMES[match[1][0].casefold()], match[2]
-    hint = did_you_mean(name, [*COLUMNS, TRIAL]) or ";"
+    hint = did_you_mean(name, [*COLUMNS, TRIAL], SYNONYMS) or ";"
     raise ValueError(
         f"unknown column {name!r}{hint} columns are {', '.join(COLUMNS)}, {TRIAL} and, with a "
         "class or number at the end, logit_, probability_, feature_"

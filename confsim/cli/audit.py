@@ -139,6 +139,7 @@ def _main(given: argparse.Namespace) -> int:
             out=given.out,
             overwrite=given.overwrite,
             n_threads=given.workers,
+            space=given.features,
         )
         if outcome.exit_code:
             return _unfinished(outcome)

@@ -200,7 +200,8 @@ class Examined:
         softmax = self.scores["softmax"][rows]
         if self.ranked_by == "log_odds_true":
             # No largest probability is known; the true class's stands for it.
-            softmax = 1 / (1 + np.exp(-self.scores["log_odds_true"][rows]))
+            with np.errstate(over="ignore"):
+                softmax = 1 / (1 + np.exp(-self.scores["log_odds_true"][rows]))
         return {
             "trial": trial_column(self.trial, len(rows)),
             "side": Coded(side, ("bottom", "top")),

@@ -37,7 +37,8 @@ def naming(source: str) -> Iterator[None]:
     except (ValueError, TypeError) as error:
         if not source or source in str(error):
             raise
-        raise type(error)(f"{source}: {error}") from None
+        kind = TypeError if type(error) is TypeError else ValueError
+        raise kind(f"{source}: {one_line(error)}") from None
 
 
 def given_path(path: str | os.PathLike[str]) -> Path:
@@ -111,7 +112,7 @@ def load_npz(path: Path) -> dict[str, Array]:
             struct.error,
         ) as error:
             raise ValueError(
-                f"{path} cannot be read: it is damaged or no .npz file ({_line(error)})"
+                f"{path} cannot be read: it is damaged or no .npz file ({one_line(error)})"
             ) from None
     if not arrays:
         raise ValueError(f"{path} cannot be read: it holds no arrays")
@@ -145,8 +146,10 @@ def _read_array(stream: Any, size: int, name: str) -> Array:
             raise ValueError("it is cut short")
         flat = content.view(dtype) if len(content) else np.empty(count, dtype)
         return flat.reshape(shape, order="F" if fortran else "C")
-    except (ValueError, TypeError, SyntaxError, EOFError, KeyError, OverflowError) as error:
-        raise ValueError(f"{name} cannot be read as .npy: {_line(error)}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged header raises whatever Python's own parser does
+        raise ValueError(f"{name} cannot be read as .npy: {one_line(error)}") from None
 
 
 def _fill(stream: Any, content: Array) -> int:
@@ -167,5 +170,7 @@ def natural_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=parts)
 
 
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def one_line(error: BaseException) -> str:
+    """Return an error's words in one line that a terminal can show."""
+    text = "".join(c if c.isprintable() else " " for c in str(error))
+    return " ".join(text.split()) or type(error).__name__

@@ -59,14 +59,7 @@ def read_lira_folder(path: Path) -> Given:
     for model in models:
         if not (model / "keep.npy").exists():
             raise ValueError(f"{model} has no keep.npy, which says what it was trained on")
-    kind = next((k for k in _KINDS if all(_outputs_of(m, k) for m in models)), None)
-    if kind is None:
-        model = next(m for m in models if not all(_outputs_of(m, k) for k in _KINDS))
-        raise ValueError(
-            f"{model} has neither scores/*.npy nor logits/*.npy, neither scores.npy nor logits.npy"
-            if not any(_outputs_of(model, k) for k in _KINDS)
-            else f"{path}: some models have scores and no logits, others logits and no scores"
-        )
+    kind = _kind_of_outputs(models)
     given = Given(models=tuple(model.name for model in models))
     values = _load_all(kind, [file for m in models if (file := _outputs_of(m, kind))])
     keep = _load_keep(models, values.shape[1], given.notes)
@@ -79,6 +72,26 @@ def read_lira_folder(path: Path) -> Given:
         raise ValueError(f"{path} holds logits but no {' or '.join(_LABELS)}")
     given.columns |= _from_logits(values, _codes(path, label, values.shape[-1]))
     return given
+
+
+def _kind_of_outputs(models: Sequence[Path]) -> str:
+    """Return what every model has: scores, else logits."""
+    lacking = {}
+    for kind in _KINDS:
+        missing = [model for model in models if _outputs_of(model, kind) is None]
+        if not missing:
+            return kind
+        lacking[kind] = missing
+    for model in lacking["scores"]:
+        if model in lacking["logits"]:
+            raise ValueError(
+                f"{model} has neither scores nor logits: none of scores/*.npy, scores.npy, "
+                "logits/*.npy, logits.npy"
+            )
+    raise ValueError(
+        f"{lacking['scores'][0]} has logits but no scores, {lacking['logits'][0]} scores but no "
+        "logits: all models must have the same"
+    )
 
 
 def _load_all(kind: str, files: Sequence[Path]) -> Array:
@@ -102,7 +115,8 @@ def _load_all(kind: str, files: Sequence[Path]) -> Array:
 
 
 def _load_keep(models: Sequence[Path], examples: int, notes: list[str]) -> Array:
-    rows, lengths = [], set()
+    rows: list[Array] = []
+    length = 0
     for model in models:
         file = model / "keep.npy"
         keep = load_npy(file)
@@ -119,16 +133,15 @@ def _load_keep(models: Sequence[Path], examples: int, notes: list[str]) -> Array
         if keep[:examples].all() or not keep[:examples].any():
             one = "non-member" if keep[0] else "member"
             raise ValueError(f"{file} holds no {one}: nothing can be told apart")
+        length = length or len(keep)
+        if len(keep) != length:
+            raise ValueError(
+                f"{file} has {len(keep)} rows, but {models[0] / 'keep.npy'} has {length}"
+            )
         rows.append(keep[:examples])
-        lengths.add(len(keep))
-    if len(lengths) > 1:
-        raise ValueError(
-            f"the files keep.npy have different lengths: {sorted(lengths)} rows; "
-            f"{models[0] / 'keep.npy'} has {len(load_npy(models[0] / 'keep.npy'))}"
-        )
-    if lengths != {examples}:
+    if length != examples:
         notes.append(
-            f"keep.npy has {lengths.pop()} rows; the {examples} that have outputs were used, as "
+            f"keep.npy has {length} rows; the {examples} that have outputs were used, as "
             "the published code does"
         )
     return np.stack(rows)

@@ -9,16 +9,16 @@ import csv
 import io
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from confsim._suggest import did_you_mean
 from confsim.auditing.columns import COLUMNS, SHARED, SYNONYMS, Given, check_decimal_commas, clean
-from confsim.auditing.files import check_unpacked, natural_order, open_regular, unzip
+from confsim.auditing.files import check_unpacked, natural_order, one_line, open_regular, unzip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,38 +43,40 @@ _MISSING = ("", "nan", "NaN", "NAN", "NA", "N/A", "#N/A", "null", "NULL", "None"
 
 def read_parquet(path: Path) -> Given:
     """Read a Parquet file, nullable types and lists included."""
-    import pandas as pd
-    import pyarrow as pa
     from pyarrow import parquet
 
-    with open_regular(path) as file:
-        try:
-            head = parquet.ParquetFile(file).metadata
-            groups = [head.row_group(i) for i in range(head.num_row_groups)]
-            promised = max(sum(g.total_byte_size for g in groups), head.num_rows * head.num_columns)
-            check_unpacked(path, promised, path.stat().st_size)
-            file.seek(0)
-            table = pd.read_parquet(file)
-        except (pa.ArrowException, OSError, TypeError) as error:
-            raise ValueError(f"{path} cannot be read: {_line(error)}") from None
-    return from_frame(table)
+    def table(file: BinaryIO) -> Any:
+        opened = parquet.ParquetFile(file)
+        head = opened.metadata
+        groups = [head.row_group(i) for i in range(head.num_row_groups)]
+        promised = max(sum(g.total_byte_size for g in groups), head.num_rows * head.num_columns)
+        check_unpacked(path, promised, path.stat().st_size)
+        return opened.read()
+
+    return _from_arrow(path, table)
 
 
 def read_feather(path: Path) -> Given:
     """Read a Feather (Arrow) file."""
-    import pandas as pd
+    from pyarrow import feather
+
+    return _from_arrow(path, feather.read_table)
+
+
+def _from_arrow(path: Path, read: Callable[[BinaryIO], Any]) -> Given:
+    """Return the columns of a file of Arrow's; what pandas noted in it besides is not trusted."""
     import pyarrow as pa
 
     with open_regular(path) as file:
         try:
-            table = pd.read_feather(file)
-        except (pa.ArrowException, OSError, TypeError) as error:
-            raise ValueError(f"{path} cannot be read: {_line(error)}") from None
-    return from_frame(table)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+            table = read(file)
+            table.validate(full=True)  # before anything follows an offset that the file gives
+            frame = table.to_pandas(ignore_metadata=True)  # levels of an index are columns then
+        except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+            if str(path) in str(error):
+                raise
+            raise ValueError(f"{path} cannot be read: {one_line(error)[:200]}") from None
+    return from_frame(frame)
 
 
 # ---- CSV ---------------------------------------------------------------------------------------
@@ -95,7 +97,7 @@ def read_csv(path: Path) -> Given:
     try:
         header, first = next(rows, []), next(rows, [])
     except csv.Error as error:
-        raise ValueError(f"{path} cannot be read: {_line(error)}") from None
+        raise ValueError(f"{path} cannot be read: {one_line(error)}") from None
     if not any(name.strip() for name in header):
         raise ValueError(f"{path} cannot be read: it has no header")
     names, numbered = None, False
@@ -110,7 +112,7 @@ def read_csv(path: Path) -> Given:
                 sep=separator,
                 skipinitialspace=True,
                 keep_default_na=False,
-                na_values=_missing_by_column(header),
+                na_values=_missing_by_column(names or header),
                 index_col=0 if numbered else False,
                 header=0,
                 names=names,
@@ -118,7 +120,7 @@ def read_csv(path: Path) -> Given:
                 **_round_trip(),
             )
     except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
-        raise ValueError(f"{path} cannot be read: {_line(error)}") from None
+        raise ValueError(f"{path} cannot be read: {one_line(error)}") from None
     if separator == ",":
         for name in table.columns:
             if table[name].dtype.kind not in "biuf" and _canonical(str(name)) not in _TEXT_COLUMNS:
@@ -192,7 +194,8 @@ def from_frame(table: "pd.DataFrame") -> Given:
         if key is not None:
             parts = wide.setdefault(target, {})
             if key in parts:
-                raise ValueError(f"columns {parts[key]!r} and {name!r} are the same")
+                other = names[int(parts[key])]
+                raise ValueError(f"columns {other!r} and {name!r} are the same")
             parts[key] = str(position)
         elif target in found:
             raise ValueError(f"column {target} is there twice")

@@ -30,16 +30,22 @@ def did_you_mean(
     return f": did you mean {plain[near[0]]!r}?" if near else ""
 
 
-def explain_keywords(function: Callable[P, R]) -> Callable[P, R]:
+def explain_keywords(
+    synonyms: Mapping[str, str] | None = None,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Have a function answer an unknown keyword with the one that was probably meant."""
-    parameters = inspect.signature(function).parameters
 
-    @functools.wraps(function)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        for name in kwargs:
-            if name not in parameters:
-                hint = did_you_mean(name, parameters)
-                raise TypeError(f"{function.__name__}() has no argument {name!r}{hint}")
-        return function(*args, **kwargs)
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        parameters = inspect.signature(function).parameters
 
-    return checked
+        @functools.wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            for name in kwargs:
+                if name not in parameters:
+                    hint = did_you_mean(name, parameters, synonyms)
+                    raise TypeError(f"{function.__name__}() has no argument {name!r}{hint}")
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate

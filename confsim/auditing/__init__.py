@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from confsim._errors import ConfsimWarning
 from confsim._kernels import resolve_threads
 from confsim._suggest import explain_keywords
-from confsim.auditing.columns import COLUMNS, Given, clean_all
+from confsim.auditing.columns import COLUMNS, SYNONYMS, clean_all
 from confsim.auditing.experiment import DESIGNS, AuditExperiment
 from confsim.auditing.files import naming
 from confsim.auditing.outputs import Outputs
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "DESIGNS", "audit", "run_audit"]
 
 
-@explain_keywords
+@explain_keywords(SYNONYMS)
 def audit(
     data: Data = None,
     *,

@@ -233,7 +233,7 @@ def _without_nameless(table: "pd.DataFrame", notes: list[str]) -> "pd.DataFrame"
             kept.append(position)
             continue
         values = table.iloc[:, position]
-        if values.isna().all():
+        if values.isna().all() or name.startswith("__index"):  # an index that nobody named
             continue
         numbers = values.to_numpy()
         if numbers.dtype.kind not in "iu" or len(np.unique(numbers)) < len(numbers):

@@ -160,9 +160,10 @@ def test_probabilities_give_what_logits_give(tmp_path):
     pd.testing.assert_frame_equal(found, expected, rtol=1e-9)
 
 
-def log_odds(p, label):
+def log_odds(p, label, floor=0.0):
     true = np.take_along_axis(p, np.broadcast_to(label[..., None], (*p.shape[:-1], 1)), axis=-1)
-    return (np.log(true) - np.log(p.sum(axis=-1, keepdims=True) - true))[..., 0]
+    rest = p.sum(axis=-1, keepdims=True) - true
+    return (np.log(true + floor) - np.log(np.maximum(rest, 0) + floor))[..., 0]
 
 
 def votes_of(given, voters):
@@ -182,7 +183,7 @@ def test_zeros_become_half_the_smallest_other_probability(tmp_path):
     found = run.examples()["log_odds_true"].to_numpy().reshape(p.shape[:2])
     np.testing.assert_allclose(found, log_odds(clipped, given["label"]), rtol=1e-9, atol=1e-12)
     # The attack that fits densities to log-odds sees no outliers of the floor's making.
-    by_floor = lira(log_odds(p + 1e-45, given["label"]), given["is_member"])
+    by_floor = lira(log_odds(p, given["label"], floor=1e-45), given["is_member"])
     by_clip = lira(found, given["is_member"])
     known = ~np.isnan(by_clip)
     member = given["is_member"][known]

@@ -157,7 +157,7 @@ class TestPlan:
     def test_odd_variables_are_named(self):
         with pytest.raises(ValueError, match="SLURM_PROCID must be a number, not 'x'"):
             resolve_shard(None, {"SLURM_PROCID": "x"})
-        with pytest.raises(ValueError, match="part 4 of 2"):
+        with pytest.raises(ValueError, match="SLURM_PROCID=4 is no task of 2"):
             resolve_shard(None, {"SLURM_PROCID": "4", "SLURM_NTASKS": "2"})
 
     def test_workers(self):

@@ -84,6 +84,7 @@ class LinearExperiment(Experiment):
 
     command: ClassVar[str] = "confsim-linear"
     confidences: ClassVar[tuple[str, ...]] = ("boundary", "sigmoid")
+    modules: ClassVar[tuple[str, ...]] = ("highspy",)
 
     n: int = 10
     queries: int | None = 1_000_000

@@ -6,7 +6,6 @@ comes before and after it, and for the commands that run none.
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -14,10 +13,13 @@ import sys
 import threading
 from pathlib import PurePath
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 #: Signals that ask a command to stop: a terminal's, an administrator's, those of job managers.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+#: Exit code of a command that was stopped: resumable.
+INTERRUPTED = os.EX_TEMPFAIL
 
 #: Seconds that work gets to end after a stop signal, when it cannot be interrupted at once.
 LIMIT = 1.5
@@ -42,8 +44,8 @@ class Interruptible:
     ends the process in one line when the work has not ended within :data:`LIMIT`; what it had begun
     to write is swept by the next command, as after any crash.
 
-    Outside the main thread, where Python allows no handlers, and inside another one, it does
-    nothing.
+    Outside the main thread, where Python allows no handlers, it does nothing; inside of another
+    one, it is that one.
 
     Attributes
     ----------
@@ -51,7 +53,7 @@ class Interruptible:
         The signal that came.
     """
 
-    _entered = False
+    _active: "ClassVar[Interruptible | None]" = None
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -60,11 +62,11 @@ class Interruptible:
         self._ended = threading.Event()
 
     def __enter__(self) -> "Interruptible":
-        self._mine = (
-            threading.current_thread() is threading.main_thread() and not Interruptible._entered
-        )
-        if self._mine:
-            Interruptible._entered = True
+        if threading.current_thread() is threading.main_thread():
+            if Interruptible._active is not None:
+                return Interruptible._active
+            self._mine = True
+            Interruptible._active = self
             self._wake, self._alarm = socket.socketpair()
             self._alarm.setblocking(False)
             self._guard = threading.Thread(target=self._end_process, daemon=True)
@@ -91,7 +93,7 @@ class Interruptible:
         self._alarm.close()  # ends the thread's wait
         self._guard.join()
         self._wake.close()
-        Interruptible._entered = False
+        Interruptible._active = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.number is None:  # whoever cleans up is not interrupted again
@@ -103,7 +105,7 @@ class Interruptible:
         if number and not self._ended.wait(LIMIT):
             with contextlib.suppress(OSError):
                 os.write(2, f"{PurePath(sys.argv[0]).name}: {describe(number[0])}\n".encode())
-            os._exit(os.EX_TEMPFAIL)
+            os._exit(INTERRUPTED)
 
 
 def describe(number: int | None) -> str:
@@ -115,6 +117,8 @@ def describe(number: int | None) -> str:
 def die_with(parent: int) -> None:
     """Have the kernel end this process when its parent, ``parent``, ends, where it can."""
     if sys.platform == "linux":
+        import ctypes
+
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

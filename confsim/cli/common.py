@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from confsim._errors import ConfsimError
-from confsim._stopping import Interruptible, describe
+from confsim._stopping import INTERRUPTED, Interruptible, describe
 from confsim._version import __version__
 from confsim.runner import GRACE, check_environment
 
@@ -24,9 +24,6 @@ USAGE = 2
 
 #: The work failed.
 FAILED = 1
-
-#: Stopped by a signal, or incomplete; the same command goes on.
-INTERRUPTED = os.EX_TEMPFAIL
 
 
 class Parser(argparse.ArgumentParser):

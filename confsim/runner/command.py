@@ -49,9 +49,6 @@ _DEATHS_ALLOWED = 3
 #: Seconds without a trial to run before it is said for whom a command waits.
 _SAY_AFTER = 2.0
 
-#: The largest number of trials: their names have six digits.
-MOST_TRIALS = 1_000_000
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -154,8 +151,6 @@ def run(
         If a module that every trial needs is missing. No directory is left behind.
     """
     trials = check_integer("trials", trials, minimum=1)
-    if trials > MOST_TRIALS:
-        raise ValueError(f"trials must be at most {MOST_TRIALS}, not {trials}")
     plan.check_environment()
     grace = check_number("grace", grace, minimum=0)
     check_choice("keep", keep, ("all", "summary"))
@@ -437,13 +432,14 @@ class _Command:
 
     def _loop(self, at_once: int) -> None:
         while not self.stop and self.fatal is None:
-            if not self._hand_out(at_once) and not self.schedule:
+            waiting = not self._hand_out(at_once) and not self.schedule
+            if waiting:
                 self.schedule.idle()
                 if not self.schedule and not self.schedule.awaited:
                     return
             for worker, message in self.pool.messages(_TICK, self.stop.wake):
                 self._hear(worker, message)
-            self._tick()
+            self._tick(waiting=waiting)
 
     def _hand_out(self, at_once: int) -> bool:
         """Give idle workers something to do; return whether any has."""
@@ -495,19 +491,19 @@ class _Command:
             "its trials over; it goes on with what is left"
         )
 
-    def _tick(self) -> None:
+    def _tick(self, *, waiting: bool = False) -> None:
         self._beat()
         now = time.monotonic()
         if now - self.looked >= _LOOK_EVERY:
             self.looked = now
             self.schedule.look_again()
-        self._tell_waiting(now)
+        self._tell_waiting(now if waiting else None)
         done = len(self.finished) + len(self.schedule.done)
         self.progress.show(done + sum(self.fractions.values()))
 
-    def _tell_waiting(self, now: float) -> None:
+    def _tell_waiting(self, now: float | None) -> None:
         """Say, once, for whom this command waits with nothing to run."""
-        if self.schedule or any(worker.trials for worker in self.pool.workers):
+        if now is None:
             self.idle_at, self.progress.waiting = None, False
             return
         self.idle_at = self.idle_at or now

@@ -101,10 +101,20 @@ class Claims:
         The run directory.
     clock : callable
         Seconds, monotonic; tests hand in their own.
+    check : callable
+        Called before this command makes itself known again after others took it for dead; raises
+        ``ConfsimError`` if it has no more business here.
     """
 
-    def __init__(self, run: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        run: Path,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self._run = run
+        self._check = check
         self._folder = run / layout.CLAIMS
         self._clock = clock
         host = socket.gethostname()
@@ -114,6 +124,7 @@ class Claims:
         self._counter = 0
         self._moved = clock()
         self._mine: set[int] = set()
+        self._revived = False
         self._observed: dict[str, tuple[int, float]] = {}
         self._moved_at: dict[str, float] = {}
 
@@ -177,13 +188,14 @@ class Claims:
             If that was so, and nothing can be claimed here any more.
         """
         now = self._clock()
-        if self._file is None or now - self._moved < HEARTBEAT:
-            return False
-        self._moved = now
-        self._counter += 1
-        with contextlib.suppress(OSError):  # publishing will tell what is wrong with the directory
-            self._write()
-        return self._revive()
+        if self._file is not None and now - self._moved >= HEARTBEAT:
+            self._moved = now
+            self._counter += 1
+            with contextlib.suppress(OSError):  # publishing will tell what is wrong
+                self._write()
+            self._revive()
+        revived, self._revived = self._revived, False
+        return revived
 
     def _revive(self) -> bool:
         """Make the owner file anew if it is gone, and what is left of the claims."""
@@ -194,6 +206,7 @@ class Claims:
             there = error.errno not in (errno.ENOENT, errno.ESTALE)  # others pass
         if there:
             return False
+        self._check()
         os.close(self._file)
         self._file = None
         self.open()
@@ -201,6 +214,7 @@ class Claims:
             with contextlib.suppress(OSError):
                 self._claim(trial).symlink_to(_OWNER + self.owner.name)
         self._mine = {trial for trial in self._mine if self.holds(trial)}
+        self._revived = True
         return True
 
     def holds(self, trial: int) -> bool:

@@ -21,6 +21,7 @@ from confsim.runner.pool import Pool, Worker
 from confsim.runner.progress import Log, Progress
 from confsim.runner.schedule import Schedule
 from confsim.runner.signals import StopRequest
+from confsim.runner.worker import check_same
 from confsim.store import (
     CannotWrite,
     Run,
@@ -31,7 +32,7 @@ from confsim.store import (
     open_run,
     survey,
 )
-from confsim.store.layout import MANIFEST, RUN_DATA, identity_hash, read_manifest, trial_numbers
+from confsim.store.layout import MANIFEST, RUN_DATA, trial_numbers
 from confsim.store.writer import discard_run
 
 #: Seconds that trials in hand get after a stop signal, unless the caller says otherwise.
@@ -224,7 +225,7 @@ class _Command:
     ) -> None:
         self.experiment = experiment
         self.path = path
-        self.claims = Claims(path)
+        self.claims = Claims(path, check=lambda: check_same(self.store))
         self.stop = StopRequest()
         self.trials = trials
         self.own = own
@@ -236,6 +237,7 @@ class _Command:
         self.bar = bar
         self.fractions: dict[int, float] = {}
         self.fatal: ConfsimError | ImportError | None = None
+        self.disturbed: set[int] = set()
         self.idle_deaths = 0
         self.alone = False
         self.crowded = False
@@ -483,9 +485,7 @@ class _Command:
         """Show that this command lives; notice if others took it for dead."""
         if not self.claims.beat():
             return
-        manifest = read_manifest(self.path)
-        if identity_hash(manifest["identity"]) != self.store.identity:
-            raise ConfsimError(f"{self.path} holds another run by now; nothing is added to it")
+        self.disturbed.update(*(worker.trials for worker in self.pool.workers))
         self.progress.say(
             f"this command stood still for {STALE_AFTER:.0f} s or more, and others may have taken "
             "its trials over; it goes on with what is left"
@@ -564,10 +564,16 @@ class _Command:
         if not trials:
             self.log.write(details)
         for trial in trials:
-            if self.claims.holds(trial):
-                self._give_up_trial(trial, cause, details)
-            else:  # somebody took it over, and its files from under it
+            if self._was_disturbed(trial):
                 self.schedule.put_back([trial])
+            else:
+                self._give_up_trial(trial, cause, details)
+
+    def _was_disturbed(self, trial: int) -> bool:
+        """Whether others may have taken a trial over, and its files from under it: once, if so."""
+        disturbed = trial in self.disturbed
+        self.disturbed.discard(trial)
+        return disturbed or not self.claims.holds(trial) or self.store.has(trial)
 
     def _starved(self, worker: Worker, trials: list[int], cause: str, details: str) -> None:
         self._settled(worker, trials)

@@ -28,7 +28,7 @@ from confsim._errors import ConfsimError
 from confsim._stopping import die_with
 from confsim.experiment import Experiment, Interrupted, RunData, Session, TrialResult
 from confsim.store import CannotWrite, Store
-from confsim.store.layout import scratch_path
+from confsim.store.layout import read_manifest, scratch_path
 from confsim.store.writer import TrialTaken
 
 #: Seconds between two reports of a trial's progress.
@@ -88,12 +88,29 @@ class Parent:
                 self.orders.put(order)
 
 
+class AnotherRun(ConfsimError):  # noqa: N818 - reads as what it says
+    """The directory holds another run than the one that this process works on."""
+
+
+def check_same(store: Store) -> None:
+    """Raise :class:`AnotherRun` if another run was begun in the directory of this one.
+
+    As while this process was suspended, and its command taken for dead.
+    """
+    try:
+        there = read_manifest(store.path).get("identity_hash")
+    except (ValueError, ConfsimError):
+        return  # whoever writes next tells what is wrong
+    if there != store.identity:
+        raise AnotherRun(f"{store.path} holds another run by now; nothing is added to it")
+
+
 class WorkerContext:
     """What a session is offered; see :class:`confsim.experiment.Context`."""
 
-    def __init__(self, parent: Parent, run: Path) -> None:
+    def __init__(self, parent: Parent, store: Store) -> None:
         self._parent = parent
-        self._run = run
+        self._store = store
         self._reported = 0.0
 
     def progress(self, trial: int, fraction: float) -> None:
@@ -109,7 +126,8 @@ class WorkerContext:
 
     def scratch(self, trial: int) -> Path:
         """Make a directory that stays until the trial is published, interruptions or not."""
-        path = scratch_path(self._run, trial)
+        check_same(self._store)
+        path = scratch_path(self._store.path, trial)
         with contextlib.suppress(FileNotFoundError):  # a command that ends removes an empty parent
             path.parent.mkdir(exist_ok=True)
             path.mkdir(exist_ok=True)
@@ -161,7 +179,7 @@ def _publish_run_data(data: RunData, store: Store) -> None:
 
 def _serve(session: Session, job: Job, parent: Parent) -> None:
     parent.send("ready")
-    context = WorkerContext(parent, job.store.path)
+    context = WorkerContext(parent, job.store)
     while (trials := parent.orders.get()) is not None:
         _run_trials(session, trials, context, job.store, parent)
         parent.send("idle")
@@ -194,6 +212,7 @@ def _publish(
 ) -> None:
     """Publish a result; a failure in its tables is this trial's alone."""
     try:
+        check_same(store)
         store.publish(result, seconds=seconds, should_stop=context.should_stop)
     except (Interrupted, TrialTaken):
         parent.send("undone", [result.trial])
@@ -205,7 +224,7 @@ def _publish(
 
 def _report(error: Exception, trials: list[int], store: Store, parent: Parent) -> None:
     """Tell the parent why trials are not done, and whether disk or memory are at fault."""
-    full = _full_disk(error, store)
+    full = error if isinstance(error, AnotherRun) else _full_disk(error, store)
     if full is not None:
         parent.send("cannot write", str(full), trials)
         return

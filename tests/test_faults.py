@@ -439,6 +439,7 @@ class TestElsewhere:
 
     def test_who_waits_says_so(self, far, monkeypatch, capfd):
         monkeypatch.setattr(command_module, "_SAY_AFTER", 0.1)
+        monkeypatch.setattr(claims_module, "STALE_AFTER", 4.0)
         assert run(Toy(), trials=4, out=far, shard="0/4", steal=True).complete
         err = capfd.readouterr().err
         assert err.count("no trial is free; waiting for 2 in the hands of process 1 on node7") == 1

@@ -199,7 +199,7 @@ class TestPlan:
         for name in ("SLURM_ARRAY_TASK_STEP", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"):
             with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
                 resolve_shard(None, {"SLURM_PROCID": "0", "SLURM_ARRAY_TASK_ID": "0", name: "0"})
-        with pytest.raises(ValueError, match="part -1 of 1"):
+        with pytest.raises(ValueError, match="part -1 of 0"):
             resolve_shard(None, {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_MIN": "2"})
         with pytest.raises(ValueError, match="part 0 of -1"):
             resolve_shard(
@@ -317,11 +317,11 @@ class TestWorkers:
 
     def test_a_worker_that_dies_beside_others_is_started_again_later(self, tmp_path):
         """Where memory is short there may be no room for it now; the others go on."""
-        toy = Toy(seconds=0.1, broken="die beside others", marks=str(tmp_path / "marks"))
-        outcome = run(toy, trials=8, out=tmp_path / "run", workers=2, quiet=True)
+        toy = Toy(seconds=1.0, broken="die beside others", marks=str(tmp_path / "marks"))
+        outcome = run(toy, trials=4, out=tmp_path / "run", workers=2, quiet=True)
         assert outcome.exit_code == 0
         text = next((tmp_path / "run" / "log").glob("*.log")).read_text()
-        assert 3 <= text.count("with trials []: the worker process was killed") <= 9
+        assert 1 <= text.count("with trials []: the worker process was killed") <= 4
 
     def test_a_script_needs_no_main_guard(self, tmp_path):
         script = tmp_path / "script.py"
@@ -428,10 +428,13 @@ class TestFailures:
         assert run(Toy(), trials=12, out=path, quiet=True).exit_code == 0
 
     def test_a_report_that_cannot_be_written_is_not_named(self, tmp_path, capfd, monkeypatch):
-        def write_text(self: Path, *text: object, **options: object) -> None:
+        def write_text(self: Path, *text: Any, **options: Any) -> Any:
+            if "failed" not in self.name:
+                return real(self, *text, **options)
             self.touch()
             raise OSError(28, "No space left on device")
 
+        real = Path.write_text
         monkeypatch.setattr(Path, "write_text", write_text)
         run(Toy(faults=((1, "raise"),)), trials=2, out=tmp_path / "run", quiet=True)
         err = capfd.readouterr().err

@@ -269,6 +269,28 @@ class TestSuspended:
         claims.close()
         assert other.held() == {2: other.owner.name}
 
+    def test_it_notices_when_only_its_claims_were_taken(self, run, clock):
+        claims, other = opened(run, clock), opened(run)
+        for trial in (1, 2, 3):
+            claims.take(trial)
+        for trial in (2, 3):
+            (run / "claims" / f"{trial:06d}").unlink()
+        trial_path(run, 3).mkdir()  # finished, and its claim swept
+        assert other.take(2)
+        clock.now += module.HEARTBEAT
+        assert claims.beat()
+        assert [claims.holds(trial) for trial in (1, 2, 3)] == [True, False, False]
+        clock.now += module.HEARTBEAT
+        assert not claims.beat()
+
+    def test_a_finished_trial_whose_claim_was_swept_is_no_news(self, run, clock):
+        claims = opened(run, clock)
+        claims.take(3)
+        (run / "claims" / "000003").unlink()
+        trial_path(run, 3).mkdir()
+        clock.now += module.HEARTBEAT
+        assert not claims.beat()
+
     def test_taking_makes_the_directory_anew(self, run):
         claims = opened(run)
         claims.take(1)

@@ -83,6 +83,7 @@ class TestArguments:
         ("arguments", "message"),
         [
             ({"trials": 0}, "trials must be at least 1"),
+            ({"trials": 10**12}, "trials must be at most 1,000,000, not 1,000,000,000,000"),
             ({"workers": 0}, "workers must be at least 1"),
             ({"shard": "3/2"}, "0 <= I < K"),
             ({"shard": "x"}, "--shard must be I/K"),
@@ -115,6 +116,7 @@ class TestArguments:
             ("OMP_NUM_THREADS", "2,-1", "OMP_NUM_THREADS must be a positive integer"),
             ("SLURM_CPUS_PER_TASK", "0", "SLURM_CPUS_PER_TASK must be at least 1, not 0"),
             ("SLURM_CPUS_PER_TASK", "\u00b2", "SLURM_CPUS_PER_TASK must be a number"),
+            ("SOURCE_DATE_EPOCH", "yesterday", "SOURCE_DATE_EPOCH must be a number"),
             ("SLURM_PROCID", "-1", "SLURM_PROCID must be a number, not '-1'"),
             ("SLURM_PROCID", "9" * 5000, "SLURM_PROCID must be a number"),
         ],

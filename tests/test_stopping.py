@@ -164,3 +164,16 @@ def test_no_moment_ends_in_a_traceback(tmp_path, command, options, number):
             assert (again.communicate(timeout=60)[1], again.returncode) == ("", 0)
             assert leftovers(new) == []
             assert len(contents(new)) > 9
+
+
+def test_bad_threads_are_one_line_before_openmp_has_its_own(tmp_path):
+    code = "import sys; from confsim.cli import start_status; sys.exit(start_status())"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        capture_output=True,
+        text=True,
+        env={**environment, "OMP_NUM_THREADS": "all"},
+    )
+    assert done.returncode == 2
+    assert done.stderr == "-c: error: OMP_NUM_THREADS must be a positive integer, not 'all'\n"

@@ -7,8 +7,8 @@ and passed down: the number of threads (:func:`resolve_threads`) and the instruc
 """
 
 import os
-import re
 
+from confsim._environment import thread_limit
 from confsim._kernels import isa as _isa
 
 
@@ -31,13 +31,7 @@ def resolve_threads(n_threads: int | None) -> int:
         list of them.
     """
     if n_threads is None:
-        given = os.environ.get("OMP_NUM_THREADS", "").strip()
-        if not given:
-            return available_cpus()
-        levels = [level.strip() for level in given.split(",")]
-        if not all(re.fullmatch("[0-9]{1,9}", level) and int(level) for level in levels):
-            raise ValueError(f"OMP_NUM_THREADS must be a positive integer, not {given!r}")
-        return min(available_cpus(), int(levels[0]))
+        return min(available_cpus(), thread_limit() or available_cpus())
     if isinstance(n_threads, bool) or not hasattr(n_threads, "__index__") or n_threads < 1:
         raise ValueError(f"n_threads must be a positive integer or None, not {n_threads!r}")
     return int(n_threads)

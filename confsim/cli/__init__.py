@@ -40,8 +40,14 @@ def start(module: str) -> int:
     from importlib import import_module
     from pathlib import PurePath
 
+    from confsim._environment import thread_limit
     from confsim._stopping import INTERRUPTED, Interruptible, describe
 
+    try:
+        thread_limit()  # before OpenMP is loaded, which has words of its own for it
+    except ValueError as error:
+        print(f"{PurePath(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        return 2
     with Interruptible() as stopping:
         try:
             code: int = import_module(f"confsim.cli.{module}").main()

@@ -56,6 +56,7 @@ def execute(experiment: Experiment, given: argparse.Namespace) -> int:
 
 def _dry_run(experiment: Experiment, given: argparse.Namespace) -> int:
     """Say what would run, and its cost. Nothing is written."""
+    runner.check_trials(given.trials)
     path = given.out or default_path(experiment)
     check_target(path, experiment, overwrite=given.overwrite, mix_versions=given.mix_versions)
     experiment.check(given.trials)

@@ -15,13 +15,20 @@ the same whoever runs it, and is visible only when it is complete; all that foll
 """
 
 from confsim.runner.command import GRACE, Outcome, run, run_to_end
-from confsim.runner.plan import Shard, check_environment, resolve_shard, resolve_workers
+from confsim.runner.plan import (
+    Shard,
+    check_environment,
+    check_trials,
+    resolve_shard,
+    resolve_workers,
+)
 
 __all__ = [
     "GRACE",
     "Outcome",
     "Shard",
     "check_environment",
+    "check_trials",
     "resolve_shard",
     "resolve_workers",
     "run",

@@ -193,7 +193,8 @@ class Claims:
             self._counter += 1
             with contextlib.suppress(OSError):  # publishing will tell what is wrong
                 self._write()
-            self._revive()
+            if not self._revive():
+                self._note_lost()
         revived, self._revived = self._revived, False
         return revived
 
@@ -216,6 +217,13 @@ class Claims:
         self._mine = {trial for trial in self._mine if self.holds(trial)}
         self._revived = True
         return True
+
+    def _note_lost(self) -> None:
+        """See whether others have taken trials over that are not finished."""
+        for trial in tuple(self._mine):
+            if not self.holds(trial) and not layout.trial_path(self._run, trial).exists():
+                self._mine.discard(trial)
+                self._revived = True
 
     def holds(self, trial: int) -> bool:
         """Whether a trial is still this command's."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confsim._errors import ConfsimError, check_choice, check_integer, check_number
+from confsim._errors import ConfsimError, check_choice, check_number
 from confsim.experiment import Experiment
 from confsim.runner import plan
 from confsim.runner.claims import STALE_AFTER, Claims
@@ -151,7 +151,7 @@ def run(
     ImportError
         If a module that every trial needs is missing. No directory is left behind.
     """
-    trials = check_integer("trials", trials, minimum=1)
+    trials = plan.check_trials(trials)
     plan.check_environment()
     grace = check_number("grace", grace, minimum=0)
     check_choice("keep", keep, ("all", "summary"))
@@ -162,7 +162,10 @@ def run(
             "--overwrite cannot be used with shards: one would remove another's trials"
         )
     path = default_path(experiment) if out is None else Path(out)
-    check_target(path, experiment, overwrite=overwrite, mix_versions=mix_versions)
+    try:
+        check_target(path, experiment, overwrite=overwrite, mix_versions=mix_versions)
+    except OSError as error:
+        raise ValueError(f"--out {path} cannot be written: {error.strerror}") from None
     experiment.check(trials)
     absent = [folder for folder in (path, *path.parents) if not folder.exists()]
     command = _Command(
@@ -440,6 +443,7 @@ class _Command:
                 if not self.schedule and not self.schedule.awaited:
                     return
             for worker, message in self.pool.messages(_TICK, self.stop.wake):
+                self._beat()  # after a suspension, before anything is made of what came of it
                 self._hear(worker, message)
             self._tick(waiting=waiting)
 

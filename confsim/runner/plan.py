@@ -15,17 +15,30 @@ from confsim._kernels import available_cpus, resolve_isa, resolve_threads
 #: CPUs at most, of a machine that is larger than any.
 MOST_WORKERS = 4096
 
+#: Trials at most: their names have six digits.
+MOST_TRIALS = 1_000_000
+
 
 def check_environment() -> None:
-    """Check what the environment says about kernels, which every process of a command reads.
+    """Check what every process of a command reads from its environment.
 
     Raises
     ------
     ValueError
-        If ``CONFSIM_ISA`` or ``OMP_NUM_THREADS`` is set to what cannot be.
+        If ``CONFSIM_ISA``, ``OMP_NUM_THREADS``, or ``SOURCE_DATE_EPOCH``, which libraries read when
+        they are imported, is set to what cannot be.
     """
     resolve_isa()
     resolve_threads(None)
+    _number(os.environ, "SOURCE_DATE_EPOCH", digits=18)
+
+
+def check_trials(trials: int) -> int:
+    """Return a number of trials that can be, or raise ``ValueError`` or ``TypeError``."""
+    trials = check_integer("trials", trials, minimum=1)
+    if trials > MOST_TRIALS:
+        raise ValueError(f"trials must be at most {MOST_TRIALS:,}, not {trials:,}")
+    return trials
 
 
 @dataclass(frozen=True)
@@ -103,17 +116,22 @@ def resolve_workers(workers: int | None, environ: Mapping[str, str] = os.environ
 
 
 @overload
-def _number(environ: Mapping[str, str], name: str) -> int | None: ...
+def _number(environ: Mapping[str, str], name: str, *, digits: int = 9) -> int | None: ...
 @overload
 def _number(environ: Mapping[str, str], name: str, default: int, *, minimum: int = 0) -> int: ...
 def _number(
-    environ: Mapping[str, str], name: str, default: int | None = None, *, minimum: int = 0
+    environ: Mapping[str, str],
+    name: str,
+    default: int | None = None,
+    *,
+    minimum: int = 0,
+    digits: int = 9,
 ) -> int | None:
-    """Return a variable of Slurm's, ``default`` where it is not set or empty."""
+    """Return a variable that is a number, ``default`` where it is not set or empty."""
     text = environ.get(name, "").strip()
     if not text:
         return default
-    if re.fullmatch(r"[0-9]{1,9}", text) is None:
+    if re.fullmatch(f"[0-9]{{1,{digits}}}", text) is None:
         raise ValueError(f"{name} must be a number, not {text!r}")
     if int(text) < minimum:
         raise ValueError(f"{name} must be at least {minimum}, not {text}")

@@ -7,10 +7,11 @@ fraction of a second and worker processes import only what they need.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from confsim._errors import ConfsimError, ConfsimWarning
 from confsim._version import __version__
 
 _HOME_OF = {
+    "ConfsimError": "confsim._errors",
+    "ConfsimWarning": "confsim._errors",
     "Lattice": "confsim.linear.lattice",
     "LinearBinaryClassifier": "confsim.linear.classifier",
     "Nearest": "confsim.neighbors",
@@ -26,11 +27,12 @@ _HOME_OF = {
 }
 _SUBPACKAGES = ("deep", "linear", "membership")
 
-__all__ = ["ConfsimError", "ConfsimWarning", "__version__", *_HOME_OF, *_SUBPACKAGES]
+__all__ = ["__version__", *_HOME_OF, *_SUBPACKAGES]
 
 if TYPE_CHECKING:
     from confsim import deep, linear, membership
     from confsim._config import show_config
+    from confsim._errors import ConfsimError, ConfsimWarning
     from confsim.auditing import audit
     from confsim.confidence import (
         boundary_confidence,

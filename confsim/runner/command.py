@@ -403,12 +403,7 @@ class _Command:
             processes = min(processes, len(devices))
         at_once = max(1, min(self.experiment.trials_at_once(), -(-left // processes)))
         self.places = [devices[index % len(devices)] for index in range(processes)]
-        self.pool = Pool(
-            pickle.dumps(self.experiment),
-            {"store": self.store},
-            self.log.file,
-            threads=max(1, self.processors // processes),
-        )
+        self.pool = self._open_pool(processes)
         try:
             try:
                 if self._has_run_data():
@@ -421,6 +416,14 @@ class _Command:
             self._wind_up()
         finally:
             self.pool.close()
+
+    def _open_pool(self, processes: int) -> Pool:
+        return Pool(
+            pickle.dumps(self.experiment),
+            {"store": self.store},
+            self.log.file,
+            threads=max(1, self.processors // processes),
+        )
 
     def _has_run_data(self) -> bool:
         overridden = type(self.experiment).run_data is not Experiment.run_data
@@ -437,7 +440,7 @@ class _Command:
                     self._hear(worker, message)
             self._beat()
         self.pool.dismiss(worker)
-        self.store.discard_run_data(worker.process.pid)
+        self.store.discard_run_data(worker.pid)
 
     def _loop(self, at_once: int) -> None:
         while not self.stop and self.fatal is None:
@@ -598,10 +601,10 @@ class _Command:
     def _died(self, worker: Worker, how: str) -> None:
         """Clean up after a worker that is gone, and have another do its work."""
         trials = list(worker.trials)
-        self.log.write(f"worker {worker.process.pid} with trials {trials}: {how}")
+        self.log.write(f"worker {worker.pid} with trials {trials}: {how}")
         self._settled(worker, trials)
         for trial in trials:
-            self.store.discard(trial, worker.process.pid)
+            self.store.discard(trial, worker.pid)
         for trial in self.schedule.retry(trials):
             self._give_up_trial(trial, f"{how}, twice", "The log of the command may say more.\n")
         if trials:
@@ -639,7 +642,7 @@ class _Command:
             if worker.trials:
                 worker.kill()
                 for trial in worker.trials:
-                    self.store.discard(trial, worker.process.pid)
+                    self.store.discard(trial, worker.pid)
         self.pool.workers = [worker for worker in self.pool.workers if not worker.trials]
 
 

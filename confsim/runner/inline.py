@@ -1,30 +1,32 @@
 """Running an experiment without worker processes, for trials that take little time or much memory.
 
-Claims, sweeping, logs, signals and outcomes are those of every run (:mod:`confsim.runner.command`).
-Trials run one after another in a thread, so that a stop signal is answered within the grace period
-and the claims' heartbeat goes on while a compiled kernel is at work.
+The one worker is a thread of this process and does what worker processes do
+(:mod:`confsim.runner.worker`); the command around it is that of every run
+(:mod:`confsim.runner.command`): claims, sweeping, log, signals, outcomes. That trials run in a
+thread, not in the caller's, lets a stop signal be answered within the grace period and claims be
+kept alive while a compiled kernel is at work.
 """
 
-import contextlib
 import os
 import queue
 import threading
-import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from confsim.experiment import Experiment, Interrupted, Session
-from confsim.runner.claims import Claims
-from confsim.runner.command import GRACE, Outcome, _Command, _refuse_live
-from confsim.runner.signals import StopRequest
-from confsim.runner.worker import _cause, _timed
-from confsim.store import CannotWrite, check_target, create, default_path
-from confsim.store.layout import scratch_path
-from confsim.store.writer import TrialTaken
+from confsim.experiment import Experiment
+from confsim.runner import plan
+from confsim.runner.command import GRACE, Outcome, _Command
+from confsim.runner.pool import Pool, Worker
+from confsim.runner.worker import Job, Parent, do_job
+from confsim.store import check_target, default_path
 
-#: Seconds between two looks at the clock while a trial runs.
-_TICK = 0.1
+#: Seconds after which a stop signal is noticed, at most.
+_LATENCY = 0.1
+
+#: Seconds the thread gets to close its session at the end.
+_CLOSING = 1.0
 
 
 def run_inline(
@@ -35,7 +37,9 @@ def run_inline(
     overwrite: bool = False,
     threads: int = 1,
 ) -> Outcome:
-    """Run the trials that are missing in a run directory, in this process, printing nothing.
+    """Run the trials that are missing in a run directory, in this process.
+
+    Nothing is printed but what went wrong, and how to resume.
 
     Parameters
     ----------
@@ -60,128 +64,154 @@ def run_inline(
     ValueError, TypeError
         If an argument is bad or does not fit what is in ``out``. No directory is left behind.
     ConfsimError
-        If the directory is full or gone.
+        If nothing can be run: the directory is full or gone, or the experiment cannot be opened.
     """
+    trials = plan.check_trials(trials)
     path = default_path(experiment) if out is None else Path(out)
-    with StopRequest() as stop:
+    try:
         check_target(path, experiment, overwrite=overwrite, mix_versions=False)
-        experiment.check(trials)
-        claims = Claims(path)
-        if overwrite:
-            _refuse_live(path, claims)
-        store = create(
-            path, experiment, trials, overwrite=overwrite, owner=claims.owner.name, keep="all"
-        )
-        return _InlineCommand(
-            experiment,
-            store,
-            claims,
-            stop,
-            trials=trials,
-            own=range(trials),
-            steal=False,
-            processors=threads,
-            grace=GRACE,
-            quiet=True,
-            bar=False,
-        ).run()
+    except OSError as error:
+        raise ValueError(f"--out {path} cannot be written: {error.strerror}") from None
+    experiment.check(trials)
+    command = _InlineCommand(
+        experiment,
+        path,
+        trials=trials,
+        own=range(trials),
+        steal=False,
+        processors=1,
+        grace=GRACE,
+        keep="all",
+        quiet=True,
+        bar=False,
+    )
+    command.threads = threads
+    try:
+        return command.run(overwrite=overwrite)
+    finally:
+        command.claims.close()
 
 
 class _InlineCommand(_Command):
-    """A command whose trials run in a thread of its own process."""
+    """A command whose worker is a thread."""
 
-    def _work(self, left: int) -> None:
-        context = _Context(self.store.path, self.stop)
-        with contextlib.suppress(Interrupted):
-            if self._has_run_data():
-                self._wait_for(lambda: self.store.publish_run_data(self.experiment.run_data()))
-            if self.stop or self.fatal is not None:
-                return
-            session = self._wait_for(lambda: self.experiment.open(self.processors))
-            assert session is not None
-            with contextlib.closing(session):
-                self._run_trials(session, context)
+    threads = 1
 
-    def _run_trials(self, session: Session, context: "_Context") -> None:
-        while not self.stop and self.fatal is None:
-            for trial in self.schedule.take(1):
-                self._run_trial(session, trial, context)
-            if not self.schedule:
-                if not self.schedule.awaited:
-                    return
-                time.sleep(_TICK)
-            self._tick()
+    def _open_pool(self, processes: int) -> Pool:
+        job = {"store": self.store, "live": self.experiment}
+        return _InlinePool(b"", job, self.log.file, self.threads)
 
-    def _run_trial(self, session: Session, trial: int, context: "_Context") -> None:
-        """Run a trial, publish it, and note what became of it."""
 
-        def publish() -> None:
-            for result, seconds in _timed(session.run([trial], context)):
-                self.store.publish(result, seconds=seconds, should_stop=context.should_stop)
+@dataclass(frozen=True)
+class _InlineJob(Job):
+    """A job whose experiment is at hand."""
 
-        try:
-            self._wait_for(publish)
-        except (Interrupted, TrialTaken):
-            self.store.discard(trial, os.getpid())
-            self.schedule.put_back([trial])
-        except CannotWrite as error:
-            self.fatal = self.fatal or error
-        except Exception as error:
-            details = "".join(traceback.format_exception(error))
-            self._give_up_trial(trial, _cause(error), details)
+    live: Experiment | None = None
+
+    def load(self) -> Experiment:
+        assert self.live is not None
+        return self.live
+
+
+class _InlineWorker(Worker):
+    """A worker that is a thread of this process; it cannot be killed, only left alone."""
+
+    def __init__(self, job: Job, inbox: "queue.SimpleQueue[Any]") -> None:
+        self.device = job.device
+        self.ready = False
+        self.trials = []
+        self._parent = _Line(self, inbox)
+        self._thread = threading.Thread(target=self._run, args=(job,), daemon=True)
+        self._thread.start()
+
+    def _run(self, job: Job) -> None:
+        do_job(job, self._parent)
+        self._parent.send("died", "its thread ended")
+
+    @property
+    def pid(self) -> int:
+        """The number of this process."""
+        return os.getpid()
+
+    def order(self, order: Any) -> None:
+        """Hand over trials to run, ``"stop"``, or ``None`` for the end."""
+        if isinstance(order, list):
+            self.trials = list(order)
+        if order == "stop":
+            self._parent.stopping.set()
         else:
-            self.schedule.finish(trial)
+            self._parent.orders.put(order)
 
-    def _wait_for(self, work: Callable[[], "Session | None"]) -> Session | None:
-        """Have a thread do something; return what it returns, or raise what it raises.
+    def kill(self) -> None:
+        """Have it stop when it next asks, and listen to it no more."""
+        self._parent.cut()
+        self._parent.orders.put(None)
 
-        Raises
-        ------
-        Interrupted
-            If a stop signal came and the grace period, or another signal, has passed.
-        """
-        outcome: queue.SimpleQueue[tuple[Session | None, BaseException | None]]
-        outcome = queue.SimpleQueue()
-
-        def target() -> None:
-            try:
-                outcome.put((work(), None))
-            except BaseException as error:
-                outcome.put((None, error))
-
-        # No thread of a kernel that cannot be interrupted keeps the process from ending.
-        threading.Thread(target=target, daemon=True).start()
-        deadline = None
-        while True:
-            try:
-                result, error = outcome.get(timeout=_TICK)
-            except queue.Empty:
-                self.claims.beat()
-                if self.stop:
-                    deadline = deadline or time.monotonic() + self.grace
-                    if time.monotonic() > deadline or len(self.stop.signals) > 1:
-                        raise Interrupted from None
-                continue
-            if error is not None:
-                raise error
-            return result
+    def join(self) -> None:
+        """Wait a moment for its end."""
+        self._thread.join(_CLOSING)
 
 
-class _Context:
-    """What the session is offered; see :class:`confsim.experiment.Context`."""
+class _Line(Parent):
+    """What stands for the connection between a worker's thread and the command."""
 
-    def __init__(self, run: Path, stop: StopRequest) -> None:
-        self._run, self._stop = run, stop
+    def __init__(self, worker: Worker, inbox: "queue.SimpleQueue[Any]") -> None:
+        self._worker, self._inbox = worker, inbox
+        self._cut = False
+        self.orders = queue.SimpleQueue()
+        self.stopping = threading.Event()
 
-    def progress(self, trial: int, fraction: float) -> None:
-        """Show nothing."""
+    def send(self, *message: Any) -> None:
+        """Report to the command."""
+        if not self._cut:
+            self._inbox.put((self._worker, message))
 
-    def should_stop(self) -> bool:
-        """Whether a stop signal came."""
-        return bool(self._stop)
+    def cut(self) -> None:
+        """Let nothing more through."""
+        self._cut = True
+        self.stopping.set()
 
-    def scratch(self, trial: int) -> Path:
-        """Make a directory that stays until the trial is published, interruptions or not."""
-        path = scratch_path(self._run, trial)
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+
+@dataclass
+class _InlinePool(Pool):
+    """The threads of a command: one for what all trials share, then one for the trials."""
+
+    inbox: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
+
+    def spawn(self, device: str | None = None, *, run_data: bool = False) -> Worker:
+        """Start one more worker."""
+        job = _InlineJob(
+            self.experiment,
+            threads=self.threads,
+            device=device,
+            parent=os.getpid(),
+            run_data=run_data,
+            **self.job,
+        )
+        worker = _InlineWorker(job, self.inbox)
+        self.workers.append(worker)
+        return worker
+
+    def messages(
+        self, timeout: float, wake: Any = None
+    ) -> Iterator[tuple[Worker, tuple[Any, ...]]]:
+        """Wait, then yield (worker, message) of those that have something to say."""
+        # A signal's handler runs during the wait, but does not end it.
+        try:
+            worker, message = self.inbox.get(timeout=min(timeout, _LATENCY))
+        except queue.Empty:
+            return
+        if worker in self.workers:
+            if message[0] == "died":
+                self.workers.remove(worker)
+            yield worker, message
+
+    def close(self) -> None:
+        """Let an idle worker close its session, and leave one that hangs."""
+        for worker in self.workers:
+            assert isinstance(worker, _InlineWorker)
+            if worker.idle:
+                worker.order(None)
+                worker.join()
+            worker.kill()
+        self.workers.clear()

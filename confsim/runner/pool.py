@@ -65,6 +65,11 @@ class Worker:
             self.connection.send(job)
 
     @property
+    def pid(self) -> int:
+        """Its process, part of the names of what it writes."""
+        return self.process.pid
+
+    @property
     def idle(self) -> bool:
         """Whether it waits for trials."""
         return self.ready and not self.trials

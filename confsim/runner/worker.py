@@ -144,6 +144,17 @@ def main(connection: Connection) -> None:
     faulthandler.enable()
     parent = Parent(connection)
     threading.Thread(target=parent.listen, daemon=True).start()
+    do_job(job, parent)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # interpreters with large libraries take seconds to leave in good order
+
+
+def do_job(job: Job, parent: Parent) -> None:
+    """Write what all trials share, or run trials as they are ordered; tell the parent how it went.
+
+    Raises nothing.
+    """
     try:
         experiment = job.load()
         for module in (*_STORE_MODULES, *experiment.modules):
@@ -163,9 +174,6 @@ def main(connection: Connection) -> None:
             parent.send("cannot write", str(full), [])
         else:
             parent.send("broken", _cause(error), traceback.format_exc())
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)  # interpreters with large libraries take seconds to leave in good order
 
 
 def _publish_run_data(data: RunData, store: Store) -> None:

@@ -1,7 +1,10 @@
 """confsim.audit and confsim-audit: readers, checks, and the run that comes out."""
 
 import json
+import os
 import runpy
+import signal
+import threading
 import warnings
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 import confsim
 from confsim import ConfsimWarning
+from confsim.auditing.experiment import AuditSession
 from confsim.cli.audit import main
 from confsim.membership import lira, membership_tables, rmia
 from confsim.statistics import auc
@@ -450,6 +454,29 @@ def test_command_reports_one_line(tmp_path, capsys, make, words):
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_one_line(tmp_path, capsys, monkeypatch, number):
+    data = write_npz(tmp_path / "data", outputs())
+    similarity = AuditSession._similarity
+
+    def signalled(session, trial):
+        if trial == 2:
+            os.kill(os.getpid(), number)
+            threading.Event().wait(0.5)
+        return similarity(session, trial)
+
+    monkeypatch.setattr(AuditSession, "_similarity", signalled)
+    command = [str(data), "--out", str(tmp_path / "run")]
+    assert main(command) == os.EX_TEMPFAIL
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "of 6 trials are done and kept" in captured.err
+    assert captured.err.count("\n") == 1
+    assert not list((tmp_path / "run" / "trials").glob(".tmp-*"))
+    monkeypatch.undo()
+    assert main(command) == 0
 
 
 def test_a_bad_space_is_refused_before_anything_is_made(tmp_path, capsys):

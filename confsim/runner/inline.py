@@ -17,10 +17,13 @@ from typing import Any
 
 from confsim.experiment import Experiment
 from confsim.runner import plan
-from confsim.runner.command import GRACE, Outcome, _Command
+from confsim.runner.command import Outcome, _Command
 from confsim.runner.pool import Pool, Worker
 from confsim.runner.worker import Job, Parent, do_job
 from confsim.store import check_target, default_path
+
+#: Seconds that a trial in hand gets after a stop signal: leaving the process takes time, too.
+_GRACE = 1.0
 
 #: Seconds after which a stop signal is noticed, at most.
 _LATENCY = 0.1
@@ -80,7 +83,7 @@ def run_inline(
         own=range(trials),
         steal=False,
         processors=1,
-        grace=GRACE,
+        grace=_GRACE,
         keep="all",
         quiet=True,
         bar=False,

@@ -7,10 +7,11 @@ fraction of a second and worker processes import only what they need.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from confsim._errors import ConfsimError, ConfsimWarning
 from confsim._version import __version__
 
 _HOME_OF = {
+    "ConfsimError": "confsim._errors",
+    "ConfsimWarning": "confsim._errors",
     "Lattice": "confsim.linear.lattice",
     "LinearBinaryClassifier": "confsim.linear.classifier",
     "Nearest": "confsim.neighbors",
@@ -51,6 +52,7 @@ __all__ = [
 if TYPE_CHECKING:
     from confsim import deep, linear, membership
     from confsim._config import show_config
+    from confsim._errors import ConfsimError, ConfsimWarning
     from confsim.auditing import audit
     from confsim.confidence import (
         boundary_confidence,

@@ -2,7 +2,7 @@
 
 import sys
 
-from confsim.cli.program import main
+from confsim.cli import start_program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start_program())

@@ -139,6 +139,10 @@ class Experiment(ABC):
     #: The name of its confidence columns in the tables, the ranking one first.
     confidences: ClassVar[tuple[str, ...]]
 
+    #: Modules that every trial needs and that importing the experiment does not import. Each worker
+    #: imports them before its first trial: what is not installed is one error, not one per trial.
+    modules: ClassVar[tuple[str, ...]] = ()
+
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Return every setting that can change a trial's numbers, as JSON values."""

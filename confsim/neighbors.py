@@ -156,7 +156,7 @@ def as_points(name: str, points: ArrayLike) -> Array:
         return array.astype(np.float64)
     if array.dtype == np.float16:
         return array.astype(np.float32)
-    if array.dtype not in (np.float32, np.float64):
+    if array.dtype.newbyteorder("=") not in (np.float32, np.float64):
         raise TypeError(f"{name} must be real numbers (float32, float64), not {array.dtype}")
     return array
 

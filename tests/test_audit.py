@@ -1,7 +1,10 @@
 """confsim.audit and confsim-audit: readers, checks, and the run that comes out."""
 
 import json
+import os
 import runpy
+import signal
+import threading
 import warnings
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 import confsim
 from confsim import ConfsimWarning
+from confsim.auditing.experiment import AuditSession
 from confsim.cli.audit import main
 from confsim.membership import lira, membership_tables, rmia
 from confsim.statistics import auc
@@ -102,6 +106,11 @@ def test_many_models_give_the_attacks_on_arrays(tmp_path):
     assert any("trimmed" in note for note in trimmed.notes)
 
 
+def write_text(path, text):
+    path.write_text(text)
+    return path
+
+
 def write_folder(path, given):
     path.mkdir()
     for name, values in given.items():
@@ -155,11 +164,131 @@ def test_probabilities_give_what_logits_give(tmp_path):
     pd.testing.assert_frame_equal(found, expected, rtol=1e-9)
 
 
-def test_probabilities_of_zero_warn(tmp_path):
-    given = {"is_member": [0, 1], "label": [0, 1], "probabilities": [[1.0, 0.0], [0.5, 0.5]]}
-    with pytest.warns(ConfsimWarning, match="exactly 0"):
-        run = confsim.audit(given, out=tmp_path / "run")
-    assert np.isfinite(run.examples()["log_odds_true"]).all()
+def log_odds(p, label, floor=0.0):
+    true = np.take_along_axis(p, np.broadcast_to(label[..., None], (*p.shape[:-1], 1)), axis=-1)
+    rest = p.sum(axis=-1, keepdims=True) - true
+    return (np.log(true + floor) - np.log(np.maximum(rest, 0) + floor))[..., 0]
+
+
+def votes_of(given, voters):
+    """Let voters choose classes by the models' probabilities; return their shares."""
+    p = softmax(given.pop("logits"))
+    drawn = np.random.default_rng(4).multinomial(voters, p)
+    assert (drawn == 0).any()
+    return drawn / voters
+
+
+def test_zeros_become_half_the_smallest_other_probability(tmp_path):
+    given = outputs()
+    p = votes_of(given, 10)
+    with pytest.warns(ConfsimWarning, match="probabilities are exactly 0.* replaced by 0.05"):
+        run = confsim.audit(given, probabilities=p, out=tmp_path / "run", design="independent")
+    clipped = np.where(p == 0, 0.05, p)
+    found = run.examples()["log_odds_true"].to_numpy().reshape(p.shape[:2])
+    np.testing.assert_allclose(found, log_odds(clipped, given["label"]), rtol=1e-9, atol=1e-12)
+    # The attack that fits densities to log-odds sees no outliers of the floor's making.
+    by_floor = lira(log_odds(p, given["label"], floor=1e-45), given["is_member"])
+    by_clip = lira(found, given["is_member"])
+    known = ~np.isnan(by_clip)
+    member = given["is_member"][known]
+    assert auc(by_clip[known], member) > auc(by_floor[known], member)
+    note = f"{np.count_nonzero(p == 0):,} of {p.size:,} probabilities are exactly 0"
+    assert any(note in words for words in membership_tables(run).notes)
+    assert run.manifest["identity"]["zeros_replaced_by"] == 0.05
+
+
+def test_votes_are_smoothed(tmp_path):
+    given = outputs()
+    p = votes_of(given, 10)
+    holdout = {"holdout_label": given["label"], "holdout_probabilities": p}
+    for smoothing in (None, 2.0):
+        added = 0.5 if smoothing is None else smoothing
+        run = confsim.audit(
+            given,
+            probabilities=p,
+            votes=10,
+            smoothing=smoothing,
+            out=tmp_path / f"run{added}",
+            **holdout,
+        )
+        expected = log_odds((10 * p + added) / (10 + added * 4), given["label"])
+        for table in (run.examples(), run.holdout()):
+            found = table["log_odds_true"].to_numpy().reshape(p.shape[:2])
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+        assert f"shares of 10 votes, with {added:g} more" in " ".join(run.config["notes"])
+        assert run.config["votes"] == 10
+    assert run.manifest["identity"]["smoothing"] == 2.0
+
+
+def test_rounded_probabilities_are_divided_by_their_sum(tmp_path):
+    given = outputs(models=1)
+    label, p = given["label"], 0.9 * softmax(given.pop("logits")) + 0.025
+    for name, values in {"rounded": p.round(2), "off": 1.004 * p / p.sum(2, keepdims=True)}.items():
+        with pytest.warns(ConfsimWarning, match="miss a sum of 1 by up to 0.0"):
+            run = confsim.audit(given, probabilities=values, out=tmp_path / name)
+        expected = log_odds(values / values.sum(axis=2, keepdims=True), label)
+        np.testing.assert_allclose(
+            run.examples()["log_odds_true"], expected[0], rtol=1e-9, atol=1e-12
+        )
+
+
+def test_one_column_of_a_binary_model_is_that_of_class_1(tmp_path):
+    given = outputs(models=2, classes=2)
+    both = confsim.audit(given, out=tmp_path / "both").examples()
+    z = given.pop("logits")
+    for name, one in {
+        "logits": {"logits": z[..., 1] - z[..., 0]},
+        "a last axis": {"logits": (z[..., 1] - z[..., 0])[..., None]},
+        "probabilities": {"probabilities": softmax(z)[..., 1]},
+    }.items():
+        run = confsim.audit(given, **one, out=tmp_path / name)
+        pd.testing.assert_frame_equal(run.examples(), both, rtol=1e-8)
+        assert "taken as class 1's" in " ".join(run.config["notes"])
+
+
+def test_a_loss_gives_log_odds(tmp_path):
+    given = outputs()
+    expected = confsim.audit(given, out=tmp_path / "logits").examples()
+    del given["logits"]
+    loss = expected["loss"].to_numpy().reshape(6, 120)
+    run = confsim.audit(given, loss=loss, out=tmp_path / "loss", design="independent")
+    found = run.examples()
+    np.testing.assert_allclose(found["log_odds_true"], expected["log_odds_true"], rtol=1e-9)
+    np.testing.assert_array_equal(found["loss"], expected["loss"])
+    assert "lira_online_fixed_variance" in set(membership_tables(run)["attacks"]["attack"])
+    with pytest.raises(ValueError, match="loss must be at least 0, but row 3"):
+        confsim.audit(given, loss=np.where(np.arange(120) == 3, -1.0, loss), out=tmp_path / "no")
+
+
+def test_any_score_is_attacked(tmp_path):
+    member = outputs()["is_member"]
+    rng = np.random.default_rng(5)
+    statistic = 1000 * (rng.normal(size=120) + rng.normal(size=member.shape) + member)
+    run = confsim.audit(
+        is_member=member, statistic=statistic, out=tmp_path / "run", design="independent"
+    )
+    found = membership_tables(run)["attacks"].query("target == 'pooled'").set_index("attack")["auc"]
+    assert found["loss"] == pytest.approx(auc(statistic.ravel(), member.ravel()))
+    scores = lira(statistic, member)
+    known = ~np.isnan(scores)
+    assert found["lira_online_fixed_variance"] == pytest.approx(auc(scores[known], member[known]))
+    assert run.summary()["ranked_by"].unique().tolist() == ["log_odds_true"]
+
+
+def test_examples_of_no_group_have_no_duplicates(tmp_path):
+    given = outputs(models=1)
+    groups = np.arange(120) // 2
+    for name, marked in {
+        "-1": np.where(groups < 3, groups, -1),
+        "NaN": np.where(groups < 3, groups, np.nan),
+        "text": np.where(groups < 3, groups.astype(str), ""),
+    }.items():
+        run = confsim.audit(given, duplicate_group=marked, out=tmp_path / name)
+        found = run.population()["duplicate_group"].to_numpy()
+        same = found[:, None] == found
+        np.testing.assert_array_equal(same[:6, :6], (groups[:, None] == groups)[:6, :6])
+        np.testing.assert_array_equal(same[6:, 6:], np.eye(114, dtype=bool))
+        assert not same[:6, 6:].any()
 
 
 def test_confidence_and_distance_are_enough_for_something(tmp_path):
@@ -236,12 +365,20 @@ BAD = [
     ({"probabilities": np.full((4, 3), 0.4)}, "probabilities must be .* row 0 .* add up to 1.2"),
     ({"probabilities": np.array([[0.5, 0.5, np.nan]] * 4)}, "probabilities must be finite"),
     ({"logits": np.zeros((4, 3))}, "must not be given together"),
-    ({"confidences": np.zeros(4)}, "unknown column 'confidences'; columns are is_member, label"),
+    ({"confidences": np.zeros(4)}, "unknown column 'confidences': did you mean 'confidence'"),
     ({"features": np.full((4, 2), np.inf)}, "features must be finite"),
     ({"features": np.zeros((5, 2))}, "features must have shape"),
     ({"distance": np.array([0, 1, -1, 0])}, "distance must be at least 0 and finite, but row 2"),
     ({"distance": np.zeros(4), "features": np.zeros((4, 2))}, "must not both be given"),
     ({"id": np.array([1, 2, 2, 3])}, "id must not hold a number twice"),
+    ({"id": np.array([0, 1, 2, 1e300])}, r"id must be below 2\*\*53 .* row 3 is 1e\+300"),
+    ({"id": np.arange(4, dtype=np.uint64) + np.uint64(2**63)}, r"id must be below 2\*\*63"),
+    ({"label": np.array([1, 2, 3, 1])}, "must be below 3, but row 2 is 3; classes count from 0"),
+    ({"probabilities": np.full((4, 3), 100 / 3)}, "add up to 100 .percent: divide by 100"),
+    ({"is_member": np.array([[0], [1], [0], [1]])}, "is_member must have shape"),
+    ({"features": np.zeros((4, 0))}, "features must have at least one column"),
+    ({"features": np.full((4, 2), 2**60)}, "features holds integers beyond"),
+    ({"features": np.ma.masked_equal(np.eye(4), 1)}, "must not hold masked values, but row 0"),
     ({"holdout_logits": np.zeros((5, 3))}, "holdout_logits needs holdout_label"),
     ({"holdout_logits": np.zeros((5, 3)), "holdout_label": np.zeros(4)}, "holdout_label must have"),
 ]
@@ -265,6 +402,8 @@ def test_bad_columns(tmp_path, change, words):
         ({"design": "paired"}, "design must be one of"),
         ({"design": "balanced"}, "not trained on complements"),
         ({"percent": 60}, "percent"),
+        ({"votes": 10}, "votes needs probabilities"),
+        ({"smoothing": 1.0}, "smoothing needs votes"),
         ({"seed": -1}, "seed"),
     ],
 )
@@ -273,9 +412,18 @@ def test_bad_options(tmp_path, options, words):
         confsim.audit(outputs(), out=tmp_path / "run", **options)
 
 
+@pytest.mark.parametrize(
+    ("typo", "meant"), [("lable", "label"), ("threads", "n_threads"), ("score", "statistic")]
+)
+def test_a_keyword_that_there_is_not(typo, meant):
+    words = rf"audit\(\) has no argument '{typo}': did you mean '{meant}'"
+    with pytest.raises(TypeError, match=words):
+        confsim.audit(is_member=[0, 1], **{typo: [0, 1]})
+
+
 def test_text_is_no_number(tmp_path):
-    with pytest.raises(TypeError, match="label must be numbers"):
-        confsim.audit(is_member=[0, 1], label=["a", "b"], confidence=[0.1, 0.2], out=tmp_path / "r")
+    with pytest.raises(TypeError, match="confidence must be numbers, but row 1 is 'high'"):
+        confsim.audit(is_member=[0, 1], confidence=["0.1", "high"], out=tmp_path / "r")
 
 
 def test_command(tmp_path, capsys):
@@ -298,7 +446,7 @@ def test_command(tmp_path, capsys):
         (lambda p: p / "absent.npz", "cannot be read"),
         (lambda p: write_folder(p / "empty", {}), "holds no .npy files"),
         (lambda p: write_folder(p / "typo", {"is_member": [0, 1], "lable": [0, 1]}), "'lable'"),
-        (lambda p: p / "x.txt", "must be an .npz, .parquet or .csv"),
+        (lambda p: write_text(p / "x.dat", "?"), "must be an .npz, .parquet, .feather or .csv"),
     ],
 )
 def test_command_reports_one_line(tmp_path, capsys, make, words):
@@ -306,6 +454,46 @@ def test_command_reports_one_line(tmp_path, capsys, make, words):
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_one_line(tmp_path, capsys, monkeypatch, number):
+    data = write_npz(tmp_path / "data", outputs())
+    similarity = AuditSession._similarity
+
+    def signalled(session, trial):
+        if trial == 2:
+            os.kill(os.getpid(), number)
+            threading.Event().wait(0.5)
+        return similarity(session, trial)
+
+    monkeypatch.setattr(AuditSession, "_similarity", signalled)
+    command = [str(data), "--out", str(tmp_path / "run")]
+    assert main(command) == os.EX_TEMPFAIL
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "of 6 trials are done and kept" in captured.err
+    assert captured.err.count("\n") == 1
+    assert not list((tmp_path / "run" / "trials").glob(".tmp-*"))
+    monkeypatch.undo()
+    assert main(command) == 0
+
+
+def test_a_bad_space_is_refused_before_anything_is_made(tmp_path, capsys):
+    data = write_npz(tmp_path / "data", outputs())
+    np.save(tmp_path / "space.npy", np.zeros((7, 6)))
+    (tmp_path / "empty.npy").write_bytes(b"")
+    for name, words in {
+        "space.npy": "must have a row for each of the 120 examples, not 7 rows",
+        "empty.npy": "cannot be read as .npy",
+        "absent.npy": "No such file",
+    }.items():
+        run = tmp_path / "run"
+        assert main([str(data), "--out", str(run), "--features", str(tmp_path / name)]) == 2
+        error = capsys.readouterr().err
+        assert words in error
+        assert name in error
+        assert not run.exists()
 
 
 def test_broken_files(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from confsim._errors import ConfsimError
 from confsim.runner import claims as module
 from confsim.runner.claims import STALE_AFTER, Claims, Life, describe_signal
+from confsim.runner.schedule import Schedule
 from confsim.store import CannotWrite
 from confsim.store.layout import scratch_path, temporary_path, trial_path
 
@@ -246,6 +247,199 @@ class TestTakeover:
     def test_sweeping_nothing(self, tmp_path):
         Claims(tmp_path / "nowhere").sweep()
         assert list(tmp_path.iterdir()) == []
+
+
+class TestSuspended:
+    """An owner that others took for dead."""
+
+    def test_it_notices_and_makes_itself_known_again(self, run, clock):
+        claims, other = opened(run, clock), opened(run)
+        for trial in (1, 2, 3):
+            claims.take(trial)
+        for name in ("owner-" + claims.owner.name, "000001", "000002"):
+            (run / "claims" / name).unlink()
+        assert other.take(2)
+        assert not claims.beat(), "it is not yet time"
+        clock.now += module.HEARTBEAT
+        assert claims.beat()
+        assert [claims.holds(trial) for trial in (1, 2, 3)] == [True, False, True]
+        assert other.life(claims.owner.name) is Life.ALIVE
+        clock.now += module.HEARTBEAT
+        assert not claims.beat()
+        claims.close()
+        assert other.held() == {2: other.owner.name}
+
+    def test_it_notices_when_only_its_claims_were_taken(self, run, clock):
+        claims, other = opened(run, clock), opened(run)
+        for trial in (1, 2, 3):
+            claims.take(trial)
+        for trial in (2, 3):
+            (run / "claims" / f"{trial:06d}").unlink()
+        trial_path(run, 3).mkdir()  # finished, and its claim swept
+        assert other.take(2)
+        clock.now += module.HEARTBEAT
+        assert claims.beat()
+        assert [claims.holds(trial) for trial in (1, 2, 3)] == [True, False, False]
+        clock.now += module.HEARTBEAT
+        assert not claims.beat()
+
+    def test_a_finished_trial_whose_claim_was_swept_is_no_news(self, run, clock):
+        claims = opened(run, clock)
+        claims.take(3)
+        (run / "claims" / "000003").unlink()
+        trial_path(run, 3).mkdir()
+        clock.now += module.HEARTBEAT
+        assert not claims.beat()
+
+    def test_taking_makes_the_directory_anew(self, run):
+        claims = opened(run)
+        claims.take(1)
+        for path in (run / "claims").iterdir():
+            path.unlink()
+        (run / "claims").rmdir()
+        assert claims.take(2)
+        assert claims.held() == {1: claims.owner.name, 2: claims.owner.name}
+
+    def test_a_file_of_that_name_that_is_another_s_is_no_life(self, run, clock):
+        claims = opened(run, clock)
+        path = run / "claims" / f"owner-{claims.owner.name}"
+        path.rename(run / "elsewhere")
+        clock.now += module.HEARTBEAT
+        assert claims.beat()
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+
+    def test_a_directory_that_is_gone_is_reported(self, run, clock):
+        claims = opened(run, clock)
+        run.rename(run.with_name("elsewhere"))
+        clock.now += module.HEARTBEAT
+        with pytest.raises(CannotWrite, match="No such file"):
+            claims.beat()
+
+    def test_errors_that_pass_are_no_death(self, run, clock, monkeypatch):
+        claims = opened(run, clock)
+        clock.now += module.HEARTBEAT
+
+        def stat(self: Path) -> None:
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(Path, "stat", stat)
+        assert not claims.beat()
+
+
+class TestSweeping:
+    def test_it_renames_before_it_removes(self, run, monkeypatch):
+        """A directory is never seen in part under the name that its living owner renames."""
+        seen: list[Path] = []
+        temporary = temporary_path(run, 1, "slow", 77)
+        temporary.mkdir()
+        (temporary / "table").touch()
+        real = module._delete
+
+        def delete(path: Path) -> None:
+            seen.append(path)
+            assert not temporary.exists()
+            assert (path / "table").exists()
+            real(path)
+
+        monkeypatch.setattr(module, "_delete", delete)
+        Claims(run).sweep()
+        assert len(seen) == 1
+        assert list((run / "trials").iterdir()) == []
+
+    def test_what_a_sweeper_that_died_had_renamed_is_removed(self, run):
+        for folder in (run, run / "trials", run / "trials" / ".scratch"):
+            (folder / f"{module._SWEPT}0123" / "deep").mkdir(parents=True)
+        Claims(run).sweep()
+        assert [path.name for path in run.iterdir()] == ["trials"]
+        assert list((run / "trials").iterdir()) == []
+
+
+class TestWhole:
+    def test_one_command_at_a_time(self, run):
+        one, other = opened(run), opened(run)
+        assert one.take_whole() is None
+        assert other.take_whole() == one.owner.name
+        assert (one.whole(), other.whole()) == (None, one.owner.name)
+        other.release_whole()
+        assert other.whole() == one.owner.name
+        one.release_whole()
+        assert other.whole() is None
+        assert other.take_whole() is None
+
+    def test_the_dead_hold_nothing(self, run):
+        forge(run, "dead", started="1")
+        (run / "claims" / "all").symlink_to("owner-dead")
+        claims = opened(run)
+        assert claims.whole() is None
+        assert claims.take_whole() is None
+        claims.close()
+        assert sorted(p.name for p in (run / "claims").iterdir()) == ["all", "owner-dead"]
+        Claims(run).sweep()
+        assert not (run / "claims").exists()
+
+    def test_others_are_all_that_have_a_file_or_a_claim(self, run):
+        claims, other = opened(run), opened(run)
+        claim(run, 3, "without-a-file")
+        assert claims.others() == sorted([other.owner.name, "without-a-file"])
+
+
+class NoStore:
+    """A store in which nothing is ever published."""
+
+    def has(self, trial: int) -> bool:
+        return False
+
+    def forget_failure(self, trial: int) -> None:
+        pass
+
+
+class TestWaiting:
+    """A command that may take others' trials goes only when their owners live."""
+
+    @pytest.fixture
+    def schedule(self, run, clock) -> Schedule:
+        """Trial 0 is free; trial 1 is in the hands of an owner elsewhere, who has been seen."""
+        self.move(run, 1)
+        claim(run, 1, "far")
+        schedule = Schedule(NoStore(), opened(run, clock), [0], [1])  # type: ignore[arg-type]
+        assert schedule.take(2) == [0]
+        schedule.look_again()
+        clock.now += 10
+        self.move(run, 2)
+        schedule.look_again()
+        schedule.finish(0)
+        schedule.idle()
+        return schedule
+
+    def move(self, run: Path, counter: int) -> None:
+        forge(run, "far", boot="another/boot", counter=f"{counter:012d}")
+
+    def test_who_lived_before_may_be_dead_by_now(self, schedule, clock):
+        assert schedule.awaited == {1}
+        clock.now += STALE_AFTER - 1
+        schedule.look_again()
+        assert schedule.awaited == {1}
+        clock.now += 1
+        schedule.look_again()
+        assert (schedule.awaited, len(schedule)) == (set(), 1)
+        assert schedule.take(1) == [1]
+
+    def test_who_moves_is_alive(self, schedule, run, clock):
+        clock.now += 5
+        self.move(run, 3)
+        schedule.look_again()
+        assert (schedule.awaited, len(schedule)) == (set(), 0)
+
+    def test_after_more_work_they_have_to_show_it_again(self, schedule, run, clock):
+        clock.now += 5
+        self.move(run, 3)
+        schedule.put_back([0])
+        schedule.look_again()
+        assert schedule.take(1) == [0]
+        assert schedule.awaited == {1}
+        schedule.finish(0)
+        schedule.idle()
+        assert schedule.awaited == {1}
 
 
 def test_signals_have_names():

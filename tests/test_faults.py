@@ -11,20 +11,23 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from confsim.runner import claims as claims_module
+from confsim.runner import command as command_module
 from confsim.runner import run
-from confsim.runner.claims import Claims
+from confsim.runner.claims import Claims, Life
 from confsim.store import open_run
 
 sys.path.insert(0, str(Path(__file__).parent))
-from toy_experiments import Toy, contents, leftovers
+from toy_experiments import Toy, ToyWithData, contents, leftovers
 
 TOY = [sys.executable, str(Path(__file__).parent / "toy_command.py")]
 LINEAR = [
@@ -46,20 +49,26 @@ def no_slurm(monkeypatch):
             monkeypatch.delenv(name)
 
 
-def start(command: Sequence[object], **options: object) -> "subprocess.Popen[str]":
+def start(
+    command: Sequence[object], environment: Mapping[str, str] | None = None, **options: object
+) -> "subprocess.Popen[str]":
     """Start a command as the leader of a group of its own."""
     return subprocess.Popen(
         [str(word) for word in command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            **(environment or {}),
+        },
         start_new_session=True,
         **options,  # type: ignore[call-overload]
     )
 
 
-def call(command: Sequence[object], **options: object) -> tuple[int, str]:
+def call(command: Sequence[object], **options: Any) -> tuple[int, str]:
     """Run a command; return its exit code and what it said on standard error."""
     process = start(command, **options)
     _, err = process.communicate(timeout=120)
@@ -249,6 +258,61 @@ class TestDisk:
         assert leftovers(path) == []
 
 
+@pytest.fixture(scope="module")
+def file_calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that strikes at a chosen call that changes a file; see its source."""
+    compiler = shutil.which("cc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        pytest.skip("needs Linux and a C compiler")
+    library = tmp_path_factory.mktemp("preload") / "file_calls.so"
+    source = Path(__file__).parent / "file_calls.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
+class TestAtEveryCall:
+    """A disk that is full from any one call on, and a kill at any one."""
+
+    def struck(self, library: Path, path: Path, command: Sequence[str], at: int, fate: str):
+        """Run a command that is struck; return its exit code, its errors, the calls it made."""
+        count = path.with_suffix(".count")
+        count.write_bytes(bytes(8))
+        code, err = call(
+            [*command, "--out", path],
+            environment={
+                "LD_PRELOAD": str(library),
+                "CALLS_BELOW": str(path),
+                "CALLS_COUNT": str(count),
+                "CALLS_AT": str(at),
+                "CALLS_FATE": fate,
+            },
+        )
+        return code, err, int.from_bytes(count.read_bytes(), sys.byteorder)
+
+    @pytest.mark.parametrize("fate", ["full", "kill"])
+    @pytest.mark.parametrize("name", ["toy", "linear"] if LONG else ["toy"])
+    def test_the_same_command_ends_it(self, tmp_path, file_calls, name, fate):
+        command = [*{"toy": TOY, "linear": LINEAR}[name], "--trials=2", "--workers=1"]
+        expected = tmp_path / "expected"
+        code, err, calls = self.struck(file_calls, expected, command, 1 << 40, fate)
+        assert (code, err) == (0, "")
+        assert calls > 20
+        for at in range(0, calls, 1 if LONG else calls // 8):
+            path = tmp_path / str(at)
+            code, err, _ = self.struck(file_calls, path, command, at, fate)
+            if fate == "kill":
+                assert code in (0, -signal.SIGKILL)
+            elif code:
+                assert code == 1, err
+                assert len(err.splitlines()) == 1, err
+                assert f"cannot write to {path}: No space left on device" in err
+                assert not list(path.glob("log/failed-*"))
+            again, err = call([*command, "--out", path])
+            assert again == 0, err
+            assert contents(path) == contents(expected)
+            assert leftovers(path) == []
+
+
 class TestTogether:
     def test_commands_of_every_kind(self, tmp_path):
         path = tmp_path / "run"
@@ -288,6 +352,63 @@ class TestTogether:
         process.communicate()
         assert run(Toy(), trials=2, out=path, overwrite=True, quiet=True).done == (0, 1)
 
+    def test_overwriting_spares_a_run_that_starts(self, tmp_path):
+        """It has an owner's file, but no claim of a trial yet."""
+        path = tmp_path / "run"
+        code = (
+            f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+            "from toy_experiments import ToyWithData; from confsim.runner import run; "
+            f"run(ToyWithData(broken='slow data'), trials=2, out={str(path)!r})"
+        )
+        process = start([sys.executable, "-c", code])
+        wait_until(lambda: list(path.glob("claims/owner-*")))
+        with pytest.raises(ValueError, match=rf"process {process.pid} on .* works in"):
+            run(ToyWithData(), trials=2, out=path, overwrite=True)
+        assert list(path.glob("claims/owner-*"))
+        assert not list(path.glob("claims/all"))
+        process.kill()
+        process.communicate()
+        assert run(ToyWithData(), trials=2, out=path, overwrite=True, quiet=True).done == (0, 1)
+        assert leftovers(path) == []
+
+    def test_a_command_waits_until_a_run_is_removed(self, tmp_path, capfd):
+        path = tmp_path / "run"
+        run(Toy(), trials=2, out=path, quiet=True)
+        remover = Claims(path)
+        remover.open()
+        assert remover.take_whole() is None
+
+        def remove() -> None:
+            shutil.rmtree(path / "trials")
+            remover.release_whole()
+            remover.close()
+
+        timer = threading.Timer(1.0, remove)
+        timer.start()
+        assert run(Toy(), trials=3, out=path).done == (0, 1, 2)
+        timer.join()
+        assert "which removes the run in" in capfd.readouterr().err
+        run(Toy(), trials=3, out=tmp_path / "expected", quiet=True)
+        assert contents(path) == contents(tmp_path / "expected")
+        assert leftovers(path) == []
+
+    def test_a_removal_that_is_killed_leaves_whole_trials(self, tmp_path, monkeypatch):
+        path = tmp_path / "run"
+        run(Toy(), trials=4, out=path, quiet=True)
+
+        def rmtree(path: Path) -> None:
+            next(file for file in Path(path).rglob("*") if file.is_file()).unlink()
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "rmtree", rmtree)
+            with pytest.raises(KeyboardInterrupt):
+                run(Toy(), trials=4, out=path, overwrite=True)
+        assert run(Toy(), trials=4, out=path, quiet=True).complete
+        run(Toy(), trials=4, out=tmp_path / "expected", quiet=True)
+        assert contents(path) == contents(tmp_path / "expected")
+        assert leftovers(path) == []
+
 
 class TestElsewhere:
     """Claims of owners whose process table we do not see."""
@@ -315,6 +436,74 @@ class TestElsewhere:
         assert time.monotonic() - started > 1.0
         assert outcome.complete
         assert leftovers(far) == []
+
+    def test_who_waits_says_so(self, far, monkeypatch, capfd):
+        monkeypatch.setattr(command_module, "_SAY_AFTER", 0.1)
+        monkeypatch.setattr(claims_module, "STALE_AFTER", 4.0)
+        assert run(Toy(), trials=4, out=far, shard="0/4", steal=True).complete
+        err = capfd.readouterr().err
+        assert err.count("no trial is free; waiting for 2 in the hands of process 1 on node7") == 1
+        assert leftovers(far) == []
+
+    def test_overwriting_watches_who_may_live(self, far, capfd):
+        outcome = run(Toy(), trials=3, out=far, overwrite=True)
+        assert outcome.done == (0, 1, 2)
+        assert "to learn whether process 1 on node7 still works in" in capfd.readouterr().err
+        assert leftovers(far) == []
+
+    def test_overwriting_spares_who_lives_elsewhere(self, far, monkeypatch):
+        moves = iter(range(2, 1000))
+
+        def life(self: Claims, name: str) -> Life:
+            TestElsewhere.move(self, far, next(moves))  # type: ignore[arg-type]
+            return real(self, name)
+
+        real = Claims.life
+        monkeypatch.setattr(Claims, "life", life)
+        with pytest.raises(ValueError, match="--overwrite: process 1 on node7 works in"):
+            run(Toy(), trials=3, out=far, overwrite=True)
+        assert open_run(far).trials == [0, 1]
+        assert (far / "claims" / "000002").is_symlink()
+
+    def test_who_was_suspended_notices_and_goes_on(self, tmp_path, monkeypatch):
+        """Another command, for whom it lives elsewhere, takes its trial over and some more."""
+        monkeypatch.setattr(claims_module, "STALE_AFTER", 1.0)
+        path = tmp_path / "run"
+        command = [*TOY, "--out", path, "--trials=8", "--seconds=0.8", "--workers=1"]
+        process = start(command)
+        wait_until((path / "trials" / ".scratch" / "000001" / "steps").exists)
+        os.killpg(process.pid, signal.SIGSTOP)
+        with monkeypatch.context() as patch:
+            patch.setattr(claims_module, "_boot", lambda: "another boot")
+            outcome = run(Toy(), trials=8, out=path, shard="1/2", steal=False, quiet=True)
+        assert outcome.done == (1, 3, 5, 7)
+        assert not (path / "claims").exists()
+        os.killpg(process.pid, signal.SIGCONT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert err.count("stood still for") == 1
+        assert len(err.splitlines()) == 1
+        run(Toy(), trials=8, out=tmp_path / "expected", quiet=True)
+        assert contents(path) == contents(tmp_path / "expected")
+        assert leftovers(path) == []
+        assert not list(path.glob("log/failed-*"))
+
+    def test_who_was_suspended_adds_nothing_to_another_run(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(claims_module, "STALE_AFTER", 1.0)
+        path = tmp_path / "run"
+        process = start([*TOY, "--out", path, "--trials=8", "--seconds=0.8", "--workers=1"])
+        wait_until((path / "trials" / ".scratch" / "000001" / "steps").exists)
+        os.killpg(process.pid, signal.SIGSTOP)
+        with monkeypatch.context() as patch:
+            patch.setattr(claims_module, "_boot", lambda: "another boot")
+            assert run(Toy(seed=1), trials=4, out=path, overwrite=True, quiet=True).complete
+        os.killpg(process.pid, signal.SIGCONT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert f"{path} holds another run by now" in err
+        run(Toy(seed=1), trials=4, out=tmp_path / "expected", quiet=True)
+        assert contents(path) == contents(tmp_path / "expected")
+        assert leftovers(path) == []
 
     def test_a_thief_does_not_wait_for_the_living(self, far, monkeypatch):
         real = Claims.held

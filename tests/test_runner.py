@@ -19,12 +19,13 @@ import pytest
 
 import confsim
 from confsim._errors import ConfsimError
+from confsim._stopping import STOP_SIGNALS
 from confsim.runner import Outcome, Shard, plan, resolve_shard, resolve_workers, run
 from confsim.runner.progress import Progress, duration
 from confsim.store import open_run
 
 sys.path.insert(0, str(Path(__file__).parent))
-from toy_experiments import Streaming, Toy, ToyWithData, contents, leftovers
+from toy_experiments import Streaming, Toy, ToyWithData, ToyWithModule, contents, leftovers
 
 HERE = Path(__file__).parent
 
@@ -82,6 +83,7 @@ class TestArguments:
         ("arguments", "message"),
         [
             ({"trials": 0}, "trials must be at least 1"),
+            ({"trials": 10**12}, "trials must be at most 1,000,000, not 1,000,000,000,000"),
             ({"workers": 0}, "workers must be at least 1"),
             ({"shard": "3/2"}, "0 <= I < K"),
             ({"shard": "x"}, "--shard must be I/K"),
@@ -104,6 +106,43 @@ class TestArguments:
         with pytest.raises(TypeError, match="trials must be an integer"):
             run(Toy(), trials=2.5, out=tmp_path / "run")  # type: ignore[arg-type]
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("CONFSIM_ISA", "bogus", "CONFSIM_ISA must be one of"),
+            ("OMP_NUM_THREADS", "many", "OMP_NUM_THREADS must be a positive integer, not 'many'"),
+            ("OMP_NUM_THREADS", "0", "OMP_NUM_THREADS must be a positive integer"),
+            ("OMP_NUM_THREADS", "2,-1", "OMP_NUM_THREADS must be a positive integer"),
+            ("SLURM_CPUS_PER_TASK", "0", "SLURM_CPUS_PER_TASK must be at least 1, not 0"),
+            ("SLURM_CPUS_PER_TASK", "\u00b2", "SLURM_CPUS_PER_TASK must be a number"),
+            ("SOURCE_DATE_EPOCH", "yesterday", "SOURCE_DATE_EPOCH must be a number"),
+            ("SLURM_PROCID", "-1", "SLURM_PROCID must be a number, not '-1'"),
+            ("SLURM_PROCID", "9" * 5000, "SLURM_PROCID must be a number"),
+        ],
+    )
+    def test_a_bad_environment_leaves_nothing_behind(
+        self, tmp_path, monkeypatch, name, value, message
+    ):
+        monkeypatch.setenv(name, value)
+        with pytest.raises(ValueError, match=message):
+            run(Toy(), trials=3, out=tmp_path / "run")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_missing_module_is_one_error_and_leaves_nothing_behind(self, tmp_path):
+        for workers in (1, 3):
+            with pytest.raises(ImportError, match="'a_module_that_nobody_has'"):
+                run(ToyWithModule(), trials=9, out=tmp_path / "a" / "run", workers=workers)
+            assert list(tmp_path.iterdir()) == []
+
+    def test_a_missing_module_costs_no_finished_trial(self, tmp_path, monkeypatch):
+        path = tmp_path / "run"
+        monkeypatch.setattr(ToyWithModule, "command", "confsim-toy")
+        run(Toy(), trials=2, out=path, quiet=True)
+        with pytest.raises(ImportError, match="no trial can run without"):
+            run(ToyWithModule(), trials=3, out=path, quiet=True)
+        assert open_run(path).trials == [0, 1]
+        assert leftovers(path) == []
 
     def test_another_identity_is_refused(self, tmp_path):
         run(Toy(), trials=1, out=tmp_path / "run", quiet=True)
@@ -157,10 +196,26 @@ class TestPlan:
     def test_odd_variables_are_named(self):
         with pytest.raises(ValueError, match="SLURM_PROCID must be a number, not 'x'"):
             resolve_shard(None, {"SLURM_PROCID": "x"})
-        with pytest.raises(ValueError, match="part 4 of 2"):
+        with pytest.raises(ValueError, match="SLURM_PROCID=4 is no task of 2"):
             resolve_shard(None, {"SLURM_PROCID": "4", "SLURM_NTASKS": "2"})
+        for name in ("SLURM_ARRAY_TASK_STEP", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"):
+            with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
+                resolve_shard(None, {"SLURM_PROCID": "0", "SLURM_ARRAY_TASK_ID": "0", name: "0"})
+        with pytest.raises(ValueError, match="part -1 of 0"):
+            resolve_shard(None, {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_MIN": "2"})
+        with pytest.raises(ValueError, match="part 0 of -1"):
+            resolve_shard(
+                None,
+                {
+                    "SLURM_ARRAY_TASK_ID": "4",
+                    "SLURM_ARRAY_TASK_MIN": "4",
+                    "SLURM_ARRAY_TASK_MAX": "2",
+                },
+            )
 
     def test_workers(self):
+        with pytest.raises(ValueError, match="workers must be at most 4096, not 1000000000"):
+            resolve_workers(10**9, {})
         assert resolve_workers(None, {"SLURM_CPUS_PER_TASK": "3"}) == 3
         assert resolve_workers(2, {"SLURM_CPUS_PER_TASK": "3"}) == 2
         assert resolve_workers(None, {}) == len(os.sched_getaffinity(0))
@@ -262,6 +317,14 @@ class TestWorkers:
         lines = [line.split() for line in marks.read_text().splitlines() if "begin" in line]
         assert {line[4] for line in lines[-4:]} == {"gpu:0", "gpu:1"}
 
+    def test_a_worker_that_dies_beside_others_is_started_again_later(self, tmp_path):
+        """Where memory is short there may be no room for it now; the others go on."""
+        toy = Toy(seconds=1.0, broken="die beside others", marks=str(tmp_path / "marks"))
+        outcome = run(toy, trials=4, out=tmp_path / "run", workers=2, quiet=True)
+        assert outcome.exit_code == 0
+        text = next((tmp_path / "run" / "log").glob("*.log")).read_text()
+        assert 1 <= text.count("with trials []: the worker process was killed") <= 4
+
     def test_a_script_needs_no_main_guard(self, tmp_path):
         script = tmp_path / "script.py"
         script.write_text(
@@ -345,6 +408,42 @@ class TestFailures:
         assert leftovers(tmp_path / "run") == []
 
     @pytest.mark.parametrize("together", [1, 4])
+    @pytest.mark.parametrize("fault", ["crowded", "cramped"])
+    def test_what_needs_all_memory_is_run_once_more_while_nothing_else_runs(
+        self, tmp_path, undisturbed, fault, together
+    ):
+        toy = Toy(faults=((1, fault), (2, fault), (7, fault)), seconds=0.02, together=together)
+        outcome = run(toy, trials=12, out=tmp_path / "run", workers=3, quiet=True)
+        assert outcome.failed == {}
+        assert outcome.exit_code == 0
+        assert contents(tmp_path / "run") == undisturbed
+        assert leftovers(tmp_path / "run") == []
+
+    def test_a_disk_that_is_full_for_a_trial_is_no_fault_of_the_trial(self, tmp_path, capfd):
+        path = tmp_path / "run"
+        toy = Toy(faults=tuple((trial, "full") for trial in range(2, 12)))
+        with pytest.raises(ConfsimError, match=f"cannot write to {path}: No space left on device"):
+            run(toy, trials=12, out=path, workers=2, quiet=True)
+        assert not list(path.glob("log/failed-*"))
+        assert leftovers(path) == []
+        assert "failed" not in capfd.readouterr().err
+        assert run(Toy(), trials=12, out=path, quiet=True).exit_code == 0
+
+    def test_a_report_that_cannot_be_written_is_not_named(self, tmp_path, capfd, monkeypatch):
+        def write_text(self: Path, *text: Any, **options: Any) -> Any:
+            if "failed" not in self.name:
+                return real(self, *text, **options)
+            self.touch()
+            raise OSError(28, "No space left on device")
+
+        real = Path.write_text
+        monkeypatch.setattr(Path, "write_text", write_text)
+        run(Toy(faults=((1, "raise"),)), trials=2, out=tmp_path / "run", quiet=True)
+        err = capfd.readouterr().err
+        assert err == "confsim-toy: trial 1 failed: ValueError: trial 1 has no luck\n"
+        assert not list((tmp_path / "run" / "log").glob("*failed*"))
+
+    @pytest.mark.parametrize("together", [1, 4])
     def test_a_worker_that_dies_again_is_reported(self, tmp_path, capfd, together):
         toy = Toy(faults=((1, "kill"),), together=together)
         outcome = run(toy, trials=4, out=tmp_path / "run", workers=1, quiet=True)
@@ -393,7 +492,7 @@ class TestStopping:
     def busy(self, command: "subprocess.Popen[str]", marks: Path, begun: int = 2) -> None:
         wait_until(lambda: marks.exists() and marks.read_text().count("begin") >= begun)
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+    @pytest.mark.parametrize("number", STOP_SIGNALS)
     def test_signals_stop_it_within_two_seconds(self, tmp_path, number):
         marks = tmp_path / "marks"
         path = tmp_path / "run"
@@ -409,6 +508,19 @@ class TestStopping:
         assert leftovers(path) == []
         assert set(open_run(path).trials) == {0, 1}
         assert run(Toy(), trials=6, out=path, quiet=True).complete
+
+    def test_a_hangup_is_ignored_under_nohup(self, tmp_path):
+        marks = tmp_path / "marks"
+        experiment = f"Toy(seconds=0.5, marks={str(marks)!r})"
+        command = start(
+            experiment,
+            f"trials=2, out={str(tmp_path / 'run')!r}, workers=1",
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+        )
+        self.busy(command, marks, begun=1)
+        os.killpg(command.pid, signal.SIGHUP)
+        assert command.wait(timeout=30) == 0
+        command.communicate()
 
     def test_ctrl_c_reaches_the_whole_group_and_stops_it_once(self, tmp_path):
         marks = tmp_path / "marks"

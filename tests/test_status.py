@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -95,12 +96,37 @@ def test_owners_elsewhere_count_until_they_are_silent(path, capsys, monkeypatch)
     fields = {"host": "node7", "boot": "x", "pid": 1, "started": "1", "counter": "1"}
     owner.write_text(json.dumps(fields))
     run(Toy(), trials=7, out=path, shard="0/7", quiet=True)
-    (path / "claims" / "000007").symlink_to("owner-far")
+    (path / "claims" / "000006").symlink_to("owner-far")
     assert list(as_json(path, capsys)[1]["running"].values()) == [
         "process 1 on node7, last sign of life 0 s ago"
     ]
-    os.utime(owner, (1, 1))
-    assert as_json(path, capsys)[1]["running"] == {}
+    os.utime(owner, (time.time() - 90, time.time() - 90))
+    found = as_json(path, capsys)[1]
+    assert (found["running"], found["missing"]) == ({}, [])
+    assert found["trials_per_minute"] is None
+    assert found["stale"] == {"6": "process 1 on node7, last sign of life 2 min ago"}
+
+
+def test_claims_of_the_dead_are_stale(path, capsys):
+    run(Toy(), trials=9, out=path, shard="0/9", quiet=True)
+    claims = Claims(path)
+    claims.open()
+    fields = json.loads((path / "claims" / f"owner-{claims.owner.name}").read_text())
+    (path / "claims" / "owner-dead").write_text(json.dumps({**fields, "started": "1"}))
+    for trial, owner in ((6, "dead"), (7, "gone"), (8, claims.owner.name)):
+        (path / "claims" / f"{trial:06d}").symlink_to(f"owner-{owner}")
+    code, found = as_json(path, capsys)
+    assert code == 75
+    assert list(found["running"]) == ["8"]
+    assert found["missing"] == []
+    assert found["stale"] == {
+        "6": f"process {os.getpid()} on {fields['host']}, which is dead",
+        "7": "a command that is gone (gone)",
+    }
+    assert main([str(path)]) == 75
+    out = capsys.readouterr().out
+    assert "  stale         2\n" in out
+    assert "which is dead has left 6, to be taken over by any command" in out
 
 
 def test_damage_is_found_named_and_repaired(path, capsys):

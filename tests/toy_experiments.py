@@ -1,5 +1,7 @@
 """Experiments that do next to nothing, for tests of the runner and the store."""
 
+import contextlib
+import errno
 import os
 import signal
 import time
@@ -67,11 +69,20 @@ def result_of(trial: int, seed: int = 0, rows: int = 40) -> TrialResult:
     return TrialResult(trial, {"extremes": extremes}, {"joint": joint, "model": model}, summary)
 
 
+def others_at_work() -> int:
+    """Count the other workers of this worker's parent."""
+    import psutil
+
+    return len(psutil.Process(os.getppid()).children()) - 1
+
+
 @dataclass(frozen=True)
 class Toy(Experiment):
     """Misbehaves in trials that ``faults`` names, in the way it names.
 
-    A fault is raise, kill (every time), die_once, hang (until told to stop) or deaf (for ever).
+    A fault is raise, kill (every time), die_once, hang (until told to stop), deaf (for ever), full
+    (a disk that takes no more, as a library reports it), or, as where memory is short, crowded
+    (killed) and cramped (MemoryError): while there is another worker.
     """
 
     command: ClassVar[str] = "confsim-toy"
@@ -90,9 +101,18 @@ class Toy(Experiment):
     def open(self, threads: int, device: str | None = None) -> Session:
         if self.broken == "open":
             raise RuntimeError("the data set is not to be had")
-        if self.broken == "die":
+        if self.broken == "die" or (self.broken == "die beside others" and self._is_late()):
             os.kill(os.getpid(), signal.SIGKILL)
         return ToySession(self, threads, device)
+
+    def _is_late(self) -> bool:
+        """Whether a worker before this one is at work."""
+        with contextlib.suppress(FileExistsError):
+            Path(self.marks + ".first").touch(exist_ok=False)
+            return False
+        while not Path(self.marks).exists():
+            time.sleep(0.01)
+        return others_at_work() > 0
 
     def estimate(self) -> Estimate:
         return Estimate(self.seconds, 100_000, 1 << 20)
@@ -128,6 +148,14 @@ class ToyWithData(Toy):
 
     def devices(self) -> Sequence[str | None]:
         return ("gpu:0", "gpu:1") * self.shared
+
+
+@dataclass(frozen=True)
+class ToyWithModule(Toy):
+    """Needs a module that nobody has."""
+
+    command: ClassVar[str] = "confsim-toy-with-module"
+    modules: ClassVar[tuple[str, ...]] = ("json", "a_module_that_nobody_has")
 
 
 class ToySession(Session):
@@ -174,6 +202,15 @@ class ToySession(Session):
             raise Interrupted
         if fault == "deaf":
             time.sleep(600)
+        if fault == "full":
+            try:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                raise ValueError("cannot close the archive") from None
+        if fault == "crowded" and others_at_work():
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "cramped" and others_at_work():
+            raise MemoryError("no room")
 
     def _mark(self, text: str) -> None:
         if self.toy.marks:

@@ -8,6 +8,8 @@ and passed down: the number of threads (:func:`resolve_threads`) and the instruc
 
 import os
 
+from confsim._environment import thread_limit
+
 try:
     from confsim._kernels import isa as _isa
 except ImportError as error:
@@ -33,12 +35,11 @@ def resolve_threads(n_threads: int | None) -> int:
     Raises
     ------
     ValueError
-        If ``n_threads`` is not a positive integer.
+        If ``n_threads`` is not a positive integer, or ``OMP_NUM_THREADS`` is neither one nor a
+        list of them.
     """
     if n_threads is None:
-        limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-        cpus = available_cpus()
-        return min(cpus, int(limit)) if limit.isdigit() and int(limit) > 0 else cpus
+        return min(available_cpus(), thread_limit() or available_cpus())
     if isinstance(n_threads, bool) or not hasattr(n_threads, "__index__") or n_threads < 1:
         raise ValueError(f"n_threads must be a positive integer or None, not {n_threads!r}")
     return int(n_threads)

@@ -1,1 +1,62 @@
-"""The commands: one module each, and the options they share."""
+"""The commands: one module each, the options they share, and how each is started.
+
+What is installed as a command starts here, and takes the stop signals before it imports anything
+else: from its first moment to its last, it ends in one line.
+"""
+
+import signal
+
+
+def start_program() -> int:
+    """Run ``confsim``, whose first word names one of the others."""
+    return start("program")
+
+
+def start_linear() -> int:
+    """Run ``confsim-linear``."""
+    return start("linear")
+
+
+def start_deep() -> int:
+    """Run ``confsim-deep``."""
+    return start("deep")
+
+
+def start_audit() -> int:
+    """Run ``confsim-audit``."""
+    return start("audit")
+
+
+def start_report() -> int:
+    """Run ``confsim-report``."""
+    return start("report")
+
+
+def start_status() -> int:
+    """Run ``confsim-status``."""
+    return start("status")
+
+
+def start(module: str) -> int:
+    """Run ``confsim.cli.MODULE.main()``; return its exit code."""
+    # Before and after, where nothing is to be cleaned up, Ctrl-C ends the process as it ends any.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    import sys
+    from importlib import import_module
+    from pathlib import PurePath
+
+    from confsim._environment import thread_limit
+    from confsim._stopping import INTERRUPTED, Interruptible, describe
+
+    try:
+        thread_limit()  # before OpenMP is loaded, which has words of its own for it
+    except ValueError as error:
+        print(f"{PurePath(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        return 2
+    with Interruptible() as stopping:
+        try:
+            code: int = import_module(f"confsim.cli.{module}").main()
+        except KeyboardInterrupt:
+            print(f"{PurePath(sys.argv[0]).name}: {describe(stopping.number)}", file=sys.stderr)
+            return INTERRUPTED
+        return code

@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from confsim._errors import ConfsimWarning
-from confsim.auditing import COLUMNS, DESIGNS, audit
+from confsim.auditing import COLUMNS, DESIGNS, run_audit
+from confsim.auditing.scores import Zeros
 from confsim.cli import common
 from confsim.membership import MembershipTables, membership_tables
 
 if TYPE_CHECKING:
+    from confsim.runner import Outcome
     from confsim.store import Run
 
 DESCRIPTION = """\
 Audit models that were trained elsewhere: membership inference, memorisation, vulnerability.
 
-DATA is an .npz, .parquet or .csv file with named columns, a folder of NAME.npy files, or a folder
-in the layout of published LiRA code (MODEL/keep.npy with MODEL/scores/*.npy or MODEL/logits/*.npy).
+DATA is an .npz, .parquet, .feather or .csv file with named columns, a folder of NAME.npy files, or
+a folder in a layout of published LiRA code: MODEL/keep.npy with MODEL/scores/*.npy, scores.npy,
+logits/*.npy or logits.npy, models in natural order (trial 2 is folder 2, not folder 10).
 The result is a run directory; what is missing from the data disables the analyses that need it.
 """
 
@@ -31,9 +34,10 @@ _COLUMN_HELP = [
 ]
 
 _SHAPE_HELP = """
-In a table: logit_0, logit_1, ..., probability_0, ..., feature_0, ...; one row an example, or one
-row a model and an example with the columns trial and id. Arrays may have a leading axis of models,
-each of which is attacked with the others as shadow models.
+In a table: logit_0, logit_1, ..., probability_0, ... or, by the names of classes, logit_cat, ...;
+feature_0, ...; or columns of lists. One row per example, or one per model and example with the
+columns trial and id. Arrays may have a leading axis of models, each of which is attacked with the
+others as shadow models. CSV may have semicolons, tabs, decimal commas, and end in .csv.gz.
 """
 
 _SHOWN = ("auc", "tpr_at_fpr_1pct", "tpr_at_fpr_0.1pct")
@@ -76,6 +80,19 @@ def build_parser() -> common.Parser:
         help="only training examples of the same class count as neighbours (default: no)",
     )
     parser.add_argument(
+        "--votes",
+        type=common.integer,
+        metavar="V",
+        help="probabilities are shares of V votes (trees of a forest, nearest neighbours): smooth "
+        "them, so that none is 0 (default: zeros become half the smallest other probability)",
+    )
+    parser.add_argument(
+        "--smoothing",
+        type=float,
+        metavar="S",
+        help="with --votes: votes added to each class, at least 0 (default: 0.5)",
+    )
+    parser.add_argument(
         "--seed",
         type=common.integer,
         default=0,
@@ -111,24 +128,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(given: argparse.Namespace) -> int:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConfsimWarning)
-        run = audit(
+        outcome = run_audit(
             given.data,
+            {},
             design=given.design,
             percent=given.percent,
             same_class=given.same_class,
+            zeros=Zeros(given.votes, given.smoothing),
             seed=given.seed,
             out=given.out,
             overwrite=given.overwrite,
             n_threads=given.workers,
+            space=given.features,
         )
+        if outcome.exit_code:
+            return _unfinished(outcome)
+        run = outcome.run
         found = membership_tables(
             run, features=given.features, seed=given.seed, n_threads=given.workers
         )
     for warning in caught:
-        if issubclass(warning.category, ConfsimWarning):
+        if issubclass(warning.category, ConfsimWarning) and str(warning.message) not in found.notes:
             print(f"confsim-audit: warning: {warning.message}", file=sys.stderr)
     print(_as_json(run, found) if given.json else _render(run, found))
     return 0
+
+
+def _unfinished(outcome: "Outcome") -> int:
+    """Say which models failed; that it was stopped has been said."""
+    for trial, cause in outcome.failed.items():
+        print(f"confsim-audit: error: model {trial} failed: {cause}", file=sys.stderr)
+    return outcome.exit_code
 
 
 def _headline(found: MembershipTables) -> list[dict[str, Any]]:

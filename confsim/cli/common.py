@@ -1,10 +1,12 @@
 """What the commands share: options, exit codes, one clear line for every error.
 
 Exit codes: 0 done; 1 failed; 2 bad usage; 75 interrupted or incomplete, and resumable. Standard
-output carries the result; everything else goes to standard error.
+output carries the result; everything else goes to standard error. A stop signal ends a command
+within two seconds, whatever it does.
 """
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -13,8 +15,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from confsim._errors import ConfsimError
+from confsim._stopping import INTERRUPTED, Interruptible, describe
 from confsim._version import __version__
-from confsim.runner import GRACE
+from confsim.runner import GRACE, check_environment
 
 #: The command line was wrong, or asks for what cannot be.
 USAGE = 2
@@ -76,36 +79,58 @@ def main(
     parser: Parser, run: Callable[[argparse.Namespace], int], argv: Sequence[str] | None
 ) -> int:
     """Parse, run, and turn every failure into one line and an exit code."""
-    try:
+    for stream in (sys.stdout, sys.stderr):  # a path may hold what the terminal cannot show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with Interruptible() as stopping:
         try:
-            return _parse_and_run(parser, run, argv)
-        finally:  # here, where a closed pipe is expected, not at the interpreter's exit
-            if sys.stdout is not None:
-                sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader of our output has gone, as with `| head`; that is no error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+            try:
+                return _parse_and_run(parser, run, argv, stopping)
+            finally:  # here, where a closed pipe is expected, not at the interpreter's exit
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader of our output has gone, as with `| head`; that is no error of ours.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except KeyboardInterrupt:
+            return _stopped(parser, stopping)
 
 
 def _parse_and_run(
-    parser: Parser, run: Callable[[argparse.Namespace], int], argv: Sequence[str] | None
+    parser: Parser,
+    run: Callable[[argparse.Namespace], int],
+    argv: Sequence[str] | None,
+    stopping: Interruptible,
 ) -> int:
     arguments = parser.parse_args(argv)
     try:
+        check_environment()
         return run(arguments)
     except BrokenPipeError:
         raise
-    except (ValueError, TypeError, ImportError) as error:
-        return _fail(parser, arguments, error, USAGE)
-    except (ConfsimError, OSError, MemoryError) as error:
-        return _fail(parser, arguments, error, FAILED)
+    except Exception as error:
+        if stopping.number is not None:  # what a library made of the interruption
+            return _stopped(parser, stopping)
+        if arguments.debug:
+            raise
+        return _fail(parser, error)
 
 
-def _fail(parser: Parser, arguments: argparse.Namespace, error: Exception, code: int) -> int:
-    if arguments.debug:
-        raise error
+def _stopped(parser: Parser, stopping: Interruptible) -> int:
+    print(f"{parser.prog}: {describe(stopping.number)}", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _fail(parser: Parser, error: Exception) -> int:
     message = " ".join(str(error).split()) or type(error).__name__
+    code = FAILED
+    if isinstance(error, ImportError):
+        code, message = USAGE, f"something that is needed cannot be imported: {message}"
+    elif isinstance(error, (ValueError, TypeError)):
+        code = USAGE
+    elif not isinstance(error, (ConfsimError, OSError, MemoryError)):
+        message = f"{type(error).__name__}: {message} (a fault of confsim; --debug shows where)"
     print(f"{parser.prog}: error: {message}", file=sys.stderr)
     return code
 

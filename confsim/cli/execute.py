@@ -34,7 +34,9 @@ def execute(experiment: Experiment, given: argparse.Namespace) -> int:
         mix_versions=given.mix_versions,
         quiet=given.quiet,
     )
-    if outcome.complete:
+    if outcome.complete and (given.csv or given.zip):
+        if outcome.signalled:  # it was said when only the exports were left to do
+            raise KeyboardInterrupt
         exports.export(outcome.run, csv=given.csv, archive=given.zip, trials=given.trials)
     trials = [number for number in outcome.run.trials if number < given.trials]
     found = headline(outcome.run.trial(number).summary() for number in trials)
@@ -54,6 +56,7 @@ def execute(experiment: Experiment, given: argparse.Namespace) -> int:
 
 def _dry_run(experiment: Experiment, given: argparse.Namespace) -> int:
     """Say what would run, and its cost. Nothing is written."""
+    runner.check_trials(given.trials)
     path = given.out or default_path(experiment)
     check_target(path, experiment, overwrite=given.overwrite, mix_versions=given.mix_versions)
     experiment.check(given.trials)

@@ -1,4 +1,4 @@
-"""``confsim-status RUN``: what is done, running, missing, failed or damaged; checking and repair.
+"""``confsim-status RUN``: what is done, running, stale, missing, failed or damaged; repair.
 
 It only reads (``--repair`` renames), so it can be called at any time, during a run and from any
 machine that sees the directory.
@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,6 @@ from confsim.store.writer import set_aside, set_aside_run_data
 
 #: Seconds before the newest trial whose trials make the rate.
 _WINDOW = 900.0
-
-#: An owner elsewhere that has shown no sign of life for this long, by clocks that may differ, is
-#: not shown as running.
-_SILENT = 3 * STALE_AFTER
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,9 @@ class Status:
         Finished trials, and those that nobody has begun.
     running : dict of int to str
         Who runs it, by trial.
+    stale : dict of int to str
+        Who had claimed it and is dead, or has not moved for a minute, by trial. Any command that
+        may run the trial takes it over.
     failed, damaged : dict of int to str
         The cause, by trial.
     shared_damage : str, optional
@@ -57,6 +56,7 @@ class Status:
     trials: int
     done: list[int]
     running: dict[int, str]
+    stale: dict[int, str]
     missing: list[int]
     failed: dict[int, str]
     damaged: dict[int, str]
@@ -85,6 +85,7 @@ class Status:
             "trials": self.trials,
             "done": len(self.done),
             "running": {str(trial): owner for trial, owner in self.running.items()},
+            "stale": {str(trial): owner for trial, owner in self.stale.items()},
             "missing": self.missing,
             "failed": {str(trial): why for trial, why in self.failed.items()},
             "damaged": {str(trial): why for trial, why in self.damaged.items()},
@@ -112,8 +113,8 @@ def status(path: Path, *, verify: bool = False) -> Status:
     """
     run = open_run(path)
     state = survey(path, run.identity_hash, hashes=verify)
-    running = _running(path, state.finished)
-    known = state.finished | state.damaged.keys() | running.keys()
+    running, stale = _claimed(path, state.finished | state.damaged.keys())
+    known = state.finished | state.damaged.keys() | running.keys() | stale.keys()
     wanted = range(int(run.manifest["trials"]))
     failed = {trial: why for trial, why in _failures(path) if trial not in known}
     return Status(
@@ -122,6 +123,7 @@ def status(path: Path, *, verify: bool = False) -> Status:
         len(wanted),
         sorted(state.finished.intersection(wanted)),
         running,
+        stale,
         [trial for trial in wanted if trial not in known and trial not in failed],
         failed,
         state.damaged,
@@ -130,30 +132,39 @@ def status(path: Path, *, verify: bool = False) -> Status:
     )
 
 
-def _running(path: Path, finished: frozenset[int]) -> dict[int, str]:
-    """Return who runs what, leaving out owners that are known to be dead or have gone silent."""
+def _claimed(path: Path, settled: Collection[int]) -> tuple[dict[int, str], dict[int, str]]:
+    """Return who runs what, and which claims of whom are stale."""
     claims = Claims(path)
-    held = {trial: name for trial, name in claims.held().items() if trial not in finished}
-    words = {name: _describe(claims, name) for name in set(held.values())}
-    return {trial: text for trial in sorted(held) if (text := words[held[trial]]) is not None}
+    held = {trial: name for trial, name in sorted(claims.held().items()) if trial not in settled}
+    judged = {name: _judge(claims, name) for name in set(held.values())}
+    running, stale = (
+        {trial: judged[name][1] for trial, name in held.items() if judged[name][0] is alive}
+        for alive in (True, False)
+    )
+    return running, stale
 
 
-def _describe(claims: Claims, name: str) -> str | None:
+def _judge(claims: Claims, name: str) -> tuple[bool, str]:
+    """Say whether an owner may be alive, and who it is.
+
+    One look tells nothing of an owner elsewhere but the time of its last heartbeat, by clocks that
+    may differ.
+    """
     life, owner = claims.life(name), claims.read(name)
-    if owner is None or life is Life.DEAD:
-        return None
+    if owner is None:
+        return False, f"a command that is gone ({name})" if name else "a command that is gone"
     if life is Life.ALIVE:
-        return str(owner)
-    silent = claims.silence(name)
-    if silent is None or silent > _SILENT:
-        return None
-    return f"{owner}, last sign of life {duration(max(0.0, silent))} ago"
+        return True, str(owner)
+    if life is Life.DEAD:
+        return False, f"{owner}, which is dead"
+    silent = max(0.0, claims.silence(name) or 0.0)
+    return silent <= STALE_AFTER, f"{owner}, last sign of life {duration(silent)} ago"
 
 
 def _failures(path: Path) -> Iterable[tuple[int, str]]:
     for report in sorted((path / layout.LOG).glob("failed-*.txt")):
         number = report.stem.removeprefix("failed-")
-        if number.isdigit():
+        if number.isdecimal():
             with report.open(encoding="utf-8") as file:
                 yield int(number), file.readline().strip()
 
@@ -164,7 +175,7 @@ def _per_minute(path: Path, finished: frozenset[int]) -> float | None:
         times = [
             entry.stat().st_mtime
             for entry in entries
-            if entry.name.isdigit() and int(entry.name) in finished
+            if entry.name.isdecimal() and int(entry.name) in finished
         ]
     if not times:
         return None
@@ -199,6 +210,7 @@ def render(found: Status) -> str:
         f"{found.run}: {found.command}, {len(found.done)} of {found.trials} trials are done",
         f"  done     {len(found.done):6d}",
         f"  running  {len(found.running):6d}",
+        f"  stale    {len(found.stale):6d}",
         f"  missing  {len(found.missing):6d}  {ranges(found.missing)}".rstrip(),
         f"  failed   {len(found.failed):6d}",
         f"  damaged  {len(found.damaged):6d}",
@@ -210,6 +222,9 @@ def render(found: Status) -> str:
     for owner in sorted(set(found.running.values())):
         mine = [trial for trial, name in found.running.items() if name == owner]
         lines.append(f"  {owner} runs {ranges(mine)}")
+    for owner in sorted(set(found.stale.values())):
+        mine = [trial for trial, name in found.stale.items() if name == owner]
+        lines.append(f"  {owner} has left {ranges(mine)}, to be taken over by any command")
     lines += [f"  trial {trial} failed: {why}" for trial, why in found.failed.items()]
     lines += [f"  trial {trial} is damaged: {why}" for trial, why in found.damaged.items()]
     if found.shared_damage is not None:
@@ -221,7 +236,7 @@ def build_parser() -> common.Parser:
     """Return the command's parser."""
     parser = common.Parser(
         prog="confsim-status",
-        description="Say which trials of a run are done, running, missing, failed or damaged.",
+        description="Say which trials of a run are done, running, stale, missing, failed, damaged.",
         epilog="exit codes: 0 complete, 75 incomplete, 1 failed or damaged, 2 not a run",
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="the run directory")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim._errors import ConfsimError, check_choice, check_integer, check_number
-from confsim.confidence import extreme_count, extremes, softmax_columns
+from confsim.confidence import softmax_columns
 from confsim.deep import backend as backends
 from confsim.deep import datasets, design, models, training
 from confsim.deep.backend import Engine, JaxEngine, Standardisation
@@ -32,14 +32,12 @@ from confsim.experiment import (
     Session,
     TrialResult,
 )
-from confsim.joint import relate
-from confsim.neighbors import Nearest, nearest_training
+from confsim.trial_tables import Examined, Similarity, holdout_table
+
+FloatArray = NDArray[np.float64]
 
 #: Images are stored for the report up to this size.
 IMAGES_LIMIT = 256_000_000
-
-#: Upper end of the joint histogram's log-odds axis; float32 logits rarely reach beyond.
-LOG_ODDS_LIMIT = 30.0
 
 #: Seconds of one core to train on one pixel of one image once, by model; measured, see benchmarks/.
 _SECONDS_A_PIXEL = {"cnn": 1.8e-6, "resnet": 2.4e-5, "mlp": 1.2e-8, "softmax": 6e-9}
@@ -426,9 +424,22 @@ class _Examined:
         self._ids = self._data.ids[self._population]
         self._labels = self._data.labels[self._population]
         self._logits, self._features = self._forward(self._population)
-        self._columns = softmax_columns(self._logits, self._labels, n_threads=session.threads)
         self._is_member = np.isin(self._population, plan.members, assume_unique=True)
-        self._nearest = self._find_nearest()
+        self._examined = Examined(
+            plan.trial,
+            self._ids,
+            self._labels,
+            self._is_member,
+            softmax_columns(self._logits, self._labels, n_threads=session.threads),
+            Similarity.search(
+                self._features,
+                self._is_member,
+                self._ids,
+                self._labels if self._experiment.same_class else None,
+                threads=session.threads,
+            ),
+            self._data.classes,
+        )
 
     def _forward(self, rows: NDArray[np.int64], sources: Any = None) -> tuple[Any, Any]:
         logits, features = self._session.engine.forward(rows, self._plan.standardisation, sources)
@@ -439,99 +450,24 @@ class _Examined:
             )
         return logits, features
 
-    def _find_nearest(self) -> Nearest:
-        """Search the training images; their features are rows of the population's."""
-        rows = np.flatnonzero(self._is_member)
-        own = np.full(len(self._population), -1)
-        own[rows] = np.arange(len(rows))
-        same_class = self._experiment.same_class
-        return nearest_training(
-            self._features,
-            self._features[rows],
-            metric="angular",
-            query_labels=self._labels if same_class else None,
-            training_labels=self._labels[rows] if same_class else None,
-            self_index=own,
-            n_threads=self._session.threads,
-        )
-
     def result(self) -> TrialResult:
         """Return everything that is stored."""
-        found = self._nearest
-        assert found.distance_excluding_self is not None
-        rank = self._columns["log_odds_max"]
-        bottom, top = extremes(rank, self._experiment.percent, self._ids)
-        joint, statistics = relate(
-            rank,
-            found.distance,
-            found.distance_excluding_self,
-            self._is_member,
-            bottom,
-            top,
-            grid=(-math.log(max(2, self._data.classes - 1)), LOG_ODDS_LIMIT),
-            threads=self._session.threads,
-        )
+        experiment, threads = self._experiment, self._session.threads
         holdout = self._holdout()
-        tables: dict[str, Any] = {
-            "extremes": self._extremes(bottom, top),
-            "examples": self._examples(),
-            "holdout": {
-                "trial": self._trials(len(holdout["label"])),
-                "id": self._data.ids[self._session.split.holdout],
-                "label": holdout["label"],
-                "log_odds_true": holdout["log_odds_true"],
-            },
-        }
-        if self._experiment.query_augment > 1:
-            tables["augmented"] = self._augmented()
-        summary = self._summary(holdout) | statistics
-        return TrialResult(self._plan.trial, tables, {"joint": joint} | self._saved(), summary)
-
-    def _trials(self, count: int) -> NDArray[np.int32]:
-        return np.full(count, self._plan.trial, np.int32)
-
-    def _examples(self) -> Columns:
-        found, columns = self._nearest, self._columns
-        assert found.distance_excluding_self is not None
-        assert found.index_excluding_self is not None
-        members = self._ids[self._is_member]
-        index = found.index_excluding_self
-        return {
-            "trial": self._trials(len(self._ids)),
-            "id": self._ids,
-            "label": self._labels,
-            "predicted": columns["predicted"],
-            "is_member": self._is_member,
-            **{
-                name: columns[name]
-                for name in (
-                    "softmax",
-                    "log_odds_max",
-                    "log_odds_true",
-                    "loss",
-                    "entropy",
-                    "modified_entropy",
-                )
-            },
-            "distance": found.distance,
-            "distance_excluding_self": found.distance_excluding_self,
-            "nearest_id": np.where(index >= 0, members[index], -1),
-        }
-
-    def _extremes(self, bottom: NDArray[np.int64], top: NDArray[np.int64]) -> Columns:
-        rows = np.concatenate([bottom, top])
-        found = self._nearest
-        assert found.distance_excluding_self is not None
-        side = np.repeat(np.array([0, 1], np.int8), [len(bottom), len(top)])
-        return {
-            "trial": self._trials(len(rows)),
-            "side": Coded(side, ("bottom", "top")),
-            "id": self._ids[rows],
-            "is_member": self._is_member[rows],
-            "softmax": self._columns["softmax"][rows],
-            "distance": found.distance[rows],
-            "distance_excluding_self": found.distance_excluding_self[rows],
-        }
+        table = holdout_table(
+            self._plan.trial,
+            self._data.ids[self._session.split.holdout],
+            holdout["label"],
+            holdout["log_odds_true"],
+        )
+        return self._examined.result(
+            self._summary(holdout),
+            percent=experiment.percent,
+            threads=threads,
+            holdout=table,
+            views=self._views() if experiment.query_augment > 1 else None,
+            arrays=self._saved(),
+        )
 
     def _holdout(self) -> dict[str, NDArray[Any]]:
         rows = self._session.split.holdout
@@ -547,20 +483,15 @@ class _Examined:
         logits, _ = self._forward(rows)
         return {"label": labels, **softmax_columns(logits, labels, n_threads=self._session.threads)}
 
-    def _augmented(self) -> Iterator[Columns]:
-        """Yield a batch for each flip and shift of the queries; the first is the image itself."""
+    def _views(self) -> Iterator[FloatArray]:
+        """Yield log-odds for each flip and shift of the queries; the first is the image itself."""
         for index in range(self._experiment.query_augment):
             sources = design.query_sources(self._data.image_shape, index)
             logits = (
                 self._logits if sources is None else self._forward(self._population, sources)[0]
             )
             columns = softmax_columns(logits, self._labels, n_threads=self._session.threads)
-            yield {
-                "trial": self._trials(len(self._ids)),
-                "id": self._ids,
-                "augmentation": np.full(len(self._ids), index, np.int8),
-                "log_odds_true": columns["log_odds_true"],
-            }
+            yield columns["log_odds_true"]
 
     def _saved(self) -> dict[str, dict[str, NDArray[Any]]]:
         """Return the arrays that flags ask for."""
@@ -581,28 +512,23 @@ class _Examined:
         return saved
 
     def _summary(self, holdout: dict[str, NDArray[Any]]) -> dict[str, Scalar]:
-        right = self._columns["predicted"] == self._labels
-        loss, member = self._columns["loss"], self._is_member
         counts = np.bincount(self._data.groups)
+        accuracies = self._examined.accuracies()
+        gap = accuracies.pop("accuracy_gap")
         return {
-            "trial": self._plan.trial,
-            "population": len(self._ids),
-            "members": int(np.count_nonzero(member)),
-            "holdout": len(holdout["label"]),
+            **self._examined.counts(len(holdout["label"])),
             "duplicates": int(counts[counts > 1].sum()),
             "epochs": self._trained.epochs,
             "best_epoch": self._trained.best_epoch,
             "validation_loss": self._trained.validation_loss,
-            "member_accuracy": float(np.mean(right[member])),
-            "non_member_accuracy": float(np.mean(right[~member])),
+            **accuracies,
             "holdout_accuracy": _mean(holdout["predicted"] == holdout["label"]),
-            "accuracy_gap": float(np.mean(right[member]) - np.mean(right[~member])),
-            "member_loss": float(np.mean(loss[member])),
-            "non_member_loss": float(np.mean(loss[~member])),
+            "accuracy_gap": gap,
+            **self._examined.losses(),
             "holdout_loss": _mean(holdout["loss"]),
             "distance_scale": 1.0,
             "features": self._features.shape[1],
-            "extreme_count": extreme_count(len(self._ids), self._experiment.percent),
+            "extreme_count": self._examined.extreme_count(self._experiment.percent),
         }
 
 

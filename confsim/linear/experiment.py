@@ -85,6 +85,7 @@ class LinearExperiment(Experiment):
 
     command: ClassVar[str] = "confsim-linear"
     confidences: ClassVar[tuple[str, ...]] = ("boundary", "sigmoid")
+    modules: ClassVar[tuple[str, ...]] = ("highspy",)
 
     n: int = 10
     queries: int | None = 1_000_000
@@ -160,7 +161,8 @@ class LinearExperiment(Experiment):
         else:
             weights = np.array(self.weights, dtype=np.float64)
         if self.bias is None:
-            return weights, -(self.grid_size / 2) * float(np.sum(weights)) + 0.0
+            with np.errstate(over="ignore", invalid="ignore"):  # such a bias is refused
+                return weights, -(self.grid_size / 2) * float(np.sum(weights)) + 0.0
         return weights, float(self.bias)
 
     def query_ids(self) -> Ids:

@@ -273,7 +273,7 @@ class _ExampleTables:
 
     def __init__(self, run: "Run", features: Path | None, seed: int, threads: int) -> None:
         self.run, self.features, self.seed, self.threads = run, features, seed, threads
-        self.notes: list[str] = []
+        self.notes: list[str] = list(run.config.get("notes", ()))
         self.audited = run.manifest["command"] == "confsim-audit"
         self.trials = self._usable_trials()
         self.data = _Matrices(run, self.trials)

@@ -11,7 +11,7 @@ from confsim.report.material import Material, listed
 _ALL = {"queries": "all"}
 
 #: Settings of an audit that follow from the data.
-_OF_THE_DATA = ("data_sha256", "models", "examples", "ranked_by")
+_OF_THE_DATA = ("data_sha256", "models", "examples", "ranked_by", "model_names", "notes")
 
 
 @dataclass(frozen=True)

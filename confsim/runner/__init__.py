@@ -9,12 +9,28 @@ the same whoever runs it, and is visible only when it is complete; all that foll
 - Commands on one directory, on one machine or many, share its trials by claims
   (:mod:`confsim.runner.claims`) and never spoil each other's work.
 - A worker that dies is replaced, its trial is run once more, and reported if that fails too.
-- Ctrl-C, SIGTERM and SIGUSR1 stop a command within its grace period; checkpoints of unfinished
-  trials (``context.scratch``) stay for the next one.
+- Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 stop a command within its grace period; checkpoints
+  of unfinished trials (``context.scratch``) stay for the next one.
 - No worker outlives its parent, and whatever a dead command left behind is swept by the next.
 """
 
 from confsim.runner.command import GRACE, Outcome, run, run_to_end
-from confsim.runner.plan import Shard, resolve_shard, resolve_workers
+from confsim.runner.plan import (
+    Shard,
+    check_environment,
+    check_trials,
+    resolve_shard,
+    resolve_workers,
+)
 
-__all__ = ["GRACE", "Outcome", "Shard", "resolve_shard", "resolve_workers", "run", "run_to_end"]
+__all__ = [
+    "GRACE",
+    "Outcome",
+    "Shard",
+    "check_environment",
+    "check_trials",
+    "resolve_shard",
+    "resolve_workers",
+    "run",
+    "run_to_end",
+]

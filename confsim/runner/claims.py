@@ -14,12 +14,21 @@ Takeover renames the claim to a unique name, which succeeds for one of several o
 a new one. Should two commands run one trial all the same (an owner that was suspended for a minute,
 or a claim that changed hands between the look and the rename), nothing is harmed: trials are the
 same bytes whoever runs them, and publishing keeps the first. Claims save work; they do not guard
-results.
+results. An owner that others have taken for dead finds its file gone: it makes it anew and goes on
+with what is still its own or free.
+
+What is removed is renamed first, so that a process which was thought dead, and is about to rename
+its work into place, finds either all of it or nothing.
+
+One claim is of the whole directory: ``claims/all``, held by a command that removes the run that is
+there. Whoever begins makes its own file first and looks for the other's second, so that of two
+commands that begin at once at least one notices.
 """
 
 import contextlib
 import errno
 import json
+import math
 import os
 import secrets
 import shutil
@@ -43,6 +52,8 @@ STALE_AFTER = 60.0
 
 _OWNER = "owner-"
 _TAKEN = ".taken-"
+_WHOLE = "all"
+_SWEPT = f"{layout.TEMPORARY}swept-"
 _COUNTER_DIGITS = 12
 _ATTEMPTS = 10
 
@@ -90,10 +101,20 @@ class Claims:
         The run directory.
     clock : callable
         Seconds, monotonic; tests hand in their own.
+    check : callable
+        Called before this command makes itself known again after others took it for dead; raises
+        ``ConfsimError`` if it has no more business here.
     """
 
-    def __init__(self, run: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        run: Path,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self._run = run
+        self._check = check
         self._folder = run / layout.CLAIMS
         self._clock = clock
         host = socket.gethostname()
@@ -103,8 +124,9 @@ class Claims:
         self._counter = 0
         self._moved = clock()
         self._mine: set[int] = set()
+        self._revived = False
         self._observed: dict[str, tuple[int, float]] = {}
-        self._seen_moving: set[str] = set()
+        self._moved_at: dict[str, float] = {}
 
     # What this command holds
 
@@ -116,13 +138,19 @@ class Claims:
         CannotWrite
             If the run directory cannot be written.
         """
+        if self._file is not None:
+            return
         path = self._path_of(self.owner.name)
         try:
             self._file = self._make(path)
             self._write()
         except OSError as error:
-            with contextlib.suppress(OSError):
-                path.unlink()
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
+            for remove in (path.unlink, self._folder.rmdir):
+                with contextlib.suppress(OSError):
+                    remove()
             raise layout.CannotWrite(self._run, error) from error
 
     def _make(self, path: Path) -> int:
@@ -145,15 +173,61 @@ class Claims:
         }
         os.pwrite(self._file, (json.dumps(fields) + "\n").encode(), 0)
 
-    def beat(self) -> None:
-        """Move the counter when it is time; call it often."""
+    def beat(self) -> bool:
+        """Move the counter when it is time; call it often.
+
+        Returns
+        -------
+        bool
+            True if others had taken this command for dead, as after a suspension of a minute: the
+            caller's claims may be theirs by now (:meth:`holds` tells).
+
+        Raises
+        ------
+        CannotWrite
+            If that was so, and nothing can be claimed here any more.
+        """
         now = self._clock()
-        if self._file is None or now - self._moved < HEARTBEAT:
-            return
-        self._moved = now
-        self._counter += 1
-        with contextlib.suppress(OSError):  # publishing will tell what is wrong with the directory
-            self._write()
+        if self._file is not None and now - self._moved >= HEARTBEAT:
+            self._moved = now
+            self._counter += 1
+            with contextlib.suppress(OSError):  # publishing will tell what is wrong
+                self._write()
+            if not self._revive():
+                self._note_lost()
+        revived, self._revived = self._revived, False
+        return revived
+
+    def _revive(self) -> bool:
+        """Make the owner file anew if it is gone, and what is left of the claims."""
+        assert self._file is not None
+        try:
+            there = os.path.samestat(self._path_of(self.owner.name).stat(), os.fstat(self._file))
+        except OSError as error:
+            there = error.errno not in (errno.ENOENT, errno.ESTALE)  # others pass
+        if there:
+            return False
+        self._check()
+        os.close(self._file)
+        self._file = None
+        self.open()
+        for trial in self._mine:
+            with contextlib.suppress(OSError):
+                self._claim(trial).symlink_to(_OWNER + self.owner.name)
+        self._mine = {trial for trial in self._mine if self.holds(trial)}
+        self._revived = True
+        return True
+
+    def _note_lost(self) -> None:
+        """See whether others have taken trials over that are not finished."""
+        for trial in tuple(self._mine):
+            if not self.holds(trial) and not layout.trial_path(self._run, trial).exists():
+                self._mine.discard(trial)
+                self._revived = True
+
+    def holds(self, trial: int) -> bool:
+        """Whether a trial is still this command's."""
+        return self._holder(trial) == self.owner.name
 
     def take(self, trial: int) -> bool:
         """Claim a trial; False if somebody holds it.
@@ -169,6 +243,10 @@ class Claims:
             # A network file system may have made the link, lost its answer and been asked again.
             if trial in self._mine or self._holder(trial) != self.owner.name:
                 return False
+        except FileNotFoundError as error:
+            if self._file is None or not self._revive():
+                raise layout.CannotWrite(self._run, error) from error
+            return self.take(trial)
         except OSError as error:
             if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise ConfsimError(
@@ -222,10 +300,21 @@ class Claims:
         counter, since = self._observed.setdefault(name, (owner.counter, now))
         if owner.counter != counter:
             self._observed[name] = (owner.counter, now)
-            self._seen_moving.add(name)
+            self._moved_at[name] = now
         elif now - since >= STALE_AFTER:
             return Life.DEAD
-        return Life.ALIVE if name in self._seen_moving else Life.UNKNOWN
+        return Life.ALIVE if name in self._moved_at else Life.UNKNOWN
+
+    def lived_after(self, name: str, moment: float) -> bool:
+        """Whether an owner is known to have lived after a moment of this command's clock."""
+        owner = self.read(name)
+        if owner is not None and owner.life() is Life.ALIVE:
+            return True
+        return self._moved_at.get(name, -math.inf) > moment
+
+    def now(self) -> float:
+        """Read this command's clock."""
+        return self._clock()
 
     def read(self, name: str) -> Owner | None:
         """Return an owner, ``None`` if its file is gone."""
@@ -255,8 +344,47 @@ class Claims:
             names = [entry.name for entry in os.scandir(self._folder)]
         except FileNotFoundError:
             return {}
-        claims = {int(name): self._holder(int(name)) for name in names if name.isdigit()}
+        claims = {int(name): self._holder(int(name)) for name in names if name.isdecimal()}
         return {trial: owner for trial, owner in claims.items() if owner is not None}
+
+    def others(self) -> list[str]:
+        """Return the names of all other owners that have a file or a claim here."""
+        try:
+            names = [entry.name for entry in os.scandir(self._folder)]
+        except FileNotFoundError:
+            return []
+        owners = {name[len(_OWNER) :] for name in names if name.startswith(_OWNER)}
+        return sorted((owners | set(self.held().values())) - {self.owner.name})
+
+    def take_whole(self) -> str | None:
+        """Claim the whole directory, in order to remove the run; return who else does, if any."""
+        path = self._folder / _WHOLE
+        while True:
+            try:
+                path.symlink_to(_OWNER + self.owner.name)
+            except FileExistsError:
+                holder = _owner_name(path)
+                if holder is not None and self.life(holder) is not Life.DEAD:
+                    return holder
+                with contextlib.suppress(FileNotFoundError):
+                    path.unlink()
+            except OSError as error:
+                raise layout.CannotWrite(self._run, error) from error
+            else:
+                return None
+
+    def release_whole(self) -> None:
+        """Give the whole directory up again."""
+        if _owner_name(self._folder / _WHOLE) == self.owner.name:
+            with contextlib.suppress(OSError):
+                (self._folder / _WHOLE).unlink()
+
+    def whole(self) -> str | None:
+        """Return the name of another owner that has claimed the whole directory and may live."""
+        name = _owner_name(self._folder / _WHOLE)
+        if name is None or name == self.owner.name or self.life(name) is Life.DEAD:
+            return None
+        return name
 
     def silence(self, name: str) -> float | None:
         """Return the seconds since an owner last moved, by two clocks that may differ.
@@ -302,11 +430,13 @@ class Claims:
             elif life is Life.UNKNOWN and layout.trial_path(self._run, trial).exists():
                 _remove(self._claim(trial))  # of no use to anybody
         for name, parsed in found.items():
-            if parsed is None:
-                continue
-            trial, owner = parsed
-            if claims.get(trial) != owner or self.life(owner) is Life.DEAD:
-                _remove(self._run / layout.TRIALS / name)
+            path = self._run / layout.TRIALS / name
+            if name.startswith(_SWEPT):
+                _delete(path)
+            elif parsed is not None:
+                trial, owner = parsed
+                if claims.get(trial) != owner or self.life(owner) is Life.DEAD:
+                    _remove(path)
         self._sweep_top()
         self._sweep_scratch()
         self._sweep_folder()
@@ -315,18 +445,21 @@ class Claims:
         """Remove temporaries of what all trials share, and of manifests."""
         with contextlib.suppress(OSError):
             for path in self._run.iterdir():
-                if not path.name.startswith(layout.TEMPORARY):
-                    continue
-                owner = path.name[len(layout.TEMPORARY + "run-") :].rpartition("-")[0]
-                if path.is_file() or self.life(owner) is Life.DEAD:
-                    _remove(path)
+                if path.name.startswith(_SWEPT):
+                    _delete(path)
+                elif path.name.startswith(layout.TEMPORARY):
+                    owner = path.name[len(layout.TEMPORARY + "run-") :].rpartition("-")[0]
+                    if path.is_file() or self.life(owner) is Life.DEAD:
+                        _remove(path)
 
     def _sweep_scratch(self) -> None:
         scratch = self._run / layout.TRIALS / layout.SCRATCH
         with contextlib.suppress(OSError):
             for path in scratch.iterdir():
-                trial = int(path.name) if path.name.isdigit() else -1
-                if layout.trial_path(self._run, trial).exists():
+                trial = int(path.name) if path.name.isdecimal() else -1
+                if path.name.startswith(_SWEPT):
+                    _delete(path)
+                elif layout.trial_path(self._run, trial).exists():
                     _remove(path)
             scratch.rmdir()  # fails while there is any left
 
@@ -338,7 +471,7 @@ class Claims:
                     name = path.name[len(_OWNER) :]
                     if name not in holders and self.life(name) is Life.DEAD:
                         path.unlink(missing_ok=True)
-                elif path.name.startswith(_TAKEN):
+                elif path.name.startswith(_TAKEN) or path.name == _WHOLE:
                     name = _owner_name(path) or ""
                     if self.life(name) is Life.DEAD:
                         path.unlink(missing_ok=True)
@@ -366,11 +499,22 @@ def _owner_name(claim: Path) -> str | None:
 
 
 def _remove(path: Path) -> None:
+    """Remove a file or, renaming it first, a directory: whoever still uses it loses all or none."""
+    aside = path.with_name(_SWEPT + secrets.token_hex(8))
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            path.rename(aside)
+            _delete(aside)
+        else:
+            path.unlink()
+
+
+def _delete(path: Path) -> None:
+    """Delete what nobody uses any more."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        with contextlib.suppress(OSError):
-            path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def _boot() -> str:

@@ -17,11 +17,9 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from confsim._stopping import STOP_SIGNALS
 from confsim.runner.claims import describe_signal
 from confsim.runner.worker import Job
-
-#: Signals that ask a command to stop. Workers have them blocked from birth.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 _BOOT = """\
 import sys
@@ -49,7 +47,7 @@ class Worker:
 
     def __init__(self, job: Job, log: int, environment: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
-        with theirs, _blocked(STOP_SIGNALS):
+        with theirs, _blocked(STOP_SIGNALS):  # for all its life: the parent says when to stop
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _BOOT, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
@@ -65,6 +63,11 @@ class Worker:
         with contextlib.suppress(OSError):  # it died: receive() will tell
             self.connection.send(sys.path)
             self.connection.send(job)
+
+    @property
+    def pid(self) -> int:
+        """Its process, part of the names of what it writes."""
+        return self.process.pid
 
     @property
     def idle(self) -> bool:
@@ -144,6 +147,12 @@ class Pool:
                 if message[0] == "died":
                     self.workers.remove(worker)
                 yield worker, message
+
+    def dismiss(self, worker: Worker) -> None:
+        """End a worker that has nothing in hand, if it still lives."""
+        if worker in self.workers:
+            self.workers.remove(worker)
+            worker.kill()
 
     def close(self) -> None:
         """Let idle workers close their sessions, and end the others."""

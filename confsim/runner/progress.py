@@ -28,6 +28,11 @@ class Progress:
         Show nothing but messages.
     bar : bool, optional
         Whether to draw a bar; by default on a terminal.
+
+    Attributes
+    ----------
+    waiting : bool
+        Whether all that is left to do is in the hands of other commands.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class Progress:
         self._total = total
         self._initial = finished
         self._quiet = quiet
+        self.waiting = False
         self._started = self._spoke = time.monotonic()
         self._bar: Any = None
         if bar if bar is not None else not quiet and sys.stderr.isatty():
@@ -58,6 +64,9 @@ class Progress:
     def show(self, finished: float) -> None:
         """Show how many trials are finished, those in hand counted by fractions."""
         if self._bar is not None:
+            self._bar.set_description_str(
+                f"{self._label} (waiting)" if self.waiting else self._label, refresh=False
+            )
             self._bar.update(finished - self._bar.n)
             return
         now = time.monotonic()
@@ -66,7 +75,9 @@ class Progress:
         self._spoke = now
         rate = (finished - self._initial) / (now - self._started)
         text = f"{finished:.0f} of {self._total} trials are done"
-        if rate > 0:
+        if self.waiting:
+            text += ", waiting for those of other commands"
+        elif rate > 0:
             left = (self._total - finished) / rate
             text += f", {60 * rate:.3g} a minute, about {duration(left)} left"
         self.say(text)

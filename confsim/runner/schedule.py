@@ -34,20 +34,27 @@ class Schedule:
         self._todo = deque([*sorted(self._own), *others])
         self._blocked: set[int] = set()
         self._awaited: set[int] = set()
+        self._single: set[int] = set()
         self._alone: set[int] = set()
         self._deaths: dict[int, int] = {}
+        self._idle_since: float | None = None
         self.done: set[int] = set()
         self.failed: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._todo)
 
+    @property
+    def next_is_alone(self) -> bool:
+        """Whether the next trial is to be run while nothing else runs."""
+        return bool(self._todo) and self._todo[0] in self._alone
+
     def take(self, limit: int) -> list[int]:
         """Claim up to ``limit`` trials to be run in one call; none if there are none to take."""
         taken: list[int] = []
         while self._todo and len(taken) < limit:
             trial = self._todo[0]
-            if trial in self._alone and taken:
+            if taken and trial in self._single | self._alone:
                 break
             self._todo.popleft()
             if not self._claims.take(trial):
@@ -57,8 +64,11 @@ class Schedule:
                 self.finish(trial)  # somebody was faster
             else:
                 taken.append(trial)
-                if trial in self._alone:
+                if trial in self._single | self._alone:
                     break
+        if taken:
+            self._idle_since = None
+            self._awaited |= self._blocked
         return taken
 
     def finish(self, trial: int) -> None:
@@ -67,28 +77,34 @@ class Schedule:
         self._claims.release(trial)
         self.done.add(trial)
 
-    def put_back(self, trials: Iterable[int], *, alone: bool = False) -> None:
-        """Note that trials are to be run (again): by themselves if ``alone``."""
+    def put_back(self, trials: Iterable[int], *, single: bool = False) -> None:
+        """Note that trials are to be run (again): one in a call if ``single``."""
         for trial in trials:
             self._claims.release(trial)
             self._todo.append(trial)
-            if alone:
-                self._alone.add(trial)
+            if single:
+                self._single.add(trial)
 
     def fail(self, trial: int, cause: str) -> None:
         """Give a trial up."""
         self._claims.release(trial)
         self.failed[trial] = cause
 
-    def bury(self, trials: Iterable[int], cause: str) -> list[int]:
-        """Have the trials of a worker that died run once more, alone; return those given up."""
+    def retry(self, trials: Iterable[int]) -> list[int]:
+        """Have trials whose worker died, or lacked memory, run once more while nothing else runs.
+
+        Returns
+        -------
+        list of int
+            Those that were run so before; the caller gives them up.
+        """
         given_up = []
         for trial in trials:
             self._deaths[trial] = self._deaths.get(trial, 0) + 1
             if self._deaths[trial] < _ATTEMPTS:
-                self.put_back([trial], alone=True)
+                self.put_back([trial])
+                self._alone.add(trial)
             else:
-                self.fail(trial, cause)
                 given_up.append(trial)
         return given_up
 
@@ -108,16 +124,34 @@ class Schedule:
                     self._claims.break_claim(trial)
                 self._todo.append(trial)
             else:
-                if life is Life.ALIVE and trial not in self._own:
+                if trial not in self._own and self._lives(held[trial]):
                     self._awaited.discard(trial)
                 continue
             self._blocked.remove(trial)
             self._awaited.discard(trial)
 
+    def idle(self) -> None:
+        """Note that there is nothing left to run but what others have claimed.
+
+        From now on their owners have to show that they live. Whether they lived while there was
+        work to do is no matter: one that has died since would leave its trials to nobody.
+        """
+        if self._idle_since is None:
+            self.look_again()
+            self._idle_since = self._claims.now()
+
+    def _lives(self, owner: str) -> bool:
+        return self._idle_since is not None and self._claims.lived_after(owner, self._idle_since)
+
     @property
     def awaited(self) -> Set[int]:
         """Trials in others' hands whose end decides what this command does.
 
-        Its own; and those of owners of whom it is not yet known whether they are alive.
+        Its own; and those of owners that have not shown to be alive since it ran out of work.
         """
         return self._awaited
+
+    def keepers(self) -> list[str]:
+        """Say who has the awaited trials, for people."""
+        owners = {str(self._claims.holder(trial) or "nobody") for trial in self._awaited}
+        return sorted(owners)

@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C, SIGTERM, SIGUSR1."""
+"""Being asked to stop while trials run: signals are counted, and trials in hand get their grace."""
 
 import contextlib
 import signal
@@ -7,7 +7,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-from confsim.runner.pool import STOP_SIGNALS
+from confsim._stopping import taken_signals
 
 
 class StopRequest:
@@ -25,18 +25,18 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signals: list[int] = []
-        self.wake, self._alarm = socket.socketpair()
-        for end in (self.wake, self._alarm):
-            end.setblocking(False)
         self._before: dict[int, Any] = {}
         self._wakeup_before = -1
 
     def __enter__(self) -> "StopRequest":
+        self.wake, self._alarm = socket.socketpair()
+        for end in (self.wake, self._alarm):
+            end.setblocking(False)
         if threading.current_thread() is threading.main_thread():
             self._wakeup_before = signal.set_wakeup_fd(
                 self._alarm.fileno(), warn_on_full_buffer=False
             )
-            for number in STOP_SIGNALS:
+            for number in taken_signals():
                 self._before[number] = signal.signal(number, self._handle)
         return self
 

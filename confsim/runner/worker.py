@@ -8,32 +8,37 @@ parent's to say.
 """
 
 import contextlib
-import ctypes
+import errno
 import faulthandler
 import os
 import pickle
 import queue
-import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from confsim._errors import ConfsimError
-from confsim.experiment import Experiment, Interrupted, Session, TrialResult
+from confsim._stopping import die_with
+from confsim.experiment import Experiment, Interrupted, RunData, Session, TrialResult
 from confsim.store import CannotWrite, Store
-from confsim.store.layout import scratch_path
+from confsim.store.layout import read_manifest, scratch_path
 from confsim.store.writer import TrialTaken
 
 #: Seconds between two reports of a trial's progress.
 _PROGRESS_EVERY = 0.1
 
-_PR_SET_PDEATHSIG = 1
+#: What every trial needs in order to be stored.
+_STORE_MODULES = ("confsim.store.formats", "pyarrow.parquet")
+
+#: Errors of writing that are the disk's, whoever wrote.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -83,12 +88,29 @@ class Parent:
                 self.orders.put(order)
 
 
+class AnotherRun(ConfsimError):  # noqa: N818 - reads as what it says
+    """The directory holds another run than the one that this process works on."""
+
+
+def check_same(store: Store) -> None:
+    """Raise :class:`AnotherRun` if another run was begun in the directory of this one.
+
+    As while this process was suspended, and its command taken for dead.
+    """
+    try:
+        there = read_manifest(store.path).get("identity_hash")
+    except (ValueError, ConfsimError):
+        return  # whoever writes next tells what is wrong
+    if there != store.identity:
+        raise AnotherRun(f"{store.path} holds another run by now; nothing is added to it")
+
+
 class WorkerContext:
     """What a session is offered; see :class:`confsim.experiment.Context`."""
 
-    def __init__(self, parent: Parent, run: Path) -> None:
+    def __init__(self, parent: Parent, store: Store) -> None:
         self._parent = parent
-        self._run = run
+        self._store = store
         self._reported = 0.0
 
     def progress(self, trial: int, fraction: float) -> None:
@@ -104,7 +126,8 @@ class WorkerContext:
 
     def scratch(self, trial: int) -> Path:
         """Make a directory that stays until the trial is published, interruptions or not."""
-        path = scratch_path(self._run, trial)
+        check_same(self._store)
+        path = scratch_path(self._store.path, trial)
         with contextlib.suppress(FileNotFoundError):  # a command that ends removes an empty parent
             path.parent.mkdir(exist_ok=True)
             path.mkdir(exist_ok=True)
@@ -117,38 +140,54 @@ class WorkerContext:
 def main(connection: Connection) -> None:
     """Serve one parent until it says ``None`` or is gone."""
     job: Job = connection.recv()
-    _die_with(job.parent)
+    die_with(job.parent)
     faulthandler.enable()
     parent = Parent(connection)
     threading.Thread(target=parent.listen, daemon=True).start()
-    try:
-        experiment = job.load()
-        if job.run_data:
-            job.store.publish_run_data(experiment.run_data())
-            parent.send("ready")
-        else:
-            _serve(experiment.open(job.threads, job.device), job, parent)
-    except CannotWrite as error:
-        parent.send("cannot write", str(error))
-    except BaseException as error:  # an experiment's own exit is a failure, too
-        parent.send("broken", _cause(error), traceback.format_exc())
+    do_job(job, parent)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # interpreters with large libraries take seconds to leave in good order
 
 
-def _die_with(parent: int) -> None:
-    """Have the kernel end this process when the parent ends, where it can."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+def do_job(job: Job, parent: Parent) -> None:
+    """Write what all trials share, or run trials as they are ordered; tell the parent how it went.
+
+    Raises nothing.
+    """
+    try:
+        experiment = job.load()
+        for module in (*_STORE_MODULES, *experiment.modules):
+            import_module(module)
+        if job.run_data:
+            _publish_run_data(experiment.run_data(), job.store)
+            parent.send("ready")
+        else:
+            _serve(experiment.open(job.threads, job.device), job, parent)
+    except ImportError as error:
+        parent.send("missing", _cause(error), traceback.format_exc())
+    except CannotWrite as error:
+        parent.send("cannot write", str(error), [])
+    except BaseException as error:  # an experiment's own exit is a failure, too
+        full = _full_disk(error, job.store)
+        if full is not None:
+            parent.send("cannot write", str(full), [])
+        else:
+            parent.send("broken", _cause(error), traceback.format_exc())
+
+
+def _publish_run_data(data: RunData, store: Store) -> None:
+    """Write what all trials share, again if somebody took this command for dead meanwhile."""
+    while True:
+        try:
+            return store.publish_run_data(data)
+        except TrialTaken:
+            continue
 
 
 def _serve(session: Session, job: Job, parent: Parent) -> None:
     parent.send("ready")
-    context = WorkerContext(parent, job.store.path)
+    context = WorkerContext(parent, job.store)
     while (trials := parent.orders.get()) is not None:
         _run_trials(session, trials, context, job.store, parent)
         parent.send("idle")
@@ -172,10 +211,8 @@ def _run_trials(
             raise RuntimeError(f"the session yielded no result for trials {sorted(left)}")
     except Interrupted:
         parent.send("undone", sorted(left))
-    except CannotWrite as error:
-        parent.send("cannot write", str(error))
     except Exception as error:
-        parent.send("failed", sorted(left), _cause(error), traceback.format_exc())
+        _report(error, sorted(left), store, parent)
 
 
 def _publish(
@@ -183,15 +220,39 @@ def _publish(
 ) -> None:
     """Publish a result; a failure in its tables is this trial's alone."""
     try:
+        check_same(store)
         store.publish(result, seconds=seconds, should_stop=context.should_stop)
     except (Interrupted, TrialTaken):
         parent.send("undone", [result.trial])
-    except CannotWrite:
-        raise
     except Exception as error:
-        parent.send("failed", [result.trial], _cause(error), traceback.format_exc())
+        _report(error, [result.trial], store, parent)
     else:
         parent.send("done", result.trial)
+
+
+def _report(error: Exception, trials: list[int], store: Store, parent: Parent) -> None:
+    """Tell the parent why trials are not done, and whether disk or memory are at fault."""
+    full = error if isinstance(error, AnotherRun) else _full_disk(error, store)
+    if full is not None:
+        parent.send("cannot write", str(full), trials)
+        return
+    kind = "starved" if isinstance(error, MemoryError) else "failed"
+    parent.send(kind, trials, _cause(error), traceback.format_exc())
+
+
+def _full_disk(error: BaseException, store: Store) -> CannotWrite | None:
+    """Return what an error means if a disk that takes no more is behind it, else ``None``.
+
+    Libraries replace exceptions on the way up; the chain keeps the first.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, CannotWrite):
+            return seen
+        if isinstance(seen, OSError) and seen.errno in _DISK_ERRORS:
+            return CannotWrite(Path(os.fsdecode(seen.filename or store.path)), seen)
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 def _timed(results: Iterator[TrialResult]) -> Iterator[tuple[TrialResult, float]]:

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -221,12 +221,24 @@ class Store:
         with contextlib.suppress(OSError):
             layout.failure_path(self.path, trial).unlink()
 
-    def report_failure(self, trial: int, cause: str, details: str) -> Path:
-        """Write why a trial failed: the cause in the first line, then the traceback."""
+    def report_failure(self, trial: int, cause: str, details: str) -> Path | None:
+        """Write why a trial failed: the cause in the first line, then the traceback.
+
+        Returns
+        -------
+        Path or None
+            The report; ``None`` if it could not be written whole, and then there is none.
+        """
         path = layout.failure_path(self.path, trial)
-        with contextlib.suppress(OSError):
+        fresh = path.with_name(f"{layout.TEMPORARY}{path.name}-{os.getpid()}")
+        try:
             path.parent.mkdir(exist_ok=True)
-            path.write_text(f"{cause}\n\n{details}", encoding="utf-8")
+            fresh.write_text(f"{cause}\n\n{details}", encoding="utf-8", errors="backslashreplace")
+            fresh.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                fresh.unlink()
+            return None
         return path
 
 
@@ -332,9 +344,8 @@ def create(
         If it cannot be written; what was made on the way is removed again.
     """
     identity = experiment.identity()
-    if overwrite and (path / layout.MANIFEST).exists():
-        _remove_run(path)
-    if not (path / layout.MANIFEST).exists():
+    there = (path / layout.MANIFEST).exists()
+    if not there or overwrite:
         manifest = {
             "schema": layout.SCHEMA,
             "identity": identity,
@@ -346,7 +357,10 @@ def create(
             "versions": layout.versions(),
             "created": _now(),
         }
-        _make(path, manifest)
+        if there:
+            _replace_run(path, manifest)
+        else:
+            _make(path, manifest)
     manifest = layout.read_manifest(path)
     _check_identity(path, manifest, experiment)
     try:
@@ -416,18 +430,37 @@ def _raise_trials(path: Path, trials: int) -> None:
         _put_manifest(path, {**manifest, "trials": trials}, replace=True)
 
 
-def _remove_run(path: Path) -> None:
-    """Remove a run; its manifest goes last, so that an interrupted removal can be repeated."""
+def _replace_run(path: Path, manifest: dict[str, Any]) -> None:
+    """Remove all of a run but who works in it, and begin another one in its place.
+
+    There is a manifest at any moment, and what is removed is renamed first, so that an interrupted
+    removal leaves whole trials only and can be repeated.
+    """
     layout.read_manifest(path)
     try:
         for entry in path.iterdir():
+            if entry.name in (layout.MANIFEST, layout.CLAIMS):
+                continue
             if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            elif entry.name != layout.MANIFEST:
-                entry.unlink()
-        (path / layout.MANIFEST).unlink()
+                aside = path / f"{layout.TEMPORARY}swept-{secrets.token_hex(8)}"
+                entry.rename(aside)
+                shutil.rmtree(aside)
+            else:
+                entry.unlink(missing_ok=True)
+        _put_manifest(path, manifest, replace=True)
     except OSError as error:
         raise ConfsimError(f"--overwrite cannot remove {path}: {error.strerror}") from None
+
+
+def discard_run(path: Path, folders: Iterable[Path]) -> None:
+    """Remove a run in which no trial could begin, and the folders that were made for it."""
+    with contextlib.suppress(OSError):
+        (path / layout.TRIALS).rmdir()  # fails if there is a trial
+        for entry in (layout.CLAIMS, layout.LOG):
+            shutil.rmtree(path / entry, ignore_errors=True)
+        (path / layout.MANIFEST).unlink()
+        for folder in folders:
+            folder.rmdir()
 
 
 def set_aside(run: Path, trial: int) -> Path:

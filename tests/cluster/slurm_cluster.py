@@ -1,8 +1,11 @@
-"""A Slurm cluster of one node on this machine, for as long as the tests take.
+"""A Slurm cluster of one or two nodes on this machine, for as long as the tests take.
 
 ``munged``, ``slurmctld`` and ``slurmd`` run from a generated configuration, on free ports, in a
 temporary directory; exactly those processes are stopped again. Nothing of a cluster that may be
 installed on the machine is touched.
+
+The second node is a ``slurmd`` with process ids and a boot id of its own (``unshare``, which needs
+root): to whoever looks from the first, it is another machine, and it dies with one process.
 """
 
 import contextlib
@@ -13,8 +16,11 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
 
@@ -22,18 +28,17 @@ _CONFIGURATION = """\
 ClusterName=confsim-tests
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
-SlurmdPort={daemon_port}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 CredType=cred/munge
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -48,10 +53,21 @@ ReturnToService=2
 KillWait=5
 OverTimeLimit=0
 MailProg=/bin/true
+SlurmdTimeout=20
 GresTypes=gpu
-NodeName=node Gres=gpu:1 NodeHostname={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=64000
-PartitionName=tests Nodes=node Default=YES MaxTime=INFINITE State=UP
+PartitionName=tests Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+
+_NODE = (
+    "NodeName={name} Gres=gpu:1 NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
+    "CPUs=4 RealMemory=64000\n"
+)
+
+_UNSHARE = ("unshare", "--pid", "--mount", "--fork", "--mount-proc")
+_UP = ("idle", "mix", "alloc")
+
+#: Starts the second node: its arguments are its boot id and how ``slurmd`` is called.
+_OTHER_MACHINE = 'mount --bind "$1" /proc/sys/kernel/random/boot_id && shift && exec "$@"'
 
 
 def missing_programs() -> list[str]:
@@ -131,6 +147,10 @@ class Cluster:
         wait_until(ended, seconds, f"the end of job {job}")
         return self.states(job)
 
+    def node_state(self, name: str) -> str:
+        """Return the state of a node: idle, mix, alloc, down, ..."""
+        return self.call("sinfo", "--noheader", "--format=%t", "--nodes", name, check=False)
+
     def hurry(self, job: str) -> None:
         """Slurm lets a requeued job wait two minutes: make it two seconds.
 
@@ -155,22 +175,82 @@ class Cluster:
         )
 
 
+class Node:
+    """The second node: another machine, as far as one can see, that can be switched off and on."""
+
+    def __init__(self, made: Cluster) -> None:
+        self._made = made
+        self._stack = contextlib.ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def switch_on(self) -> None:
+        """Start it; each start is a boot of its own."""
+        boot = self._made.folder / f"boot-{uuid.uuid4()}"
+        boot.write_text(f"{uuid.uuid4()}\n")
+        slurmd = [find("slurmd"), "-D", "-N", "other", "-f", self._made.folder / "slurm.conf"]
+        self._process = self._stack.enter_context(
+            _daemon(
+                self._made,
+                [*_UNSHARE, "--kill-child", "sh", "-c", _OTHER_MACHINE, "sh", boot, *slurmd],
+            )
+        )
+        wait_until(lambda: self._made.node_state("other") == "idle", 60, "the second node")
+
+    def processes(self) -> list[psutil.Process]:
+        """Return what runs on it, beginning with its first process."""
+        assert self._process is not None
+        return psutil.Process(self._process.pid).children(recursive=True)
+
+    def tasks(self) -> list[psutil.Process]:
+        """Return the Python processes that run on it."""
+        return [process for process in self.processes() if "python" in process.name()]
+
+    def switch_off(self) -> None:
+        """Kill its first process, and with it all that runs on it, at once."""
+        self.processes()[0].kill()
+        self._stack.close()
+
+    def close(self) -> None:
+        """Stop it."""
+        self._stack.close()
+
+
+def can_have_two_nodes() -> bool:
+    """Whether this machine lets one start processes that seem to be another's."""
+    if find("unshare") is None:
+        return False
+    return subprocess.run([*_UNSHARE, "true"], capture_output=True).returncode == 0
+
+
 @contextlib.contextmanager
-def cluster(folder: Path) -> Iterator[Cluster]:
-    """Start a cluster in ``folder`` and stop it again."""
-    for name in ("state", "spool"):
+def second_node(made: Cluster) -> Iterator[Node]:
+    """Start the second node of a cluster of two, and stop it again."""
+    node = Node(made)
+    try:
+        node.switch_on()
+        yield node
+    finally:
+        node.close()
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, *, nodes: int = 1) -> Iterator[Cluster]:
+    """Start a cluster in ``folder`` and stop it again; a second node is configured, not started."""
+    names = ("node", "other")[:nodes]
+    for name in ("state", *(f"spool-{name}" for name in names)):
         (folder / name).mkdir()
     (folder / "munge.key").write_bytes(os.urandom(1024))
     (folder / "munge.key").chmod(0o400)
+    host = socket.gethostname().split(".")[0]
     configuration = _CONFIGURATION.format(
-        host=socket.gethostname().split(".")[0],
-        controller_port=_free_port(),
-        daemon_port=_free_port(),
-        user=getpass.getuser(),
-        folder=folder,
+        host=host, controller_port=_free_port(), user=getpass.getuser(), folder=folder
     )
+    for name in names:
+        configuration += _NODE.format(name=name, host=host, port=_free_port())
     (folder / "slurm.conf").write_text(configuration)
-    (folder / "gres.conf").write_text("NodeName=node Name=gpu File=/dev/null\n")
+    (folder / "gres.conf").write_text(
+        "".join(f"NodeName={name} Name=gpu File=/dev/null\n" for name in names)
+    )
     made = Cluster(folder, dict(os.environ))
     configuration_option = ("-f", folder / "slurm.conf")
     with contextlib.ExitStack() as stack:
@@ -179,7 +259,7 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         stack.enter_context(_daemon(made, ["slurmctld", "-D", *configuration_option]))
         stack.enter_context(_daemon(made, ["slurmd", "-D", "-N", "node", *configuration_option]))
         try:
-            wait_until(lambda: _is_up(made), 60, "the node")
+            wait_until(lambda: made.node_state("node") in _UP, 60, "the node")
         except TimeoutError as error:
             raise RuntimeError(f"{error}\n{made.logs()}") from None
         yield made
@@ -200,15 +280,11 @@ def _munged(folder: Path) -> list[object]:
     ]
 
 
-def _is_up(made: Cluster) -> bool:
-    return made.call("sinfo", "--noheader", "--format=%t", check=False) in ("idle", "mix", "alloc")
-
-
 @contextlib.contextmanager
-def _daemon(made: Cluster, command: list[object]) -> Iterator[None]:
+def _daemon(made: Cluster, command: Sequence[object]) -> "Iterator[subprocess.Popen[bytes]]":
     """Run a daemon in the foreground, and stop that process alone."""
     name, *arguments = command
-    with (made.folder / f"{name}-output.log").open("w") as log:
+    with (made.folder / f"{name}-output.log").open("a") as log:
         process = subprocess.Popen(
             [str(find(str(name))), *map(str, arguments)],
             stdout=log,
@@ -217,7 +293,7 @@ def _daemon(made: Cluster, command: list[object]) -> Iterator[None]:
             env=made.environment,
         )
         try:
-            yield
+            yield process
         finally:
             process.terminate()
             try:

@@ -17,7 +17,15 @@ from confsim.store import open_run
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from slurm_cluster import Cluster, cluster, missing_programs, wait_until
+from slurm_cluster import (
+    Cluster,
+    Node,
+    can_have_two_nodes,
+    cluster,
+    missing_programs,
+    second_node,
+    wait_until,
+)
 from toy_experiments import contents, leftovers, result_of
 
 TESTS = Path(__file__).parents[1]
@@ -58,15 +66,34 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield made
 
 
-@pytest.fixture
-def toy(slurm: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    """The cluster, with a slow toy in the place of confsim-linear."""
-    folder = slurm.folder / "toys"
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, Node]]:
+    """A cluster of two nodes, with a slow toy in the place of confsim-linear."""
+    if not can_have_two_nodes():
+        pytest.skip("a second node needs unshare and the right to use it")
+    folder = tmp_path_factory.mktemp("pair")
+    with cluster(folder, nodes=2) as made:
+        toys(folder / "bin")
+        made.environment["PATH"] = f"{folder / 'bin'}:{made.environment['PATH']}"
+        made.environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        with second_node(made) as node:
+            yield made, node
+
+
+def toys(folder: Path) -> None:
+    """Put a slow toy into a folder, in the place of confsim-linear."""
     code = (
         "import sys, runpy; sys.argv[0] = 'toy'; "
         f"runpy.run_path('{TESTS / 'toy_command.py'}', run_name='__main__')"
     )
     wrapper(folder / "confsim-linear", code)
+
+
+@pytest.fixture
+def toy(slurm: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """The cluster, with a slow toy in the place of confsim-linear."""
+    folder = slurm.folder / "toys"
+    toys(folder)
     monkeypatch.setitem(slurm.environment, "PATH", f"{folder}:{slurm.environment['PATH']}")
     return slurm
 
@@ -220,3 +247,69 @@ def test_a_time_limit_strikes_and_the_run_completes(toy, options):
         assert toy.wait(job, 400) == ["COMPLETED"]
     assert toy_contents(300, path)
     assert leftovers(path) == []
+
+
+def start_on_both(made: Cluster, path: Path, trials: int, seconds: float) -> str:
+    """Submit an array of two tasks, one on each node, and wait until both have finished trials."""
+    job = made.submit(
+        "--array=0-1", "--cpus-per-task=4", "--no-requeue", SLURM / "linear.sbatch",
+        "--trials", trials, "--seconds", seconds, "--workers=2", "--out", path,
+        "--marks", path.with_suffix(".marks"),
+    )  # fmt: skip
+    wait_until(lambda: path.exists() and len(open_run(path).trials) >= 6, 60, "six trials")
+    assert {trial % 2 for trial in open_run(path).trials} == {0, 1}
+    return job
+
+
+def begun(path: Path) -> list[int]:
+    """Return the trials that were begun, once for each time."""
+    lines = path.with_suffix(".marks").read_text().splitlines()
+    return sorted(int(line.split()[1]) for line in lines if line.startswith("begin"))
+
+
+@pytest.mark.skipif(not LONG, reason="takes minutes: CONFSIM_LONG_TESTS=1")
+def test_a_run_outlives_a_node_that_returns(pair):
+    """The other node's task takes over what the dead one had in hand, and nothing else."""
+    made, node = pair
+    path = made.folder / "death"
+    job = start_on_both(made, path, 40, 1.0)
+    node.switch_off()
+    assert sorted(made.wait(job, 240)) == ["COMPLETED", "NODE_FAIL"], made.logs()
+    assert open_run(path).trials == list(range(40))
+    assert toy_contents(40, path)
+    assert leftovers(path) == []
+    again = [trial for trial in range(40) if begun(path).count(trial) > 1]
+    assert len(again) <= 2
+    assert len(begun(path)) == 40 + len(again)
+    assert "no trial is free; waiting for" in made.logs()
+    node.switch_on()
+    job = start_on_both(made, path, 60, 0.5)
+    assert made.wait(job, 240) == ["COMPLETED"] * 2, made.logs()
+    assert open_run(path).trials == list(range(60))
+    assert toy_contents(60, path)
+    assert leftovers(path) == []
+    assert len(begun(path)) == 60 + len(again)
+
+
+@pytest.mark.skipif(not LONG, reason="takes minutes: CONFSIM_LONG_TESTS=1")
+def test_a_node_that_comes_back_from_a_partition_harms_nothing(pair):
+    """Its task stands still for 90 s, then goes on writing what others have taken over."""
+    made, node = pair
+    path = made.folder / "partition"
+    job = start_on_both(made, path, 60, 4.0)
+    stopped = node.tasks()
+    assert len(stopped) == 3, "a command and its workers"
+    for process in stopped:
+        process.suspend()
+    time.sleep(90)
+    assert len(open_run(path).trials) < 60
+    for process in stopped:
+        process.resume()
+    assert made.wait(job, 300) == ["COMPLETED"] * 2, made.logs()
+    assert open_run(path).trials == list(range(60))
+    assert toy_contents(60, path)
+    assert leftovers(path) == []
+    assert not list(path.glob("log/failed-*"))
+    assert "stood still for" in made.logs()
+    again = [trial for trial in range(60) if begun(path).count(trial) > 1]
+    assert len(again) <= 4

@@ -1,0 +1,125 @@
+"""Being asked to stop, for commands: which signals ask, and how work ends within two seconds.
+
+Standard library alone, so that a command can take its signals before it imports anything else.
+What runs trials has a grace period of its own (:mod:`confsim.runner.signals`); this is for all that
+comes before and after it, and for the commands that run none.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import PurePath
+from types import FrameType, TracebackType
+from typing import Any, ClassVar
+
+#: Signals that ask a command to stop: a terminal's, an administrator's, those of job managers.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+#: Exit code of a command that was stopped: resumable.
+INTERRUPTED = os.EX_TEMPFAIL
+
+#: Seconds that work gets to end after a stop signal, when it cannot be interrupted at once.
+LIMIT = 1.5
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Stopped(KeyboardInterrupt):
+    """A stop signal came."""
+
+
+def taken_signals() -> list[signal.Signals]:
+    """Return the stop signals that this process should take: all, but for a SIGHUP under nohup."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in STOP_SIGNALS if not (ignored and number == signal.SIGHUP)]
+
+
+class Interruptible:
+    """Work that a stop signal ends: by :class:`Stopped`, raised in the main thread.
+
+    Python runs no handler during a long call into C. So a thread waits for the signal, too, and
+    ends the process in one line when the work has not ended within :data:`LIMIT`; what it had begun
+    to write is swept by the next command, as after any crash.
+
+    Outside the main thread, where Python allows no handlers, it does nothing; inside of another
+    one, it is that one.
+
+    Attributes
+    ----------
+    number : int or None
+        The signal that came.
+    """
+
+    _active: "ClassVar[Interruptible | None]" = None
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._mine = False
+        self._before: dict[int, Any] = {}
+        self._ended = threading.Event()
+
+    def __enter__(self) -> "Interruptible":
+        if threading.current_thread() is threading.main_thread():
+            if Interruptible._active is not None:
+                return Interruptible._active
+            self._mine = True
+            Interruptible._active = self
+            self._wake, self._alarm = socket.socketpair()
+            self._alarm.setblocking(False)
+            self._guard = threading.Thread(target=self._end_process, daemon=True)
+            self._guard.start()
+            self._wakeup_before = signal.set_wakeup_fd(
+                self._alarm.fileno(), warn_on_full_buffer=False
+            )
+            for number in taken_signals():
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._mine:
+            return
+        for number, handler in self._before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        signal.set_wakeup_fd(self._wakeup_before)
+        self._ended.set()
+        self._alarm.close()  # ends the thread's wait
+        self._guard.join()
+        self._wake.close()
+        Interruptible._active = None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.number is None:  # whoever cleans up is not interrupted again
+            self.number = number
+            raise Stopped
+
+    def _end_process(self) -> None:
+        number = self._wake.recv(1)
+        if number and not self._ended.wait(LIMIT):
+            with contextlib.suppress(OSError):
+                os.write(2, f"{PurePath(sys.argv[0]).name}: {describe(number[0])}\n".encode())
+            os._exit(INTERRUPTED)
+
+
+def describe(number: int | None) -> str:
+    """Say in a few words what ended a command."""
+    name = f" by {signal.Signals(number).name}" if number else ""
+    return f"stopped{name}; give the same command again"
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel end this process when its parent, ``parent``, ends, where it can."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)

@@ -1,0 +1,179 @@
+"""Stop signals end every command within two seconds, in one line, from first moment to last."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from confsim._stopping import INTERRUPTED, STOP_SIGNALS, Interruptible, Stopped, taken_signals
+from confsim.runner import run
+
+sys.path.insert(0, str(Path(__file__).parent))
+from toy_experiments import Toy, contents, leftovers
+
+#: A command that says when it works, and then does what its argument says.
+COMMAND = """
+import sys
+from confsim.cli import common
+parser = common.Parser(prog="confsim-test")
+
+def work(given):
+    print("at work", flush=True)
+    {work}
+    return 0
+
+sys.exit(common.main(parser, work, []))
+"""
+
+#: Ways to be busy, of which some hear of no exception.
+WAYS = {
+    "asleep": "import time; time.sleep(60)",
+    "in Python": "while True: pass",
+    "in C": "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)",
+    "with a child": (
+        "import subprocess; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    ),
+    "with a deaf child": (
+        "import subprocess; subprocess.run([sys.executable, '-c', 'import signal, time; "
+        "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()); time.sleep(60)'])"
+    ),
+    "in a library that replaces exceptions": """
+    import time
+    try:
+        time.sleep(60)
+    except BaseException:
+        raise RuntimeError("a callback failed") from None
+""",
+    "in a library that drops exceptions": """
+    import time
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+""",
+    "cleaning up for ever": """
+    import time
+    try:
+        time.sleep(60)
+    finally:
+        time.sleep(60)
+""",
+}
+
+
+def start(code: str, *arguments: object) -> "subprocess.Popen[str]":
+    """Start Python code in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whatever_a_command_does_it_stops(way):
+    process = start(COMMAND.format(work=WAYS[way].strip()))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at work\n"
+    time.sleep(0.1)
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert time.monotonic() - started < 4, "two seconds, and some air for a busy machine"
+    assert process.returncode == INTERRUPTED
+    assert re.fullmatch(r"\S+: stopped by SIGTERM; give the same command again\n", err), err
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_every_stop_signal(number):
+    process = start(COMMAND.format(work=WAYS["asleep"]))
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(number)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == INTERRUPTED
+    name = signal.Signals(number).name
+    assert err == f"confsim-test: stopped by {name}; give the same command again\n"
+
+
+def test_handlers_are_put_back_and_nest():
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    with Interruptible() as outer:
+        with Interruptible() as inner:
+            assert inner is outer
+            with pytest.raises(Stopped):
+                signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # cleaning up is not interrupted again
+        assert outer.number == signal.SIGTERM
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+    with Interruptible() as again:
+        assert again.number is None
+
+
+def test_a_hangup_is_not_taken_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert signal.SIGHUP not in taken_signals()
+        with Interruptible():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.SIGHUP in taken_signals()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("status", ["{run}", "--verify"]),
+        ("report", ["{run}"]),
+        ("linear", ["--n=10", "--queries=1000", "--trials=9", "--quiet", "--csv", "--out={new}"]),
+        ("audit", ["{run}/none.npz"]),
+    ],
+)
+def test_no_moment_ends_in_a_traceback(tmp_path, command, options, number):
+    path = tmp_path / "run"
+    run(Toy(), trials=3, out=path, quiet=True)
+    # Before the first line the interpreter is at work, and none of our code.
+    code = (
+        "import os, sys; os.write(1, b'\\n'); "
+        f"from confsim.cli import start_{command}; sys.exit(start_{command}())"
+    )
+    for delay in (0.04, 0.1, 0.2, 0.35, 0.5, 0.8, 1.3):
+        new = tmp_path / f"new-{delay}"
+        process = start(code, *(option.format(run=path, new=new) for option in options))
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(delay)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=20)
+        assert "Traceback" not in err, f"{delay}: {err}"
+        assert len(err.splitlines()) <= 1
+        if command == "linear" and new.exists():
+            again = start(code, *(option.format(run=path, new=new) for option in options))
+            assert (again.communicate(timeout=60)[1], again.returncode) == ("", 0)
+            assert leftovers(new) == []
+            assert len(contents(new)) > 9
+
+
+def test_bad_threads_are_one_line_before_openmp_has_its_own(tmp_path):
+    code = "import sys; from confsim.cli import start_status; sys.exit(start_status())"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        capture_output=True,
+        text=True,
+        env={**environment, "OMP_NUM_THREADS": "all"},
+    )
+    assert done.returncode == 2
+    assert done.stderr == "-c: error: OMP_NUM_THREADS must be a positive integer, not 'all'\n"

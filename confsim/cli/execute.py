@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ def execute(experiment: Experiment, given: argparse.Namespace) -> int:
         quiet=given.quiet,
     )
     if outcome.complete:
-        exports.export(outcome.run, csv=given.csv, archive=given.zip, trials=given.trials)
+        told = exports.export(outcome.run, csv=given.csv, archive=given.zip, trials=given.trials)
+        for line in told if not given.quiet else []:
+            print(f"{experiment.command}: {line}", file=sys.stderr)
     trials = [number for number in outcome.run.trials if number < given.trials]
     found = headline(outcome.run.trial(number).summary() for number in trials)
     if given.json:

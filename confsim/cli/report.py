@@ -50,6 +50,13 @@ def build_parser() -> common.Parser:
         "more than 10,000,000 scores)",
     )
     parser.add_argument(
+        "--remake-tables",
+        action="store_true",
+        help="make the membership tables with default options, also in the place of tables that "
+        "were made with others (default: those are shown, and how they were made)",
+    )
+    common.add_limit_option(parser)
+    parser.add_argument(
         "--json",
         action="store_true",
         help="print the result as one JSON object, and nothing else, on standard output",
@@ -62,7 +69,14 @@ def run(given: argparse.Namespace) -> int:
     from confsim.report.build import Incomplete, report
 
     try:
-        made = report(given.runs, out=given.out, partial=given.partial, attacks=given.attacks)
+        made = report(
+            given.runs,
+            out=given.out,
+            partial=given.partial,
+            attacks=given.attacks,
+            remake_tables=given.remake_tables,
+            limit=given.limit,
+        )
     except Incomplete as error:
         if given.debug:
             raise

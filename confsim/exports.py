@@ -162,19 +162,22 @@ def _columns(rows: "pyarrow.Table", confidence: str) -> "pyarrow.Table":
 
 
 def _decimal(column: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
-    """Return a column whose whole numbers keep their decimal point: 1.0 is no integer."""
+    """Return a column of whole numbers with decimal points, lest a reader take it for integers.
+
+    One number with a fraction tells a reader as much: then the column stays as it is.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    whole = pc.and_(pc.equal(column, pc.trunc(column)), pc.less(pc.abs(column), _LARGE))
-    if not pc.any(whole).as_py():
+    def whole(values: Any) -> Any:
+        return pc.and_(pc.equal(values, pc.trunc(values)), pc.less(pc.abs(values), _LARGE))
+
+    if not len(column) or not pc.all(whole(column.slice(0, 1))).as_py():
         return column
-    # Few different values are whole as a rule (all are 1.0, or 0.0): each is formatted once.
-    coded = column.combine_chunks().dictionary_encode()
-    values = coded.dictionary
-    texts = pc.cast(values, pa.string())
-    is_whole = pc.and_(pc.equal(values, pc.trunc(values)), pc.less(pc.abs(values), _LARGE))
-    texts = pc.if_else(is_whole, pc.binary_join_element_wise(texts, ".0", ""), texts)
+    if not pc.all(whole(column)).as_py():
+        return column
+    coded = column.combine_chunks().dictionary_encode()  # few different values as a rule
+    texts = pc.binary_join_element_wise(pc.cast(coded.dictionary, pa.string()), ".0", "")
     return pa.chunked_array([texts.take(coded.indices)])
 
 

@@ -20,12 +20,15 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from confsim._errors import ConfsimError
 from confsim.store import files, layout, processes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Beginning of the name of a file that is being written.
 PARTIAL = ".part-"
@@ -46,6 +49,10 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 #: Where derived files are, below a folder that holds some.
 _FOLDERS = ("tables", "figures", "distance_conf", "sigmoid_conf")
+
+
+class NoRoom(ConfsimError):  # noqa: N818 - reads as what it says
+    """A derived file could not be written, and will be once there is room."""
 
 
 # ---- writing -----------------------------------------------------------------------------------
@@ -96,11 +103,16 @@ def entry_of(content: bytes) -> dict[str, Any]:
     return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
+def entry_of_file(path: Path) -> dict[str, Any]:
+    """Return the size and hash of a file that is there."""
+    return {"size": path.lstat().st_size, "sha256": files.file_hash(path)}
+
+
 def cannot_write(target: Path, error: OSError) -> Exception:
     """Return what an error of writing means to whoever asked for a file."""
     reason = error.strerror or str(error)
     if error.errno in _NO_ROOM:
-        return ConfsimError(
+        return NoRoom(
             f"cannot write {target}: {reason}; no part of it is left, and the same command makes "
             "it once this is mended"
         )
@@ -111,10 +123,9 @@ def _make_folder(folder: Path) -> bool:
     """Make a folder if it is missing; return whether it was. Nothing is written through a link."""
     try:
         files.check_folder(folder)
-    except files.Damaged as error:
-        raise ValueError(f"cannot write there: {error}") from None
-    try:
         folder.mkdir(parents=True)
+    except files.Damaged as error:
+        raise ValueError(f"nothing is written there: {error}") from None
     except FileExistsError:
         return False
     except OSError as error:
@@ -267,6 +278,15 @@ def read_record(target: Path) -> dict[str, Any] | None:
     return record
 
 
+def remove_obsolete(record: Mapping[str, Any] | None, folder: Path, kept: Collection[str]) -> None:
+    """Remove files of an earlier record that are not made any more; changed ones stay."""
+    for name, entry in ({} if record is None else record["files"]).items():
+        path = folder / name
+        if name not in kept and files.damage(str(path), entry, hashes=True) is None:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 def are_whole(record: Mapping[str, Any], folder: Path) -> bool:
     """Whether all files of a record are what was written."""
     return all(
@@ -301,3 +321,13 @@ def csv_text(text: str) -> str:
 def plain_text(text: str) -> str:
     """Return what :func:`csv_text` was given."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def with_texts(table: "pd.DataFrame", change: Callable[[str], str]) -> "pd.DataFrame":
+    """Return a table with its texts changed; all else stays."""
+    texts = [name for name in table if table[name].dtype.kind not in "biufc"]
+    changed: dict[str, Any] = {
+        str(name): table[name].map(lambda value: change(value) if isinstance(value, str) else value)
+        for name in texts
+    }
+    return table.assign(**changed) if texts else table

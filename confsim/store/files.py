@@ -356,11 +356,10 @@ def _plain(kind: Any) -> bool:
 
     types = pa.types
     if types.is_dictionary(kind):
-        return bool(types.is_string(kind.value_type))
-    return bool(
-        types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
-        or types.is_string(kind)
-    )  # fmt: skip
+        kind = kind.value_type
+    kinds = (types.is_integer, types.is_floating, types.is_boolean)
+    texts = (types.is_string, types.is_large_string)
+    return any(is_kind(kind) for is_kind in (*kinds, *texts))
 
 
 def _bytes_of(kind: Any) -> int:

@@ -82,6 +82,8 @@ def run(given: argparse.Namespace) -> int:
             raise
         print(f"confsim-report: error: {error}", file=sys.stderr)
         return INCOMPLETE
+    for damage in made.damage:
+        print(f"confsim-report: warning: {damage}", file=sys.stderr)
     if given.json:
         print(
             json.dumps(

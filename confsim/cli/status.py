@@ -19,7 +19,7 @@ from confsim.cli import common
 from confsim.runner.claims import STALE_AFTER, Claims, Life
 from confsim.runner.progress import duration
 from confsim.store import files, layout, open_run, survey
-from confsim.store.writer import set_aside, set_aside_manifest, set_aside_run_data
+from confsim.store.writer import repair_manifest, set_aside, set_aside_run_data
 
 #: Seconds before the newest trial whose trials make the rate.
 _WINDOW = 900.0
@@ -266,18 +266,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(given: argparse.Namespace) -> int:
-    try:
-        found = status(given.run, verify=given.verify or given.repair, limit=given.limit)
-    except layout.ManifestDamaged as error:
-        if not given.repair:
-            raise
-        print(f"set aside: {set_aside_manifest(given.run)}", file=sys.stderr)
-        print(
-            f"confsim-status: {error.reason}; its trials are left as they are, and the command "
-            "that made the run, given the same settings and --out, finds them again",
-            file=sys.stderr,
-        )
-        return os.EX_TEMPFAIL
+    damage = layout.manifest_damage(given.run)
+    if damage is not None and not (given.repair and layout.has_copy(given.run)):
+        return _manifest_damaged(given, damage)
+    if damage is not None:
+        print(f"set aside: {repair_manifest(given.run)}", file=sys.stderr)
+    found = status(given.run, verify=given.verify or given.repair, limit=given.limit)
     moved = repair(found) if given.repair else []
     if moved:
         for path in moved:
@@ -285,6 +279,16 @@ def _main(given: argparse.Namespace) -> int:
         found = status(given.run)
     print(json.dumps(found.as_json()) if given.json else render(found), flush=True)
     return found.exit_code
+
+
+def _manifest_damaged(given: argparse.Namespace, error: layout.ManifestDamaged) -> int:
+    """Say so, and with ``--repair`` set the manifest aside; no trial is touched."""
+    told = {"run": str(given.run), "manifest_damage": error.reason, "complete": False}
+    print(json.dumps(told) if given.json else str(error), flush=True)
+    if not given.repair:
+        return common.FAILED
+    print(f"set aside: {repair_manifest(given.run)}", file=sys.stderr)
+    return os.EX_TEMPFAIL
 
 
 if __name__ == "__main__":

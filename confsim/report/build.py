@@ -53,6 +53,8 @@ class Report:
         Figures that were left out, and why.
     sentences : list of str
         The answers of all runs.
+    damage : list of str
+        Manifests that are damaged and whose copies were read.
     """
 
     page: Path
@@ -60,6 +62,7 @@ class Report:
     tables: list[str]
     skipped: list[tuple[str, str]]
     sentences: list[str]
+    damage: list[str]
 
 
 def report(
@@ -121,6 +124,8 @@ def gather(run: Run, *, partial: bool = False) -> Material:
     missing = [n for n in range(wanted) if n not in found.finished and n not in found.damaged]
     # Nothing is made with a damaged trial, no table either.
     material = Material(run.restricted(whole), whole, missing, dict(sorted(found.damaged.items())))
+    if run.damage is not None:
+        material.notes.append(f"{run.damage}; the settings shown are its copy's")
     if not whole and not found.damaged:
         raise Incomplete(f"{run.path} has no finished trial to report; confsim-status {run.path}")
     if not whole or ((missing or found.damaged) and not partial):
@@ -265,7 +270,8 @@ def _write(
             section.answers.caution,
         )
     ]
-    return Report(target, figure_files, names, page.skipped, sentences)
+    damage = [str(m.run.damage) for m in materials if m.run.damage is not None]
+    return Report(target, figure_files, names, page.skipped, sentences, damage)
 
 
 def _record(folder: Path, materials: Sequence[Material], names: Sequence[str]) -> None:

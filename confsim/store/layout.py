@@ -22,6 +22,8 @@ __all__ = ["Damaged", "file_hash"]
 SCHEMA = 1
 
 MANIFEST = "manifest.json"
+#: The same once more: what takes the manifest's place when a byte of it was altered.
+MANIFEST_COPY = "manifest.copy.json"
 TRIALS = "trials"
 CLAIMS = "claims"
 LOG = "log"
@@ -151,22 +153,57 @@ def versions() -> dict[str, str]:
     return found
 
 
-def read_manifest(run: Path) -> dict[str, Any]:
+def read_manifest(run: Path, *, copy: bool = True) -> dict[str, Any]:
     """Return a run's manifest, which carries the hash of its own bytes.
+
+    Parameters
+    ----------
+    run : Path
+    copy : bool
+        Whether its copy may stand in for a damaged one; :func:`manifest_damage` tells.
 
     Raises
     ------
     ValueError
         If ``run`` is not a run directory, or one of a schema that this version cannot read.
     Damaged
-        If a byte of the manifest was altered.
+        If a byte of the manifest was altered, and of its copy.
     """
-    path = run / MANIFEST
+    try:
+        return _read_manifest(run, MANIFEST)
+    except ManifestDamaged:
+        try:
+            if copy:
+                return _read_manifest(run, MANIFEST_COPY)
+        except (ValueError, ConfsimError):
+            pass
+        raise
+
+
+def manifest_damage(run: Path) -> "ManifestDamaged | None":
+    """Say what is wrong with a run's manifest, whether or not it has a copy."""
+    try:
+        read_manifest(run, copy=False)
+    except ManifestDamaged as error:
+        return error
+    return None
+
+
+def has_copy(run: Path) -> bool:
+    """Whether a copy of the manifest is there whose bytes are those that were written."""
+    try:
+        return "schema" in files.read_sealed(run / MANIFEST_COPY)
+    except (OSError, ConfsimError):
+        return False
+
+
+def _read_manifest(run: Path, name: str) -> dict[str, Any]:
+    path = run / name
     try:
         manifest = files.read_sealed(path)
         schema = manifest["schema"]
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"{run} is not a run directory: it has no {MANIFEST}") from None
+        raise ValueError(f"{run} is not a run directory: it has no {name}") from None
     except Damaged as error:
         if not files.is_folder(run / TRIALS):
             raise _not_ours(run) from None
@@ -184,7 +221,7 @@ def read_manifest(run: Path) -> dict[str, Any]:
         raise _not_ours(run)
     known = manifest.get("identity_hash")
     if known is not None and known != identity_hash(manifest["identity"]):
-        raise ManifestDamaged(run, f"{MANIFEST} does not have the identity that it was made with")
+        raise ManifestDamaged(run, f"{name} does not have the identity that it was made with")
     return manifest
 
 
@@ -212,11 +249,13 @@ class ManifestDamaged(Damaged):
     """A byte of the manifest was altered; the trials beside it may be whole."""
 
     def __init__(self, run: Path, reason: str) -> None:
-        super().__init__(
-            f"{run} is damaged: {reason}; its trials are left as they are: put a copy of the "
-            f"{MANIFEST} back, or confsim-status {run} --repair sets it aside, and the command "
-            "that made the run writes it again and finds its trials"
+        remedy = (
+            f"confsim-status {run} --repair puts its copy back"
+            if has_copy(run)
+            else f"put a copy of the {MANIFEST} back, or confsim-status {run} --repair sets it "
+            "aside, and the command that made the run writes it again and finds its trials"
         )
+        super().__init__(f"{run} is damaged: {reason}; its trials are left as they are; {remedy}")
         self.reason = reason
 
 

@@ -69,6 +69,8 @@ class Run:
         What its trials hold, and how they belong together.
     limit : int
         Bytes that one of its files may take in memory.
+    damage : ConfsimError, optional
+        What is wrong with the manifest, whose copy was read instead.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Run:
         self.path = path
         self.limit = files.check_limit(limit)
         self.manifest = layout.read_manifest(path)
+        self.damage = layout.manifest_damage(path)
         self.identity_hash = layout.identity_hash(self.manifest["identity"])
         self.capabilities = Capabilities.of(self.manifest)
         self._only = None if only is None else sorted(only)

@@ -280,8 +280,10 @@ def check_target(
         if strange and (overwrite or not _lost_its_manifest(path, experiment)):
             raise ValueError(f"--out {path} holds something else and no run; it is left alone")
         return
-    manifest = layout.read_manifest(path)
-    if not overwrite:
+    if overwrite:
+        layout.read_manifest(path)
+    else:
+        manifest = layout.read_manifest(path, copy=False)
         _check_identity(path, manifest, experiment)
         _check_versions(path, manifest, mix_versions)
 
@@ -361,7 +363,7 @@ def create(
         stated = {"capabilities": dict(experiment.capabilities())}
         manifest["capabilities"] = asdict(Capabilities.of({**manifest, **stated}))
         _make(path, manifest)
-    manifest = layout.read_manifest(path)
+    manifest = layout.read_manifest(path, copy=False)
     _check_identity(path, manifest, experiment)
     artifacts.sweep(path)
     artifacts.sweep_beside(path)
@@ -369,6 +371,7 @@ def create(
         (path / layout.TRIALS).mkdir(exist_ok=True)
         if trials > manifest["trials"]:
             _raise_trials(path, trials)
+        _copy_manifest(path)
     except OSError as error:
         raise CannotWrite(path, error) from error
     return Store(path, layout.identity_hash(identity), owner, keep)
@@ -390,8 +393,18 @@ def _make(path: Path, manifest: dict[str, Any]) -> None:
 
 def _put_manifest(path: Path, manifest: dict[str, Any], *, replace: bool) -> None:
     """Put a manifest in place, whole: over the one that is there, or only if there is none."""
-    content = files.seal(manifest)
-    target = path / layout.MANIFEST
+    _put(path, layout.MANIFEST, files.seal(manifest), replace=replace)
+
+
+def _copy_manifest(path: Path) -> None:
+    """Have a copy of the manifest beside it."""
+    content, copy = (path / layout.MANIFEST).read_bytes(), path / layout.MANIFEST_COPY
+    if not files.is_file(copy) or copy.read_bytes() != content:
+        _put(path, layout.MANIFEST_COPY, content, replace=True)
+
+
+def _put(path: Path, name: str, content: bytes, *, replace: bool) -> None:
+    target = path / name
     for _ in range(_ATTEMPTS):
         temporary = path / f"{layout.TEMPORARY}manifest-{secrets.token_hex(8)}"
         try:
@@ -456,9 +469,15 @@ def set_aside_run_data(run: Path) -> Path:
     return _set_aside(run, run / layout.RUN_DATA)
 
 
-def set_aside_manifest(run: Path) -> Path:
-    """Move a damaged manifest out of the way; the command that made the run writes it again."""
-    return _set_aside(run, run / layout.MANIFEST)
+def repair_manifest(run: Path) -> Path:
+    """Move a damaged manifest out of the way, and put its copy back, if it has one."""
+    aside = _set_aside(run, run / layout.MANIFEST)
+    if layout.has_copy(run):
+        try:
+            _put(run, layout.MANIFEST, (run / layout.MANIFEST_COPY).read_bytes(), replace=True)
+        except OSError as error:
+            raise CannotWrite(run, error) from error
+    return aside
 
 
 def _set_aside(run: Path, path: Path) -> Path:

@@ -120,13 +120,14 @@ def repeat_words(
         elif isinstance(value, bool):
             words.append(flag if value else f"--no-{flag[2:]}")
         elif isinstance(value, (list, tuple)):
-            words += [flag, *(_word(item) for item in value)]
+            words += [flag, *(word(item) for item in value)]
         elif value is not None:
-            words += [flag, _word(value)]
+            words += [flag, word(value)]
     return words
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
+    """Return a setting as people write it: ``2`` for 2.0."""
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 

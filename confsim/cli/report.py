@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from confsim._errors import ConfsimError
 from confsim.cli import common
 
 DESCRIPTION = """\
@@ -19,6 +20,9 @@ examples:
   confsim-report runs/n10 runs/n100 runs/n1000     each headline number against n
   confsim-report RUN --partial                     while trials are still missing
 """
+
+#: What files of the right form and of strange content lead to.
+_MISFIT = (LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError)
 
 #: Trials are missing or damaged: finish or repair the run and try again.
 INCOMPLETE = 75
@@ -82,6 +86,15 @@ def run(given: argparse.Namespace) -> int:
             raise
         print(f"confsim-report: error: {error}", file=sys.stderr)
         return INCOMPLETE
+    except _MISFIT as error:
+        # Hashes tell that a file is what was written, not that it was confsim that wrote it.
+        if given.debug:
+            raise
+        names = ", ".join(str(path) for path in given.runs)
+        raise ConfsimError(
+            f"{names} cannot be reported: what is in the files does not fit together "
+            f"({type(error).__name__}: {error}); --debug shows where"
+        ) from None
     for damage in made.damage:
         print(f"confsim-report: warning: {damage}", file=sys.stderr)
     if given.json:

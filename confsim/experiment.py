@@ -172,6 +172,13 @@ class Experiment(ABC):
             If no trial could run.
         """
 
+    def capabilities(self) -> Mapping[str, Any]:
+        """Return what can be made of the run: see ``confsim.store.capabilities``.
+
+        Stored in the manifest, so that whatever reads the run need not know this experiment.
+        """
+        return {}
+
     def run_data(self) -> RunData:
         """Return what all trials share; called once a run, in a process of its own."""
         return RunData()

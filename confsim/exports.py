@@ -3,87 +3,242 @@
 Both are written beside their final name and renamed, so that a reader sees all of a file or none.
 """
 
-import csv as _csv
+import contextlib
 import os
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from confsim.store import Run
+from confsim.store import Run, artifacts, files
+
+if TYPE_CHECKING:
+    import pyarrow
 
 HEADER = ("ID", "Train distance", "Confidence", "Membership", "Trial")
 
-#: Folder of the run and confidence column, by command. Empty folder: the run directory itself.
-_FOLDERS = {
-    "confsim-linear": {"distance_conf": "boundary", "sigmoid_conf": "sigmoid"},
-    "confsim-deep": {"": "softmax"},
-}
+SIDES = ("top", "bottom")
+
+#: What the CSV files were made from.
+RECORD = "exports.json"
+
+#: Raised when the same trials give other files.
+VERSION = 1
+
+#: Numbers from which a decimal point is not seen anyway.
+_LARGE = 1e15
 
 
-def export(run: Run, *, csv: bool, archive: bool, trials: int) -> None:
-    """Write what was asked for; the run is complete."""
+def export(run: Run, *, csv: bool, archive: bool, trials: int) -> list[str]:
+    """Write what was asked for; the run is complete.
+
+    Parameters
+    ----------
+    run : Run
+    csv, archive : bool
+        What to write.
+    trials : int
+        How many trials the command named; all that are finished are written.
+
+    Returns
+    -------
+    list of str
+        What there is to know about the files.
+    """
+    artifacts.sweep(run.path)
+    artifacts.sweep_beside(_absolute(run))
+    told = []
     if csv:
-        write_csv(run, trials)
+        write_csv(run)
+        folders = ", ".join(sorted({str(path.parent) for path in csv_paths(run)}))
+        told.append(
+            f"CSV files of {len(run.trials)} trials are in {folders}, without the folder of the "
+            "settings that earlier programs put above; their experiment_models.npz is model.npz "
+            "of each trial now"
+        )
+        if len(run.trials) > trials:
+            told.append(
+                f"--csv writes every finished trial of a run: {len(run.trials)}, not the {trials} "
+                "of --trials"
+            )
     if archive:
-        write_zip(run)
+        told.append(f"archive {write_zip(run)}")
+    return told
 
 
-def write_csv(run: Run, trials: int) -> list[Path]:
-    """Write ``[FOLDER/]{top,bottom}_percent.csv`` with one row a point of an extreme.
+# ---- CSV ---------------------------------------------------------------------------------------
+
+
+def csv_paths(run: Run) -> list[Path]:
+    """Return the CSV files of a run, whether they are there or not."""
+    return [
+        run.path / folder / f"{side}_percent.csv"
+        for folder, _ in run.capabilities.folders
+        for side in SIDES
+    ]
+
+
+def write_csv(run: Run) -> list[Path]:
+    """Write ``[FOLDER/]{top,bottom}_percent.csv`` with one row for each point of an extreme.
 
     Columns: ``ID``, ``Train distance`` (normalised, including self), ``Confidence``, ``Membership``
-    (0 or 1) and ``Trial``, counted from 1. Rows come in the order of the trials.
+    (True or False) and ``Trial``, counted from 1. Rows come in the order of the trials. Numbers
+    have the fewest digits that give the same float64 again.
+
+    Returns
+    -------
+    list of Path
+        The files. They are not written again where nothing has changed.
 
     Raises
     ------
     ValueError
-        If the run was stored with ``--keep summary``.
+        If the run was stored with ``--keep summary``, or its pipeline has no such export.
     """
-    written = []
-    for folder, confidence in _FOLDERS[run.manifest["command"]].items():
-        for side in ("top", "bottom"):
-            path = run.path / folder / f"{side}_percent.csv"
-            path.parent.mkdir(exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}")
-            with partial.open("w", newline="") as file:
-                writer = _csv.writer(file)
-                writer.writerow(HEADER)
-                for rows in _rows(run, side, confidence, trials):
-                    writer.writerows(rows)
-            partial.rename(path)
-            written.append(path)
-    return written
+    if not run.capabilities.folders:
+        raise ValueError(f"{run.manifest['command']} has no CSV export")
+    made_from = _made_from(run)
+    record = artifacts.read_record(run.path / RECORD)
+    paths = csv_paths(run)
+    if record is not None and record["made_from"] == artifacts.digest(made_from):
+        names = {str(path.relative_to(run.path)) for path in paths}
+        if record["files"].keys() == names and artifacts.are_whole(record, run.path):
+            return paths
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(artifacts.replacing(path)) for path in paths]
+        writers = [_Hashing(file) for file in opened]
+        pool = stack.enter_context(ThreadPoolExecutor(min(4, os.cpu_count() or 1)))
+        for writer in writers:
+            writer.write((",".join(HEADER) + "\n").encode())
+        for parts in _parts(run):
+            # Formatting frees the interpreter; what is written keeps its order.
+            for writer, text in zip(writers, pool.map(_text, parts), strict=True):
+                writer.write(text)
+    entries = {
+        str(path.relative_to(run.path)): writer.entry()
+        for path, writer in zip(paths, writers, strict=True)
+    }
+    artifacts.write_record(
+        run.path / RECORD, made_from=made_from, options={"version": VERSION}, entries=entries
+    )
+    return paths
 
 
-def _rows(run: Run, side: str, confidence: str, trials: int) -> Iterator[Any]:
-    columns = ["side", "id", "distance", confidence, "is_member", "trial"]
+def _made_from(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = {"identity": run.identity_hash, "version": VERSION}
     for number in run.trials:
-        if number >= trials:
-            continue
         trial = run.trial(number)
         if not trial.has("extremes.parquet"):
             raise ValueError("--csv needs the extremes, which --keep summary leaves out")
-        for batch in trial.batches("extremes", columns):
-            chosen = batch[batch["side"] == side]
-            yield zip(
-                chosen["id"],
-                chosen["distance"],
-                chosen[confidence],
-                chosen["is_member"].astype(int),
-                chosen["trial"] + 1,
-                strict=True,
-            )
+        found[str(number)] = trial.record["files"]["extremes.parquet"]["sha256"]
+    return found
+
+
+def _parts(run: Run) -> Iterator[list["pyarrow.Table"]]:
+    """Yield, batch by batch, the rows of every file in the order of :func:`csv_paths`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    confidences = [column for _, column in run.capabilities.folders]
+    columns = ["side", "id", "distance", *confidences, "is_member", "trial"]
+    for number in run.trials:
+        for batch in run.trial(number).arrow_batches("extremes", columns):
+            table = pa.Table.from_batches([batch])
+            by_side = {side: table.filter(pc.equal(table["side"], side)) for side in SIDES}
+            yield [
+                _columns(by_side[side], confidence) for confidence in confidences for side in SIDES
+            ]
+
+
+def _columns(rows: "pyarrow.Table", confidence: str) -> "pyarrow.Table":
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    member = pc.if_else(rows["is_member"], "True", "False")
+    trial = pc.add(pc.cast(rows["trial"], pa.int64()), 1)
+    chosen = [rows["id"], _decimal(rows["distance"]), _decimal(rows[confidence]), member, trial]
+    return pa.table(chosen, names=list(HEADER))
+
+
+def _decimal(column: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
+    """Return a column of whole numbers with decimal points, lest a reader take it for integers.
+
+    One number with a fraction tells a reader as much: then the column stays as it is.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def whole(values: Any) -> Any:
+        return pc.and_(pc.equal(values, pc.trunc(values)), pc.less(pc.abs(values), _LARGE))
+
+    if not len(column) or not pc.all(whole(column.slice(0, 1))).as_py():
+        return column
+    if not pc.all(whole(column)).as_py():
+        return column
+    coded = column.combine_chunks().dictionary_encode()  # few different values as a rule
+    texts = pc.binary_join_element_wise(pc.cast(coded.dictionary, pa.string()), ".0", "")
+    return pa.chunked_array([texts.take(coded.indices)])
+
+
+def _text(rows: "pyarrow.Table") -> bytes:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    sink = pa.BufferOutputStream()
+    csv.write_csv(rows, sink, csv.WriteOptions(include_header=False, quoting_style="none"))
+    return bytes(sink.getvalue())
+
+
+class _Hashing:
+    """Writes and hashes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        import hashlib
+
+        self._file, self._digest, self._size = file, hashlib.sha256(), 0
+
+    def write(self, content: bytes) -> None:
+        self._file.write(content)
+        self._digest.update(content)
+        self._size += len(content)
+
+    def entry(self) -> dict[str, Any]:
+        return {"size": self._size, "sha256": self._digest.hexdigest()}
+
+
+# ---- archive -----------------------------------------------------------------------------------
 
 
 def write_zip(run: Run) -> Path:
-    """Pack the run directory into ``RUN.zip`` beside it; Parquet is compressed already."""
-    path = run.path.with_name(run.path.name + ".zip")
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-        for file in sorted(run.path.rglob("*")):
-            inside = file.relative_to(run.path)
-            if file.is_file() and not any(part.startswith(".") for part in inside.parts):
-                archive.write(file, Path(run.path.name) / inside)
-    partial.rename(path)
-    return path
+    """Pack the run directory into ``RUN.zip`` beside it; Parquet is compressed already.
+
+    Only files are packed: no links, which may lead out of the directory.
+    """
+    folder = _absolute(run)
+    target = folder.with_name(folder.name + ".zip")
+    # A name that is no UTF-8 cannot be written into an archive as it is.
+    inside = os.fsencode(folder.name).decode(errors="backslashreplace")
+    with (
+        artifacts.replacing(target) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive,
+    ):
+        for path in _files_of(folder):
+            archive.write(path, f"{inside}/{path.relative_to(folder).as_posix()}")
+    return target
+
+
+def _files_of(folder: Path) -> Iterator[Path]:
+    """Yield the regular files below a folder, in the order of their names, without hidden ones."""
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if files.is_folder(entry):
+            yield from _files_of(entry)
+        elif files.is_file(entry):
+            yield entry
+
+
+def _absolute(run: Run) -> Path:
+    """Return where the run is; ``.`` has no name to call an archive by."""
+    return Path(os.path.abspath(run.path))  # noqa: PTH100 - resolve() would follow links

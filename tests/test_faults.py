@@ -27,7 +27,7 @@ from confsim.runner.claims import Claims, Life
 from confsim.store import open_run
 
 sys.path.insert(0, str(Path(__file__).parent))
-from toy_experiments import Toy, ToyWithData, contents, leftovers
+from toy_experiments import Toy, ToyWithData, contents, leftovers, rewrite
 
 TOY = [sys.executable, str(Path(__file__).parent / "toy_command.py")]
 LINEAR = [
@@ -551,11 +551,10 @@ def test_many_trials_cost_little(tmp_path, trials):
     path = tmp_path / "run"
     run(Toy(), trials=1, out=path, quiet=True)
     first = path / "trials" / "000000"
-    record = json.loads((first / "trial.json").read_text())
     for trial in range(1, trials):
         copy = path / "trials" / f"{trial:06d}"
         shutil.copytree(first, copy)
-        (copy / "trial.json").write_text(json.dumps({**record, "trial": trial}))
+        rewrite(copy / "trial.json", trial=trial)
     started = time.monotonic()
     assert run(Toy(), trials=trials + 1, out=path, shard=f"{trials}/{trials + 1}").exit_code == 0
     assert time.monotonic() - started < 10

@@ -10,18 +10,20 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from confsim import open_run
 from confsim.cli.report import main
+from confsim.membership.curves import on_grid
 from confsim.report import build
 from confsim.report.answers import answers, paired_difference
 from confsim.report.build import FIGURES, gather, report
-from confsim.report.curves import _on_grid
 from confsim.report.material import Material
 from confsim.report.provenance import provenance
 from confsim.statistics import roc, student_t_interval
 from confsim.store import layout
+from confsim.store.files import read_sealed, seal
 
 sys.path.insert(0, str(Path(__file__).parent))
 import browser as chromium
@@ -97,7 +99,7 @@ def test_curve_on_a_grid_is_the_best_threshold_allowed():
     rng = np.random.default_rng(0)
     scores, member = rng.integers(0, 12, 400) / 3, rng.random(400) < 0.5
     curve, grid = roc(scores, member), np.array([1e-4, 0.01, 0.05, 0.2, 0.5, 1.0])
-    assert _on_grid(curve, grid) == pytest.approx([curve.at_fpr(a).tpr for a in grid])
+    assert on_grid(curve, grid) == pytest.approx([curve.at_fpr(a).tpr for a in grid])
 
 
 @pytest.fixture
@@ -109,13 +111,13 @@ def few_figures(monkeypatch):
 def test_curves_are_kept_and_made_again_when_the_run_grows(tmp_path, few_figures):
     run = publish(tmp_path / "run", FakeDeep(examples=120), 4)
     report([run.path])
-    path = run.path / "tables" / "roc.csv"
+    path = run.path / "tables" / "roc.parquet"
     first = path.stat().st_mtime_ns
     report([run.path])
     assert path.stat().st_mtime_ns == first
     publish(run.path, FakeDeep(examples=120), 5, without=(0, 1, 2, 3))
     report([run.path])
-    assert "5\n" in path.read_text().splitlines(keepends=True)[1]
+    assert pd.read_parquet(path)["targets"].eq(5).all()
 
 
 def test_the_command_repeats_the_run(runs):
@@ -294,10 +296,10 @@ def test_an_empty_run(tmp_path, capsys):
 
 def test_no_run_and_a_newer_run(tmp_path, runs, capsys):
     assert main([str(tmp_path)]) == 2
-    manifest = json.loads((runs["linear"][0].path / "manifest.json").read_text())
     newer = tmp_path / "newer"
     newer.mkdir()
-    (newer / "manifest.json").write_text(json.dumps(manifest | {"schema": 99}))
+    manifest = read_sealed(runs["linear"][0].path / "manifest.json")
+    (newer / "manifest.json").write_bytes(seal(manifest | {"schema": 99}))
     assert main([str(newer)]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert "is not a run directory" in lines[0]

@@ -32,7 +32,7 @@ from confsim.store import (
 )
 
 sys.path.insert(0, str(Path(__file__).parent))
-from toy_experiments import Streaming, Toy, ToyWithData, contents, leftovers, result_of
+from toy_experiments import Streaming, Toy, ToyWithData, contents, leftovers, result_of, rewrite
 
 
 def make(path: Path, toy: Any = None, *, trials: int = 3, keep: str = "all") -> Store:
@@ -185,9 +185,7 @@ class TestTarget:
         self.check(filled, Toy(seed=7), overwrite=True)
 
     def test_other_versions_are_mixed_only_on_request(self, filled):
-        manifest = json.loads((filled / "manifest.json").read_text())
-        manifest["versions"]["confsim"] = "0.0.9"
-        (filled / "manifest.json").write_text(json.dumps(manifest))
+        rewrite(filled / "manifest.json", versions={"confsim": "0.0.9"})
         with pytest.raises(ValueError, match=r"trials of confsim 0\.0\.9.*--mix-versions"):
             self.check(filled)
         self.check(filled, mix_versions=True)
@@ -197,8 +195,7 @@ class TestTarget:
         [(2, "use a newer confsim"), (0, "no version of confsim wrote"), ("x", "no version")],
     )
     def test_schemas_that_cannot_be_read_are_refused(self, filled, schema, message):
-        manifest = json.loads((filled / "manifest.json").read_text())
-        (filled / "manifest.json").write_text(json.dumps({**manifest, "schema": schema}))
+        rewrite(filled / "manifest.json", schema=schema)
         with pytest.raises(ValueError, match=message):
             self.check(filled)
         with pytest.raises(ValueError, match=message):
@@ -426,12 +423,10 @@ class TestDamage:
                 path.unlink()
             return "trial.json is missing"
         if how == "newer schema":
-            record = json.loads((folder / "trial.json").read_text())
-            (folder / "trial.json").write_text(json.dumps({**record, "schema": 2}))
+            rewrite(folder / "trial.json", schema=2)
             return "trial.json has schema 2"
         assert how == "another's"
-        record = json.loads((folder / "trial.json").read_text())
-        (folder / "trial.json").write_text(json.dumps({**record, "identity": "0" * 64}))
+        rewrite(folder / "trial.json", identity="0" * 64)
         return "copied from another"
 
     @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from confsim.experiment import (
     Session,
     TrialResult,
 )
+from confsim.store.files import read_sealed, seal
 
 
 def contents(run: Path) -> dict[str, bytes]:
@@ -33,12 +34,17 @@ def contents(run: Path) -> dict[str, bytes]:
     }
 
 
+def rewrite(path: Path, **changes: Any) -> None:
+    """Change entries of a sealed JSON file, and seal it again, as its owner could."""
+    path.write_bytes(seal({**read_sealed(path), **changes}))
+
+
 def leftovers(run: Path) -> list[str]:
     """What no command may leave behind once a run is complete."""
     return [
         str(path.relative_to(run))
         for path in run.rglob("*")
-        if path.name.startswith((".tmp-", ".scratch", "owner-", ".taken-"))
+        if path.name.startswith((".tmp-", ".scratch", "owner-", ".taken-", ".part-"))
         or path.parent.name == "claims"
         or path.name == "claims"
     ]

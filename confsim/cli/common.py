@@ -149,6 +149,18 @@ def integer(text: str) -> int:
 integer.__name__ = "whole number"
 
 
+def add_limit_option(parser: Parser) -> None:
+    """Add the option of every command that reads runs, which may be anybody's."""
+    parser.add_argument(
+        "--limit",
+        type=integer,
+        metavar="BYTES",
+        help="memory that one file of a run may take when it is read; files of four times as much "
+        "on disk are refused, too (default: 1073741824, which a run meets only with tens of "
+        "millions of rows in one trial)",
+    )
+
+
 def add_run_options(parser: Parser, *, trials: int = 100) -> None:
     """Add the options of every command that runs trials."""
     group = parser.add_argument_group("the run")

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def execute(experiment: Experiment, given: argparse.Namespace) -> int:
     if outcome.complete and (given.csv or given.zip):
         if outcome.signalled:  # it was said when only the exports were left to do
             raise KeyboardInterrupt
-        exports.export(outcome.run, csv=given.csv, archive=given.zip, trials=given.trials)
+        told = exports.export(outcome.run, csv=given.csv, archive=given.zip, trials=given.trials)
+        for line in told if not given.quiet else []:
+            print(f"{experiment.command}: {line}", file=sys.stderr)
     trials = [number for number in outcome.run.trials if number < given.trials]
     found = headline(outcome.run.trial(number).summary() for number in trials)
     if given.json:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from confsim._errors import ConfsimError
 from confsim.cli import common
 
 DESCRIPTION = """\
@@ -19,6 +20,9 @@ examples:
   confsim-report runs/n10 runs/n100 runs/n1000     each headline number against n
   confsim-report RUN --partial                     while trials are still missing
 """
+
+#: What files of the right form and of strange content lead to.
+_MISFIT = (LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError)
 
 #: Trials are missing or damaged: finish or repair the run and try again.
 INCOMPLETE = 75
@@ -50,6 +54,13 @@ def build_parser() -> common.Parser:
         "more than 10,000,000 scores)",
     )
     parser.add_argument(
+        "--remake-tables",
+        action="store_true",
+        help="make the membership tables with default options, also in the place of tables that "
+        "were made with others (default: those are shown, and how they were made)",
+    )
+    common.add_limit_option(parser)
+    parser.add_argument(
         "--json",
         action="store_true",
         help="print the result as one JSON object, and nothing else, on standard output",
@@ -62,12 +73,30 @@ def run(given: argparse.Namespace) -> int:
     from confsim.report.build import Incomplete, report
 
     try:
-        made = report(given.runs, out=given.out, partial=given.partial, attacks=given.attacks)
+        made = report(
+            given.runs,
+            out=given.out,
+            partial=given.partial,
+            attacks=given.attacks,
+            remake_tables=given.remake_tables,
+            limit=given.limit,
+        )
     except Incomplete as error:
         if given.debug:
             raise
         print(f"confsim-report: error: {error}", file=sys.stderr)
         return INCOMPLETE
+    except _MISFIT as error:
+        # Hashes tell that a file is what was written, not that it was confsim that wrote it.
+        if given.debug:
+            raise
+        names = ", ".join(str(path) for path in given.runs)
+        raise ConfsimError(
+            f"{names} cannot be reported: what is in the files does not fit together "
+            f"({type(error).__name__}: {error}); --debug shows where"
+        ) from None
+    for damage in made.damage:
+        print(f"confsim-report: warning: {damage}", file=sys.stderr)
     if given.json:
         print(
             json.dumps(

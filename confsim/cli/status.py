@@ -14,14 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from confsim._errors import ConfsimError
 from confsim.cli import common
 from confsim.runner.claims import STALE_AFTER, Claims, Life
 from confsim.runner.progress import duration
-from confsim.store import layout, open_run, survey
-from confsim.store.writer import set_aside, set_aside_run_data
+from confsim.store import files, layout, open_run, survey
+from confsim.store.writer import repair_manifest, set_aside, set_aside_run_data
 
 #: Seconds before the newest trial whose trials make the rate.
 _WINDOW = 900.0
+
+
+#: Bytes of a failed trial's report, of which the first line is shown.
+_REPORT_LIMIT = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class Status:
         What is wrong with what all trials share.
     per_minute : float, optional
         Trials finished a minute lately, if any are running.
+    strange : list of str
+        What stands among the trials and is none: it is not read.
     """
 
     run: Path
@@ -62,6 +69,7 @@ class Status:
     damaged: dict[int, str]
     shared_damage: str | None
     per_minute: float | None
+    strange: list[str]
 
     @property
     def seconds_left(self) -> float | None:
@@ -90,13 +98,14 @@ class Status:
             "failed": {str(trial): why for trial, why in self.failed.items()},
             "damaged": {str(trial): why for trial, why in self.damaged.items()},
             "shared_damage": self.shared_damage,
+            "strange": self.strange,
             "trials_per_minute": self.per_minute,
             "seconds_left": self.seconds_left,
             "complete": self.exit_code == 0,
         }
 
 
-def status(path: Path, *, verify: bool = False) -> Status:
+def status(path: Path, *, verify: bool = False, limit: int | None = None) -> Status:
     """Look at a run.
 
     Parameters
@@ -105,14 +114,16 @@ def status(path: Path, *, verify: bool = False) -> Status:
         The run directory.
     verify : bool
         Compare the hash of every file, not only its size.
+    limit : int, optional
+        Bytes that one file may take in memory; see :func:`confsim.open_run`.
 
     Raises
     ------
     ValueError
         If it is not a run directory.
     """
-    run = open_run(path)
-    state = survey(path, run.identity_hash, hashes=verify)
+    run = open_run(path, limit=limit)
+    state = survey(path, run.identity_hash, hashes=verify, limit=run.limit)
     running, stale = _claimed(path, state.finished | state.damaged.keys())
     known = state.finished | state.damaged.keys() | running.keys() | stale.keys()
     wanted = range(int(run.manifest["trials"]))
@@ -127,8 +138,9 @@ def status(path: Path, *, verify: bool = False) -> Status:
         [trial for trial in wanted if trial not in known and trial not in failed],
         failed,
         state.damaged,
-        layout.run_data_damage(path, hashes=verify),
+        layout.run_data_damage(path, hashes=verify, limit=run.limit),
         _per_minute(path, state.finished) if running else None,
+        layout.strange_names(path),
     )
 
 
@@ -162,20 +174,26 @@ def _judge(claims: Claims, name: str) -> tuple[bool, str]:
 
 
 def _failures(path: Path) -> Iterable[tuple[int, str]]:
-    for report in sorted((path / layout.LOG).glob("failed-*.txt")):
+    folder = path / layout.LOG
+    for report in sorted(folder.glob("failed-*.txt")) if files.is_folder(folder) else []:
         number = report.stem.removeprefix("failed-")
-        if number.isdecimal():
-            with report.open(encoding="utf-8") as file:
-                yield int(number), file.readline().strip()
+        trial = layout.trial_number(number)
+        if trial is None:
+            continue
+        try:
+            text = files.read_bounded(report, _REPORT_LIMIT).decode(errors="replace")
+            yield trial, next(iter(text.splitlines()), "").strip()
+        except (OSError, ConfsimError) as error:
+            yield trial, f"its report cannot be read: {error}"
 
 
 def _per_minute(path: Path, finished: frozenset[int]) -> float | None:
     """Return the rate lately; ``None`` if the files' times do not tell (a copy, a clock's jump)."""
     with os.scandir(path / layout.TRIALS) as entries:
         times = [
-            entry.stat().st_mtime
+            entry.stat(follow_symlinks=False).st_mtime
             for entry in entries
-            if entry.name.isdecimal() and int(entry.name) in finished
+            if layout.trial_number(entry.name) in finished
         ]
     if not times:
         return None
@@ -229,6 +247,7 @@ def render(found: Status) -> str:
     lines += [f"  trial {trial} is damaged: {why}" for trial, why in found.damaged.items()]
     if found.shared_damage is not None:
         lines.append(f"  what all trials share is damaged: {found.shared_damage}")
+    lines += [f"  {name} is no trial of this run and is not read" for name in found.strange]
     return "\n".join(lines)
 
 
@@ -252,6 +271,7 @@ def build_parser() -> common.Parser:
         help="verify, and set damaged trials aside in RUN/damaged; the command that made the run "
         "then makes them again",
     )
+    common.add_limit_option(parser)
     return parser
 
 
@@ -261,7 +281,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(given: argparse.Namespace) -> int:
-    found = status(given.run, verify=given.verify or given.repair)
+    damage = layout.manifest_damage(given.run)
+    if damage is not None and not (given.repair and layout.has_copy(given.run)):
+        return _manifest_damaged(given, damage)
+    if damage is not None:
+        print(f"set aside: {repair_manifest(given.run)}", file=sys.stderr)
+    found = status(given.run, verify=given.verify or given.repair, limit=given.limit)
     moved = repair(found) if given.repair else []
     if moved:
         for path in moved:
@@ -269,6 +294,16 @@ def _main(given: argparse.Namespace) -> int:
         found = status(given.run)
     print(json.dumps(found.as_json()) if given.json else render(found), flush=True)
     return found.exit_code
+
+
+def _manifest_damaged(given: argparse.Namespace, error: layout.ManifestDamaged) -> int:
+    """Say so, and with ``--repair`` set the manifest aside; no trial is touched."""
+    told = {"run": str(given.run), "manifest_damage": error.reason, "complete": False}
+    print(json.dumps(told) if given.json else str(error), flush=True)
+    if not given.repair:
+        return common.FAILED
+    print(f"set aside: {repair_manifest(given.run)}", file=sys.stderr)
+    return os.EX_TEMPFAIL
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ feature space. The holdout is neither trained on nor queried. Keras lives in wor
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -32,6 +32,7 @@ from confsim.experiment import (
     Session,
     TrialResult,
 )
+from confsim.store.capabilities import repeat_words
 from confsim.trial_tables import Examined, Similarity, holdout_table
 
 FloatArray = NDArray[np.float64]
@@ -194,6 +195,18 @@ class DeepExperiment(Experiment):
     def data_identity(self) -> str:
         """Hash of the data, wherever they are stored."""
         return self.load().fingerprint()
+
+    def capabilities(self) -> dict[str, Any]:
+        """State what trials hold: a row for every image of the population."""
+        return {
+            "examples": True,
+            "confidences": ["softmax"],
+            "ranking": "log_odds_max",
+            "design": self.design,
+            "partners": self.design == "balanced",
+            "repeat": repeat_words(self.command, asdict(self)),
+            "folders": [["", "softmax"]],
+        }
 
     def identity(self) -> dict[str, Any]:
         """Return what decides a trial's numbers: settings, the data's hash, versions."""

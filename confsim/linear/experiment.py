@@ -8,7 +8,7 @@ computes them again for each pass and holds one block.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, ClassVar, TypeAlias
@@ -38,6 +38,7 @@ from confsim.linear.extremes import ExtremeScan
 from confsim.linear.lattice import Lattice, sample_distinct
 from confsim.linear.program import NORMS, OBJECTIVES, SOLVERS, LinearFit, fit_program
 from confsim.seeds import Purpose, stream
+from confsim.store.capabilities import repeat_words
 
 FloatArray = NDArray[np.float64]
 Ids: TypeAlias = "NDArray[np.int64] | range"
@@ -192,6 +193,18 @@ class LinearExperiment(Experiment):
             "percent": float(self.percent),
             "same_class": bool(self.same_class),
             "seed": int(self.seed),
+        }
+
+    def capabilities(self) -> dict[str, Any]:
+        """State what trials hold: extremes of two confidences, and a lattice to score anew."""
+        free = ("norm", "C") if self.objective == "slack" else ()
+        named = {"queries": "all"}
+        return {
+            "lattice": True,
+            "confidences": ["boundary", "sigmoid"],
+            "ranking": "boundary",
+            "repeat": repeat_words(self.command, asdict(self), named=named, without=free),
+            "folders": [["distance_conf", "boundary"], ["sigmoid_conf", "sigmoid"]],
         }
 
     def check(self, trials: int) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from confsim.membership.curves import SHADOW, THRESHOLDS
 from confsim.report.canvas import (
     DASHES,
     MARKERS,
@@ -20,7 +21,6 @@ from confsim.report.canvas import (
     heat,
 )
 from confsim.report.classes import class_rows
-from confsim.report.curves import SHADOW, THRESHOLDS
 from confsim.report.material import Material, number
 from confsim.report.registry import figure, has_table
 

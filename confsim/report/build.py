@@ -1,5 +1,6 @@
 """All of a report: read the runs, draw, tabulate, write. What ``confsim-report`` does."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -7,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confsim._errors import ConfsimError
+from confsim._version import __version__
 from confsim.report import attacks, figures, lattice, pictures
 from confsim.report import sweep as sweeps
 from confsim.report import tables as table_makers
 from confsim.report.answers import answers, incomplete_line
 from confsim.report.canvas import Canvas, Words, settings
-from confsim.report.curves import roc_curves
 from confsim.report.material import Material, plural
 from confsim.report.page import Drawn, Page, Section, render
 from confsim.report.provenance import provenance
 from confsim.report.registry import FigureKind
 from confsim.report.tables import Table
-from confsim.store import Run, open_run, survey
+from confsim.store import Run, artifacts, open_run, survey
 
 #: Every figure of one run, in the order of the page.
 FIGURES: tuple[FigureKind, ...] = (
@@ -27,6 +28,9 @@ FIGURES: tuple[FigureKind, ...] = (
     *attacks.FIGURES,
     *pictures.FIGURES,
 )
+
+#: What a report was made from, and its files.
+RECORD = "report.json"
 
 #: More scores than this are not attacked for a report unless somebody asks: it takes minutes.
 _MANY_SCORES = 10_000_000
@@ -49,6 +53,8 @@ class Report:
         Figures that were left out, and why.
     sentences : list of str
         The answers of all runs.
+    damage : list of str
+        Manifests that are damaged and whose copies were read.
     """
 
     page: Path
@@ -56,6 +62,7 @@ class Report:
     tables: list[str]
     skipped: list[tuple[str, str]]
     sentences: list[str]
+    damage: list[str]
 
 
 def report(
@@ -64,6 +71,8 @@ def report(
     out: str | os.PathLike[str] | None = None,
     partial: bool = False,
     attacks: bool | None = None,
+    remake_tables: bool = False,
+    limit: int | None = None,
 ) -> Report:
     """Make tables, figures and ``report.html`` of a run, or a comparison of several.
 
@@ -78,6 +87,11 @@ def report(
     attacks : bool, optional
         Whether to make the membership tables where they are not there yet; default: unless that
         would score millions of lattice points a trial.
+    remake_tables : bool
+        Make the membership tables with default options, also in the place of tables that were made
+        with others. Otherwise those are shown, and how they were made is said.
+    limit : int, optional
+        Bytes that one file of a run may take in memory; see :func:`confsim.open_run`.
 
     Raises
     ------
@@ -88,12 +102,12 @@ def report(
     ConfsimError
         If a run has no finished trial.
     """
-    opened = [open_run(path) for path in runs]
+    opened = [open_run(path, limit=limit) for path in runs]
     materials = [gather(run, partial=partial) for run in opened]
     sweep = sweeps.arrange(materials) if len(materials) > 1 else None
     folder = _folder(materials, out)
     for material in materials:
-        _add_membership(material, attacks)
+        _add_membership(material, attacks, remake=remake_tables)
     if sweep is not None:
         return _write_comparison(sweep, folder)
     return _write_run(materials[0], folder)
@@ -104,11 +118,14 @@ def report(
 
 def gather(run: Run, *, partial: bool = False) -> Material:
     """Check a run's trials and return what is to be reported."""
-    found = survey(run.path, run.identity_hash, hashes=True)
+    found = survey(run.path, run.identity_hash, hashes=True, limit=run.limit)
     whole = sorted(found.finished)
     wanted = int(run.manifest["trials"])
     missing = [n for n in range(wanted) if n not in found.finished and n not in found.damaged]
-    material = Material(run, whole, missing, dict(sorted(found.damaged.items())))
+    # Nothing is made with a damaged trial, no table either.
+    material = Material(run.restricted(whole), whole, missing, dict(sorted(found.damaged.items())))
+    if run.damage is not None:
+        material.notes.append(f"{run.damage}; the settings shown are its copy's")
     if not whole and not found.damaged:
         raise Incomplete(f"{run.path} has no finished trial to report; confsim-status {run.path}")
     if not whole or ((missing or found.damaged) and not partial):
@@ -119,12 +136,12 @@ def gather(run: Run, *, partial: bool = False) -> Material:
     return material
 
 
-def _add_membership(material: Material, wanted: bool | None) -> None:
+def _add_membership(material: Material, wanted: bool | None, *, remake: bool = False) -> None:
     """Read or make the membership tables; what stands in the way becomes a note."""
     from confsim.membership import membership_tables
 
     run, scores = material.run, 0.0
-    if not material.has("examples.parquet"):
+    if run.capabilities.lattice:
         scores = float(sum(row.get("queries") or 0 for row in material.rows))
     there = (run.path / "tables" / "membership.json").exists()
     if wanted is False or (wanted is None and scores > _MANY_SCORES and not there):
@@ -134,16 +151,16 @@ def _add_membership(material: Material, wanted: bool | None) -> None:
         material.notes.append(f"attacks: {reason}")
         return
     try:
-        found = membership_tables(run)
-    except ConfsimError as error:
+        found = membership_tables(run, replace=remake)
+    except artifacts.NoRoom:
+        raise
+    except (ConfsimError, ValueError) as error:
         material.notes.append(f"attacks: skipped, {error}")
-        return
-    except OSError as error:
-        material.notes.append(f"attacks: skipped, {run.path} cannot be written: {error.strerror}")
         return
     material.tables = dict(found.tables)
     material.notes += found.notes
     material.answers += found.answers
+    material.options = found.options
 
 
 # ---- writing -----------------------------------------------------------------------------------
@@ -159,20 +176,13 @@ def _folder(materials: Sequence[Material], out: str | os.PathLike[str] | None) -
         names = "".join(sorted(material.run.identity_hash for material in materials))
         name = hashlib.sha256(names.encode()).hexdigest()[:10]
         folder = materials[0].run.path.parent / f"comparison-{name}"
-    try:
-        for name in ("figures", "tables"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            probe = folder / name / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-    except OSError as error:
-        raise ValueError(f"--out {folder} cannot be written: {error.strerror}") from None
+    for name in ("figures", "tables"):
+        artifacts.check_writable(folder / name)
+    artifacts.sweep(folder)
     return folder
 
 
 def _write_run(material: Material, folder: Path) -> Report:
-    if material.has("examples.parquet") and material.tables:
-        material.tables["roc"] = roc_curves(material, folder / "tables")
     drawn, files, skipped = [], [], []
     for kind in FIGURES:
         reason = kind.needs(material)
@@ -193,7 +203,7 @@ def _write_run(material: Material, folder: Path) -> Report:
         tables,
     )
     also = [table_makers.trial_table(material, folder / "tables")]
-    return _write(page, folder, files, tables, also)
+    return _write(page, folder, [material], files, tables, also)
 
 
 def _drawn(kind: FigureKind, material: Material, folder: Path) -> tuple[Drawn, list[str]]:
@@ -222,7 +232,7 @@ def _write_comparison(sweep: sweeps.Sweep, folder: Path) -> Report:
         [],
         tables,
     )
-    return _write(page, folder, files, tables, [])
+    return _write(page, folder, sweep.materials, files, tables, [])
 
 
 def _section(material: Material, key: str) -> Section:
@@ -237,18 +247,20 @@ def _section(material: Material, key: str) -> Section:
 
 
 def _write(
-    page: Page, folder: Path, figure_files: list[str], tables: list[Table], also: list[str]
+    page: Page,
+    folder: Path,
+    materials: Sequence[Material],
+    figure_files: list[str],
+    tables: list[Table],
+    also: list[str],
 ) -> Report:
     names = [*(table.write(folder / "tables") for table in tables), *also]
     page.files.extend(f"figures/{name}" for name in figure_files)
     page.files.extend(f"tables/{name}" for name in names)
     target = folder / "report.html"
-    partial = folder / f".report.html.{os.getpid()}"
-    try:
-        partial.write_text(render(page), encoding="utf-8")
-        partial.replace(target)
-    except OSError as error:
-        raise ValueError(f"{target} cannot be written: {error.strerror}") from None
+    # A path that is no UTF-8 is shown with its bytes escaped.
+    artifacts.write(target, render(page).encode(errors="backslashreplace"))
+    _record(folder, materials, [*page.files, target.name])
     sentences = [
         sentence
         for section in page.sections
@@ -258,7 +270,27 @@ def _write(
             section.answers.caution,
         )
     ]
-    return Report(target, figure_files, names, page.skipped, sentences)
+    damage = [str(m.run.damage) for m in materials if m.run.damage is not None]
+    return Report(target, figure_files, names, page.skipped, sentences, damage)
+
+
+def _record(folder: Path, materials: Sequence[Material], names: Sequence[str]) -> None:
+    """Record what was written and of what; what an earlier report wrote beyond that goes."""
+    made_from = [
+        {"run": m.run.identity_hash, "trials": m.trials, "membership": m.options} for m in materials
+    ]
+    entries = {}
+    for name in names:
+        with contextlib.suppress(OSError):  # a report that is made beside this one took it away
+            entries[name] = artifacts.entry_of_file(folder / name)
+    before = artifacts.read_record(folder / RECORD)
+    artifacts.write_record(
+        folder / RECORD,
+        made_from=made_from,
+        options={"confsim": __version__, "runs": made_from},
+        entries=entries,
+    )
+    artifacts.remove_obsolete(before, folder, entries)
 
 
 def _title(material: Material) -> str:

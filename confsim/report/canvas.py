@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from confsim.store import artifacts
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -219,9 +221,9 @@ class Canvas:
     def save(self, folder: Path) -> list[str]:
         """Write PNG, SVG (text as outlines) and PDF (fonts embedded); return their names."""
         with settings():
-            (folder / f"{self.name}.pdf").write_bytes(self._pdf())
-            (folder / f"{self.name}.png").write_bytes(self._png())
-            (folder / f"{self.name}.svg").write_text(self._svg("path"), encoding="utf-8")
+            artifacts.write(folder / f"{self.name}.pdf", self._pdf())
+            artifacts.write(folder / f"{self.name}.png", self._png())
+            artifacts.write(folder / f"{self.name}.svg", self._svg("path").encode())
         return [f"{self.name}.{kind}" for kind in ("pdf", "png", "svg")]
 
 

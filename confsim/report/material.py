@@ -60,6 +60,8 @@ class Material:
         Membership tables by name; empty where there are none.
     notes, answers : list of str
         What the membership analysis has to say.
+    options : dict
+        How the membership tables were made.
     """
 
     run: Run
@@ -69,6 +71,7 @@ class Material:
     tables: "dict[str, pd.DataFrame]" = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def config(self) -> dict[str, Any]:

@@ -6,12 +6,7 @@ from typing import Any
 
 from confsim._version import __version__
 from confsim.report.material import Material, listed
-
-#: Settings of which ``None`` has a name.
-_ALL = {"queries": "all"}
-
-#: Settings of an audit that follow from the data.
-_OF_THE_DATA = ("data_sha256", "models", "examples", "ranked_by", "model_names", "notes")
+from confsim.store.capabilities import word
 
 
 @dataclass(frozen=True)
@@ -57,46 +52,18 @@ def repeat_command(manifest: dict[str, Any], material: Material) -> str:
 
     Settings that were left to their default because they follow from others are left to it again.
     """
-    words = [manifest["command"]]
-    audited = manifest["command"] == "confsim-audit"
-    if audited:
-        words.append("DATA")
-    for key, value in manifest["configuration"].items():
-        if audited and key in _OF_THE_DATA:
-            continue
-        flag = "--" + key.replace("_", "-")
-        if value is None and key in _ALL and manifest["command"] == "confsim-linear":
-            words += [flag, _ALL[key]]
-        elif isinstance(value, bool):
-            words.append(flag if value else f"--no-{flag[2:]}")
-        elif isinstance(value, list):
-            words += [flag, *(_word(item) for item in value)]
-        elif value is not None:
-            words += [flag, _word(value)]
-    if (
-        manifest["command"] == "confsim-linear"
-        and manifest["configuration"]["objective"] == "slack"
-    ):
-        words = _without(_without(words, "--norm"), "--C")
-    if not audited:
+    capabilities = material.run.capabilities
+    words = list(capabilities.repeat)
+    if capabilities.counted:
         words += ["--trials", str(max(int(manifest["trials"]), len(material.trials)))]
     return shlex.join(words)
-
-
-def _without(words: list[str], flag: str) -> list[str]:
-    at = words.index(flag)
-    return words[:at] + words[at + 2 :]
-
-
-def _word(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return _word(value)
+        return word(value)
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in value.items())
     if isinstance(value, list):

@@ -1,6 +1,7 @@
 """The tables: the same rows as CSV files and in the page, and the meaning of every column."""
 
 import csv
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from confsim.report.material import Material, number
 from confsim.report.pictures import most_vulnerable
 from confsim.report.summary import MEANS, TOTALS, Estimate
 from confsim.report.sweep import Sweep, estimates
+from confsim.store import artifacts
 
 if TYPE_CHECKING:
     pass
@@ -81,15 +83,18 @@ class Table:
 
     def write(self, folder: Path) -> str:
         """Write the CSV file; return its name."""
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.fields, restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows({k: _plain(v) for k, v in row.items()} for row in self.rows)
         path = folder / f"{self.name}.csv"
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.fields, restval="", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows({k: _plain(v) for k, v in row.items()} for row in self.rows)
+        artifacts.write(path, text.getvalue().encode(errors="backslashreplace"))
         return path.name
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return artifacts.csv_text(value)
     return "" if isinstance(value, float) and math.isnan(value) else value
 
 
@@ -401,5 +406,6 @@ def comparison(sweep: Sweep) -> Table:
 
 def trial_table(material: Material, folder: Path) -> str:
     """Write every number of every trial as CSV; return the file's name."""
-    material.summary.to_csv(folder / "trials.csv", index=False)
+    table = artifacts.with_texts(material.summary, artifacts.csv_text)
+    artifacts.write(folder / "trials.csv", table.to_csv(index=False).encode())
     return "trials.csv"

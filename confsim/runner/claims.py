@@ -42,7 +42,7 @@ from enum import Enum
 from pathlib import Path
 
 from confsim._errors import ConfsimError
-from confsim.store import layout
+from confsim.store import files, layout
 
 #: Seconds between two moves of the counter.
 HEARTBEAT = 5.0
@@ -51,6 +51,7 @@ HEARTBEAT = 5.0
 STALE_AFTER = 60.0
 
 _OWNER = "owner-"
+_OWNER_LIMIT = 1 << 16
 _TAKEN = ".taken-"
 _WHOLE = "all"
 _SWEPT = f"{layout.TEMPORARY}swept-"
@@ -319,7 +320,7 @@ class Claims:
     def read(self, name: str) -> Owner | None:
         """Return an owner, ``None`` if its file is gone."""
         try:
-            fields = json.loads(self._path_of(name).read_bytes())
+            fields = json.loads(files.read_bounded(self._path_of(name), _OWNER_LIMIT))
             return Owner(
                 name,
                 str(fields["host"]),
@@ -330,7 +331,7 @@ class Claims:
             )
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ConfsimError, ValueError, KeyError, TypeError, RecursionError):
             return Owner(name, "an unknown host", "", 0, "")  # half written: watch it
 
     def holder(self, trial: int) -> Owner | None:
@@ -344,7 +345,8 @@ class Claims:
             names = [entry.name for entry in os.scandir(self._folder)]
         except FileNotFoundError:
             return {}
-        claims = {int(name): self._holder(int(name)) for name in names if name.isdecimal()}
+        trials = [n for name in names if (n := layout.trial_number(name)) is not None]
+        claims = {trial: self._holder(trial) for trial in trials}
         return {trial: owner for trial, owner in claims.items() if owner is not None}
 
     def others(self) -> list[str]:
@@ -495,7 +497,8 @@ def _owner_name(claim: Path) -> str | None:
         return None
     except OSError:
         return ""  # a copy of the directory turned the link into a file: its owner is not here
-    return target[len(_OWNER) :] if target.startswith(_OWNER) else ""
+    ours = target.startswith(_OWNER) and "/" not in target
+    return target[len(_OWNER) :] if ours else ""
 
 
 def _remove(path: Path) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from confsim.experiment import Coded, Columns, Scalar, Table
+from confsim.store.files import seal
 
 if TYPE_CHECKING:
     import pandas
@@ -244,6 +245,11 @@ def write_summary(file: HashedFile, summary: Mapping[str, Scalar]) -> None:
 def write_json(file: HashedFile, value: Mapping[str, Any]) -> None:
     """Write JSON that people can read, too."""
     file.write((json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_sealed(file: HashedFile, value: Mapping[str, Any]) -> None:
+    """Write JSON with the hash of its own bytes."""
+    file.write(seal(value))
 
 
 def _plain(name: str, value: Any) -> Scalar:

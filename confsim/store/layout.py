@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,11 +13,17 @@ from typing import Any
 from confsim._errors import ConfsimError
 from confsim._version import __version__
 from confsim.experiment import Experiment
+from confsim.store import files
+from confsim.store.files import Damaged, file_hash
+
+__all__ = ["Damaged", "file_hash"]
 
 #: What this version writes, and the newest it reads. Raised when an older reader would be misled.
 SCHEMA = 1
 
 MANIFEST = "manifest.json"
+#: The same once more: what takes the manifest's place when a byte of it was altered.
+MANIFEST_COPY = "manifest.copy.json"
 TRIALS = "trials"
 CLAIMS = "claims"
 LOG = "log"
@@ -29,8 +36,9 @@ SUMMARY = "summary.json"
 TEMPORARY = ".tmp-"
 SCRATCH = ".scratch"
 
-_MANIFEST_KEYS = {"identity", "command", "configuration", "seed", "trials", "versions", "created"}
-_HASH_BLOCK = 1 << 20
+#: Trials of a run at most.
+MAX_TRIALS = 1_000_000
+
 _PROVENANCE = ("numpy", "scipy", "highspy", "pyarrow", "keras", "tensorflow", "jax", "torch")
 
 
@@ -82,16 +90,46 @@ def parse_temporary(name: str) -> tuple[int, str] | None:
         return None
     number, _, rest = name[len(TEMPORARY) :].partition("-")
     owner, _, pid = rest.rpartition("-")
-    return (int(number), owner) if number.isdecimal() and pid.isdecimal() else None
+    return (int(number), owner) if _is_number(number) and pid.isdecimal() else None
+
+
+def trial_number(name: str) -> int | None:
+    """Return the trial that a directory's name stands for, ``None`` if it is no trial's name.
+
+    One trial has one name: ``00000017`` is not trial 17 once more.
+    """
+    if not _is_number(name):
+        return None
+    trial = int(name)
+    return trial if trial < MAX_TRIALS and trial_name(trial) == name else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 12
 
 
 def trial_numbers(run: Path) -> list[int]:
     """Return the numbers of all trials that were published, whatever their state, ascending."""
+    return sorted(n for name in _names(run / TRIALS) if (n := trial_number(name)) is not None)
+
+
+def strange_names(run: Path) -> list[str]:
+    """Return what is in the folder of trials and belongs to no version of confsim, as paths."""
+    return [
+        f"{TRIALS}/{name}"
+        for name in sorted(_names(run / TRIALS))
+        if trial_number(name) is None and not name.startswith((TEMPORARY, SCRATCH))
+    ]
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names in a folder of the run, none if it is missing; a link is no such folder."""
+    files.check_folder(folder)
     try:
-        names = [entry.name for entry in os.scandir(run / TRIALS)]
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries]
     except FileNotFoundError:
         return []
-    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def default_path(experiment: Experiment) -> Path:
@@ -115,66 +153,121 @@ def versions() -> dict[str, str]:
     return found
 
 
-def read_manifest(run: Path) -> dict[str, Any]:
-    """Return a run's manifest.
+def read_manifest(run: Path, *, copy: bool = True) -> dict[str, Any]:
+    """Return a run's manifest, which carries the hash of its own bytes.
+
+    Parameters
+    ----------
+    run : Path
+    copy : bool
+        Whether its copy may stand in for a damaged one; :func:`manifest_damage` tells.
 
     Raises
     ------
     ValueError
         If ``run`` is not a run directory, or one of a schema that this version cannot read.
+    Damaged
+        If a byte of the manifest was altered, and of its copy.
     """
-    path = run / MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
+        return _read_manifest(run, MANIFEST)
+    except ManifestDamaged:
+        try:
+            if copy:
+                return _read_manifest(run, MANIFEST_COPY)
+        except (ValueError, ConfsimError):
+            pass
+        raise
+
+
+def manifest_damage(run: Path) -> "ManifestDamaged | None":
+    """Say what is wrong with a run's manifest, whether or not it has a copy."""
+    try:
+        read_manifest(run, copy=False)
+    except ManifestDamaged as error:
+        return error
+    return None
+
+
+def has_copy(run: Path) -> bool:
+    """Whether a copy of the manifest is there whose bytes are those that were written."""
+    try:
+        return "schema" in files.read_sealed(run / MANIFEST_COPY)
+    except (OSError, ConfsimError):
+        return False
+
+
+def _read_manifest(run: Path, name: str) -> dict[str, Any]:
+    path = run / name
+    try:
+        manifest = files.read_sealed(path)
         schema = manifest["schema"]
-        if schema == SCHEMA and not manifest.keys() >= _MANIFEST_KEYS:
-            raise KeyError
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"{run} is not a run directory: it has no {MANIFEST}") from None
+        raise ValueError(f"{run} is not a run directory: it has no {name}") from None
+    except Damaged as error:
+        if not files.is_folder(run / TRIALS):
+            raise _not_ours(run) from None
+        raise ManifestDamaged(run, str(error)) from None
     except OSError as error:
         raise ConfsimError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(
-            f"{run} is not a run directory: its {MANIFEST} is not one of ours"
-        ) from None
+    except KeyError:
+        raise _not_ours(run) from None
     check_schema(str(run), schema)
-    return dict(manifest)
+    if not all(isinstance(manifest.get(key), kind) for key, kind in _MANIFEST_TYPES.items()):
+        raise _not_ours(run)
+    if "confsim" not in manifest["versions"] or not 1 <= manifest["trials"] <= MAX_TRIALS:
+        raise _not_ours(run)
+    if not _strings(manifest["versions"]) or not _COMMAND.fullmatch(manifest["command"]):
+        raise _not_ours(run)
+    known = manifest.get("identity_hash")
+    if known is not None and known != identity_hash(manifest["identity"]):
+        raise ManifestDamaged(run, f"{name} does not have the identity that it was made with")
+    return manifest
+
+
+_MANIFEST_TYPES: dict[str, Any] = {
+    "identity": dict,
+    "command": str,
+    "configuration": dict,
+    "seed": (int, type(None)),
+    "trials": int,
+    "versions": dict,
+    "created": str,
+}
+_COMMAND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+
+def _not_ours(run: Path) -> ValueError:
+    return ValueError(f"{run} is not a run directory: its {MANIFEST} is not one of ours")
+
+
+def _strings(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+
+
+class ManifestDamaged(Damaged):
+    """A byte of the manifest was altered; the trials beside it may be whole."""
+
+    def __init__(self, run: Path, reason: str) -> None:
+        remedy = (
+            f"confsim-status {run} --repair puts its copy back"
+            if has_copy(run)
+            else f"put a copy of the {MANIFEST} back, or confsim-status {run} --repair sets it "
+            "aside, and the command that made the run writes it again and finds its trials"
+        )
+        super().__init__(f"{run} is damaged: {reason}; its trials are left as they are; {remedy}")
+        self.reason = reason
 
 
 def check_schema(what: str, schema: Any) -> None:
     """Raise ``ValueError`` unless this version reads files of ``schema``."""
-    if not isinstance(schema, int) or schema < 1:
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise ValueError(f"{what} has schema {schema!r}, which no version of confsim wrote")
     if schema > SCHEMA:
         raise ValueError(
             f"{what} has schema {schema}, but confsim {__version__} reads up to {SCHEMA}: "
             "use a newer confsim"
         )
-
-
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file, in hex, in bounded memory."""
-    digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - many small files: strings are fast
-        while block := file.read(_HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def file_damage(path: str, expected: dict[str, Any], *, hashes: bool) -> str | None:
-    """Say what is wrong with a file, or ``None``: its size, and its hash if ``hashes``."""
-    name = path.rpartition("/")[2]
-    try:
-        size = os.stat(path).st_size  # noqa: PTH116 - see file_hash
-        if size != expected["size"]:
-            return f"{name} has {size} bytes, not {expected['size']}"
-        if hashes and file_hash(path) != expected["sha256"]:
-            return f"{name} does not have the hash it was written with"
-    except FileNotFoundError:
-        return f"{name} is missing"
-    except OSError as error:
-        return f"{name} cannot be read: {error.strerror}"
-    return None
 
 
 def read_record(run: Path, trial: int, identity: str) -> dict[str, Any]:
@@ -185,51 +278,75 @@ def read_record(run: Path, trial: int, identity: str) -> dict[str, Any]:
     ConfsimError
         With the reason, if there is no usable record or it belongs elsewhere.
     """
-    path = f"{run}/{TRIALS}/{trial_name(trial)}/{TRIAL_RECORD}"
+    folder = f"{run}/{TRIALS}/{trial_name(trial)}"
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - see file_hash
-            record = json.loads(file.read())
-        files, schema = record["files"], record["schema"]
-        owner = record["trial"], record["identity"]
-        if not all(isinstance(entry["size"], int) and entry["sha256"] for entry in files.values()):
+        files.check_folder(Path(folder))
+        record = files.read_sealed(f"{folder}/{TRIAL_RECORD}")
+        schema, owner = record["schema"], (record["trial"], record["identity"])
+        entries = files.check_entries(record["files"])
+        if not _strings(record["versions"]):
             raise ValueError
     except FileNotFoundError:
-        raise ConfsimError(f"{TRIAL_RECORD} is missing") from None
+        raise Damaged(f"{TRIAL_RECORD} is missing") from None
     except OSError as error:
-        raise ConfsimError(f"{TRIAL_RECORD} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ConfsimError(f"{TRIAL_RECORD} is not one of ours") from None
+        raise Damaged(f"{TRIAL_RECORD} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise Damaged(f"{TRIAL_RECORD} is not one of ours") from None
     if not isinstance(schema, int) or not 1 <= schema <= SCHEMA:
-        raise ConfsimError(f"{TRIAL_RECORD} has schema {schema!r}, not one up to {SCHEMA}")
+        raise Damaged(f"{TRIAL_RECORD} has schema {schema!r}, not one up to {SCHEMA}")
     if owner != (trial, identity):
-        raise ConfsimError("it was copied from another trial or another run")
-    return dict(record)
+        raise Damaged("it was copied from another trial or another run")
+    if SUMMARY not in entries:
+        raise Damaged(f"{TRIAL_RECORD} names no {SUMMARY}")
+    return record
 
 
-def trial_damage(run: Path, trial: int, identity: str, *, hashes: bool = False) -> str | None:
+def trial_damage(
+    run: Path, trial: int, identity: str, *, hashes: bool = False, limit: int = files.LIMIT
+) -> str | None:
     """Say what is wrong with a published trial, or ``None``: presence, sizes, and ``hashes``."""
     try:
         record = read_record(run, trial, identity)
-    except ConfsimError as error:
+    except Damaged as error:
         return str(error)
     folder = f"{run}/{TRIALS}/{trial_name(trial)}/"
     for name, expected in record["files"].items():
-        reason = file_damage(folder + name, expected, hashes=hashes)
+        reason = files.damage(folder + name, expected, hashes=hashes, limit=limit)
         if reason is not None:
             return reason
     return None
 
 
-def run_data_damage(run: Path, *, hashes: bool = False) -> str | None:
+def read_run_data(run: Path) -> dict[str, dict[str, Any]]:
+    """Return sizes and hashes of what all trials share, by name of file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing, or not yet.
+    Damaged
+        If the record is not what was written.
+    """
+    try:
+        return files.check_entries(files.read_sealed(run / RUN_DATA)["files"])
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Damaged(f"{RUN_DATA} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise Damaged(f"{RUN_DATA} is not one of ours") from None
+
+
+def run_data_damage(run: Path, *, hashes: bool = False, limit: int = files.LIMIT) -> str | None:
     """Say what is wrong with what all trials share, or ``None`` (also if there is nothing)."""
     try:
-        files = json.loads((run / RUN_DATA).read_bytes())["files"]
+        entries = read_run_data(run)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"{RUN_DATA} is not one of ours"
-    for name, expected in files.items():
-        reason = file_damage(f"{run}/{name}", expected, hashes=hashes)
+    except Damaged as error:
+        return str(error)
+    for name, expected in entries.items():
+        reason = files.damage(f"{run}/{name}", expected, hashes=hashes, limit=limit)
         if reason is not None:
             return reason
     return None
@@ -244,12 +361,17 @@ class Survey:
 
 
 def survey(
-    run: Path, identity: str, *, hashes: bool = False, trials: Iterable[int] | None = None
+    run: Path,
+    identity: str,
+    *,
+    hashes: bool = False,
+    trials: Iterable[int] | None = None,
+    limit: int = files.LIMIT,
 ) -> Survey:
     """Check every published trial: presence and sizes, or everything with ``hashes``."""
     finished, damaged = [], {}
     for trial in trial_numbers(run) if trials is None else trials:
-        reason = trial_damage(run, trial, identity, hashes=hashes)
+        reason = trial_damage(run, trial, identity, hashes=hashes, limit=limit)
         if reason is None:
             finished.append(trial)
         else:

@@ -1,20 +1,23 @@
 """Reading a run: tables as pandas, arrays as NumPy, and nothing that was not checked.
 
 The hash of every file is compared with its trial's record before the file is used; a damaged trial
-raises :class:`ConfsimError` naming itself, and is never averaged in silently.
+raises :class:`ConfsimError` naming itself, and is never averaged in silently. A run of somebody
+else is read in the same way: no code is run, no link is followed, and what a file may take in
+memory is bounded.
 """
 
-import json
+import contextlib
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from confsim._errors import ConfsimError, check_integer
-from confsim.store import layout
+from confsim.store import files, layout
+from confsim.store.capabilities import Capabilities
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,23 +25,31 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+#: A summary is one row's worth of numbers.
+_SUMMARY_LIMIT = 1 << 24
+
 _EDGES = ("confidence_edges", "distance_edges")
 
 
-def open_run(path: str | os.PathLike[str]) -> "Run":
-    """Open a run directory for reading, finished or not.
+def open_run(path: str | os.PathLike[str], *, limit: int | None = None) -> "Run":
+    """Open a run directory for reading, finished or not; its files need not be trusted.
 
     Parameters
     ----------
     path : path-like
         The directory that a command named at its end.
+    limit : int, optional
+        Bytes that one of its files may take in memory; default 2**30, which is more than a run's
+        files have unless a trial's extremes hold tens of millions of rows.
 
     Raises
     ------
     ValueError
         If it is not a run directory, or was written by a newer confsim.
+    ConfsimError
+        If its manifest is damaged.
     """
-    return Run(Path(path))
+    return Run(Path(path), limit=limit)
 
 
 class Run:
@@ -54,12 +65,28 @@ class Run:
         The run directory.
     manifest : dict
         Schema, identity, command, configuration, seed, versions, creation time.
+    capabilities : Capabilities
+        What its trials hold, and how they belong together.
+    limit : int
+        Bytes that one of its files may take in memory.
+    damage : ConfsimError, optional
+        What is wrong with the manifest, whose copy was read instead.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, limit: int | None = None, only: Iterable[int] | None = None
+    ) -> None:
         self.path = path
+        self.limit = files.check_limit(limit)
         self.manifest = layout.read_manifest(path)
+        self.damage = layout.manifest_damage(path)
         self.identity_hash = layout.identity_hash(self.manifest["identity"])
+        self.capabilities = Capabilities.of(self.manifest)
+        self._only = None if only is None else sorted(only)
+
+    def restricted(self, trials: Iterable[int]) -> "Run":
+        """Return the same run as if these were all its finished trials."""
+        return Run(self.path, limit=self.limit, only=trials)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -72,7 +99,7 @@ class Run:
     @property
     def trials(self) -> list[int]:
         """Numbers of the published trials, ascending."""
-        return layout.trial_numbers(self.path)
+        return layout.trial_numbers(self.path) if self._only is None else list(self._only)
 
     def trial(self, number: int) -> "Trial":
         """Return one trial's files.
@@ -83,7 +110,8 @@ class Run:
             If the trial is not finished.
         """
         number = check_integer("trial", number, minimum=0)
-        if not layout.trial_path(self.path, number).is_dir():
+        there = self._only is None or number in self._only
+        if not there or not layout.trial_path(self.path, number).is_dir():
             raise ValueError(f"trial {number} of {self.path} is not finished")
         return Trial(self, number)
 
@@ -118,14 +146,14 @@ class Run:
         ConfsimError
             If a trial has no such table, or is damaged.
         """
-        import pyarrow as pa
+        import pandas as pd
 
-        tables = [
-            trial._parquet(name).read(columns=_listed(columns)) for trial in self._all(trials)
-        ]
+        tables = [trial.table(name, columns) for trial in self._all(trials)]
         if not tables:
             raise ConfsimError(f"{self.path} has no finished trial to read")
-        return _pandas(pa.concat_tables(tables))
+        if any(list(table) != list(tables[0]) for table in tables):
+            raise ConfsimError(f"the trials of {self.path} have different columns in {name}")
+        return pd.concat(tables, ignore_index=True)
 
     def summary(
         self, trials: Iterable[int] | None = None, columns: Sequence[str] | None = None
@@ -178,34 +206,44 @@ class Run:
 
     def population(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """Return the population: id, label, duplicate group, split (deep runs)."""
-        import pyarrow.parquet as pq
-
-        path = self._shared("population.parquet")
-        return _pandas(pq.ParquetFile(path).read(columns=_listed(columns)))
+        name = "population.parquet"
+        with self._shared(name) as file:
+            try:
+                return _read(file, name, self.limit, columns)
+            except files.Damaged as error:
+                raise self._damaged(str(error)) from None
 
     def images(self) -> Array:
         """Return the images of the population, mapped from the file (deep runs that kept them)."""
-        images: Array = np.load(self._shared("images.npy"), mmap_mode="r", allow_pickle=False)
-        return images
+        name = "images.npy"
+        with self._shared(name) as file:
+            try:
+                return files.map_npy(file, self.path / name, name)
+            except files.Damaged as error:
+                raise self._damaged(str(error)) from None
 
     def has(self, name: str) -> bool:
         """Whether what all trials share includes file ``name``, for instance ``images.npy``."""
-        return (self.path / name).is_file()
+        return files.is_file(self.path / name)
 
-    def _shared(self, name: str) -> Path:
-        path = self.path / name
-        if not path.is_file():
+    def _shared(self, name: str) -> BinaryIO:
+        if not self.has(name):
             raise ConfsimError(f"{self.path} has no {name}")
         try:
-            expected = json.loads((self.path / layout.RUN_DATA).read_bytes())["files"][name]
-        except (OSError, ValueError, KeyError):
+            expected = layout.read_run_data(self.path)[name]
+        except (FileNotFoundError, KeyError):
             raise ConfsimError(f"{self.path} has no record of {name}") from None
-        reason = layout.file_damage(str(path), expected, hashes=True)
-        if reason is not None:
-            raise ConfsimError(
-                f"{self.path} is damaged: {reason}; confsim-status {self.path} --repair"
-            )
-        return path
+        except files.Damaged as error:
+            raise self._damaged(str(error)) from None
+        try:
+            return files.open_checked(self.path / name, expected, self.limit)
+        except files.Damaged as error:
+            raise self._damaged(str(error)) from None
+
+    def _damaged(self, reason: str) -> ConfsimError:
+        return files.Damaged(
+            f"{self.path} is damaged: {reason}; confsim-status {self.path} --repair"
+        )
 
     def _all(self, trials: Iterable[int] | None) -> "Iterator[Trial]":
         if trials is None:
@@ -241,7 +279,7 @@ class Trial:
                 self._record = layout.read_record(
                     self.run.path, self.number, self.run.identity_hash
                 )
-            except ConfsimError as error:
+            except files.Damaged as error:
                 raise self._damaged(str(error)) from None
         return self._record
 
@@ -251,46 +289,63 @@ class Trial:
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """Return table ``name``."""
-        return _pandas(self._parquet(name).read(columns=_listed(columns)))
+        file = f"{name}.parquet"
+        with self._explained(), self._checked(file) as opened:
+            return _read(opened, file, self.run.limit, columns)
 
     def batches(
         self, name: str, columns: Sequence[str] | None = None, rows: int = 1 << 17
     ) -> "Iterator[pd.DataFrame]":
         """Return table ``name`` in pieces of at most ``rows`` rows: for tables of any size."""
-        for batch in self._parquet(name).iter_batches(batch_size=rows, columns=_listed(columns)):
+        for batch in self.arrow_batches(name, columns, rows):
             yield _pandas(batch)
+
+    def arrow_batches(
+        self, name: str, columns: Sequence[str] | None = None, rows: int = 1 << 17
+    ) -> "Iterator[pyarrow.RecordBatch]":
+        """Return table ``name`` in pieces, as Arrow keeps it."""
+        file = f"{name}.parquet"
+        with self._explained(), self._checked(file) as opened:
+            found = files.open_parquet(opened, file, self.run.limit, pieces=True)
+            chosen = files.columns_of(found, file, _listed(columns))
+            with files.parquet_errors(file):
+                yield from found.iter_batches(batch_size=rows, columns=chosen)
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers of its summary; null is ``None``."""
-        return dict(json.loads(self._checked(layout.SUMMARY).read_bytes()))
+        with self._explained(), self._checked(layout.SUMMARY) as file:
+            found = files.parse_json(file.read(_SUMMARY_LIMIT), layout.SUMMARY)
+            if any(isinstance(value, (dict, list)) for value in found.values()):
+                raise files.Damaged(f"{layout.SUMMARY} is not one of ours")
+            return found
 
     def arrays(self, name: str) -> dict[str, Array]:
         """Return the arrays of ``NAME.npz``."""
-        with np.load(self._checked(f"{name}.npz"), allow_pickle=False) as archive:
-            return dict(archive)
+        file = f"{name}.npz"
+        with self._explained(), self._checked(file) as opened:
+            return files.read_npz(opened, file, self.run.limit)
 
     def model(self) -> dict[str, Array]:
         """Return the model: linear hyperplanes and training ids, or deep weights."""
         return self.arrays("model")
 
-    def _parquet(self, name: str) -> "pyarrow.parquet.ParquetFile":
-        import pyarrow.parquet as pq
-
-        return pq.ParquetFile(self._checked(f"{name}.parquet"))
-
-    def _checked(self, file: str) -> Path:
+    def _checked(self, file: str) -> BinaryIO:
         if not self.has(file):
             raise ConfsimError(
                 f"{self} has no {file}: another pipeline, or --keep summary, leaves it out"
             )
-        path = self.path / file
-        reason = layout.file_damage(str(path), self.record["files"][file], hashes=True)
-        if reason is not None:
-            raise self._damaged(reason)
-        return path
+        return files.open_checked(self.path / file, self.record["files"][file], self.run.limit)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn whatever is wrong with a file into a damaged trial's error."""
+        try:
+            yield
+        except files.Damaged as error:
+            raise self._damaged(str(error)) from None
 
     def _damaged(self, reason: str) -> ConfsimError:
-        return ConfsimError(
+        return files.Damaged(
             f"{self} is damaged: {reason}; confsim-status {self.run.path} --repair sets it aside, "
             "and the command that made the run makes it again"
         )
@@ -300,6 +355,13 @@ def _listed(columns: Sequence[str] | None) -> list[str] | None:
     return None if columns is None else list(columns)
 
 
+def _read(file: BinaryIO, name: str, limit: int, columns: Sequence[str] | None) -> "pd.DataFrame":
+    found = files.open_parquet(file, name, limit)
+    with files.parquet_errors(name):
+        return _pandas(found.read(columns=files.columns_of(found, name, _listed(columns))))
+
+
 def _pandas(table: Any) -> "pd.DataFrame":
-    frame: pd.DataFrame = table.to_pandas()
+    # What a writer of pandas adds to a table's metadata is left aside: it names types to be made.
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
     return frame

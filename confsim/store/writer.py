@@ -17,7 +17,8 @@ from typing import Any
 from confsim._errors import ConfsimError
 from confsim._version import __version__
 from confsim.experiment import Columns, Experiment, Interrupted, RunData, Table, TrialResult
-from confsim.store import layout
+from confsim.store import artifacts, files, layout
+from confsim.store.capabilities import Capabilities
 from confsim.store.layout import CannotWrite
 
 #: Errors of making a directory that no other argument would mend.
@@ -179,7 +180,7 @@ class Store:
             ".parquet": formats.write_table,
             ".npz": formats.write_npz,
             ".npy": formats.write_npy,
-            ".json": formats.write_summary if name == layout.SUMMARY else formats.write_json,
+            ".json": formats.write_summary if name == layout.SUMMARY else formats.write_sealed,
         }
         with self._explained(folder):
             file = formats.HashedFile(folder / name)
@@ -286,14 +287,25 @@ def check_target(
         return
     if not path.is_dir():
         raise ValueError(f"--out {path} is not a directory")
-    if not (path / layout.MANIFEST).exists():
-        if any(not entry.name.startswith(layout.TEMPORARY) for entry in path.iterdir()):
+    if not os.path.lexists(path / layout.MANIFEST):
+        strange = any(not entry.name.startswith(layout.TEMPORARY) for entry in path.iterdir())
+        if strange and (overwrite or not _lost_its_manifest(path, experiment)):
             raise ValueError(f"--out {path} holds something else and no run; it is left alone")
         return
-    manifest = layout.read_manifest(path)
-    if not overwrite:
+    if overwrite:
+        layout.read_manifest(path)
+    else:
+        manifest = layout.read_manifest(path, copy=False)
         _check_identity(path, manifest, experiment)
         _check_versions(path, manifest, mix_versions)
+
+
+def _lost_its_manifest(path: Path, experiment: Experiment) -> bool:
+    """Whether a directory without a manifest holds trials of this very run, and no others."""
+    identity = layout.identity_hash(experiment.identity())
+    trials = layout.trial_numbers(path)
+    found = [layout.trial_damage(path, trial, identity) is None for trial in trials]
+    return any(found) and not layout.strange_names(path)
 
 
 def _check_parent(path: Path) -> None:
@@ -343,6 +355,8 @@ def create(
     ValueError
         If it cannot be written; what was made on the way is removed again.
     """
+    if trials > layout.MAX_TRIALS:
+        raise ValueError(f"trials must be at most {layout.MAX_TRIALS:,}, not {trials:,}")
     identity = experiment.identity()
     there = (path / layout.MANIFEST).exists()
     if not there or overwrite:
@@ -357,16 +371,21 @@ def create(
             "versions": layout.versions(),
             "created": _now(),
         }
+        stated = {"capabilities": dict(experiment.capabilities())}
+        manifest["capabilities"] = asdict(Capabilities.of({**manifest, **stated}))
         if there:
             _replace_run(path, manifest)
         else:
             _make(path, manifest)
-    manifest = layout.read_manifest(path)
+    manifest = layout.read_manifest(path, copy=False)
     _check_identity(path, manifest, experiment)
+    artifacts.sweep(path)
+    artifacts.sweep_beside(path)
     try:
         (path / layout.TRIALS).mkdir(exist_ok=True)
         if trials > manifest["trials"]:
             _raise_trials(path, trials)
+        _copy_manifest(path)
     except OSError as error:
         raise CannotWrite(path, error) from error
     return Store(path, layout.identity_hash(identity), owner, keep)
@@ -388,12 +407,22 @@ def _make(path: Path, manifest: dict[str, Any]) -> None:
 
 def _put_manifest(path: Path, manifest: dict[str, Any], *, replace: bool) -> None:
     """Put a manifest in place, whole: over the one that is there, or only if there is none."""
-    text = json.dumps(manifest, indent=1) + "\n"
-    target = path / layout.MANIFEST
+    _put(path, layout.MANIFEST, files.seal(manifest), replace=replace)
+
+
+def _copy_manifest(path: Path) -> None:
+    """Have a copy of the manifest beside it."""
+    content, copy = (path / layout.MANIFEST).read_bytes(), path / layout.MANIFEST_COPY
+    if not files.is_file(copy) or copy.read_bytes() != content:
+        _put(path, layout.MANIFEST_COPY, content, replace=True)
+
+
+def _put(path: Path, name: str, content: bytes, *, replace: bool) -> None:
+    target = path / name
     for _ in range(_ATTEMPTS):
         temporary = path / f"{layout.TEMPORARY}manifest-{secrets.token_hex(8)}"
         try:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_bytes(content)
             if replace:
                 temporary.replace(target)
             else:
@@ -458,6 +487,7 @@ def discard_run(path: Path, folders: Iterable[Path]) -> None:
         (path / layout.TRIALS).rmdir()  # fails if there is a trial
         for entry in (layout.CLAIMS, layout.LOG):
             shutil.rmtree(path / entry, ignore_errors=True)
+        (path / layout.MANIFEST_COPY).unlink(missing_ok=True)
         (path / layout.MANIFEST).unlink()
         for folder in folders:
             folder.rmdir()
@@ -473,8 +503,20 @@ def set_aside_run_data(run: Path) -> Path:
     return _set_aside(run, run / layout.RUN_DATA)
 
 
+def repair_manifest(run: Path) -> Path:
+    """Move a damaged manifest out of the way, and put its copy back, if it has one."""
+    aside = _set_aside(run, run / layout.MANIFEST)
+    if layout.has_copy(run):
+        try:
+            _put(run, layout.MANIFEST, (run / layout.MANIFEST_COPY).read_bytes(), replace=True)
+        except OSError as error:
+            raise CannotWrite(run, error) from error
+    return aside
+
+
 def _set_aside(run: Path, path: Path) -> Path:
     target = run / layout.DAMAGED / f"{path.name}-{secrets.token_hex(4)}"
+    files.check_folder(target.parent)
     try:
         target.parent.mkdir(exist_ok=True)
         path.rename(target)

@@ -1,0 +1,104 @@
+"""ROC curves of the attacks, summarised over targets: the table ``roc``.
+
+The table of attacks holds what they achieve at fixed false-positive rates; a curve needs all
+thresholds. It is taken from the same scores, on a grid of rates.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confsim.statistics import Roc, roc
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+#: Attacks with one threshold for all examples whose curves are kept, in the order of a legend.
+THRESHOLDS = ("confidence", "loss", "modified_entropy", "closeness")
+
+#: Attacks that learn from the other trials.
+SHADOW = ("lira_online", "lira_offline", "rmia_online", "rmia_offline")
+
+#: Points of a curve.
+_GRID = 121
+
+#: The share of targets that a band leaves out on either side.
+_TAIL = 0.1
+
+
+def curve_name(attack: str, *, fixed_variance: bool) -> str | None:
+    """Return what the curve of an attack is called, ``None`` if none is kept.
+
+    Of LiRA, one variance has a curve: that by which vulnerability is measured, too.
+    """
+    name = attack.removesuffix("_fixed_variance" if fixed_variance else "_own_variance")
+    return name if name in THRESHOLDS or name in SHADOW else None
+
+
+def order(name: str) -> int:
+    """Return the place of a curve among all."""
+    return (*THRESHOLDS, *SHADOW).index(name)
+
+
+def roc_rows(name: str, scores: FloatArray, is_member: BoolArray) -> list[dict[str, Any]]:
+    """Return the points of an attack's curve.
+
+    Parameters
+    ----------
+    name : str
+    scores : ndarray, (targets, examples)
+        Higher meaning "member"; NaN where a target's example has no score.
+    is_member : ndarray of bool, (targets, examples)
+
+    Returns
+    -------
+    list of dict
+        ``attack``, ``fpr`` (false-positive rate allowed), ``tpr`` (mean over targets of the largest
+        true-positive rate at most there; no interpolation), ``tpr_low`` and ``tpr_high`` (10th and
+        90th percentile over targets), ``targets``. None where no target has both kinds.
+    """
+    grid = rates(int(np.count_nonzero(~is_member[0])))
+    found = []
+    for row, member in zip(scores, is_member, strict=True):
+        known = ~np.isnan(row)
+        sides = member[known]
+        if sides.any() and not sides.all():
+            found.append(on_grid(roc(row[known], sides), grid))
+    if not found:
+        return []
+    return _summarised(name, grid, found)
+
+
+def rates(non_members: int) -> FloatArray:
+    """Return the grid: from the smallest rate that so many non-members can have, to 1."""
+    return np.geomspace(1 / max(2, non_members), 1, _GRID)
+
+
+def on_grid(curve: Roc, grid: FloatArray) -> FloatArray:
+    """Return the largest TPR at an FPR of at most each of ``grid``; no interpolation."""
+    non_members, members = curve.non_member_scores, curve.member_scores
+    allowed = np.floor(grid * len(non_members) + 1e-9).astype(np.int64)
+    beyond = len(non_members) - 1 - allowed
+    # The highest score that is one false positive too many: members above it are detected.
+    barrier = np.where(beyond >= 0, non_members[np.maximum(beyond, 0)], -np.inf)
+    detected = 1 - np.searchsorted(members, barrier, side="right") / len(members)
+    return np.where(beyond >= 0, detected, 1.0)
+
+
+def _summarised(name: str, grid: FloatArray, found: Sequence[FloatArray]) -> list[dict[str, Any]]:
+    tpr = np.stack(found)
+    low, high = np.quantile(tpr, (_TAIL, 1 - _TAIL), axis=0)
+    points = np.column_stack([grid, tpr.mean(axis=0), low, high]).tolist()
+    return [
+        {
+            "attack": name,
+            "fpr": fpr,
+            "tpr": mean,
+            "tpr_low": below,
+            "tpr_high": above,
+            "targets": len(tpr),
+        }
+        for fpr, mean, below, above in points
+    ]

@@ -25,7 +25,13 @@ LARGEST_FILE = 1 << 30
 
 
 class DataError(ValueError):
-    """Data that cannot be used as they are: one line with the file, the reason and a remedy."""
+    """Data that cannot be used as they are: one line with the file, the reason and a remedy.
+
+    Names come from foreign files, so what cannot be printed in one line appears as escapes.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
 
 
 class Budget:

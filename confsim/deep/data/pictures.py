@@ -82,7 +82,8 @@ def _size(shape: tuple[int, ...]) -> str:
 
 def picture(name: str, content: bytes) -> "np.ndarray[Any, Any]":
     """Decode one picture: (height, width, 1 or 3) uint8."""
-    return _oriented(name, content)[0]
+    pixels: np.ndarray[Any, Any] = decode([(name, content)])[0][0]
+    return pixels
 
 
 def _oriented(name: str, content: bytes) -> tuple["np.ndarray[Any, Any]", bool]:

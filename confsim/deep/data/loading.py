@@ -7,6 +7,7 @@ labels never depend on a machine.
 
 import functools
 import hashlib
+import multiprocessing
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -138,8 +139,9 @@ def load(
     check_name(dataset)
     limit_bytes = None if unpack_limit is None else int(unpack_limit * (1 << 30))
     images, labels, ids, names, notes = _read(dataset, data_dir, limit_bytes)
-    for note in notes:
-        warnings.warn(note, ConfsimWarning, stacklevel=2)
+    if multiprocessing.parent_process() is None:  # workers would say the same again
+        for note in notes:
+            warnings.warn(note, ConfsimWarning, stacklevel=2)
     listed = {} if duplicates is None else listed_groups(given_path(duplicates), ids)
     if limit is not None and limit < len(labels):
         kept = np.sort(stratified(labels, limit, stream(seed, Purpose.LIMIT)))

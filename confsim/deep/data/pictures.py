@@ -6,10 +6,13 @@ orientation mark is applied, as every viewer does. Pillow decodes; what it does 
 checksums of PNG, cut files) is verified here.
 """
 
+import contextlib
 import io
+import logging
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -54,8 +57,7 @@ def decode(
     budget = budget or Budget()
     decoded: np.ndarray[Any, Any] | None = None
     turned: list[str] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, about marks in files that are read all the same
+    with _silent():
         for row, (name, content) in enumerate(files):
             picture, mark = _oriented(name, content)
             if mark:
@@ -74,6 +76,20 @@ def decode(
             decoded[row] = picture
     assert decoded is not None
     return decoded, tuple(turned)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep Pillow from talking about files that are read all the same, or refused by name."""
+    logger = logging.getLogger("PIL")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -19,7 +19,7 @@ from data_makers import make_folder, picture, small_tar, small_zip, two_classes
 from PIL import Image
 
 from confsim import ConfsimWarning
-from confsim.deep.data import archive, tar
+from confsim.deep.data import archive, limits, tar
 from confsim.deep.data.folder import read_folder
 from confsim.deep.data.limits import Budget, DataError, reading
 
@@ -494,6 +494,25 @@ class TestDamagedArchives:
             path.write_bytes(raw)
             with pytest.raises(DataError, match=rf"{name}\.zip: cat/0\.png is {message}"):
                 read_folder(path)
+
+    @pytest.mark.parametrize("name", ["a.tar.gz", "a.tar.bz2", "a.tar.xz", "a.zip"])
+    @pytest.mark.parametrize("inside", ["cat/0.png", "cat/readme"])
+    def test_bombs(self, tmp_path, monkeypatch, name, inside):
+        """Zeros, as a picture or as something that is not even wanted."""
+        monkeypatch.setattr(limits, "UNPACK_FLOOR", 1 << 20)
+        zeros = {"dog/0.png": b"", inside: bytes(8 << 20)}
+        path = tmp_path / name
+        if name == "a.zip":
+            path.write_bytes(small_zip(zeros, zipfile.ZIP_DEFLATED))
+            if inside == "cat/readme":
+                with pytest.raises(DataError, match="with at least two classes"):
+                    read_folder(path)  # what is not wanted is never unpacked
+                return
+        else:
+            path.write_bytes(small_tar(zeros, mode=f"w:{name[6:]}"))
+        assert path.stat().st_size < 20_000
+        with pytest.raises(DataError, match=rf"{name}.* makes the data unpack to more than"):
+            read_folder(path)
 
     @pytest.mark.parametrize(
         ("start", "kind"), [(b"7z\xbc\xaf\x27\x1c", "7z"), (b"Rar!\x1a\7\0", "RAR")]

@@ -239,7 +239,7 @@ class TestBombs:
 
     def test_the_limit_can_be_raised(self, tmp_path, rng):
         pixels = write_idx(tmp_path, rng, count=4000, compress=True)
-        with pytest.raises(DataError, match="raise the unpack limit"):
+        with pytest.raises(DataError, match="give --unpack-limit"):
             load("mnist", str(tmp_path), unpack_limit=1e-5)
         assert np.array_equal(load("mnist", str(tmp_path), unpack_limit=1).images[..., 0], pixels)
 

@@ -67,7 +67,7 @@ class Budget:
             raise DataError(
                 f"{name} makes the data unpack to more than {allowed / (1 << 30):.3g} GiB "
                 f"({self._stored:,} bytes as they are stored), which looks like a decompression "
-                "bomb: if they are meant to be so large, raise the unpack limit (GiB)"
+                "bomb: if they are meant to be so large, give --unpack-limit (unpack_limit, GiB)"
             )
 
 

@@ -262,6 +262,22 @@ class TestFewerThanOfficial:
         folder = tmp_path / "cifar-10-batches-bin"
         assert found.notes == (f"{folder} holds 40 images, of 60,000 of the official cifar10",)
 
+    def test_only_the_batches_are_looked_at(self, tmp_path, rng):
+        write_cifar(tmp_path, cifar_batches(rng, 10, 20), binary=True)
+        folder = tmp_path / "cifar-10-batches-bin"
+        os.mkfifo(folder / "pipe")
+        (folder / "link").symlink_to("nowhere")
+        assert len(read_cifar("cifar10", tmp_path).images) == 40
+        (folder / "data_batch_2.bin").symlink_to("nowhere")
+        with pytest.raises(DataError, match=r"data_batch_2\.bin does not exist"):
+            read_cifar("cifar10", tmp_path)
+
+    def test_both_versions_in_one_folder(self, tmp_path):
+        (tmp_path / "data_batch_1").write_bytes(py2_batch(np.zeros((2, 3072), np.uint8), [0, 1]))
+        (tmp_path / "test_batch.bin").write_bytes(bytes(3073 * 2))
+        with pytest.raises(DataError, match="of the python and of the binary version"):
+            read_cifar("cifar10", tmp_path)
+
 
 class TestKeras:
     """What Keras keeps is read where it lies, without Keras and without a network."""

@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100 (fine labels) in their official files, python or binary version."""
 
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -50,11 +51,10 @@ def read_cifar(dataset: str, path: Path, limit: int | None = None) -> Images:
     budget = Budget(limit)
     found = _contents(source, batches, budget)
     binary = any(name.endswith(".bin") for name in found)
-    parts = []
-    for name in batches:
-        if name in found and name.endswith(".bin") == binary:
-            read = _from_binary if binary else _from_pickle
-            parts.append(read(f"{source}: {name}", found[name], classes))
+    if not all(name.endswith(".bin") == binary for name in found):
+        raise DataError(f"{source} holds batches of the python and of the binary version: keep one")
+    read = _from_binary if binary else _from_pickle
+    parts = [read(f"{source}: {name}", found[name], classes) for name in batches if name in found]
     if not parts:
         raise DataError(f"{source} holds no {dataset} batches ({', '.join(batches[:2])}, ...)")
     pixels = np.concatenate([part[0] for part in parts])
@@ -70,6 +70,9 @@ def read_cifar(dataset: str, path: Path, limit: int | None = None) -> Images:
 
 
 def _contents(source: Path, batches: list[str], budget: Budget) -> dict[str, bytes]:
+    if source.is_dir():
+        there = [name for name in batches if os.path.lexists(source / name)]
+        return {name: read_regular(source / name, budget) for name in there}
     found: dict[str, bytes] = {}
     for member in members(source, lambda name: PurePosixPath(name).name in batches, budget):
         if member.content is not None:

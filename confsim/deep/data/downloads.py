@@ -20,6 +20,14 @@ from confsim.deep.data.idx import read_idx
 from confsim.deep.data.images import Images, encode_labels
 from confsim.deep.data.limits import Budget, DataError, read_regular, reason
 
+#: Names of what Keras keeps.
+_KEPT = {
+    "cifar10": "cifar-10-*",
+    "cifar100": "cifar-100-*",
+    "mnist": "mnist*",
+    "fashion_mnist": "fashion-mnist*",
+}
+
 #: SHA-256 of ``mnist.npz``, as Keras states it.
 _MNIST = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
 
@@ -67,7 +75,7 @@ def read_downloaded(dataset: str, limit: int | None = None) -> Images:
 
 def _keeps(dataset: str) -> bool:
     """Tell whether Keras has left anything of a data set."""
-    return any(cache_dir().glob(f"{dataset.replace('cifar', 'cifar-').replace('_', '-')}*"))
+    return any(cache_dir().glob(_KEPT[dataset]))
 
 
 def read_official(dataset: str, folder: Path, limit: int | None = None) -> Images:

@@ -42,7 +42,8 @@ def near_groups(images: "np.ndarray[Any, Any]", threshold: float) -> "np.ndarray
     squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
     bound = threshold**2 * rows.shape[1]
     links: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
-    block = max(1, 32_000_000 // len(rows))
+    # Small enough that a request to stop is heard between two products.
+    block = max(1, 8_000_000 // len(rows))
     for start in range(0, len(rows), block):
         a = slice(start, start + block)
         near = squares[a, None] + squares[None, start:] - 2.0 * (rows[a] @ rows[start:].T)

@@ -207,7 +207,7 @@ def _next_entry(path: Path, blocks: _Blocks, previous: str) -> tarfile.TarInfo |
             raise DataError(
                 f"{path} is damaged: the header after {shown(previous)}: {error}"
             ) from error
-        if entry.type in _LONG_NAMES or entry.type in (tarfile.XHDTYPE, tarfile.XGLTYPE):
+        if entry.type in _LONG_NAMES or entry.type in _PAX_HEADERS:
             if entry.size > _LARGEST_HEADER:
                 raise DataError(f"{path} is damaged: a header of {entry.size:,} bytes")
             _extend(path, entry, blocks.exactly(entry.size, "a header"), long_names)
@@ -221,6 +221,7 @@ def _next_entry(path: Path, blocks: _Blocks, previous: str) -> tarfile.TarInfo |
         return entry
 
 
+_PAX_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _LONG_NAMES = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
 
 

@@ -478,6 +478,20 @@ class TestDamagedArchives:
         with pytest.raises(DataError, match="lists 3 of 4 files"):
             read_folder(tmp_path / "a.zip")
 
+    def test_more_files_than_16_bits_count(self, tmp_path, monkeypatch):
+        files = {f"dog/{k:02}.png": b"one" for k in range(4)}
+        monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)
+        good = small_zip(files)
+        assert b"PK\6\6" in good
+        # The last record says that there are too many to say, as in an archive of 70,000.
+        at = good.rfind(b"PK\5\6")
+        good = good[: at + 8] + b"\xff" * 4 + good[at + 12 :]
+        assert len(entries(tmp_path / "a.zip", good)) == 4
+        at = good.rfind(b"PK\6\6")
+        size = int.from_bytes(good[at + 40 : at + 48], "little")
+        short = good[: at + 40] + (size - 46 - 10).to_bytes(8, "little") + good[at + 48 :]
+        assert entries(tmp_path / "a.zip", short) is None
+
     def test_methods_and_passwords(self, tmp_path, rng):
         good = small_zip(two_classes(rng), zipfile.ZIP_DEFLATED)
         for name, local, central, value, message in (

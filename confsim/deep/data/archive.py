@@ -131,6 +131,7 @@ def _is_directory(root: Path, name: str, entry: "os.DirEntry[str]") -> bool:
 # -- Zip archives ----------------------------------------------------------------------------------
 
 _END_OF_DIRECTORY = struct.Struct("<4s4H2LH")
+_ZIP64_COUNTS = struct.Struct("<2Q")
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 0x1, 0x8, 0x800
 
@@ -194,7 +195,10 @@ def _check_count(path: Path, file: BinaryIO, archive: zipfile.ZipFile, count: in
     _, disk, first_disk, here, total, *_ = _END_OF_DIRECTORY.unpack_from(tail, at)
     if disk not in (0, 0xFFFF) or first_disk not in (0, 0xFFFF):
         raise DataError(f"{path} is damaged, or one part of a split archive")
-    if 0xFFFF not in (here, total) and not here == total == count:
+    record = tail.rfind(b"PK\x06\x06", 0, at)
+    if 0xFFFF in (here, total) and record >= 0:  # more files than 16 bits count
+        here, total = _ZIP64_COUNTS.unpack_from(tail, record + 24)
+    if not here == total == count:
         raise DataError(f"{path} is damaged: it lists {count} of {max(here, total)} files")
 
 

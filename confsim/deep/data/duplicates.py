@@ -18,7 +18,7 @@ import numpy as np
 from confsim.deep.data.limits import Budget, DataError, read_regular, reading, shown
 
 #: What tools write for "belongs to no group", in lower case.
-_NO_GROUP = frozenset({"", "-1", "nan", "na", "n/a", "<na>", "none", "null", "noise", "-"})
+_NO_GROUP = frozenset({"", "-1", "nan", "na", "n/a", "#n/a", "<na>", "none", "null", "noise", "-"})
 
 
 def exact_groups(images: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":

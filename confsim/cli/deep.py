@@ -1,6 +1,8 @@
 """``confsim-deep``: the deep pipeline from the command line."""
 
 import argparse
+import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -70,7 +72,15 @@ def _add_data_options(parser: common.Parser) -> None:
     add(
         "duplicates",
         metavar="FILE",
-        help="CSV file with columns id,group of further duplicates (default: none)",
+        help="CSV file with columns id,group of further duplicates; no group, -1 or NaN is none "
+        "(default: none)",
+    )
+    add(
+        "unpack-limit",
+        type=float,
+        metavar="GIB",
+        help="refuse data that unpack to more, as decompression bombs do (default: 0.5, or 100 "
+        "times the size of their files where that is more)",
     )
     add(
         "train-ratio",
@@ -193,7 +203,21 @@ def experiment_from(arguments: argparse.Namespace) -> DeepExperiment:
 
 
 def _run(given: argparse.Namespace) -> int:
-    return execute(experiment_from(given), given)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show
+        return execute(experiment_from(given), given)
+
+
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    """Print what a user should know about the data, in one line."""
+    print(f"confsim-deep: warning: {message}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

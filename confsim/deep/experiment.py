@@ -60,6 +60,8 @@ class DeepExperiment(Experiment):
         Images within this root-mean-square difference of pixel values are duplicates.
     duplicates : str or None
         CSV file of further duplicates.
+    unpack_limit : float or None
+        GiB that the data may unpack to; ``None``: 0.5, or 100 times the size of their files.
     model : str
         ``cnn``, ``mlp``, ``softmax``, ``resnet`` or ``path/to/file.py:function``.
     hidden : int
@@ -109,6 +111,7 @@ class DeepExperiment(Experiment):
     limit: int | None = None
     near_duplicates: float | None = None
     duplicates: str | None = None
+    unpack_limit: float | None = None
     model: str = "cnn"
     hidden: int = 128
     l2: float = 0.0
@@ -162,6 +165,8 @@ class DeepExperiment(Experiment):
         check_number("percent", self.percent, above=0, maximum=50)
         if self.near_duplicates is not None:
             check_number("near_duplicates", self.near_duplicates, minimum=0)
+        if self.unpack_limit is not None:
+            check_number("unpack_limit", self.unpack_limit, above=0)
         check_choice("augment", self.augment, design.AUGMENTATIONS)
         check_choice("early_stopping", self.early_stopping, training.EARLY_STOPPING)
         check_choice("design", self.design, design.DESIGNS)
@@ -189,6 +194,7 @@ class DeepExperiment(Experiment):
             seed=self.seed,
             near_duplicates=self.near_duplicates,
             duplicates=self.duplicates,
+            unpack_limit=self.unpack_limit,
         )
 
     @cached_property

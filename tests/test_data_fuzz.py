@@ -1,0 +1,53 @@
+"""Damaged and made-up data end in one clear line. ``CONFSIM_FUZZ=600`` fuzzes for 600 seconds."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+sys.path.insert(0, str(Path(__file__).parent))
+import fuzz_data
+
+#: Inputs that hang, crash, deceive or exhaust a reader that trusts them.
+CORPUS = sorted((Path(__file__).parent / "fuzz_corpus").iterdir())
+
+#: How a file of the corpus is read: the name that it gets, and the reader, by its suffix.
+READERS = {
+    ".pickle": ("data_batch_1", fuzz_data._cifar),
+    ".png": ("p.png", fuzz_data._picture),
+    ".gz": ("a.tar", fuzz_data._folder),
+    ".zip": ("a.zip", fuzz_data._folder),
+    ".npz": ("d.npz", fuzz_data._npz),
+    ".csv": ("groups.csv", fuzz_data._groups),
+    ".idx": ("train-images-idx3-ubyte", fuzz_data._idx),
+}
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name)
+def test_the_corpus_is_refused(tmp_path, path):
+    name, reader = READERS[path.suffix]
+    assert not fuzz_data.attempt(tmp_path / "data", name, path.read_bytes(), reader)
+
+
+def test_random_damage():
+    seconds = float(os.environ.get("CONFSIM_FUZZ", "0"))
+    if seconds:
+        fuzz_data.fuzz(seconds, seed=int.from_bytes(os.urandom(4), "big"))
+    count, read = fuzz_data.fuzz(rounds=600, seed=0)
+    assert count == 600
+    assert read > 20
+
+
+@pytest.mark.parametrize("fault", ["traceback", "two lines", "other data"])
+def test_the_fuzzer_notices(tmp_path, fault):
+    def reader(path):
+        if fault == "traceback":
+            raise KeyError(path)
+        if fault == "two lines":
+            raise fuzz_data.ConfsimError("one\ntwo")
+        return "something else"
+
+    with pytest.raises(fuzz_data.ReaderError):
+        fuzz_data.attempt(tmp_path / "data", "x", b"", reader, expected="something")

@@ -362,7 +362,7 @@ def test_logits_that_the_deep_pipeline_saved_give_the_numbers_of_its_run(tmp_pat
     expected, found = membership_tables(run), membership_tables(audited)
     pd.testing.assert_frame_equal(found["attacks"], expected["attacks"])
     pd.testing.assert_frame_equal(found["memorization"], expected["memorization"])
-    same = ["auc_leave_one_out", "effect_size", "distance_out", "distance_in"]
+    same = ["exposure", "effect_size", "distance_out", "distance_in"]
     pd.testing.assert_frame_equal(found["vulnerability"][same], expected["vulnerability"][same])
     same = ["auc_confidence", "auc_closeness_other", "top_membership_rate", "spearman_self"]
     pd.testing.assert_frame_equal(audited.summary()[same], run.summary()[same])

@@ -30,6 +30,8 @@ from confsim.membership.vulnerability import (
     fixed_space,
     mean_distances,
     power_by,
+    reliability,
+    split_exposure,
     vulnerability,
 )
 from confsim.store.layout import file_hash
@@ -45,7 +47,7 @@ BoolArray = NDArray[np.bool_]
 RECORD = "membership.json"
 
 #: Raised when the same inputs give other tables.
-VERSION = 1
+VERSION = 2
 
 _COLUMNS = (
     "id",
@@ -58,7 +60,7 @@ _COLUMNS = (
     "modified_entropy",
     "distance_excluding_self",
 )
-_VULNERABILITIES = ("auc_leave_one_out", "effect_size", "memorization")
+_VULNERABILITIES = ("exposure", "exposure_lira", "effect_size", "memorization")
 _SIMILARITIES = (
     "distance_out",
     "distance_in",
@@ -475,14 +477,22 @@ class _ExampleTables:
         if not self._lira_possible:
             self.notes.append("vulnerability: skipped, it needs LiRA")
             return []
-        columns |= vulnerability(self._lira, self.data.values["log_odds_true"], self.data.is_member)
+        log_odds, member = self.data.values["log_odds_true"], self.data.is_member
+        measured = vulnerability(None, log_odds, member)
+        columns |= {name: measured[name] for name in ("exposure", "effect_size")}
+        columns["exposure_lira"] = split_exposure(log_odds, member, row_groups=self.groups)
         columns |= self._similarity()
         tables["vulnerability"] = pd.DataFrame(columns)
         tables["vulnerability_bins"] = pd.DataFrame(self._bins(columns))
+        reliabilities = self._reliabilities(columns)
+        tables["vulnerability_reliability"] = pd.DataFrame(
+            {"vulnerability": list(reliabilities), "reliability": list(reliabilities.values())}
+        )
         found = associations(
             columns,
             tuple(name for name in _VULNERABILITIES if name in columns),
             tuple(name for name in _SIMILARITIES if name in columns),
+            reliabilities,
         )
         if found:
             self.notes.append(
@@ -499,14 +509,35 @@ class _ExampleTables:
                 "spearman_low": [a.correlation.low for a in found],
                 "spearman_high": [a.correlation.high for a in found],
                 "count": [a.correlation.pairs for a in found],
+                "reliability": [a.reliability for a in found],
+                "spearman_corrected": [a.corrected.value for a in found],
+                "spearman_corrected_low": [a.corrected.low for a in found],
+                "spearman_corrected_high": [a.corrected.high for a in found],
             }
         )
         primary = next((name for name in _SIMILARITIES if name in columns), None)
         return [
-            answer(a)
-            for a in found
-            if (a.vulnerability, a.similarity) == ("auc_leave_one_out", primary)
+            answer(a) for a in found if (a.vulnerability, a.similarity) == ("exposure", primary)
         ]
+
+    def _reliabilities(self, columns: dict[str, NDArray[Any]]) -> dict[str, float]:
+        """Return the split-half reliability of each measure of vulnerability."""
+        log_odds, member = self.data.values["log_odds_true"], self.data.is_member
+
+        def measured(name: str, rows: NDArray[np.int64]) -> FloatArray:
+            if name == "memorization":
+                found: FloatArray = memorization(self.data.correct[rows], member[rows])[name]
+                return found
+            if name == "exposure_lira":
+                groups = None if self.groups is None else self.groups[rows]
+                return split_exposure(log_odds[rows], member[rows], row_groups=groups)
+            return vulnerability(None, log_odds[rows], member[rows])[name]
+
+        return {
+            name: reliability(partial(measured, name), len(member), self.groups)
+            for name in _VULNERABILITIES
+            if name in columns
+        }
 
     def _similarity(self) -> dict[str, NDArray[Any]]:
         found: dict[str, NDArray[Any]] = {}

@@ -269,12 +269,24 @@ def _threshold(attack: str, column: str, values: NDArray[Any]) -> FloatArray:
     return attacks.threshold_scores(**given)[attack]
 
 
+def _why_impossible(scores: FloatArray, is_member: BoolArray) -> str:
+    """Say why no target has known scores of both classes."""
+    known = ~np.isnan(scores)
+    kinds = {bool(kind) for kind in np.unique(is_member[known])}
+    if not kinds:
+        return "no score is known: too few models were trained with, or without, each example"
+    if len(kinds) == 2:
+        return "no target has known scores of both members and non-members"
+    return f"known scores are of {'members' if kinds == {True} else 'non-members'} only"
+
+
 class _ExampleTables:
     """Makes the tables of a run whose trials have examples."""
 
     def __init__(self, run: "Run", features: Path | None, seed: int, threads: int) -> None:
         self.run, self.features, self.seed, self.threads = run, features, seed, threads
         self.notes: list[str] = []
+        self.skipped: dict[str, str] = {}
         self.audited = run.manifest["command"] == "confsim-audit"
         self.trials = self._usable_trials()
         self.data = _Matrices(run, self.trials)
@@ -316,9 +328,14 @@ class _ExampleTables:
     def make(self) -> "tuple[dict[str, pd.DataFrame], list[str], list[str]]":
         import pandas as pd
 
-        tables = {"attacks": pd.DataFrame(self._attack_rows())}
-        if tables["attacks"].empty:
+        rows = self._attack_rows()
+        if not rows:
             self.notes.append("attacks: none is possible")
+        rows += [
+            {"attack": attack, "target": "none", "reason": reason}
+            for attack, reason in self.skipped.items()
+        ]
+        tables = {"attacks": pd.DataFrame(rows)}
         columns: dict[str, NDArray[Any]] = {"id": self.data.ids, "label": self.data.labels}
         if not self.data.has_predictions:
             self.notes.append("memorization, correctness: skipped, the run has no predictions")
@@ -369,7 +386,7 @@ class _ExampleTables:
         for attack, column in names.items():
             values = self.data.get(column)
             if values is None:
-                self.notes.append(f"{attack}: skipped, the run has no {column}")
+                self._skip(attack, f"the run has no {column}")
             else:
                 yield attack, partial(_threshold, attack, column, values)
         if self.data.has_predictions:
@@ -377,9 +394,14 @@ class _ExampleTables:
         if self._lira_possible:
             yield from self._shadow_attacks()
         elif self.data.get("log_odds_true") is None:
-            self.notes.append("lira, rmia: skipped, the run has no log_odds_true")
+            self._skip("lira, rmia", "the run has no log_odds_true")
         else:
-            self.notes.append("lira, rmia: skipped, they need at least three trials")
+            self._skip("lira, rmia", "they need at least three trials")
+
+    def _skip(self, attacks_: str, reason: str) -> None:
+        """Say why attacks are not there, in the notes and in the table."""
+        self.notes.append(f"{attacks_}: skipped, {reason}")
+        self.skipped |= dict.fromkeys(attacks_.split(", "), reason)
 
     def _shadow_attacks(self) -> Iterator[tuple[str, Callable[[], FloatArray]]]:
         log_odds, fit = self.data.values["log_odds_true"], self._gaussians
@@ -438,14 +460,17 @@ class _ExampleTables:
 
         def rows(attack: tuple[str, Callable[[], FloatArray]]) -> list[dict[str, Any]]:
             name, compute = attack
+            scores = compute()
             found = evaluate(
-                compute(),
+                scores,
                 self.data.is_member,
                 targets=self.trials_array,
                 row_groups=self.groups,
                 seed=self.seed,
                 n_threads=1,
             )
+            if not found:
+                impossible[name] = _why_impossible(scores, self.data.is_member)
             null = self._null_aucs() if name == "closeness" else {}
             return [
                 {
@@ -457,8 +482,12 @@ class _ExampleTables:
                 for row in found
             ]
 
+        impossible: dict[str, str] = {}
         with ThreadPoolExecutor(min(2, self.threads)) as pool:
-            return [row for found in pool.map(rows, self._attacks()) for row in found]
+            made = [row for found in pool.map(rows, self._attacks()) for row in found]
+        for name in sorted(impossible):  # threads end in any order
+            self._skip(name, impossible[name])
+        return made
 
     def _null_aucs(self) -> dict[Any, float]:
         """Return the AUC of closeness if nothing leaked: a member has one candidate fewer."""

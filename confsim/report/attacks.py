@@ -110,10 +110,12 @@ def roc(material: Material, canvas: Canvas) -> Words:
     )
 
 
-@figure(
-    "How many members are told, at few false alarms?",
-    has_table("attacks", *(f"tpr_at_fpr_{rate}" for rate in _RATES), examples=False),
-)
+def _needs_rates(material: Material) -> str | None:
+    reason = has_table("attacks", *(f"tpr_at_fpr_{r}" for r in _RATES), examples=False)(material)
+    return reason or ("no attack is possible" if best_attack(material, "auc") is None else None)
+
+
+@figure("How many members are told, at few false alarms?", _needs_rates)
 def low_rates(material: Material, canvas: Canvas) -> Words:
     """Draw true-positive rates at low false-positive rates, with intervals."""
     table = material.tables["attacks"]

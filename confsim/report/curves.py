@@ -44,6 +44,8 @@ THRESHOLDS = {
 }
 SHADOW = ("lira_online", "lira_offline", "rmia_online", "rmia_offline")
 
+_FIELDS = ["attack", "fpr", "tpr", "tpr_low", "tpr_high", "targets"]
+
 #: Points of a curve.
 _GRID = 121
 
@@ -71,7 +73,8 @@ def roc_curves(material: Material, folder: Path) -> "pd.DataFrame":
             return kept
     except (OSError, ValueError):
         pass
-    curves = pd.concat([_summarised(*part) for part in _curves(material)], ignore_index=True)
+    parts = [_summarised(*part) for part in _curves(material)]
+    curves = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_FIELDS)
     curves.to_csv(table, index=False, float_format="%.6g")
     record.write_text(json.dumps({"made_from": digest, "sha256": file_hash(table)}) + "\n")
     made: pd.DataFrame = pd.read_csv(table)
@@ -106,10 +109,9 @@ def _curves(material: Material) -> "Iterator[tuple[str, FloatArray, FloatArray]]
         grid = _grid(int(np.count_nonzero(~member))) if grid is None else grid
         for name, column in THRESHOLDS.items():
             values = table[column].to_numpy()
-            if member.any() and not member.all() and not np.isnan(values).all():
-                scores = threshold_scores(**{column: values})[name]
-                known = ~np.isnan(scores)
-                found[name].append(_on_grid(roc(scores[known], member[known]), grid))
+            curve = _known_roc(threshold_scores(**{column: values})[name], member)
+            if curve is not None:
+                found[name].append(_on_grid(curve, grid))
         members.append(member)
         log_odds.append(table["log_odds_true"].to_numpy())
     assert grid is not None
@@ -119,12 +121,17 @@ def _curves(material: Material) -> "Iterator[tuple[str, FloatArray, FloatArray]]
     matrix = np.stack(log_odds)
     del log_odds
     for name, targets in _shadow_scores(material, matrix, np.stack(members)):
-        rates = [_on_grid(_known_roc(s, m), grid) for s, m in zip(targets, members, strict=True)]
-        yield name, grid, np.stack(rates)
+        curves = [_known_roc(s, m) for s, m in zip(targets, members, strict=True)]
+        rates = [_on_grid(curve, grid) for curve in curves if curve is not None]
+        if rates:
+            yield name, grid, np.stack(rates)
 
 
-def _known_roc(scores: FloatArray, member: BoolArray) -> Roc:
+def _known_roc(scores: FloatArray, member: BoolArray) -> Roc | None:
+    """Return the curve of a target's known scores, ``None`` if they are of one class."""
     known = ~np.isnan(scores)
+    if not (member & known).any() or not (~member & known).any():
+        return None
     return roc(scores[known], member[known])
 
 

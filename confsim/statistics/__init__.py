@@ -4,10 +4,12 @@
 - ``curves``: ROC curves and their operating points;
 - ``intervals``: of rates, AUCs and means over trials, never beyond what is possible;
 - ``correlation``: Spearman's, within groups, its split-half reliability;
+- ``chance``: what an AUC is where membership means nothing;
 - ``bootstrap``: trials and examples resampled together.
 """
 
 from confsim.statistics.bootstrap import BOOTSTRAP_CAPTION, FEWEST_RESAMPLED, two_way_bootstrap
+from confsim.statistics.chance import closeness_chance
 from confsim.statistics.checks import check_membership
 from confsim.statistics.correlation import (
     Correlation,
@@ -63,6 +65,7 @@ __all__ = [
     "average_ranks",
     "check_membership",
     "clopper_pearson",
+    "closeness_chance",
     "corrected_for_attenuation",
     "delong",
     "delong_interval",

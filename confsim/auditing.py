@@ -797,6 +797,7 @@ class AuditSession(Session):
             top,
             grid=(-math.log(max(2, outputs.classes - 1)), LOG_ODDS_LIMIT),
             threads=self._threads,
+            classes=outputs.labels if experiment.same_class else None,
         )
         examples: dict[str, Any] = {
             "trial": np.full(len(member), trial, np.int32),

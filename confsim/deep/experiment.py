@@ -470,6 +470,7 @@ class _Examined:
             top,
             grid=(-math.log(max(2, self._data.classes - 1)), LOG_ODDS_LIMIT),
             threads=self._session.threads,
+            classes=self._labels if self._experiment.same_class else None,
         )
         holdout = self._holdout()
         tables: dict[str, Any] = {

@@ -34,6 +34,7 @@ from confsim.membership.vulnerability import (
     split_exposure,
     vulnerability,
 )
+from confsim.statistics import closeness_chance
 from confsim.store.layout import file_hash
 
 if TYPE_CHECKING:
@@ -491,10 +492,17 @@ class _ExampleTables:
 
     def _null_aucs(self) -> dict[Any, float]:
         """Return the AUC of closeness if nothing leaked: a member has one candidate fewer."""
-        members = self.data.is_member.sum(axis=1)
-        nulls = (members - 1) / np.maximum(2 * members - 1, 1)
-        mean = float(np.mean(nulls))
-        return dict(zip(self.trials, nulls.tolist(), strict=True)) | {"mean": mean, "pooled": mean}
+        classes = np.zeros(len(self.data.labels), dtype=np.int64)
+        if self.run.config.get("same_class"):
+            classes = np.unique(self.data.labels, return_inverse=True)[1]
+        sizes = np.bincount(classes)
+        nulls = {}
+        for trial, member in zip(self.trials, self.data.is_member, strict=True):
+            held = np.bincount(classes[member], minlength=len(sizes))
+            nulls[trial] = closeness_chance(held, sizes - held)
+        known = [value for value in nulls.values() if not np.isnan(value)]
+        mean = float(np.mean(known)) if known else float("nan")
+        return nulls | {"mean": mean, "pooled": mean}
 
     # ---- vulnerability
 

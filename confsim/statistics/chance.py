@@ -56,5 +56,5 @@ def closeness_chance(members: ArrayLike, non_members: ArrayLike, *, matched: boo
     if not weight_a.any() or not weight_b.any():
         return float("nan")
     total = np.where(a[:, None] + b[None] > 0, a[:, None] + b[None], 1.0)
-    wins = weight_a @ (a[:, None] / total) @ weight_b
-    return float(wins / (weight_a.sum() * weight_b.sum()))
+    share_a, share_b = weight_a / weight_a.sum(), weight_b / weight_b.sum()
+    return float(share_a @ (a[:, None] / total) @ share_b)

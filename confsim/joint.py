@@ -28,6 +28,7 @@ from confsim._kernels.ranks import count_pairs, rank_covariance, rank_spread
 from confsim._kernels.select import median
 from confsim._kernels.tally import FINE, GRID, Counts, rank_sums, rows_in_bins
 from confsim.statistics.chance import closeness_chance
+from confsim.statistics.intervals import delong_interval
 
 FloatArray = NDArray[np.float64]
 
@@ -419,7 +420,8 @@ def relate(
     joint : dict of ndarray
         The arrays of ``joint.npz``.
     statistics : dict of float
-        Entries of the trial's summary; all ranks are exact.
+        Entries of the trial's summary; all ranks are exact, and AUCs have an interval over
+        examples (DeLong).
     """
     known = [0.0, *(d[~np.isnan(d)].max(initial=0.0) for d in (distance, distance_excluding_self))]
     axes = Axes(
@@ -442,6 +444,9 @@ def relate(
         sides.append(side)
     chance = None if classes is None else _chance_by_class(classes, is_member)
     statistics = relation.statistics(kept, chance, always_sort=True)
+    for name, score in (("confidence", confidence), ("closeness_other", -distance_excluding_self)):
+        _, low, high = delong_interval(score, is_member)
+        statistics |= {f"auc_{name}_low": low, f"auc_{name}_high": high}
     summary = sides[0].statistics("bottom") | sides[1].statistics("top") | statistics
     return relation.joint(*sides), summary
 

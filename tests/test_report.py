@@ -19,8 +19,9 @@ from confsim.report.answers import answers, paired_difference
 from confsim.report.build import FIGURES, gather, report
 from confsim.report.curves import _on_grid
 from confsim.report.material import Material
+from confsim.report.numbers import with_interval
 from confsim.report.provenance import provenance
-from confsim.statistics import roc, student_t_interval
+from confsim.statistics import POSITIVE, mean_interval, roc, student_t_interval
 from confsim.store import layout
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -73,7 +74,7 @@ def test_the_first_sentence_holds_the_difference_within_trials(runs):
     assert (found.value, found.low, found.high) == pytest.approx(student_t_interval(differences))
     sentence = answers(material).closeness
     assert sentence.startswith("Confident points are closer to the training set")
-    assert f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]" in sentence
+    assert with_interval(found.value, found.low, found.high) in sentence
 
 
 def test_cautions_name_what_is_wrong(runs):
@@ -88,7 +89,7 @@ def test_table_of_extremes_equals_the_summaries(runs):
     with (made.page.parent / "tables" / "extremes_summary.csv").open() as file:
         rows = {row["figure"]: row for row in csv.DictReader(file)}
     row, column = rows["mean distance, excluding self"], run.summary()["top_distance_mean_other"]
-    mean, low, high = student_t_interval(column)
+    mean, low, high = mean_interval(column, POSITIVE)
     found = [float(row[key]) for key in ("top", "top_low", "top_high")]
     assert found == pytest.approx([mean, low, high])
 

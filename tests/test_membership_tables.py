@@ -26,12 +26,14 @@ from confsim.membership import (
     split_exposure,
     vulnerability,
 )
+from confsim.membership.linear import _experiment
 from confsim.membership.vulnerability import answer, halves
 from confsim.statistics import (
     RATE,
     auc,
     auc_by_column,
     clopper_pearson,
+    closeness_chance,
     delong_interval,
     mean_interval,
     roc,
@@ -490,14 +492,82 @@ def test_linear_tables(linear_run):
     attacks = found["attacks"]
     assert set(attacks["attack"]) == {"confidence", "closeness", "closeness_matched"}
     nulls = attacks.set_index("attack")["null_auc"]
-    assert nulls["closeness"].iloc[0] == pytest.approx(29 / 59)
-    assert nulls["closeness_matched"].iloc[0] == 0.5
+    assert nulls["closeness"].iloc[0] == pytest.approx(29 / 59, abs=0.004)
+    assert nulls["closeness"].iloc[0] == linear_run.summary()["auc_closeness_other_null"].iloc[0]
+    assert nulls["closeness_matched"].iloc[0] == pytest.approx(0.5, abs=0.004)
     summary = linear_run.summary()
     top = found["extremes_membership"].set_index("side").loc["top"]
     assert top["members"] == round((summary["top_membership_rate"] * summary["top_count"]).sum())
     assert set(found["angle_correlations"]["trials"]) == {5}
     assert not membership_tables(linear_run).made
     assert membership_tables(linear_run, matched=False).made
+
+
+def test_linear_nulls_follow_the_classes_of_each_trial(tmp_path):
+    """Many training points: the formula, with the members of either class."""
+    run = confsim.linear.run(
+        trials=3, out=tmp_path / "run", n=90, queries=400, same_class=True, bias=300.0, workers=1
+    )
+    rows = membership_tables(run)["attacks"].set_index(["attack", "target"])["null_auc"]
+    experiment = _experiment(run)
+    labels = experiment.lattice.labels(experiment.query_ids(), *experiment.ideal)
+    for trial in run.trials:
+        model = run.trial(trial).model()
+        held = experiment.lattice.labels(model["training_ids"], *experiment.ideal)
+        members = [int(np.sum(held == side)) for side in (-1, 1)]
+        others = [int(np.sum(labels == side)) - m for side, m in zip((-1, 1), members, strict=True)]
+        expected = closeness_chance(members, others)
+        assert rows["closeness", str(trial)] == pytest.approx(expected)
+        summary = run.trial(trial).summary()
+        assert summary["auc_closeness_other_null"] == pytest.approx(expected)
+        expected = closeness_chance(members, others, matched=True)
+        assert rows["closeness_matched", str(trial)] == pytest.approx(expected)
+    assert rows["confidence", "mean"] == 0.5
+
+
+def test_nulls_of_examples_follow_the_classes(tmp_path):
+    rng = np.random.default_rng(6)
+    label = np.arange(80) // 8
+    run = confsim.audit(
+        is_member=rng.random((4, 80)) < 0.5,
+        label=label,
+        logits=rng.normal(size=(4, 80, 10)),
+        features=rng.normal(size=(80, 3)),
+        same_class=True,
+        out=tmp_path / "run",
+    )
+    rows = membership_tables(run)["attacks"].query("attack == 'closeness'").set_index("target")
+    for trial in range(4):
+        member = run.trial(trial).table("examples", ["is_member"])["is_member"].to_numpy()
+        held = np.bincount(label[member], minlength=10)
+        expected = closeness_chance(held, 8 - held)
+        assert rows["null_auc"][str(trial)] == pytest.approx(expected)
+        summary = run.trial(trial).summary()
+        assert summary["auc_closeness_other_null"] == pytest.approx(expected)
+
+
+def test_attacks_that_are_impossible_are_listed_with_the_reason(tmp_path):
+    rng = np.random.default_rng(7)
+    member = rng.random((3, 60)) < 0.5
+    run = confsim.audit(
+        is_member=member,
+        label=rng.integers(0, 3, 60),
+        logits=rng.normal(size=(3, 60, 3)),
+        distance=np.where(member, np.nan, rng.random((3, 60))),
+        out=tmp_path / "run",
+    )
+    found = membership_tables(run)
+    rows = found["attacks"].query("target == 'none'").set_index("attack")["reason"]
+    assert rows["closeness"] == "known scores are of non-members only"
+    assert "no score is known: too few models" in rows["lira_online_own_variance"]
+    for name, reason in rows.items():
+        assert f"{name}: skipped, {reason}" in found.notes
+        assert list(found["attacks"].query("attack == @name")["target"]) == ["none"]
+    one = confsim.audit(
+        is_member=member[:1], logits=rng.normal(size=(1, 60, 3)), out=tmp_path / "x"
+    )
+    rows = membership_tables(one)["attacks"].query("target == 'none'").set_index("attack")["reason"]
+    assert {"lira", "rmia", "closeness"} <= set(rows.index)
 
 
 def test_linear_same_class_and_degenerate_are_read(tmp_path):

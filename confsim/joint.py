@@ -6,13 +6,17 @@ a trial may have 10^9 of them. Two passes are needed: the first counts, the seco
 Excluding self differs from including self only for members, so queries are counted once, with the
 distance including self, and members are then moved to their distance excluding self.
 
-Accuracy. Ranks come from histograms of 65,536 bins between the smallest and the largest value.
-Points of one bin are treated as tied; :meth:`Relation.statistics` also states how far that can move
-a figure (``auc_error_bound``, ``spearman_error_bound``). With one point a bin the figures are
-exact.
+Accuracy. Means, Pearson correlations and counts are exact to rounding. Ranks come from histograms
+of 65,536 bins between the smallest and the largest value, whose points are treated as tied; where
+queries are streamed, ``auc_error_bound`` and ``spearman_error_bound`` say how far that can move a
+figure. Bins that hold one value only hide nothing. Where the queries are in memory, :class:`Kept`,
+members are compared with the points in their bins, and AUCs are exact (unless there are more than
+65,536 queries and an eighth of them share a bin with a member); Spearman correlations are exact up
+to 65,536 queries, and beyond if their bound were wide. A bound of 0 says that figures are exact.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +26,17 @@ from numpy.typing import NDArray
 from confsim._kernels import resolve_isa
 from confsim._kernels.ranks import count_pairs, rank_covariance, rank_spread
 from confsim._kernels.select import median
-from confsim._kernels.tally import FINE, GRID, Counts, rank_sums
+from confsim._kernels.tally import FINE, GRID, Counts, rank_sums, rows_in_bins
+from confsim.statistics.chance import closeness_chance
+from confsim.statistics.intervals import delong_interval
 
 FloatArray = NDArray[np.float64]
+
+#: Up to this many queries in memory their ranks are found by sorting.
+SORTED_QUERIES = 1 << 16
+
+#: Queries in memory are sorted, however many, rather than state a larger bound than this.
+WIDE_BOUND = 5e-3
 
 #: Above this many points an extreme's median distance comes from a histogram.
 EXACT_MEDIAN_LIMIT = 1 << 22
@@ -46,6 +58,8 @@ class Axes:
         What the ranking confidence is divided by on the joint histogram's axis (M for ``|s|``).
     grid_low, grid_high : float
         Range of that axis, the same for every trial of a run.
+    distances_apart : bool
+        Whether distances that differ are known to be in different bins.
     """
 
     confidence_low: float
@@ -55,6 +69,7 @@ class Axes:
     confidence_divisor: float = 1.0
     grid_low: float = 0.0
     grid_high: float = 1.0
+    distances_apart: bool = False
 
     def counts(self, *, fine: bool = True) -> Counts:
         """Return empty counts with these bins; without ``fine``, of the joint histogram alone."""
@@ -80,6 +95,19 @@ class Axes:
             "confidence_edges": np.linspace(self.grid_low, self.grid_high, GRID + 1),
             "distance_edges": np.linspace(0.0, 1.0, GRID + 1),
         }
+
+
+@dataclass(frozen=True)
+class Kept:
+    """All queries of a trial, in memory: what :meth:`Relation.add` got and what it returned.
+
+    ``members`` returns the rows of those given to :meth:`Relation.set_members`, in their order.
+    """
+
+    confidence: FloatArray
+    distance: FloatArray
+    codes: NDArray[np.uint32]
+    members: Callable[[], NDArray[np.int64]]
 
 
 class Relation:
@@ -118,9 +146,11 @@ class Relation:
     ) -> None:
         """Say which of the counted queries were members, with both their distances."""
         isa = self._isa
+        self._held = confidence, distance, distance_excluding_self
         members, moved = self._axes.counts(), self._axes.counts()
         codes = members.add(confidence, distance, self._threads, isa)
         moved_codes = moved.add(confidence, distance_excluding_self, self._threads, isa)
+        self._held_codes = codes, moved_codes
         everyone = _Histograms.of(self._queries)
         self._members, self._moved = _Histograms.of(members), _Histograms.of(moved)
         strangers = self._non_members = everyone - self._members
@@ -143,34 +173,115 @@ class Relation:
         if not self._one_pass:
             self._ranks_other.add(codes, unknown, self._threads)
 
-    def statistics(self) -> dict[str, float]:
+    def statistics(
+        self, kept: Kept | None = None, chance: float | None = None, *, always_sort: bool = False
+    ) -> dict[str, float]:
         """Return correlations and AUCs with both distances, and bounds on their errors.
 
         ``auc_*`` is the probability that a member has the higher confidence (is closer to the
         training set) than a non-member, ties counting half. ``auc_closeness_other_null`` is what
         excluding self gives when membership means nothing: a member has one candidate fewer.
+
+        Parameters
+        ----------
+        kept : Kept, optional
+            The queries, where they are in memory: figures are then exact; see this module.
+        chance : float, optional
+            ``auc_closeness_other_null``; default: that of training points of any class.
+        always_sort : bool
+            Whether Spearman correlations are exact for any number of queries in memory.
         """
-        if self._one_pass:
-            self._ranks_other.add_from(self._ranks_self)
-            self._one_pass = False
-        strangers = self._non_members
-        members, *confidence = _auc(self._members.confidence, strangers.confidence)
-        _, *near = _auc(self._members.distance, strangers.distance, closest=True)
-        _, *near_other = _auc(self._moved.distance, strangers.distance, closest=True)
+        members = len(self._held[0])
+        non_members = int(self._non_members.confidence.sum())
+        areas = self._areas() if kept is None else self._areas_kept(kept)
+        null = closeness_chance(members, non_members) if chance is None else chance
         return {
             "pearson_self": _pearson(self._non_members.moments + self._members.moments),
             "pearson_other": _pearson(self._non_members.moments + self._moved.moments),
+            **(self._spearman() if kept is None else self._spearman_kept(kept, always_sort)),
+            **{name: area for name, (area, _) in areas.items()},
+            "auc_closeness_other_null": null,
+            "auc_error_bound": max(bound for _, bound in areas.values()),
+        }
+
+    def _spearman(self) -> dict[str, float]:
+        """Return rank correlations from histograms."""
+        if self._one_pass:
+            self._ranks_other.add_from(self._ranks_self)
+            self._one_pass = False
+        apart = self._axes.distances_apart
+        return {
             "spearman_self": self._ranks_self.correlation(),
             "spearman_other": self._ranks_other.correlation(),
             "spearman_error_bound": max(
-                self._ranks_self.error_bound(), self._ranks_other.error_bound()
+                self._ranks_self.error_bound(apart), self._ranks_other.error_bound(apart)
             ),
-            "auc_confidence": confidence[0],
-            "auc_closeness_self": near[0],
-            "auc_closeness_other": near_other[0],
-            "auc_closeness_other_null": (members - 1) / (2 * members - 1) if members else np.nan,
-            "auc_error_bound": float(np.nanmax([0.0, confidence[1], near[1], near_other[1]])),
         }
+
+    def _spearman_kept(self, kept: Kept, always_sort: bool) -> dict[str, float]:
+        """Return exact rank correlations, or those from histograms if they are close enough."""
+        if not always_sort and len(kept.codes) > SORTED_QUERIES:
+            found = self._spearman()
+            if found["spearman_error_bound"] <= WIDE_BOUND:
+                return found
+        distance = kept.distance.copy()
+        distance[kept.members()] = self._held[2]
+        return {
+            "spearman_self": _spearman(kept.confidence, kept.distance),
+            "spearman_other": _spearman(kept.confidence, distance),
+            "spearman_error_bound": 0.0,
+        }
+
+    def _areas(self) -> dict[str, tuple[float, float]]:
+        """Return AUCs from histograms, where points of one bin count as ties, and their errors."""
+        strangers, apart = self._non_members, self._axes.distances_apart
+        found = {
+            "auc_confidence": _auc(self._members.confidence, strangers.confidence),
+            "auc_closeness_self": _auc(self._members.distance, strangers.distance, closest=True),
+            "auc_closeness_other": _auc(self._moved.distance, strangers.distance, closest=True),
+        }
+        return {
+            name: (area, 0.0 if apart and name != "auc_confidence" else bound)
+            for name, (area, bound) in found.items()
+        }
+
+    def _areas_kept(self, kept: Kept) -> dict[str, tuple[float, float]]:
+        """Return exact AUCs: members are compared with the queries that share a bin with them.
+
+        Beyond :data:`SORTED_QUERIES`, an AUC for which more than an eighth of all queries would
+        have to be compared is that of the histograms.
+        """
+        confidence, distance, other = self._held
+        codes, moved = self._held_codes
+        low, counts = np.uint32(FINE - 1), self._queries
+        most = max(SORTED_QUERIES, len(kept.codes) // 8)
+
+        def wanted(bins: NDArray[Any], histogram: NDArray[np.int64]) -> NDArray[Any]:
+            found = np.unique(bins)
+            return found if histogram[found].sum() <= most else found[:0]
+
+        by_confidence = wanted(codes >> 16, counts.confidence)
+        by_distance = by_confidence[:0]
+        if not self._axes.distances_apart:
+            members = np.concatenate([codes[~np.isnan(distance)], moved[~np.isnan(other)]]) & low
+            by_distance = wanted(members, counts.fine_distance)
+        found = self._areas()
+        if not len(by_confidence) and not len(by_distance):
+            return found
+        rows = rows_in_bins(kept.codes, by_confidence, by_distance)
+        bins = kept.codes[rows]
+        if len(by_confidence):
+            crowd = _Crowd.of(counts.confidence, by_confidence, kept.confidence[rows], bins >> 16)
+            found["auc_confidence"] = (
+                1 - crowd.share_above(confidence, codes >> 16, confidence),
+                0.0,
+            )
+        if len(by_distance):
+            crowd = _Crowd.of(counts.fine_distance, by_distance, kept.distance[rows], bins & low)
+            for name, d, where in (("self", distance, codes), ("other", other, moved)):
+                area = crowd.share_above(d, where & low, distance)
+                found[f"auc_closeness_{name}"] = area, 0.0
+        return found
 
     def joint(self, bottom: "ExtremeSummary", top: "ExtremeSummary") -> dict[str, NDArray[Any]]:
         """Return the arrays of ``joint.npz``.
@@ -285,6 +396,7 @@ def relate(
     *,
     grid: tuple[float, float],
     threads: int,
+    classes: NDArray[np.int64] | None = None,
 ) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
     """Relate confidence to distance for queries that are all in memory.
 
@@ -300,13 +412,16 @@ def relate(
     grid : (float, float)
         Range of the joint histogram's confidence axis, the same for every trial of a run.
     threads : int
+    classes : ndarray, (n,) int64, optional
+        The queries' classes, where only training points of the same class are neighbours.
 
     Returns
     -------
     joint : dict of ndarray
         The arrays of ``joint.npz``.
     statistics : dict of float
-        Entries of the trial's summary.
+        Entries of the trial's summary; all ranks are exact, and AUCs have an interval over
+        examples (DeLong).
     """
     known = [0.0, *(d[~np.isnan(d)].max(initial=0.0) for d in (distance, distance_excluding_self))]
     axes = Axes(
@@ -321,14 +436,27 @@ def relate(
     relation.set_members(
         confidence[is_member], distance[is_member], distance_excluding_self[is_member]
     )
-    relation.add_ranks(codes, distance)
+    kept = Kept(confidence, distance, codes, lambda: np.flatnonzero(is_member))
     sides = []
     for rows in (bottom, top):
         side = ExtremeSummary(axes)
         side.add(confidence[rows], distance[rows], distance_excluding_self[rows], is_member[rows])
         sides.append(side)
-    summary = sides[0].statistics("bottom") | sides[1].statistics("top") | relation.statistics()
+    chance = None if classes is None else _chance_by_class(classes, is_member)
+    statistics = relation.statistics(kept, chance, always_sort=True)
+    for name, score in (("confidence", confidence), ("closeness_other", -distance_excluding_self)):
+        _, low, high = delong_interval(score, is_member)
+        statistics |= {f"auc_{name}_low": low, f"auc_{name}_high": high}
+    summary = sides[0].statistics("bottom") | sides[1].statistics("top") | statistics
     return relation.joint(*sides), summary
+
+
+def _chance_by_class(classes: NDArray[np.int64], is_member: NDArray[np.bool_]) -> float:
+    kinds, code = np.unique(classes, return_inverse=True)
+    members, others = (
+        np.bincount(code[chosen], minlength=len(kinds)) for chosen in (is_member, ~is_member)
+    )
+    return closeness_chance(members, others)
 
 
 @dataclass(frozen=True)
@@ -361,6 +489,94 @@ class _Histograms:
             self.distance - other.distance,
             self.moments - other.moments,
         )
+
+
+@dataclass(frozen=True)
+class _Crowd:
+    """The queries of some bins, sorted, and how many queries are in the bins below each.
+
+    Attributes
+    ----------
+    bins : ndarray
+        Ascending.
+    values : ndarray of float64
+        Of all queries in these bins, ascending.
+    left_out : ndarray of int64
+        For each bin: queries below it that are not among ``values``.
+    total : int
+        All queries.
+    """
+
+    bins: NDArray[Any]
+    values: FloatArray
+    left_out: NDArray[np.int64]
+    total: int
+
+    @classmethod
+    def of(
+        cls,
+        histogram: NDArray[np.int64],
+        bins: NDArray[Any],
+        values: FloatArray,
+        where: NDArray[Any],
+    ) -> "_Crowd":
+        """Sort queries that include all of those bins; ``where`` says in which each is."""
+        wanted = np.zeros(FINE, dtype=np.bool_)
+        wanted[bins] = True
+        inside = wanted[where]
+        inside &= ~np.isnan(values)
+        below, held = np.cumsum(histogram), histogram[bins]
+        left_out = below[bins] - np.cumsum(held)
+        return cls(bins, np.sort(values[inside]), left_out, int(below[-1]))
+
+    def share_above(self, values: FloatArray, where: NDArray[Any], members: FloatArray) -> float:
+        """Return the probability that a non-member is above one of ``values``, ties half.
+
+        ``where`` are the bins of ``values``; ``members`` are those of the members among the
+        queries, which do not count. NaN is left out.
+        """
+        known = ~np.isnan(values)
+        order = np.argsort(values[known])
+        values, where = values[known][order], where[known][order]
+        members = np.sort(members[~np.isnan(members)])
+        others = self.total - len(members)
+        if not len(values) or not others:
+            return math.nan
+        left_out = self.left_out[np.searchsorted(self.bins, where)]
+        below = 0  # twice
+        for side in ("left", "right"):
+            place = left_out + np.searchsorted(self.values, values, side=side)
+            below += int(np.sum(place - np.searchsorted(members, values, side=side)))
+        pairs = 2 * len(values) * others
+        return (pairs - below) / pairs
+
+
+def _spearman(x: FloatArray, y: FloatArray) -> float:
+    """Return Spearman's correlation of pairs without NaN, exact but for the last division."""
+    known = ~np.isnan(y)
+    if not known.all():
+        x, y = x[known], y[known]
+    ranks = [_doubled_ranks(values) for values in (x, y)]
+    scale = _dot(ranks[0], ranks[0]) * _dot(ranks[1], ranks[1])
+    return _dot(*ranks) / math.sqrt(scale) if scale > 0 else math.nan
+
+
+def _doubled_ranks(values: FloatArray) -> NDArray[np.int64]:
+    """Return twice the centred mid-ranks: integers."""
+    n = len(values)
+    order = np.argsort(values)
+    ordered = values[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[:n])
+    ends = np.append(starts[1:], n)
+    ranks = np.empty(n, dtype=np.int64)
+    ranks[order] = np.repeat(starts + ends - n, ends - starts)
+    return ranks
+
+
+def _dot(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
+    """Return the exact sum of products of ranks of at most 2^31 points."""
+    step = max(1, (1 << 62) // max(1, len(a)) ** 2)
+    return sum(int(np.sum(a[i : i + step] * b[i : i + step])) for i in range(0, len(a), step))
 
 
 class _Bins:
@@ -404,17 +620,20 @@ class _Ranks:
         scale = math.prod([bins.variance for bins in self._bins]) ** 0.5
         return covariance / scale if scale > 0 else math.nan
 
-    def error_bound(self) -> float:
+    def error_bound(self, distances_apart: bool) -> float:
         """Bound what hiding the order inside bins does to the correlation (Cauchy-Schwarz).
 
         A bin's mid-rank is the mean of the true ranks in it, so the true variance is the sum of the
         variance of mid-ranks, V, and of a hidden part, at most H: ranks of k distinct values that
-        share a bin vary by (k^2 - 1) / 12. With a = sqrt(H/V) of either variable, the covariance
-        moves by at most a + b + ab of the scale, and the scale by (a^2 + b^2)/2.
+        share a bin vary by (k^2 - 1) / 12; those of distances that are apart do not vary. With
+        a = sqrt(H/V) of either variable, the covariance moves by at most a + b + ab of the scale,
+        and the scale by (a^2 + b^2)/2.
         """
         if any(bins.variance <= 0 for bins in self._bins):
             return 0.0
         a, b = (math.sqrt(bins.hidden / bins.variance) for bins in self._bins)
+        if distances_apart:
+            b = 0.0
         return a + b + a * b + (a * a + b * b) / 2
 
 
@@ -431,8 +650,8 @@ def _pearson(moments: FloatArray) -> float:
 
 def _auc(
     members: NDArray[np.int64], non_members: NDArray[np.int64], *, closest: bool = False
-) -> tuple[int, float, float]:
-    """Return the number of members, the AUC from histograms by bin, and the AUC's largest error.
+) -> tuple[float, float]:
+    """Return the AUC from histograms by bin, and its largest error.
 
     ``closest``: a lower value is the higher score. Points of one bin count as ties, one half a
     pair; each such pair is wrong by at most that half.
@@ -440,8 +659,8 @@ def _auc(
     count, others, below, tied = count_pairs(members, non_members, closest)
     pairs = float(count) * float(others)
     if pairs == 0:
-        return count, np.nan, 0.0
-    return count, (below + tied / 2) / pairs, tied / 2 / pairs
+        return np.nan, 0.0
+    return (below + tied / 2) / pairs, tied / 2 / pairs
 
 
 def _compact(counts: NDArray[np.int64]) -> NDArray[Any]:

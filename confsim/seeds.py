@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     LIMIT = 10
     BOOTSTRAP = 11
     MATCHED = 12
+    CHANCE = 13
 
 
 def sequence(

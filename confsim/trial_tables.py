@@ -134,6 +134,7 @@ class Examined:
         summary: Mapping[str, Scalar],
         *,
         percent: float,
+        same_class: bool,
         threads: int,
         holdout: Columns | None = None,
         views: Iterable[FloatArray] | None = None,
@@ -148,6 +149,8 @@ class Examined:
             distance are added.
         percent : float
             Size of either extreme, in percent of the examples.
+        same_class : bool
+            Whether only training examples of the same class counted as neighbours.
         threads : int
         holdout : Columns, optional
             See :func:`holdout_table`.
@@ -168,6 +171,7 @@ class Examined:
             top,
             grid=(-math.log(max(2, self.classes - 1)), LOG_ODDS_LIMIT),
             threads=threads,
+            classes=self.labels if same_class else None,
         )
         tables: dict[str, Any] = {
             "extremes": self._extremes(bottom, top),

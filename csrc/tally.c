@@ -292,6 +292,19 @@ confsim_status confsim_rank_sums(const uint32_t *codes, const double *distance, 
     return CONFSIM_OK;
 }
 
+/* ---- rows of some bins -------------------------------------------------------------------------- */
+
+int64_t confsim_rows_in_bins(const uint32_t *codes, int64_t count, const uint8_t *wanted, uint32_t *rows) {
+    const uint8_t *wanted_distance = wanted + CONFSIM_FINE;
+    int64_t found = 0;
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t code = codes[i];
+        rows[found] = (uint32_t)i; /* always, and kept sometimes: no branch to mispredict */
+        found += wanted[code >> 16] | wanted_distance[code & (CONFSIM_FINE - 1)];
+    }
+    return found;
+}
+
 /* ---- the grid alone ---------------------------------------------------------------------------- */
 
 void confsim_grid_counts(const double *confidence, const double *distance, int64_t count,

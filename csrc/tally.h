@@ -50,6 +50,11 @@ CONFSIM_MUST_CHECK
 confsim_status confsim_rank_sums(const uint32_t *codes, const double *distance, int64_t count,
                                  const int64_t *rank, int64_t *sums, int threads);
 
+/* Writes the rows, ascending, whose fine bin of confidence or of distance is wanted, and returns how many
+ * they are. `wanted` holds 0 or 1 for each bin of confidence, then for each of distance. `rows` has room
+ * for `count` of them, of which there are fewer than 2^32. */
+int64_t confsim_rows_in_bins(const uint32_t *codes, int64_t count, const uint8_t *wanted, uint32_t *rows);
+
 /* Adds to the joint histogram only, on one thread. */
 void confsim_grid_counts(const double *confidence, const double *distance, int64_t count,
                          confsim_bins bins, int64_t *grid, confsim_isa isa);

@@ -1,5 +1,7 @@
 """Joint histograms and the figures made from them, against SciPy, scikit-learn and NumPy."""
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from confsim.confidence import extremes
-from confsim.joint import relate
+from confsim.joint import Axes, Relation, relate
 
 
 def trial(n, members, rng, *, ties=False, missing=0.0):
@@ -46,44 +48,110 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_correlations_and_auc_equal_exact_ones_within_their_bounds(case):
-    confidence, distance, other, is_member = trial(rng=np.random.default_rng(1), **case)
-    _, found, _, _ = related(confidence, distance, other, is_member)
+def exact(confidence, distance, other, is_member):
+    """Rank statistics by SciPy and scikit-learn."""
+    found = {"auc_confidence": roc_auc_score(is_member, confidence)}
     for suffix, d in (("self", distance), ("other", other)):
         known = ~np.isnan(d)
-        pearson = scipy.stats.pearsonr(confidence[known], d[known]).statistic
-        spearman = scipy.stats.spearmanr(confidence[known], d[known]).statistic
-        auc = roc_auc_score(is_member[known], -d[known])
-        assert found[f"pearson_{suffix}"] == pytest.approx(pearson, abs=1e-12)
-        assert abs(found[f"spearman_{suffix}"] - spearman) <= found["spearman_error_bound"] + 1e-12
-        assert abs(found[f"auc_closeness_{suffix}"] - auc) <= found["auc_error_bound"] + 1e-12
-    auc = roc_auc_score(is_member, confidence)
-    assert abs(found["auc_confidence"] - auc) <= found["auc_error_bound"] + 1e-12
+        pairs = confidence[known], d[known]
+        found[f"pearson_{suffix}"] = scipy.stats.pearsonr(*pairs).statistic
+        found[f"spearman_{suffix}"] = scipy.stats.spearmanr(*pairs).statistic
+        found[f"auc_closeness_{suffix}"] = roc_auc_score(is_member[known], -d[known])
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_correlations_and_auc_are_exact(case):
+    data = trial(rng=np.random.default_rng(1), **case)
+    found = related(*data)[1]
+    for name, value in exact(*data).items():
+        assert found[name] == pytest.approx(value, abs=1e-12), name
+    assert found["spearman_error_bound"] == found["auc_error_bound"] == 0
     members = case["members"]
     assert found["auc_closeness_other_null"] == (members - 1) / (2 * members - 1)
-    if not case.get("ties"):  # a bound takes all points of a bin for distinct
-        assert found["spearman_error_bound"] < 0.05
-        assert found["auc_error_bound"] < 0.01
+
+
+@given(st.integers(2, 200), st.integers(0, 2**32), st.booleans(), st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_values_that_crowd_into_few_bins_are_told_apart(n, seed, crowded, ties):
+    """The hard case for histograms."""
+    rng = np.random.default_rng(seed)
+    confidence, distance, other, is_member = trial(n, max(1, n // 3), rng, ties=ties)
+    if crowded:
+        confidence[0], other[np.argmax(~is_member)] = 1e9, 1e9
+        distance[np.argmax(~is_member)] = 1e9
+    found = related(confidence, distance, other, is_member)[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # constant input
+        expected = exact(confidence, distance, other, is_member)
+    for name, value in expected.items():
+        if not name.startswith("pearson"):
+            assert found[name] == pytest.approx(value, abs=1e-9, nan_ok=True), name
+
+
+def streamed(confidence, distance, other, is_member, apart=False):
+    """The figures of queries that are counted block by block."""
+    axes = Axes(
+        confidence_low=confidence.min(),
+        confidence_high=confidence.max(),
+        distance_high=np.nanmax([distance, other]),
+        distances_apart=apart,
+    )
+    relation = Relation(axes, 1)
+    blocks = np.array_split(np.arange(len(confidence)), 7)
+    for rows in blocks:
+        relation.add(confidence[rows], distance[rows])
+    relation.set_members(*(x[is_member] for x in (confidence, distance, other)))
+    for rows in blocks:
+        codes = relation.codes(confidence[rows], distance[rows])
+        relation.add_ranks(codes, distance[rows])
+    return relation.statistics()
 
 
 @given(st.integers(2, 200), st.integers(0, 2**32), st.booleans())
-@settings(deadline=None, max_examples=60)
-def test_error_bounds_hold_for_clustered_values(n, seed, crowded):
-    """Values that crowd into few bins: the hard case for histograms."""
+@settings(deadline=None, max_examples=40)
+def test_streamed_figures_are_within_their_bounds(n, seed, crowded):
     rng = np.random.default_rng(seed)
     confidence, distance, other, is_member = trial(n, max(1, n // 3), rng)
     if crowded:
         confidence[0] = 1e9
-    found = related(confidence, distance, other, is_member)[1]
-    for suffix, d in (("self", distance), ("other", other)):
-        exact = scipy.stats.spearmanr(confidence, d).statistic
-        got = found[f"spearman_{suffix}"]
-        if not (np.isnan(exact) or np.isnan(got)):
-            assert abs(got - exact) <= found["spearman_error_bound"] + 1e-9
-    if 0 < is_member.sum() < n:
-        exact = roc_auc_score(is_member, confidence)
-        assert abs(found["auc_confidence"] - exact) <= found["auc_error_bound"] + 1e-12
+    found = streamed(confidence, distance, other, is_member)
+    for name, value in exact(confidence, distance, other, is_member).items():
+        bound = found[f"{name.partition('_')[0]}_error_bound"] if "pearson" not in name else 0
+        if not (np.isnan(value) or np.isnan(found[name]) or "pearson" in name):
+            assert abs(found[name] - value) <= bound + 1e-9, name
+
+
+def test_streamed_bounds_are_close():
+    """For many distinct values, and for distances whose ties are known to be ties."""
+    rng = np.random.default_rng(6)
+    confidence, distance, other, is_member = trial(300_000, 3000, rng)
+    found = streamed(confidence, distance, other, is_member)
+    assert found["spearman_error_bound"] < 2e-3
+    assert found["auc_error_bound"] < 1e-3
+    steps = [np.round(200 * d) / 200 for d in (distance, other)]
+    rough = streamed(confidence, *steps, is_member)
+    found = streamed(confidence, *steps, is_member, apart=True)
+    assert found["spearman_error_bound"] < 2e-4 < rough["spearman_error_bound"]
+    expected = exact(confidence, *steps, is_member)
+    assert found["auc_closeness_other"] == pytest.approx(expected["auc_closeness_other"], abs=1e-12)
+    assert abs(found["spearman_other"] - expected["spearman_other"]) < 1e-6
+
+
+@pytest.mark.parametrize("same_class", [False, True])
+def test_chance_follows_the_classes(same_class):
+    confidence, distance, other, _ = trial(600, 300, np.random.default_rng(7))
+    classes = np.repeat(np.arange(60), 10)
+    is_member = np.arange(600) % 2 == 0
+    bottom, top = extremes(confidence, 10.0)
+    found = relate(
+        *(confidence, distance, other, is_member, bottom, top),
+        grid=(0.0, 20.0),
+        threads=1,
+        classes=classes if same_class else None,
+    )[1]
+    expected = 4 / 9 if same_class else 299 / 599
+    assert found["auc_closeness_other_null"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 import confsim
 from confsim.membership import (
@@ -21,16 +22,34 @@ from confsim.membership import (
     membership_tables,
     memorization,
     power_by,
+    reliability,
+    split_exposure,
     vulnerability,
 )
-from confsim.membership.vulnerability import answer
-from confsim.statistics import auc, clopper_pearson, roc, spearman_interval, student_t_interval
+from confsim.membership.linear import _experiment
+from confsim.membership.vulnerability import answer, halves
+from confsim.statistics import (
+    RATE,
+    auc,
+    auc_by_column,
+    clopper_pearson,
+    closeness_chance,
+    delong_interval,
+    mean_interval,
+    roc,
+    spearman_interval,
+    two_way_bootstrap,
+)
 
 
 @pytest.mark.parametrize(
     "module",
     [
-        "confsim.statistics",
+        "confsim.statistics.bootstrap",
+        "confsim.statistics.checks",
+        "confsim.statistics.correlation",
+        "confsim.statistics.curves",
+        "confsim.statistics.intervals",
         "confsim.auditing",
         "confsim.membership.attacks",
         "confsim.membership.evaluation",
@@ -72,7 +91,8 @@ def test_evaluate_rows():
     assert found == pytest.approx(expected)
     assert rows[0]["few_false_positives"] == "1pct 0.1pct 0.01pct"
     mean = rows[-2]
-    expected = student_t_interval([row["auc"] for row in rows[:6]])
+    assert (rows[0]["auc_low"], rows[0]["auc_high"]) == delong_interval(scores[0], member[0])[1:]
+    expected = mean_interval([row["auc"] for row in rows[:6]], RATE)
     assert (mean["auc"], mean["auc_low"], mean["auc_high"]) == pytest.approx(expected)
     pooled, known = rows[-1], ~np.isnan(scores)
     assert pooled["auc"] == auc(scores[known], member[known])
@@ -86,7 +106,7 @@ def test_evaluate_counts_pairs_once():
     groups = np.arange(8) // 2
     mean = evaluate(scores, member, row_groups=groups)[-2]
     by_pair = np.array([auc(s, m) for s, m in zip(scores, member, strict=True)])
-    expected = student_t_interval(by_pair.reshape(4, 2).mean(axis=1))
+    expected = mean_interval(by_pair.reshape(4, 2).mean(axis=1), RATE)
     assert (mean["auc"], mean["auc_low"], mean["auc_high"]) == pytest.approx(expected)
 
 
@@ -97,9 +117,76 @@ def test_evaluate_few_targets_and_one_class():
     assert [row["target"] for row in rows] == [0, 2, "mean", "pooled"]
     assert np.isnan(rows[-2]["auc_low"])
     assert "fewer than 4" in rows[-1]["interval"]
+    assert "fewer than 3" in rows[-2]["interval"]
     assert evaluate(np.full((1, 3), np.nan), np.array([[True, False, True]])) == []
     with pytest.raises(ValueError, match="shape"):
         evaluate(scores, member[:2])
+
+
+def test_a_single_target_has_its_intervals_over_examples_in_every_row():
+    scores, member = scored(trials=1)
+    target, mean, pooled = evaluate(scores, member)
+    _, low, high = delong_interval(scores, member)
+    for row in (target, mean, pooled):
+        assert (row["auc_low"], row["auc_high"]) == (low, high)
+        assert row["tpr_at_fpr_1pct_low"] < row["tpr_at_fpr_1pct"] < row["tpr_at_fpr_1pct_high"]
+        assert "DeLong" in row["interval"]
+
+
+def test_intervals_of_rates_are_rates():
+    """Nearly perfect attacks, few targets: a symmetric interval would exceed 1."""
+    scores, member = scored(trials=3, examples=60)
+    mean = evaluate(scores + 3 * member, member)[-2]
+    for name in ("auc", "advantage", "balanced_accuracy", "tpr_at_fpr_10pct", "tpr_at_fpr_1pct"):
+        assert 0 <= mean[f"{name}_low"] <= mean[name] <= mean[f"{name}_high"] <= 1
+
+
+NO_MEMBERSHIP = {
+    "signs": lambda m: np.where(m, 1, -1),
+    "text": lambda m: np.where(m, "True", "False"),
+    "gaps": lambda m: np.where(m, 1.0, np.nan),
+    "shares": lambda m: np.where(m, 0.9, 0.1),
+    "none": lambda m: np.where(m, True, None),
+    "masked": lambda m: np.ma.masked_array(m, mask=m),
+    "counts": lambda m: 2 * m.astype(np.uint8),
+    "complex": lambda m: m.astype(complex),
+}
+
+
+@pytest.mark.parametrize("kind", NO_MEMBERSHIP)
+@pytest.mark.parametrize(
+    "function",
+    [
+        evaluate,
+        lambda s, m: memorization(s > 0, m),
+        lambda s, m: memorization(m, s > 0),
+        lambda s, m: power_by(np.arange(s.shape[1]), s, m, replicates=10),
+        lambda s, m: two_way_bootstrap(s, m, replicates=10),
+        lambda s, m: mean_distances(np.abs(s), m),
+        lambda s, m: vulnerability(None, s, m),
+        split_exposure,
+        auc_by_column,
+        auc,
+        delong_interval,
+    ],
+)
+def test_membership_is_boolean_or_0_and_1(function, kind):
+    scores, member = scored(trials=4, examples=20)
+    with pytest.raises(ValueError, match=r"must be boolean, or hold only 0 and 1, but row \d"):
+        function(scores, NO_MEMBERSHIP[kind](member))
+
+
+def test_membership_given_as_numbers_is_the_same():
+    scores, member = scored(trials=4, examples=200)
+    for kind in (int, float, object, np.uint8):
+        given = member.astype(kind)
+        assert evaluate(scores, given) == evaluate(scores, member)
+        same = two_way_bootstrap(scores, given, replicates=20)
+        assert same == two_way_bootstrap(scores, member, replicates=20)
+        found = power_by(np.arange(200), scores, given, bins=2, replicates=20)
+        assert found == power_by(np.arange(200), scores, member, bins=2, replicates=20)
+        counts = memorization(scores > 0, given)["trials_in"]
+        np.testing.assert_array_equal(counts, member.sum(axis=0))
 
 
 # ---- memorisation and vulnerability on arrays --------------------------------------------------
@@ -124,17 +211,83 @@ def test_memorization():
 
 
 def test_vulnerability():
-    scores, member = scored(trials=11, examples=20)
+    log_odds, member = scored(trials=11, examples=20)
     member[:, 0], member[:, 1] = True, np.arange(11) == 0
-    found = vulnerability(scores, scores, member)
+    found = vulnerability(None, log_odds, member)
     for x in range(2, 20):
-        held, out = scores[member[:, x], x], scores[~member[:, x], x]
-        assert found["auc_leave_one_out"][x] == pytest.approx(auc(scores[:, x], member[:, x]))
+        held, out = log_odds[member[:, x], x], log_odds[~member[:, x], x]
+        assert found["exposure"][x] == pytest.approx(auc(log_odds[:, x], member[:, x]))
         spread = np.sqrt((held.std() ** 2 + out.std() ** 2) / 2)
         expected = (np.median(held) - np.median(out)) / spread
         assert found["effect_size"][x] == pytest.approx(expected)
-    assert np.isnan(found["auc_leave_one_out"][0])
+    assert np.isnan(found["exposure"][0])
     assert np.isnan(found["effect_size"][:2]).all()
+
+
+def noise(trials, examples=3000, seed=0):
+    """Examples of unequal difficulty about which membership says nothing."""
+    rng = np.random.default_rng(seed)
+    member = rng.random((trials, examples)) < 0.5
+    return 3 * rng.normal(size=examples) + rng.normal(size=member.shape), member
+
+
+@pytest.mark.parametrize("trials", [8, 16, 32, 64, 130])
+def test_exposure_is_a_half_where_nothing_leaks(trials):
+    log_odds, member = noise(trials, examples=4000 if trials < 100 else 1000)
+    for found in (
+        vulnerability(None, log_odds, member)["exposure"],
+        split_exposure(log_odds, member),
+    ):
+        assert np.nanmean(found) == pytest.approx(0.5, abs=0.01)
+        low, high = np.nanmean(found < 0.3), np.nanmean(found > 0.7)
+        assert low == pytest.approx(high, abs=0.03)
+
+
+def test_split_exposure_equals_the_definition():
+    log_odds, member = scored(trials=10, examples=6, seed=3)
+    groups = np.arange(10) // 2
+    found = split_exposure(log_odds, member, row_groups=groups)
+    first, second = halves(10, groups)
+    assert first.tolist() == [0, 1, 4, 5, 8, 9]
+    areas = []
+    for fitted, test in ((first, second), (second, first)):
+        spread = []
+        for side in (True, False):
+            offsets = [
+                log_odds[t, x] - np.median(log_odds[fitted, x][member[fitted, x] == side])
+                for t in fitted
+                for x in range(6)
+                if member[t, x] == side
+            ]
+            spread.append(np.std(offsets))
+        part = []
+        for x in range(6):
+            x_fit, m_fit = log_odds[fitted, x], member[fitted, x]
+            if m_fit.all() or not m_fit.any() or len(set(member[test, x])) < 2:
+                part.append(np.nan)
+                continue
+            density = [
+                norm.logpdf(log_odds[test, x], np.median(x_fit[m_fit == side]), s)
+                for side, s in zip((True, False), spread, strict=True)
+            ]
+            part.append(auc(density[0] - density[1], member[test, x]))
+        areas.append(part)
+    np.testing.assert_allclose(found, np.nanmean(areas, axis=0))
+
+
+def test_reliability_tells_noise_from_exposure():
+    log_odds, member = noise(16)
+    leaking = log_odds + member * np.linspace(0, 4, log_odds.shape[1])
+
+    def of(values):
+        def exposure(rows):
+            return vulnerability(None, values[rows], member[rows])["exposure"]
+
+        return reliability(exposure, 16)
+
+    assert abs(of(log_odds)) < 0.1
+    assert of(leaking) > 0.5
+    assert np.isnan(reliability(lambda rows: log_odds[rows].mean(axis=0), 1))
 
 
 def test_mean_distances():
@@ -198,11 +351,11 @@ def test_associations_and_their_answer():
     distance = rng.random(500)
     columns = {
         "label": rng.integers(0, 4, 500),
-        "auc_leave_one_out": distance + 0.1 * rng.normal(size=500),
+        "exposure": distance + 0.1 * rng.normal(size=500),
         "distance_out": distance,
         "has_duplicate": np.arange(500) < 50,
     }
-    found = associations(columns, ("auc_leave_one_out",), ("distance_out",))
+    found = associations(columns, ("exposure",), ("distance_out",))
     assert [(a.scope, a.examples) for a in found] == [
         ("overall", "all"),
         ("within class", "all"),
@@ -211,7 +364,7 @@ def test_associations_and_their_answer():
     ]
     assert found[2].correlation.pairs == 450
     assert all("rises with distance" in answer(a) for a in found)
-    expected = spearman_interval(columns["auc_leave_one_out"], distance, columns["label"])
+    expected = spearman_interval(columns["exposure"], distance, columns["label"])
     assert found[1].correlation == expected
 
 
@@ -339,14 +492,82 @@ def test_linear_tables(linear_run):
     attacks = found["attacks"]
     assert set(attacks["attack"]) == {"confidence", "closeness", "closeness_matched"}
     nulls = attacks.set_index("attack")["null_auc"]
-    assert nulls["closeness"].iloc[0] == pytest.approx(29 / 59)
-    assert nulls["closeness_matched"].iloc[0] == 0.5
+    assert nulls["closeness"].iloc[0] == pytest.approx(29 / 59, abs=0.004)
+    assert nulls["closeness"].iloc[0] == linear_run.summary()["auc_closeness_other_null"].iloc[0]
+    assert nulls["closeness_matched"].iloc[0] == pytest.approx(0.5, abs=0.004)
     summary = linear_run.summary()
     top = found["extremes_membership"].set_index("side").loc["top"]
     assert top["members"] == round((summary["top_membership_rate"] * summary["top_count"]).sum())
     assert set(found["angle_correlations"]["trials"]) == {5}
     assert not membership_tables(linear_run).made
     assert membership_tables(linear_run, matched=False).made
+
+
+def test_linear_nulls_follow_the_classes_of_each_trial(tmp_path):
+    """Many training points: the formula, with the members of either class."""
+    run = confsim.linear.run(
+        trials=3, out=tmp_path / "run", n=90, queries=400, same_class=True, bias=300.0, workers=1
+    )
+    rows = membership_tables(run)["attacks"].set_index(["attack", "target"])["null_auc"]
+    experiment = _experiment(run)
+    labels = experiment.lattice.labels(experiment.query_ids(), *experiment.ideal)
+    for trial in run.trials:
+        model = run.trial(trial).model()
+        held = experiment.lattice.labels(model["training_ids"], *experiment.ideal)
+        members = [int(np.sum(held == side)) for side in (-1, 1)]
+        others = [int(np.sum(labels == side)) - m for side, m in zip((-1, 1), members, strict=True)]
+        expected = closeness_chance(members, others)
+        assert rows["closeness", str(trial)] == pytest.approx(expected)
+        summary = run.trial(trial).summary()
+        assert summary["auc_closeness_other_null"] == pytest.approx(expected)
+        expected = closeness_chance(members, others, matched=True)
+        assert rows["closeness_matched", str(trial)] == pytest.approx(expected)
+    assert rows["confidence", "mean"] == 0.5
+
+
+def test_nulls_of_examples_follow_the_classes(tmp_path):
+    rng = np.random.default_rng(6)
+    label = np.arange(80) // 8
+    run = confsim.audit(
+        is_member=rng.random((4, 80)) < 0.5,
+        label=label,
+        logits=rng.normal(size=(4, 80, 10)),
+        features=rng.normal(size=(80, 3)),
+        same_class=True,
+        out=tmp_path / "run",
+    )
+    rows = membership_tables(run)["attacks"].query("attack == 'closeness'").set_index("target")
+    for trial in range(4):
+        member = run.trial(trial).table("examples", ["is_member"])["is_member"].to_numpy()
+        held = np.bincount(label[member], minlength=10)
+        expected = closeness_chance(held, 8 - held)
+        assert rows["null_auc"][str(trial)] == pytest.approx(expected)
+        summary = run.trial(trial).summary()
+        assert summary["auc_closeness_other_null"] == pytest.approx(expected)
+
+
+def test_attacks_that_are_impossible_are_listed_with_the_reason(tmp_path):
+    rng = np.random.default_rng(7)
+    member = rng.random((3, 60)) < 0.5
+    run = confsim.audit(
+        is_member=member,
+        label=rng.integers(0, 3, 60),
+        logits=rng.normal(size=(3, 60, 3)),
+        distance=np.where(member, np.nan, rng.random((3, 60))),
+        out=tmp_path / "run",
+    )
+    found = membership_tables(run)
+    rows = found["attacks"].query("target == 'none'").set_index("attack")["reason"]
+    assert rows["closeness"] == "known scores are of non-members only"
+    assert "no score is known: too few models" in rows["lira_online_own_variance"]
+    for name, reason in rows.items():
+        assert f"{name}: skipped, {reason}" in found.notes
+        assert list(found["attacks"].query("attack == @name")["target"]) == ["none"]
+    one = confsim.audit(
+        is_member=member[:1], logits=rng.normal(size=(1, 60, 3)), out=tmp_path / "x"
+    )
+    rows = membership_tables(one)["attacks"].query("target == 'none'").set_index("attack")["reason"]
+    assert {"lira", "rmia", "closeness"} <= set(rows.index)
 
 
 def test_linear_same_class_and_degenerate_are_read(tmp_path):

@@ -1,6 +1,7 @@
 """The report: figures, tables, answers, page and command, on runs published through the store."""
 
 import csv
+import doctest
 import hashlib
 import json
 import re
@@ -12,16 +13,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from confsim import open_run
+from confsim import audit, open_run
 from confsim.cli.report import main
 from confsim.membership.curves import on_grid
-from confsim.report import build
-from confsim.report.answers import answers, paired_difference
+from confsim.report import build, numbers
+from confsim.report.answers import Signal, answers, paired_difference, signals, verdict
 from confsim.report.build import FIGURES, gather, report
 from confsim.report.material import Material
+from confsim.report.numbers import with_interval
 from confsim.report.provenance import provenance
-from confsim.statistics import roc, student_t_interval
+from confsim.statistics import POSITIVE, mean_interval, roc, student_t_interval
 from confsim.store import layout
 from confsim.store.files import read_sealed, seal
 
@@ -75,7 +79,145 @@ def test_the_first_sentence_holds_the_difference_within_trials(runs):
     assert (found.value, found.low, found.high) == pytest.approx(student_t_interval(differences))
     sentence = answers(material).closeness
     assert sentence.startswith("Confident points are closer to the training set")
-    assert f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]" in sentence
+    assert with_interval(found.value, found.low, found.high) in sentence
+
+
+AUDITS = {
+    "three models, default design": lambda rng: {
+        "is_member": rng.random((3, 60)) < 0.5,
+        "label": rng.integers(0, 3, 60),
+        "logits": rng.normal(size=(3, 60, 3)),
+    },
+    "one member": lambda rng: {
+        "is_member": np.arange(60) == 3,
+        "logits": rng.normal(size=(60, 3)),
+        "features": rng.normal(size=(60, 4)),
+    },
+    "one non-member": lambda rng: {
+        "is_member": np.arange(60) != 3,
+        "label": rng.integers(0, 3, 60),
+        "logits": rng.normal(size=(60, 3)),
+        "features": rng.normal(size=(60, 4)),
+    },
+    "one member a class, same class": lambda rng: {
+        "is_member": np.arange(8) % 2 == 0,
+        "label": np.arange(8) // 2,
+        "logits": rng.normal(size=(8, 4)),
+        "features": rng.normal(size=(8, 4)),
+        "same_class": True,
+    },
+    "distances of members only": lambda rng: {
+        "is_member": np.arange(60) < 30,
+        "logits": rng.normal(size=(60, 3)),
+        "distance": np.where(np.arange(60) < 30, rng.random(60), np.nan),
+    },
+    "the same outputs for all": lambda rng: {
+        "is_member": rng.random((4, 40)) < 0.5,
+        "label": np.zeros(40, dtype=int),
+        "logits": np.ones((4, 40, 2)),
+    },
+}
+
+
+@pytest.mark.parametrize("name", AUDITS)
+@pytest.mark.filterwarnings("ignore")
+def test_every_finished_audit_has_a_report(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(build, "FIGURES", build.attacks.FIGURES)
+    audit(out=tmp_path / "run", **AUDITS[name](np.random.default_rng(0)))
+    assert main([str(tmp_path / "run")]) == 0, capsys.readouterr().err
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Not computed" in page
+    assert "nan" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).split()
+
+
+# ---- the verdict -------------------------------------------------------------------------------
+
+
+def judged(tmp_path, *, trials, shift, examples=400, attack=None, seed=0):
+    """The verdict on models whose members' log-odds are shifted."""
+    rng = np.random.default_rng(seed)
+    member = rng.random((trials, examples)) < 0.5
+    log_odds = rng.normal(size=member.shape) + shift(member, rng)
+    logits = np.stack([log_odds, np.zeros_like(log_odds)], axis=2)
+    run = audit(
+        is_member=member, label=np.zeros(examples, int), logits=logits, out=tmp_path / f"run{seed}"
+    )
+    material = gather(run)
+    build._add_membership(material, None)
+    return verdict(signals(material))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_verdict_on_noise_and_on_leaks(tmp_path):
+    told = [
+        judged(tmp_path, trials=8, shift=lambda m, _: 0 * m, examples=200, seed=seed)
+        for seed in range(8)
+    ]
+    assert sum(text.startswith("No attack is better") for text in told) >= 7
+    strong = judged(tmp_path, trials=8, shift=lambda m, _: 1.5 * m, seed=20)
+    assert strong.startswith("Membership is given away, most ")
+    few = judged(tmp_path, trials=2, shift=lambda m, _: 1.5 * m, seed=21)
+    assert few.startswith("There are too few trials to say")
+    one = judged(tmp_path, trials=1, shift=lambda m, _: 3 * m, seed=22)
+    assert one.startswith("Membership is given away")
+
+
+def signal(value, low, high, name="loss"):
+    return Signal(name, value, low, high)
+
+
+def test_verdict_follows_the_strongest_signal_in_either_direction():
+    assert "too few trials" in verdict([])
+    assert "too few trials" in verdict([signal(0.9, np.nan, np.nan)])
+    assert verdict([signal(0.52, 0.49, 0.55)]).startswith("No attack is better")
+    assert verdict([signal(0.52, 0.51, 0.53)]) == "Membership shows a little, most by loss"
+    turned = verdict([signal(0.52, 0.51, 0.53), signal(0.3, 0.25, 0.35, "entropy")])
+    assert turned == "Membership is given away, most by entropy, turned round"
+    depleted = [signal(0.52, 0.51, 0.53), signal(0.015, 0.01, 0.02, "the least confident")]
+    text = "Membership is given away, most in the least confident, where non-members are more "
+    assert verdict(depleted).startswith(text)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_members_that_are_missing_among_the_least_confident_are_told(tmp_path):
+    """An AUC near one half, and hardly a member among the least confident."""
+
+    def shift(member, rng):
+        return np.where(~member & (rng.random(member.shape) < 0.12), 12.0, 0.0)
+
+    rng = np.random.default_rng(3)
+    member = rng.random((8, 600)) < 0.5
+    rank = 1 + np.abs(rng.normal(size=member.shape)) - 0.9999 * shift(member, rng) / 12
+    logits = np.stack([rank, np.zeros_like(rank)], axis=2)
+    run = audit(is_member=member, logits=logits, label=np.zeros(600, int), out=tmp_path / "run")
+    material = gather(run)
+    build._add_membership(material, None)
+    assert material.headline.means["auc_confidence"].value < 0.56
+    assert (
+        "given away, most in the least confident, where non-members" in answers(material).membership
+    )
+
+
+# ---- digits ------------------------------------------------------------------------------------
+
+
+@given(st.floats(1e-9, 1e6), st.floats(1e-6, 3), st.floats(1e-6, 3))
+def test_digits_follow_the_interval(value, below, above):
+    """Two significant digits of the half-width, never fewer than tell the ends apart."""
+    low, high = value / (1 + below), value * (1 + above)
+    shown = [
+        float(x.replace(",", ""))
+        for x in re.findall(r"[\d.,e+-]+\d", with_interval(value, low, high))
+    ]
+    half = (high - low) / 2
+    if half >= 10:
+        assert shown == [round(x) for x in (value, low, high)]
+    else:
+        assert np.abs(np.subtract(shown, (value, low, high))).max() <= 0.051 * half
+
+
+def test_examples_in_docstrings_of_numbers():
+    assert doctest.testmod(numbers).failed == 0
 
 
 def test_cautions_name_what_is_wrong(runs):
@@ -90,7 +232,7 @@ def test_table_of_extremes_equals_the_summaries(runs):
     with (made.page.parent / "tables" / "extremes_summary.csv").open() as file:
         rows = {row["figure"]: row for row in csv.DictReader(file)}
     row, column = rows["mean distance, excluding self"], run.summary()["top_distance_mean_other"]
-    mean, low, high = student_t_interval(column)
+    mean, low, high = mean_interval(column, POSITIVE)
     found = [float(row[key]) for key in ("top", "top_low", "top_high")]
     assert found == pytest.approx([mean, low, high])
 

@@ -12,14 +12,24 @@ from sklearn import metrics
 from confsim import ConfsimWarning
 from confsim._kernels.resample import resample_counts
 from confsim.statistics import (
+    CORRELATION,
+    POSITIVE,
+    RATE,
+    UNBOUNDED,
     agresti_caffo,
     auc,
     auc_by_column,
     average_ranks,
+    check_membership,
     clopper_pearson,
+    corrected_for_attenuation,
+    delong,
+    delong_interval,
+    mean_interval,
     percent_name,
     roc,
     spearman,
+    spearman_brown,
     spearman_interval,
     student_t_interval,
     tpr_at_fpr,
@@ -175,6 +185,7 @@ def test_student_t_equals_scipy():
     np.testing.assert_allclose((low, high), expected)
     assert student_t_interval([*values, np.nan], 0.9) == (mean, low, high)
     assert np.isnan(student_t_interval([1.0])[1])
+    assert np.isnan(student_t_interval([1.0, 2.0])[1])
     with pytest.raises(ValueError, match="level"):
         student_t_interval(values, 1.0)
 
@@ -333,3 +344,144 @@ def test_spearman_interval_covers():
         found = spearman_interval(x, y)
         hits += found.low <= truth <= found.high
     assert hits >= 0.92 * 500
+
+
+# ---- intervals within bounds -------------------------------------------------------------------
+
+SCALES = {"rate": RATE, "correlation": CORRELATION, "positive": POSITIVE, "any": UNBOUNDED}
+
+
+@given(
+    st.sampled_from(sorted(SCALES)),
+    st.lists(st.floats(0, 1), min_size=3, max_size=12),
+    st.floats(0.5, 0.999),
+)
+def test_mean_intervals_hold_the_mean_and_stay_in_bounds(scale, values, level):
+    low, high = SCALES[scale]
+    mean, bottom, top = mean_interval(values, (low, high), level)
+    assert mean == pytest.approx(np.mean(values))
+    assert low <= bottom <= mean + 1e-12
+    assert mean - 1e-12 <= top <= high
+
+
+def test_mean_intervals_are_student_t_on_their_scale():
+    values = np.array([0.91, 0.95, 0.93, 0.9])
+    half = stats.t.ppf(0.975, 3) * values.std(ddof=1) / 2
+    mean = values.mean()
+    logit = np.log(mean / (1 - mean)) + np.array([-1, 1]) * half / (mean * (1 - mean))
+    assert mean_interval(values, RATE)[1:] == pytest.approx(tuple(1 / (1 + np.exp(-logit))))
+    fisher = np.arctanh(mean) + np.array([-1, 1]) * half / (1 - mean**2)
+    assert mean_interval(values, CORRELATION)[1:] == pytest.approx(tuple(np.tanh(fisher)))
+    log = np.log(mean) + np.array([-1, 1]) * half / mean
+    assert mean_interval(values, POSITIVE)[1:] == pytest.approx(tuple(np.exp(log)))
+
+
+def test_mean_intervals_at_the_ends():
+    assert mean_interval([1.0, 1.0, 1.0], RATE) == (1.0, 1.0, 1.0)
+    assert np.isnan(mean_interval([0.9, 1.0], RATE)[1:]).all()
+    assert np.isnan(mean_interval([np.nan], RATE)).all()
+    with pytest.raises(ValueError, match="values must be between 0 and 1"):
+        mean_interval([0.5, 1.1, 0.7], RATE)
+
+
+def share_covered(intervals, truth):
+    return np.mean([covered(low, high, truth) for _, low, high in intervals])
+
+
+@pytest.mark.parametrize("trials", [3, 5, 20])
+@pytest.mark.parametrize(("a", "b"), [(5, 1), (50, 50), (100, 0.5)])
+def test_mean_intervals_of_rates_cover(trials, a, b):
+    """At least as well as Student's t, which is about 95% where rates are far from 0 and 1."""
+    values = np.random.default_rng(0).beta(a, b, (1500, trials))
+    found = share_covered([mean_interval(row, RATE) for row in values], a / (a + b))
+    plain = share_covered([student_t_interval(row) for row in values], a / (a + b))
+    assert found >= plain - 0.005
+    assert found > 0.9
+    if a == b:
+        assert found == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize("trials", [3, 10])
+def test_mean_intervals_of_correlations_cover(trials):
+    rng = np.random.default_rng(1)
+    values = np.tanh(rng.normal(0.3, 0.2, (1500, trials)))
+    truth = np.tanh(rng.normal(0.3, 0.2, 200_000)).mean()
+    found = share_covered([mean_interval(row, CORRELATION) for row in values], truth)
+    assert found == pytest.approx(0.95, abs=0.02)
+
+
+# ---- DeLong ------------------------------------------------------------------------------------
+
+
+@given(labelled_scores())
+def test_delong_equals_the_definition(case):
+    scores, member = case
+    area, deviation, fewest = delong(scores, member)
+    x, y = scores[member], scores[~member]
+    won = (x[:, None] > y) + (x[:, None] == y) / 2
+    assert area == pytest.approx(won.mean())
+    assert fewest == min(won.shape)
+    if fewest < 2:
+        assert np.isnan(deviation)
+    else:
+        by_member, by_other = (np.var(won.mean(axis=k), ddof=1) / won.shape[1 - k] for k in (1, 0))
+        assert deviation == pytest.approx(np.sqrt(by_member + by_other))
+    _, low, high = delong_interval(scores, member)
+    assert np.isnan(low) == (fewest < 2)
+    if fewest >= 2:
+        assert 0 <= low <= area + 1e-12
+        assert area - 1e-12 <= high <= 1
+
+
+@pytest.mark.parametrize(("members", "others"), [(12, 12), (40, 200)])
+@pytest.mark.parametrize("shift", [0.0, 1.0, 2.5])
+def test_delong_interval_covers(members, others, shift):
+    rng = np.random.default_rng(2)
+    member = np.arange(members + others) < members
+    truth = stats.norm.cdf(shift / np.sqrt(2))
+    scores = rng.normal(size=(800, len(member))) + shift * member
+    found = share_covered([delong_interval(row, member) for row in scores], truth)
+    assert 0.91 < found < 0.99
+
+
+def test_delong_interval_of_a_perfect_attack():
+    member = np.arange(30) < 10
+    area, low, high = delong_interval(member, member)
+    assert (area, high) == (1.0, 1.0)
+    assert low == pytest.approx(0.025**0.1)
+    assert delong_interval(~member, member) == pytest.approx((0.0, 0.0, 1 - 0.025**0.1))
+    assert np.isnan(delong_interval([1.0, 2.0], [True, True])).all()
+
+
+# ---- membership --------------------------------------------------------------------------------
+
+
+def test_membership_errors_name_the_row():
+    with pytest.raises(ValueError, match=r"held must be boolean.* but row 2 holds nan"):
+        check_membership([0, 1, np.nan], "held")
+    with pytest.raises(ValueError, match="row 0, column 1 holds 'yes'"):
+        check_membership(np.array([[True, "yes"]], dtype=object))
+    with pytest.raises(ValueError, match="row 1 holds masked"):
+        check_membership(np.ma.masked_array([True, False], mask=[False, True]))
+    assert check_membership(np.array([1, True, 0.0], dtype=object)).tolist() == [True, True, False]
+    assert check_membership(np.zeros((0, 3))).shape == (0, 3)
+
+
+# ---- reliability -------------------------------------------------------------------------------
+
+
+def test_correction_for_attenuation_recovers_the_correlation():
+    """Two noisy halves of a figure that goes with another one."""
+    rng = np.random.default_rng(3)
+    truth = rng.normal(size=20_000)
+    other = truth + rng.normal(size=truth.size)
+    halves = [truth + 2 * rng.normal(size=truth.size) for _ in range(2)]
+    reliability = spearman_brown(spearman(*halves))
+    plain = spearman_interval(sum(halves), other)
+    found = corrected_for_attenuation(plain, reliability)
+    assert plain.value < 0.45
+    assert found.value == pytest.approx(spearman(truth, other), abs=0.03)
+    assert found.low < found.value < found.high
+    assert np.isnan(corrected_for_attenuation(plain, 0.01).value)
+    assert np.isnan(corrected_for_attenuation(plain, np.nan).value)
+    assert np.isnan(spearman_brown(-1.0))

@@ -44,3 +44,6 @@ def rank_sums(
     sums: NDArray[np.int64],
     threads: int,
 ) -> None: ...
+def rows_in_bins(
+    codes: NDArray[np.uint32], confidence: NDArray[np.uint32], distance: NDArray[np.uint32]
+) -> NDArray[np.uint32]: ...

@@ -1,6 +1,6 @@
 """Histograms and sums over (confidence, distance) pairs (csrc/tally.h)."""
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 import numpy as np
 
@@ -30,6 +30,8 @@ cdef extern from "tally.h" nogil:
                                  confsim_moments *moments, uint32_t *codes, int threads, confsim_isa isa)
     confsim_status confsim_rank_sums(const uint32_t *codes, const double *distance, int64_t count,
                                      const int64_t *rank, int64_t *sums, int threads)
+    int64_t confsim_rows_in_bins(const uint32_t *codes, int64_t count, const uint8_t *wanted,
+                                 uint32_t *rows)
     void confsim_grid_counts(const double *confidence, const double *distance, int64_t count, confsim_bins bins,
                              int64_t *grid, confsim_isa isa)
 
@@ -137,3 +139,24 @@ def rank_sums(const uint32_t[::1] codes, distance, const int64_t[::1] rank, int6
         status = confsim_rank_sums(&codes[0], known, count, &rank[0], &sums[0], threads)
     if status != CONFSIM_OK:
         raise MemoryError("not enough memory for sums of ranks")
+
+
+def rows_in_bins(const uint32_t[::1] codes, confidence, distance):
+    """Return the rows, ascending, whose confidence bin or whose distance bin is wanted, as uint32.
+
+    ``confidence`` and ``distance`` are arrays of wanted bins. At most 2^32 - 1 codes.
+    """
+    cdef int64_t count = codes.shape[0], found
+    flags = np.zeros((2, FINE), dtype=np.uint8)
+    flags[0][confidence] = 1
+    flags[1][distance] = 1
+    cdef const uint8_t[:, ::1] wanted = flags
+    if count >= 1 << 32:
+        raise ValueError("codes must be fewer than 2^32")
+    rows = memory.empty(count, np.uint32)
+    cdef uint32_t[::1] out = rows
+    if count == 0:
+        return rows
+    with nogil:
+        found = confsim_rows_in_bins(&codes[0], count, &wanted[0, 0], &out[0])
+    return rows[:found]

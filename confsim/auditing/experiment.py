@@ -196,6 +196,7 @@ class AuditSession(Session):
         return examined.result(
             self._summary(examined),
             percent=self._experiment.percent,
+            same_class=self._experiment.same_class,
             threads=self._threads,
             holdout=self._holdout(trial),
             views=views,

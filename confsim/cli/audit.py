@@ -14,6 +14,7 @@ from confsim.auditing import COLUMNS, DESIGNS, run_audit
 from confsim.auditing.scores import Zeros
 from confsim.cli import common
 from confsim.membership import MembershipTables, membership_tables
+from confsim.report.numbers import with_interval
 
 if TYPE_CHECKING:
     from confsim.runner import Outcome
@@ -164,7 +165,7 @@ def _unfinished(outcome: "Outcome") -> int:
 def _headline(found: MembershipTables) -> list[dict[str, Any]]:
     """Return the pooled row of each attack, the strongest first."""
     table = found["attacks"]
-    if table.empty:
+    if "auc" not in table:  # none was possible
         return []
     rows = table[table["target"] == "pooled"].sort_values("auc", ascending=False)
     return [
@@ -205,9 +206,9 @@ def _render(run: "Run", found: MembershipTables) -> str:
 
 
 def _cell(row: dict[str, Any], name: str) -> str:
-    text = f"{row[name]:.4f}"
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    return text if low is None or high is None else f"{text} [{low:.4f}, {high:.4f}]"
+    value, low, high = (row.get(key) for key in (name, f"{name}_low", f"{name}_high"))
+    ends = [math.nan if x is None else float(x) for x in (value, low, high)]
+    return with_interval(ends[0], ends[1], ends[2])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The table at the end of a run."""
 
-import math
-
+from confsim.report.numbers import number, with_interval
 from confsim.report.summary import MEANS, TOTALS, Estimate, Headline
 from confsim.store import Run
 
@@ -41,7 +40,7 @@ def closing_table(run: Run, found: Headline, percent: float, *, complete: bool) 
         for label, including, excluding in _RELATIONS
     ]
     lines += [
-        _row("  if membership meant nothing", "", _number(means["auc_closeness_other_null"].value)),
+        _row("  if membership meant nothing", "", number(means["auc_closeness_other_null"].value)),
         _row("membership AUC of confidence", _cell(means["auc_confidence"]), ""),
         "",
     ]
@@ -63,12 +62,4 @@ def _row(label: str, first: str, second: str) -> str:
 
 
 def _cell(estimate: Estimate) -> str:
-    if math.isnan(estimate.low):
-        return _number(estimate.value)
-    return f"{_number(estimate.value)} [{_number(estimate.low)}, {_number(estimate.high)}]"
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "-"
-    return f"{value:.4g}"
+    return with_interval(estimate.value, estimate.low, estimate.high)

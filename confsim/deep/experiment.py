@@ -482,6 +482,7 @@ class _Examined:
         return self._examined.result(
             self._summary(holdout),
             percent=experiment.percent,
+            same_class=experiment.same_class,
             threads=threads,
             holdout=table,
             views=self._views() if experiment.query_augment > 1 else None,

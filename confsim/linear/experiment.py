@@ -20,6 +20,7 @@ from confsim._errors import ConfsimError, check_choice, check_integer, check_num
 from confsim._kernels import memory, resolve_isa
 from confsim._kernels.scores import lattice_margins
 from confsim._kernels.select import extremes_by_code
+from confsim._kernels.tally import FINE
 from confsim.confidence import extreme_count, largest_score, sigmoid_confidence
 from confsim.experiment import (
     Coded,
@@ -32,12 +33,14 @@ from confsim.experiment import (
     Session,
     TrialResult,
 )
-from confsim.joint import Axes, ExtremeSummary, Relation
+from confsim.joint import Axes, ExtremeSummary, Kept, Relation
 from confsim.linear._highs import check_installed
+from confsim.linear.chance import closeness
 from confsim.linear.extremes import ExtremeScan
 from confsim.linear.lattice import Lattice, sample_distinct
 from confsim.linear.program import NORMS, OBJECTIVES, SOLVERS, LinearFit, fit_program
 from confsim.seeds import Purpose, stream
+from confsim.statistics.chance import closeness_chance
 from confsim.store.capabilities import repeat_words
 
 FloatArray = NDArray[np.float64]
@@ -344,7 +347,7 @@ class _Trial:
         self._workspace = session.workspace()
         self._kept: _Block | None = None
         self._passes, self._first_pass = 0.0, True
-        self._low, self._high, self._right = np.inf, 0.0, 0
+        self._low, self._high, self._right, self._positive = np.inf, 0.0, 0, 0
 
     def result(self) -> TrialResult:
         """Return the trial's tables; its extremes are streamed, and complete the rest."""
@@ -375,6 +378,8 @@ class _Trial:
             if self._first_pass:
                 self._low, self._high = min(self._low, low), max(self._high, high)
                 self._right += right
+                if wanted is not None:
+                    self._positive += int(np.count_nonzero(labels > 0))
             self._distances(ids, labels, distance)
             block = _Block(ids, margin, distance)
             if self._keep:
@@ -436,6 +441,7 @@ class _Trial:
             distance_scale=self._divisor,
             # A degenerate model has confidence 0 everywhere.
             confidence_divisor=np.inf if self._fit.degenerate else largest,
+            distances_apart=_far_apart(self._lattice, beyond),
         )
 
     @property
@@ -498,7 +504,31 @@ class _Trial:
         summary.update(self._summary())
         for side, found in sides.items():
             summary.update(found.statistics(side))
-        summary.update(relation.statistics())
+        summary.update(relation.statistics(self._kept_queries(), self._chance()))
+
+    def _kept_queries(self) -> Kept | None:
+        """Return the queries, where they are in memory, for exact ranks."""
+        kept = self._kept
+        if kept is None:
+            return None
+        ids, members = kept.ids, self._draw.ids
+
+        def rows() -> NDArray[np.int64]:
+            return members if isinstance(ids, range) else np.searchsorted(ids, members)
+
+        return Kept(kept.margin, kept.distance, self._codes, rows)
+
+    def _chance(self) -> float:
+        """Return the AUC of closeness excluding self if membership means nothing."""
+        simulated = closeness(self._experiment)
+        if simulated is not None:
+            return simulated.mean
+        labels = self._draw.labels
+        if not self._experiment.same_class:
+            return closeness_chance(len(labels), len(self._ids) - len(labels))
+        members = np.array([np.count_nonzero(labels > 0), np.count_nonzero(labels < 0)])
+        queries = np.array([self._positive, len(self._ids) - self._positive])
+        return closeness_chance(members, queries - members)
 
     def _ordered(self, relation: Relation, side: str, count: int) -> Iterator[_Block]:
         """Yield the extreme's points in order of confidence."""
@@ -592,6 +622,21 @@ class _Trial:
             "angle_degrees": angle_degrees(fit.weights, self._experiment.ideal[0]),
             "distance_scale": self._scale,
         }
+
+
+def _far_apart(lattice: Lattice, largest: float) -> bool:
+    """Whether distances that differ are in different bins of ranks, by arithmetic alone.
+
+    Squared distances are multiples of g^2, so that distances up to D differ by at least g^2 / 2D;
+    bins are D / 65536 wide. In floating point that is so if the squares are exact, integers but for
+    a power of two: then equal distances have equal bits, too.
+    """
+    odd, _ = lattice.granularity.as_integer_ratio()
+    odd //= odd & -odd
+    steps = odd * (lattice.points_per_axis - 1)
+    if steps * steps * lattice.dimensions >= 1 << 50:
+        return False
+    return 2 * largest * largest * (1 + 1e-9) <= FINE * lattice.granularity**2
 
 
 def _largest(distance: FloatArray) -> float:

@@ -30,6 +30,8 @@ from confsim.membership.vulnerability import (
     fixed_space,
     mean_distances,
     power_by,
+    reliability,
+    split_exposure,
     vulnerability,
 )
 
@@ -48,7 +50,9 @@ __all__ = [
     "membership_tables",
     "memorization",
     "power_by",
+    "reliability",
     "rmia",
+    "split_exposure",
     "threshold_scores",
     "vulnerability",
 ]

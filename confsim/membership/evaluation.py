@@ -11,24 +11,33 @@ from numpy.typing import ArrayLike, NDArray
 
 from confsim.statistics import (
     BOOTSTRAP_CAPTION,
+    FEWEST_RESAMPLED,
     FEWEST_TRIALS,
     FPR_LEVELS,
     PRIORS,
+    RATE,
     Roc,
+    check_membership,
     clopper_pearson,
+    delong_interval,
+    mean_interval,
     percent_name,
     roc,
-    student_t_interval,
     two_way_bootstrap,
 )
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-_TARGET_INTERVAL = "Clopper-Pearson at the realised threshold"
-_MEAN_INTERVAL = "Student-t over targets"
-_NO_INTERVAL = f"none: fewer than {FEWEST_TRIALS} targets"
-_RESAMPLED = ("auc", "advantage", "balanced_accuracy")
+_TARGET_INTERVAL = "over examples: DeLong (AUC), Clopper-Pearson at the realised threshold (TPR)"
+_MEAN_INTERVAL = "Student-t over targets, on the logit scale"
+_NO_INTERVAL = "none: fewer than {} targets"
+_BOUNDED = (
+    "auc",
+    "advantage",
+    "balanced_accuracy",
+    *(f"tpr_at_fpr_{percent_name(level)}" for level in FPR_LEVELS),
+)
 
 
 def evaluate(
@@ -65,7 +74,13 @@ def evaluate(
         ``precision_at_fpr_a_prior_p`` for shares ``p`` of members of 50%, 10% and 1%, and at FPR 0
         ``precision_bound_...``, with the FPR at its upper 95% bound; ``few_false_positives``: the
         rates at which fewer than 5 false positives are expected; ``interval``: what the intervals
-        are. A target whose scores are all of one class is left out.
+        are; of a single target they are over its examples in every row. A target whose known
+        scores are all of one class is left out.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, or ``is_member`` is neither boolean nor 0 and 1.
 
     Examples
     --------
@@ -79,7 +94,7 @@ def evaluate(
     >>> round(rows[-1]["auc"], 2), rows[-1]["few_false_positives"]
     (0.76, '0.1pct 0.01pct')
     """
-    values, member = np.asarray(scores, dtype=np.float64), np.asarray(is_member, dtype=bool)
+    values, member = np.asarray(scores, dtype=np.float64), check_membership(is_member)
     if values.ndim != 2 or values.shape != member.shape:
         raise ValueError(
             "scores and is_member must both have shape (trials, examples), not "
@@ -88,16 +103,16 @@ def evaluate(
     numbers = np.arange(len(values)) if targets is None else np.asarray(targets)
     groups = np.arange(len(values)) if row_groups is None else np.asarray(row_groups)
     known = ~np.isnan(values)
-    rows, used = [], []
-    for i, number in enumerate(numbers):
-        row = evaluate_target(values[i], member[i], int(number))
-        if row is not None:
-            rows.append(row)
-            used.append(i)
+    found = [evaluate_target(v, m, int(t)) for v, m, t in zip(values, member, numbers, strict=True)]
+    used = [i for i, row in enumerate(found) if row is not None]
+    rows = [row for row in found if row is not None]
     if not rows:
         return []
     pooled = _figures(roc(values[known], member[known]))
-    pooled |= _bootstrap_bounds(values, member, row_groups, replicates, seed, n_threads)
+    if len(rows) == 1:
+        pooled |= _bounds(rows[0])
+    else:
+        pooled |= _bootstrap_bounds(values, member, row_groups, replicates, seed, n_threads)
     unanswered = int(np.count_nonzero(~known))
     return [
         *rows,
@@ -106,14 +121,21 @@ def evaluate(
     ]
 
 
-def evaluate_target(scores: FloatArray, is_member: BoolArray, number: int) -> dict[str, Any] | None:
-    """Return one target's row of :func:`evaluate`; ``None`` if its scores are of one class."""
-    known = ~np.isnan(scores)
-    if not (is_member & known).any() or not (~is_member & known).any():
+def evaluate_target(scores: FloatArray, is_member: ArrayLike, number: int) -> dict[str, Any] | None:
+    """Return one target's row of :func:`evaluate`; ``None`` if known scores are of one class."""
+    member, known = check_membership(is_member), ~np.isnan(scores)
+    if not (member & known).any() or not (~member & known).any():
         return None
     unanswered = int(np.count_nonzero(~known))
-    curve = roc(scores[known], is_member[known])
-    return {"target": number, "unanswered": unanswered, **_target_row(curve)}
+    curve = roc(scores[known], member[known])
+    _, low, high = delong_interval(scores, member)
+    area = {"auc_low": low, "auc_high": high}
+    return {"target": number, "unanswered": unanswered, **_target_row(curve), **area}
+
+
+def _bounds(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row's intervals, and what they are."""
+    return {k: v for k, v in row.items() if k == "interval" or k.endswith(("_low", "_high"))}
 
 
 def _figures(curve: Roc) -> dict[str, Any]:
@@ -156,11 +178,10 @@ def mean_row(rows: list[dict[str, Any]], groups: NDArray[Any]) -> dict[str, Any]
     """Average over targets; the intervals are over independent ones, that is over groups."""
     _, group = np.unique(groups, return_inverse=True)
     sizes = np.bincount(group)
-    bounded = (*_RESAMPLED, *(f"tpr_at_fpr_{percent_name(level)}" for level in FPR_LEVELS))
     enough = len(sizes) >= FEWEST_TRIALS
     mean: dict[str, Any] = {
         "target": "mean",
-        "interval": _MEAN_INTERVAL if enough else _NO_INTERVAL,
+        "interval": _MEAN_INTERVAL if enough else _NO_INTERVAL.format(FEWEST_TRIALS),
         "few_false_positives": " ".join(
             percent_name(level)
             for level in FPR_LEVELS
@@ -173,11 +194,11 @@ def mean_row(rows: list[dict[str, Any]], groups: NDArray[Any]) -> dict[str, Any]
         values = np.array([row[name] for row in rows], dtype=np.float64)
         defined = values[~np.isnan(values)]
         mean[name] = float(defined.mean()) if len(defined) else float("nan")
-        if name in bounded:
+        if name in _BOUNDED:
             by_group = np.bincount(group, weights=values) / sizes
-            _, low, high = student_t_interval(by_group) if enough else (0.0, np.nan, np.nan)
+            _, low, high = mean_interval(by_group, RATE)
             mean |= {f"{name}_low": low, f"{name}_high": high}
-    return mean
+    return mean | _bounds(rows[0]) if len(rows) == 1 else mean
 
 
 def _bootstrap_bounds(
@@ -200,5 +221,5 @@ def _bootstrap_bounds(
     for name, (low, high) in bounds.items():
         found |= {f"{name}_low": low, f"{name}_high": high}
     if np.isnan(bounds["auc"][0]):
-        found["interval"] = _NO_INTERVAL
+        found["interval"] = _NO_INTERVAL.format(FEWEST_RESAMPLED)
     return found

@@ -6,9 +6,10 @@ attacks that need shadow models have nothing to learn from here: confidence and 
 as they are.
 
 Closeness excluding self is biased: a member has one candidate fewer than a non-member, so that its
-AUC is about ``(n - 1) / (2 n - 1)`` when membership means nothing (a little less in few dimensions,
-where nearest neighbours are more often mutual). ``matched=True`` takes one random training point
-from every non-member too; then it is about 0.5.
+AUC is below 0.5 when membership means nothing. ``matched=True`` takes one random training point
+from every non-member too, which leaves little of that with many training points; with few, or among
+points of the same class, where members are more often of the larger class, it is not 0.5 either.
+``null_auc`` is what either is then: see :mod:`confsim.linear.chance`.
 """
 
 from dataclasses import dataclass
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 
 from confsim._errors import ConfsimError
 from confsim._kernels import resolve_isa, resolve_threads
+from confsim.linear import chance
 from confsim.membership.evaluation import evaluate, evaluate_target, mean_row
 from confsim.seeds import Purpose, stream
-from confsim.statistics import clopper_pearson, spearman_interval
+from confsim.statistics import clopper_pearson, closeness_chance, spearman_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -217,13 +219,58 @@ def _attack_rows(
         notes.append("attacks: too many scores to pool; rows are per target, and their mean")
         for rows in found.values():
             rows += [mean_row(rows, np.arange(len(rows)))] if rows else []
-    members = _experiment(run).n
-    null = {"closeness": (members - 1) / (2 * members - 1)}
+    by_chance = _Chance(run)
     return [
-        {"attack": name, **row, "target": str(row["target"]), "null_auc": null.get(name, 0.5)}
+        {
+            "attack": name,
+            **row,
+            "target": str(row["target"]),
+            "null_auc": by_chance.of(name, row["target"]),
+        }
         for name, rows in found.items()
         for row in rows
     ]
+
+
+class _Chance:
+    """The AUC of each attack if membership meant nothing: simulated, or by the formula."""
+
+    def __init__(self, run: "Run") -> None:
+        self._experiment, self._trials = _experiment(run), len(run.trials)
+        self._by_class: dict[bool, dict[int, float]] = {False: {}, True: {}}
+        if chance.closeness(self._experiment) is None:
+            self._count_classes(run)
+
+    def _count_classes(self, run: "Run") -> None:
+        """Apply the formula to the classes of each trial's training points."""
+        experiment, lattice = self._experiment, self._experiment.lattice
+        same_class = experiment.same_class
+        queries = [experiment.query_count]
+        if same_class:
+            labels = lattice.labels(experiment.query_ids(), *experiment.ideal)
+            queries = [int(np.count_nonzero(labels == side)) for side in (-1, 1)]
+        for trial in run.trials:
+            members = [experiment.n]
+            if same_class:
+                ids = run.trial(trial).model()["training_ids"]
+                labels = lattice.labels(ids, *experiment.ideal)
+                members = [int(np.count_nonzero(labels == side)) for side in (-1, 1)]
+            others = np.subtract(queries, members)
+            for matched, found in self._by_class.items():
+                found[trial] = closeness_chance(members, others, matched=matched)
+
+    def of(self, attack: str, target: Any) -> float:
+        """Return the AUC of an attack on a target, on average or pooled."""
+        if attack not in ("closeness", "closeness_matched"):
+            return 0.5
+        matched = attack == "closeness_matched"
+        simulated = chance.closeness(self._experiment, matched)
+        if simulated is not None:
+            return simulated.pooled(self._trials) if target == "pooled" else simulated.mean
+        found = self._by_class[matched]
+        if not found:
+            return 0.5 if matched else float("nan")
+        return found.get(target, float(np.nanmean(list(found.values()))))
 
 
 def _extremes_membership(summary: "pd.DataFrame") -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim.statistics import agresti_caffo
+from confsim.statistics import agresti_caffo, check_membership
 
 #: With fewer models on either side the figure is called unreliable.
 FEWEST_MODELS = 20
@@ -38,7 +38,7 @@ def memorization(
     Raises
     ------
     ValueError
-        If shapes differ.
+        If shapes differ, or an entry of either is neither boolean nor 0 or 1.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def memorization(
     >>> found["memorization"].tolist(), found["reliable"].tolist()
     ([0.5], [False])
     """
-    right, member = np.asarray(correct, dtype=bool), np.asarray(is_member, dtype=bool)
+    right, member = check_membership(correct, "correct"), check_membership(is_member)
     if right.ndim != 2 or right.shape != member.shape:
         raise ValueError(
             "correct and is_member must both have shape (trials, examples), not "

@@ -31,8 +31,11 @@ from confsim.membership.vulnerability import (
     fixed_space,
     mean_distances,
     power_by,
+    reliability,
+    split_exposure,
     vulnerability,
 )
+from confsim.statistics import closeness_chance
 from confsim.store import artifacts, files
 from confsim.store.formats import read_csv
 
@@ -66,7 +69,7 @@ _COLUMNS = (
     "modified_entropy",
     "distance_excluding_self",
 )
-_VULNERABILITIES = ("auc_leave_one_out", "effect_size", "memorization")
+_VULNERABILITIES = ("exposure", "exposure_lira", "effect_size", "memorization")
 _SIMILARITIES = (
     "distance_out",
     "distance_in",
@@ -387,12 +390,24 @@ def _threshold(attack: str, column: str, values: NDArray[Any]) -> FloatArray:
     return attacks.threshold_scores(**given)[attack]
 
 
+def _why_impossible(scores: FloatArray, is_member: BoolArray) -> str:
+    """Say why no target has known scores of both classes."""
+    known = ~np.isnan(scores)
+    kinds = {bool(kind) for kind in np.unique(is_member[known])}
+    if not kinds:
+        return "no score is known: too few models were trained with, or without, each example"
+    if len(kinds) == 2:
+        return "no target has known scores of both members and non-members"
+    return f"known scores are of {'members' if kinds == {True} else 'non-members'} only"
+
+
 class _ExampleTables:
     """Makes the tables of a run whose trials have examples."""
 
     def __init__(self, run: "Run", features: Path | None, seed: int, threads: int) -> None:
         self.run, self.features, self.seed, self.threads = run, features, seed, threads
         self.notes: list[str] = list(run.config.get("notes", ()))
+        self.skipped: dict[str, str] = {}
         self.curves: dict[str, list[dict[str, Any]]] = {}
         self.trials = self._usable_trials()
         self.data = _Matrices(run, self.trials)
@@ -433,10 +448,15 @@ class _ExampleTables:
     def make(self) -> "tuple[dict[str, pd.DataFrame], list[str], list[str]]":
         import pandas as pd
 
-        tables = {"attacks": pd.DataFrame(self._attack_rows())}
-        if tables["attacks"].empty:
+        rows = self._attack_rows()
+        if not rows:
             self.notes.append("attacks: none is possible")
         points = [row for name in sorted(self.curves, key=order) for row in self.curves[name]]
+        rows += [
+            {"attack": attack, "target": "none", "reason": reason}
+            for attack, reason in self.skipped.items()
+        ]
+        tables = {"attacks": pd.DataFrame(rows)}
         if points:
             tables["roc"] = pd.DataFrame(points)
         columns: dict[str, NDArray[Any]] = {"id": self.data.ids, "label": self.data.labels}
@@ -489,7 +509,7 @@ class _ExampleTables:
         for attack, column in names.items():
             values = self.data.get(column)
             if values is None:
-                self.notes.append(f"{attack}: skipped, the run has no {column}")
+                self._skip(attack, f"the run has no {column}")
             else:
                 yield attack, partial(_threshold, attack, column, values)
         if self.data.has_predictions:
@@ -497,9 +517,14 @@ class _ExampleTables:
         if self._lira_possible:
             yield from self._shadow_attacks()
         elif self.data.get("log_odds_true") is None:
-            self.notes.append("lira, rmia: skipped, the run has no log_odds_true")
+            self._skip("lira, rmia", "the run has no log_odds_true")
         else:
-            self.notes.append("lira, rmia: skipped, they need at least three trials")
+            self._skip("lira, rmia", "they need at least three trials")
+
+    def _skip(self, attacks_: str, reason: str) -> None:
+        """Say why attacks are not there, in the notes and in the table."""
+        self.notes.append(f"{attacks_}: skipped, {reason}")
+        self.skipped |= dict.fromkeys(attacks_.split(", "), reason)
 
     def _shadow_attacks(self) -> Iterator[tuple[str, Callable[[], FloatArray]]]:
         log_odds, fit = self.data.values["log_odds_true"], self._gaussians
@@ -570,6 +595,8 @@ class _ExampleTables:
                 seed=self.seed,
                 n_threads=1,
             )
+            if not found:
+                impossible[name] = _why_impossible(scores, self.data.is_member)
             null = self._null_aucs() if name == "closeness" else {}
             return [
                 {
@@ -581,15 +608,26 @@ class _ExampleTables:
                 for row in found
             ]
 
+        impossible: dict[str, str] = {}
         with ThreadPoolExecutor(min(2, self.threads)) as pool:
-            return [row for found in pool.map(rows, self._attacks()) for row in found]
+            made = [row for found in pool.map(rows, self._attacks()) for row in found]
+        for name in sorted(impossible):  # threads end in any order
+            self._skip(name, impossible[name])
+        return made
 
     def _null_aucs(self) -> dict[Any, float]:
         """Return the AUC of closeness if nothing leaked: a member has one candidate fewer."""
-        members = self.data.is_member.sum(axis=1)
-        nulls = (members - 1) / np.maximum(2 * members - 1, 1)
-        mean = float(np.mean(nulls))
-        return dict(zip(self.trials, nulls.tolist(), strict=True)) | {"mean": mean, "pooled": mean}
+        classes = np.zeros(len(self.data.labels), dtype=np.int64)
+        if self.run.config.get("same_class"):
+            classes = np.unique(self.data.labels, return_inverse=True)[1]
+        sizes = np.bincount(classes)
+        nulls = {}
+        for trial, member in zip(self.trials, self.data.is_member, strict=True):
+            held = np.bincount(classes[member], minlength=len(sizes))
+            nulls[trial] = closeness_chance(held, sizes - held)
+        known = [value for value in nulls.values() if not np.isnan(value)]
+        mean = float(np.mean(known)) if known else float("nan")
+        return nulls | {"mean": mean, "pooled": mean}
 
     # ---- vulnerability
 
@@ -601,14 +639,22 @@ class _ExampleTables:
         if not self._lira_possible:
             self.notes.append("vulnerability: skipped, it needs LiRA")
             return []
-        columns |= vulnerability(self._lira, self.data.values["log_odds_true"], self.data.is_member)
+        log_odds, member = self.data.values["log_odds_true"], self.data.is_member
+        measured = vulnerability(None, log_odds, member)
+        columns |= {name: measured[name] for name in ("exposure", "effect_size")}
+        columns["exposure_lira"] = split_exposure(log_odds, member, row_groups=self.groups)
         columns |= self._similarity()
         tables["vulnerability"] = pd.DataFrame(columns)
         tables["vulnerability_bins"] = pd.DataFrame(self._bins(columns))
+        reliabilities = self._reliabilities(columns)
+        tables["vulnerability_reliability"] = pd.DataFrame(
+            {"vulnerability": list(reliabilities), "reliability": list(reliabilities.values())}
+        )
         found = associations(
             columns,
             tuple(name for name in _VULNERABILITIES if name in columns),
             tuple(name for name in _SIMILARITIES if name in columns),
+            reliabilities,
         )
         if found:
             self.notes.append(
@@ -625,14 +671,35 @@ class _ExampleTables:
                 "spearman_low": [a.correlation.low for a in found],
                 "spearman_high": [a.correlation.high for a in found],
                 "count": [a.correlation.pairs for a in found],
+                "reliability": [a.reliability for a in found],
+                "spearman_corrected": [a.corrected.value for a in found],
+                "spearman_corrected_low": [a.corrected.low for a in found],
+                "spearman_corrected_high": [a.corrected.high for a in found],
             }
         )
         primary = next((name for name in _SIMILARITIES if name in columns), None)
         return [
-            answer(a)
-            for a in found
-            if (a.vulnerability, a.similarity) == ("auc_leave_one_out", primary)
+            answer(a) for a in found if (a.vulnerability, a.similarity) == ("exposure", primary)
         ]
+
+    def _reliabilities(self, columns: dict[str, NDArray[Any]]) -> dict[str, float]:
+        """Return the split-half reliability of each measure of vulnerability."""
+        log_odds, member = self.data.values["log_odds_true"], self.data.is_member
+
+        def measured(name: str, rows: NDArray[np.int64]) -> FloatArray:
+            if name == "memorization":
+                found: FloatArray = memorization(self.data.correct[rows], member[rows])[name]
+                return found
+            if name == "exposure_lira":
+                groups = None if self.groups is None else self.groups[rows]
+                return split_exposure(log_odds[rows], member[rows], row_groups=groups)
+            return vulnerability(None, log_odds[rows], member[rows])[name]
+
+        return {
+            name: reliability(partial(measured, name), len(member), self.groups)
+            for name in _VULNERABILITIES
+            if name in columns
+        }
 
     def _similarity(self) -> dict[str, NDArray[Any]]:
         found: dict[str, NDArray[Any]] = {}

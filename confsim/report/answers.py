@@ -7,15 +7,21 @@ from typing import Any
 import numpy as np
 
 from confsim.report.attacks import attack_name, best_attack
-from confsim.report.material import Material, listed, number, plural
+from confsim.report.material import Material, listed, plural
+from confsim.report.numbers import number, with_interval
 from confsim.report.summary import Estimate
-from confsim.statistics import FEWEST_TRIALS, student_t_interval
+from confsim.statistics import FEWEST_TRIALS, clopper_pearson, student_t_interval
 
 #: With fewer trials, intervals over trials are wide and lean on normality.
 _FEW_TRIALS = 10
 
 #: A share of saturated or degenerate results worth telling.
 _NOTABLE = 0.01
+
+_EXTREMES = {"top": "the most confident", "bottom": "the least confident"}
+
+#: From this distance from guessing on, membership is said to be given away.
+_STRONG = 0.1
 
 
 @dataclass(frozen=True)
@@ -104,31 +110,126 @@ def _membership(material: Material) -> str:
         )
     best = best_attack(material, "tpr_at_fpr_1pct")
     if best is not None and material.has("examples.parquet"):
-        # A symmetric interval may reach beyond what a rate can be.
-        low, high = (
-            float(np.clip(best.get(f"tpr_at_fpr_1pct_{end}", math.nan), 0, 1))
-            for end in ("low", "high")
-        )
+        low, high = (float(best.get(f"tpr_at_fpr_1pct_{end}", math.nan)) for end in ("low", "high"))
         value = Estimate(float(best["tpr_at_fpr_1pct"]), low, high, len(material.trials))
         told += (
             f"; the best attack, {attack_name(str(best['attack']))}, tells {_share(value)} of "
             "the members at 1% false positives"
         )
-    return _verdict(confidence) + told + "."
+    return f"{verdict(signals(material))}: {told}."
 
 
-def _verdict(found: Estimate) -> str:
-    if math.isnan(found.low):
-        return "On membership: "
-    if found.low <= 0.5 <= found.high:
-        return "Confidence says little about membership: "
-    if found.value > 0.5:
-        return (
-            "Confidence gives membership away: "
-            if found.value > 0.6
-            else ("Confidence gives a little of membership away: ")
-        )
-    return "Members are the less confident points here: "
+@dataclass(frozen=True)
+class Signal:
+    """Something that may tell members from others, on a scale on which guessing is 0.5.
+
+    Attributes
+    ----------
+    name : str
+    value, low, high : float
+        NaN bounds where there is no interval.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+    @property
+    def strength(self) -> float:
+        """How far its interval is from guessing, in either direction; 0 where it holds 0.5."""
+        if math.isnan(self.low) or self.low <= 0.5 <= self.high:
+            return 0.0
+        return min(abs(self.low - 0.5), abs(self.high - 0.5))
+
+
+def signals(material: Material) -> list[Signal]:
+    """Return all that the run says about membership: every attack, and the two extremes.
+
+    Intervals are widened (Bonferroni) for how many there are, because the strongest is chosen.
+    """
+    means, trials = material.headline.means, len(material.trials)
+    found: list[tuple[str, Estimate, float]] = []
+    table = material.tables.get("attacks")
+    if table is not None and not table.empty and "auc_low" in table:
+        for _, row in table[table["target"].astype(str) == "mean"].iterrows():
+            value, low, high = (float(row[k]) for k in ("auc", "auc_low", "auc_high"))
+            area = Estimate(value, low, high, trials)
+            found.append((str(row["attack"]), area, float(row.get("null_auc", 0.5))))
+    names = {name for name, *_ in found}
+    if "confidence" not in names and "auc_confidence" in means:
+        found.append(("confidence", means["auc_confidence"], 0.5))
+    null = means.get("auc_closeness_other_null")
+    if "closeness" not in names and null is not None:
+        found.append(("closeness", means["auc_closeness_other"], null.value))
+    enough = trials == 1 or trials >= FEWEST_TRIALS
+    sides = _extreme_signals(material, len(found) + 2) if enough else []
+    count = len(found) + len(sides)
+    areas = [_area_signal(name, area, null, count) for name, area, null in found]
+    # A single trial has no interval of its own but over examples: without one nothing is judged.
+    if all(math.isnan(signal.low) for signal in areas):
+        sides = []
+    return [*areas, *sides]
+
+
+def _area_signal(name: str, area: Estimate, null: float, count: int) -> Signal:
+    """Move an AUC so that guessing is at 0.5, its interval widened on the logit scale."""
+    from scipy.special import expit, logit, stdtrit
+
+    if math.isnan(area.low) or math.isnan(null):
+        return Signal(name, area.value, math.nan, math.nan)
+    freedom = area.trials - 1 if area.trials > 1 else math.inf
+    wider = stdtrit(min(freedom, 1e6), [1 - 0.025 / count, 0.975])
+    at = [min(max(x, 1e-12), 1 - 1e-12) for x in (area.value, area.low, area.high)]
+    centre, *ends = (float(logit(x)) for x in at)
+    low, high = (expit(centre + (end - centre) * wider[0] / wider[1]) for end in ends)
+    value, low, high = (float(np.clip(x - null + 0.5, 0, 1)) for x in (area.value, low, high))
+    return Signal(name, value, low, high)
+
+
+def _extreme_signals(material: Material, count: int) -> list[Signal]:
+    """Return the chance that a point of an extreme is a member if half of all points were."""
+    base, found = _share_of_members(material), []
+    for side, words in _EXTREMES.items():
+        size = material.column(f"{side}_count")
+        hits = round(float(np.nansum(size * material.column(f"{side}_membership_rate"))))
+        total_size = round(float(np.nansum(size)))
+        if not total_size or not 0 < base < 1:
+            continue
+        rates = (hits / total_size, *clopper_pearson(hits, total_size, 1 - 0.05 / count))
+        shares = [r * (1 - base) / (r * (1 - base) + (1 - r) * base) for r in rates]
+        found.append(Signal(words, *(float(share) for share in shares)))
+    return found
+
+
+def _share_of_members(material: Material) -> float:
+    """Return the share of members among all queries; NaN where it is unknown."""
+    queries, members = (np.nansum(material.column(name)) for name in ("queries", "members"))
+    if queries:
+        return float(members / queries)
+    table = material.tables.get("attacks")
+    if table is not None and "members" in table:
+        pooled = table[table["target"].astype(str) == "pooled"]
+        if len(pooled):
+            row = pooled.iloc[0]
+            return float(row["members"] / (row["members"] + row["non_members"]))
+    return math.nan
+
+
+def verdict(found: list[Signal]) -> str:
+    """Judge by the strongest signal against guessing, in either direction."""
+    judged = [signal for signal in found if not math.isnan(signal.low)]
+    if not judged:
+        return "There are too few trials to say whether membership shows"
+    best = max(judged, key=lambda signal: signal.strength)
+    if not best.strength:
+        return "No attack is better than guessing at membership, within its interval"
+    start = "Membership is given away" if best.strength > _STRONG else "Membership shows a little"
+    if best.name in _EXTREMES.values():
+        kind = "members" if best.value > 0.5 else "non-members"
+        return f"{start}, most in {best.name}, where {kind} are more frequent than elsewhere"
+    turned = ", turned round" if best.value < 0.5 else ""
+    return f"{start}, most by {attack_name(best.name)}{turned}"
 
 
 # ---- what to be careful about ------------------------------------------------------------------
@@ -258,9 +359,7 @@ def _short(value: float) -> str:
 
 
 def _with_interval(found: Estimate) -> str:
-    if math.isnan(found.low):
-        return _short(found.value)
-    return f"{_short(found.value)} [{_short(found.low)}, {_short(found.high)}]"
+    return with_interval(found.value, found.low, found.high, 3)
 
 
 def _share(found: Estimate) -> str:
@@ -269,10 +368,9 @@ def _share(found: Estimate) -> str:
         return "an unknown share"
     rare = max(found.value, 0 if math.isnan(found.high) else found.high) < 1e-3
     factor, unit = (1e6, " per million") if rare else (100, "%")
-    text = f"{factor * found.value:.3g}{unit}"
-    if not math.isnan(found.low):
-        text += f" [{factor * found.low:.3g}, {factor * found.high:.3g}]"
-    return text
+    ends = [factor * x for x in (found.value, found.low, found.high)]
+    value, *interval = with_interval(ends[0], ends[1], ends[2], 3).partition(" [")
+    return value + unit + "".join(interval)
 
 
 def incomplete_line(material: Material) -> str:

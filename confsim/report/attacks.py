@@ -21,7 +21,8 @@ from confsim.report.canvas import (
     heat,
 )
 from confsim.report.classes import class_rows
-from confsim.report.material import Material, number
+from confsim.report.material import Material
+from confsim.report.numbers import number
 from confsim.report.registry import figure, has_table
 
 if TYPE_CHECKING:
@@ -110,10 +111,12 @@ def roc(material: Material, canvas: Canvas) -> Words:
     )
 
 
-@figure(
-    "How many members are told, at few false alarms?",
-    has_table("attacks", *(f"tpr_at_fpr_{rate}" for rate in _RATES), examples=False),
-)
+def _needs_rates(material: Material) -> str | None:
+    reason = has_table("attacks", *(f"tpr_at_fpr_{r}" for r in _RATES), examples=False)(material)
+    return reason or ("no attack is possible" if best_attack(material, "auc") is None else None)
+
+
+@figure("How many members are told, at few false alarms?", _needs_rates)
 def low_rates(material: Material, canvas: Canvas) -> Words:
     """Draw true-positive rates at low false-positive rates, with intervals."""
     table = material.tables["attacks"]
@@ -123,9 +126,7 @@ def low_rates(material: Material, canvas: Canvas) -> Words:
     axes = canvas.panels(2, height=0.9 + 0.19 * len(rows), sharey=not canvas.narrow)
     for axis, (key, percent), colour in zip(axes, _RATES.items(), SERIES, strict=False):
         name = f"tpr_at_fpr_{key}"
-        # A symmetric interval may reach beyond what a rate can be.
-        low, high = (rows[f"{name}_{end}"].clip(0, 1) for end in ("low", "high"))
-        dot_rows(axis, labels, rows[name], low, high, colour=colour)
+        dot_rows(axis, labels, rows[name], rows[f"{name}_low"], rows[f"{name}_high"], colour=colour)
         axis.axvline(float(percent[:-1]) / 100, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
         axis.set_title(f"at FPR of at most {percent}")
         axis.set_xlabel("true-positive rate")
@@ -135,8 +136,8 @@ def low_rates(material: Material, canvas: Canvas) -> Words:
     few = any("0.1pct" in str(text).split() for text in rows["few_false_positives"])
     return Words(
         "Share of members that an attack tells at a false-positive rate (FPR) of at most 1% and "
-        "0.1%: mean over targets, with 95% Student-t intervals "
-        "over targets. Dashed: guessing."
+        "0.1%: mean over targets, with 95% intervals over targets (of a single one: over its "
+        "examples). Dashed: guessing."
         + (" At 0.1%, fewer than five false positives are expected a target." if few else ""),
         f"Best at 1%: {labels[0]}, true-positive rate {number(best['tpr_at_fpr_1pct'])}.",
     )
@@ -190,7 +191,8 @@ def vulnerability_bins(material: Material, canvas: Canvas) -> Words:
 
 
 _MEASURES = {
-    "auc_leave_one_out": "AUC of the example",
+    "exposure": "exposure",
+    "exposure_lira": "exposure to LiRA",
     "effect_size": "effect size",
     "memorization": "memorisation",
 }
@@ -235,8 +237,8 @@ def vulnerability_correlations(material: Material, canvas: Canvas) -> Words:
     handles, labels = axes[0].get_legend_handles_labels()
     canvas.figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return Words(
-        "Spearman correlation of three measures of vulnerability with measures of distance from "
-        "other examples, over examples and over ranks within each class. Right of zero, distant "
+        "Spearman correlation of measures of vulnerability with measures of distance from other "
+        "examples, over examples and over ranks within each class. Right of zero, distant "
         "examples are more exposed. Bars are 95% intervals over examples; that examples share "
         "trials is not accounted for.",
         " ".join(material.answers[:2]) or "Correlations of vulnerability and distance.",

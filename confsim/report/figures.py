@@ -19,7 +19,8 @@ from confsim.report.canvas import (
     band,
     heat,
 )
-from confsim.report.material import Material, number, plural
+from confsim.report.material import Material, plural
+from confsim.report.numbers import number
 from confsim.report.registry import figure, has_joint
 from confsim.statistics import FEWEST_TRIALS, clopper_pearson
 

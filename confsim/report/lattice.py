@@ -16,7 +16,8 @@ from confsim.report.canvas import (
     colour_bar,
     heat,
 )
-from confsim.report.material import Material, number
+from confsim.report.material import Material
+from confsim.report.numbers import number
 from confsim.report.registry import figure
 
 if TYPE_CHECKING:

@@ -262,17 +262,3 @@ def listed(numbers: Sequence[int], limit: int = 8) -> str:
     """Return some numbers, shortened: ``1, 2, 3, ...``."""
     shown = ", ".join(str(number) for number in numbers[:limit])
     return f"{shown}, ..." if len(numbers) > limit else shown
-
-
-def number(value: float, digits: int = 4) -> str:
-    """Return a number with some significant digits, a dash for NaN.
-
-    Examples
-    --------
-    >>> from confsim.report.material import number
-    >>> number(0.123456), number(3e-6), number(123456.0), number(0.98765, 3)
-    ('0.1235', '3e-06', '123,456', '0.988')
-    """
-    if np.isnan(value):
-        return "\u2013"
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value + 0.0:.{digits}g}"

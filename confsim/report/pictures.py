@@ -6,11 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim.report.canvas import MUTED, Canvas, Words
-from confsim.report.material import Examples, Material, number
+from confsim.report.material import Examples, Material
+from confsim.report.numbers import number
 from confsim.report.registry import figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+#: With a lower reliability a ranking owes more to the draw of trials than to the examples.
+MOSTLY_NOISE = 0.5
 
 #: Images of a kind.
 _EACH = 6
@@ -32,7 +36,7 @@ def _needs_vulnerability(material: Material) -> str | None:
     table = material.tables.get("vulnerability")
     if (reason := _needs_images(material)) is not None:
         return reason
-    if table is None or "auc_leave_one_out" not in table:
+    if table is None or "exposure" not in table:
         return "there is no table of vulnerability, which needs at least three trials"
     return None
 
@@ -59,16 +63,31 @@ def vulnerable_images(material: Material, canvas: Canvas) -> Words:
     rows = np.searchsorted(material.examples.ids, material.tables["vulnerability"]["id"])[order]
     _pairs(material, canvas, (("most vulnerable", rows[: 2 * _EACH]),))
     return Words(
-        "Images whose membership a likelihood-ratio attack (LiRA) tells best: ranked by the AUC of "
-        f"their scores over trials, then by effect size. {_CAPTION}",
+        "Images whose membership shows most in the log-odds of their class: ranked by the AUC of "
+        "trials that were trained on them against trials that were not, then by effect size. "
+        f"{noise_note(material)}{_CAPTION}",
         "Image pairs: the most vulnerable images, each with its usual nearest training image.",
     )
+
+
+def noise_note(material: Material) -> str:
+    """Say how far a ranking by exposure can be trusted; empty where that is unknown."""
+    table = material.tables.get("vulnerability_reliability")
+    if table is None:
+        return ""
+    rows = table[table["vulnerability"] == "exposure"]["reliability"].to_numpy(dtype=np.float64)
+    if not len(rows) or np.isnan(found := float(rows[0])):
+        return ""
+    told = f"Split-half reliability of exposure over these trials: {found:.2f}"
+    if found < MOSTLY_NOISE:
+        return f"{told}: the list is mostly noise, and other trials would give another one. "
+    return f"{told}. "
 
 
 def most_vulnerable(material: Material) -> NDArray[np.int64]:
     """Return rows of the table of vulnerability, the most vulnerable first; NaN is left out."""
     table = material.tables["vulnerability"]
-    area = table["auc_leave_one_out"].to_numpy(dtype=np.float64)
+    area = table["exposure"].to_numpy(dtype=np.float64)
     effect = np.nan_to_num(table["effect_size"].to_numpy(dtype=np.float64), nan=-np.inf)
     order = np.lexsort((table["id"].to_numpy(), -effect, -area))
     known: NDArray[np.int64] = order[~np.isnan(area[order])]

@@ -1,7 +1,8 @@
 """Headline numbers of a run: means over trials with their intervals.
 
-Means carry Student-t intervals over trials. Membership rates are pooled over trials, with exact
-binomial (Clopper-Pearson) intervals, approximate because trials share queries.
+Means carry Student-t intervals over trials, on a scale that keeps them possible. Membership rates
+are pooled over trials, with exact binomial (Clopper-Pearson) intervals, approximate because trials
+share queries.
 """
 
 import math
@@ -9,7 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from confsim.statistics import clopper_pearson, student_t_interval
+from confsim.statistics import (
+    CORRELATION,
+    POSITIVE,
+    RATE,
+    clopper_pearson,
+    mean_interval,
+)
 
 LEVEL = 0.95
 
@@ -46,6 +53,20 @@ MEANS = {
     "epochs": "epochs",
 }
 
+#: What an entry can be, by the beginning of its name.
+_BOUNDS = {
+    "pearson": CORRELATION,
+    "spearman": CORRELATION,
+    "accuracy_gap": CORRELATION,
+    "auc": RATE,
+    "training_error": RATE,
+    "right_side": RATE,
+    "member_accuracy": RATE,
+    "non_member_accuracy": RATE,
+    "holdout_accuracy": RATE,
+    "angle_degrees": (0.0, 180.0),
+}
+
 #: Entries that are counted over trials.
 TOTALS = {"redraws": "training sets drawn again", "degenerate": "degenerate fits"}
 
@@ -57,7 +78,7 @@ class Estimate:
     Attributes
     ----------
     value, low, high : float
-        NaN where unknown; an interval needs two trials.
+        NaN where unknown; an interval needs three trials, or one that has its own.
     trials : int
         Trials with a value.
     """
@@ -106,7 +127,7 @@ def headline(summaries: Iterable[Mapping[str, Any]]) -> Headline:
     present = {key for row in rows for key in row}
     return Headline(
         trials=len(rows),
-        means={key: _mean([row.get(key) for row in rows]) for key in MEANS if key in present},
+        means={key: _mean(key, rows) for key in MEANS if key in present},
         membership={
             side: _pooled(
                 [round(r[f"{side}_membership_rate"] * r[f"{side}_count"]) for r in rows],
@@ -119,12 +140,20 @@ def headline(summaries: Iterable[Mapping[str, Any]]) -> Headline:
     )
 
 
-def _mean(values: Sequence[float | None]) -> Estimate:
+def _mean(key: str, rows: Sequence[Mapping[str, Any]]) -> Estimate:
+    values = [row.get(key) for row in rows]
     known = [float(v) for v in values if v is not None and not math.isnan(v)]
     if not known:
         return Estimate(math.nan, math.nan, math.nan, 0)
-    mean, low, high = student_t_interval(known, level=LEVEL)
-    return Estimate(float(mean), float(low), float(high), len(known))
+    if len(rows) == 1:
+        low, high = (_or_nan(rows[0].get(f"{key}_{end}")) for end in ("low", "high"))
+        return Estimate(known[0], low, high, 1)
+    bounds = next((b for name, b in _BOUNDS.items() if key.startswith(name)), POSITIVE)
+    return Estimate(*mean_interval(known, bounds, level=LEVEL), len(known))
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _pooled(successes: Sequence[int], counts: Sequence[int]) -> Estimate:

@@ -13,14 +13,16 @@ import numpy as np
 from confsim.report.answers import paired_difference
 from confsim.report.attacks import attack_name
 from confsim.report.classes import class_rows, known, records
-from confsim.report.material import Material, number
-from confsim.report.pictures import most_vulnerable
+from confsim.report.material import Material
+from confsim.report.numbers import number
+from confsim.report.numbers import with_interval as shown_with_interval
+from confsim.report.pictures import most_vulnerable, noise_note
 from confsim.report.summary import MEANS, TOTALS, Estimate
 from confsim.report.sweep import Sweep, estimates
 from confsim.store import artifacts
 
 if TYPE_CHECKING:
-    pass
+    import pandas as pd
 
 #: Rows of the table of vulnerable examples.
 _MOST = 20
@@ -108,11 +110,10 @@ def _cell(row: dict[str, Any], key: str) -> tuple[str, bool]:
         return "", False
     if isinstance(value, (int, np.integer)):
         return f"{value:,}", True
-    text = number(float(value))
     low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
-    if low is not None and high is not None and not (math.isnan(low) or math.isnan(high)):
-        text += f" [{number(float(low))}, {number(float(high))}]"
-    return text, True
+    if low is None or high is None:
+        return number(float(value)), True
+    return shown_with_interval(float(value), float(low), float(high)), True
 
 
 def with_interval(key: str, found: Estimate) -> dict[str, float]:
@@ -136,7 +137,7 @@ def run_tables(material: Material) -> list[Table]:
     return [table for make in makers if (table := make(material)) is not None]
 
 
-_OVER_TRIALS = "mean over trials [95% Student-t interval]"
+_OVER_TRIALS = "mean over trials [95% Student-t interval, on a scale that keeps it possible]"
 
 
 def extremes(material: Material) -> Table:
@@ -246,6 +247,8 @@ def attacks(material: Material) -> Table | None:
         return None
     levels = {k: v for k, v in _LEVELS.items() if f"tpr_at_fpr_{k}" in table}
     chosen = table[table["target"].astype(str).isin(("mean", "pooled"))]
+    if chosen.empty:
+        return None
     kept = ["auc", "advantage", *(f"tpr_at_fpr_{key}" for key in levels)]
     rows = []
     for row in records(chosen):
@@ -266,11 +269,12 @@ def attacks(material: Material) -> Table | None:
                    "al. 2022); RMIA: relative to other examples (Zarifzadeh et al. 2024); others: "
                    "one threshold on the model's output or on closeness for all examples"),
             Column("over", "over", "mean: of the targets' own figures [95% Student-t interval over "
-                   "targets]; pooled: one threshold for all targets [two-way bootstrap over trials "
+                   "targets; of a single one: over its examples]; pooled: one threshold for all "
+                   "targets [two-way bootstrap over trials "
                    "and examples, shared shadow models not accounted for]"),
             Column("auc", "AUC", "area under the ROC curve"),
-            Column("null_auc", "AUC of guessing", "0.5, but less where a member has one candidate "
-                   "fewer than a non-member"),
+            Column("null_auc", "AUC of guessing", "0.5, but another where a member has one "
+                   "candidate fewer than a non-member"),
             Column("advantage", "advantage", "largest TPR minus FPR over thresholds"),
             *(Column(f"tpr_at_fpr_{key}", f"TPR at {name}", "largest true-positive rate at a "
                      f"realised false-positive rate of at most {name}, no interpolation")
@@ -279,7 +283,17 @@ def attacks(material: Material) -> Table | None:
                    "positives are expected: read these TPRs with care"),
         ],
         rows,
+        _impossible(table),
     )  # fmt: skip
+
+
+def _impossible(table: "pd.DataFrame") -> str:
+    """List the attacks that could not be computed, with the reasons."""
+    if "reason" not in table:
+        return ""
+    rows = table[table["target"].astype(str) == "none"]
+    told = [f"{attack_name(str(row['attack']))}: {row['reason']}" for row in records(rows)]
+    return f"Not computed: {'; '.join(told)}." if told else ""
 
 
 def _few(text: Any) -> str:
@@ -314,11 +328,12 @@ def per_class(material: Material) -> Table | None:
 def vulnerable(material: Material) -> Table | None:
     """List the examples whose membership is easiest to tell."""
     table = material.tables.get("vulnerability")
-    if table is None or "auc_leave_one_out" not in table:
+    if table is None or "exposure" not in table:
         return None
     names = material.label_names
     keys = [
-        "id", "auc_leave_one_out", "effect_size", "memorization", "distance_out", "density_distance"
+        "id", "exposure", "exposure_lira", "effect_size", "memorization", "distance_out",
+        "density_distance",
     ]  # fmt: skip
     rows = []
     for row in records(table.iloc[most_vulnerable(material)[:_MOST]]):
@@ -330,8 +345,10 @@ def vulnerable(material: Material) -> Table | None:
     columns = [
         Column("id", "id", "the example's number in the data"),
         Column("class", "class", "its true class"),
-        Column("auc_leave_one_out", "AUC", "of its own LiRA scores, trials in against trials out; "
-               "one example has no interval of its own here"),
+        Column("exposure", "exposure", "AUC of the log-odds of its class, trials in against trials "
+               "out: 0.5 where nothing leaks; one example has no interval of its own here"),
+        Column("exposure_lira", "exposure to LiRA", "the same for LiRA's scores, fitted on one "
+               "half of the trials and scored on the other"),
         Column("effect_size", "effect size", "difference of the median log-odds in and out, in "
                "standard deviations"),
         Column("memorization", "memorisation", "accuracy in minus accuracy out [95%, Agresti-Caffo]"
@@ -347,6 +364,7 @@ def vulnerable(material: Material) -> Table | None:
         "The most vulnerable examples",
         [column for column in columns if column.key in present],
         rows,
+        noise_note(material).strip(),
     )
 
 

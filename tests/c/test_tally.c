@@ -70,7 +70,24 @@ static void check(int nan_in) {
     assert(first.moments.pairs == pairs);
 }
 
+/* Rows of some bins, the first and the last of either axis among them, against the definition. */
+static void check_rows(void) {
+    static uint32_t codes[N], rows[N];
+    static uint8_t wanted[2 * CONFSIM_FINE];
+    int64_t found = 0;
+    for (int i = 0; i < N; i++) codes[i] = i < 4 ? (i & 1 ? 0xffffffffu : 0) : (uint32_t)i * 2654435761u;
+    for (int b = 0; b < 2 * CONFSIM_FINE; b += 97) wanted[b] = 1;
+    wanted[CONFSIM_FINE - 1] = 1;
+    int64_t count = confsim_rows_in_bins(codes, N, wanted, rows);
+    for (int i = 0; i < N; i++) {
+        int wanted_here = wanted[codes[i] >> 16] || wanted[CONFSIM_FINE + (codes[i] & 0xffff)];
+        if (wanted_here) assert(rows[found++] == (uint32_t)i);
+    }
+    assert(count == found && found > 4);
+}
+
 int main(void) {
+    check_rows();
     for (int nan_in = 0; nan_in <= 3; nan_in++) check(nan_in);
     puts("tally: ok");
     return 0;

@@ -1,0 +1,54 @@
+"""Numbers for people: as many digits as their interval supports. For the terminal and the page."""
+
+import math
+
+#: Significant digits of a number without an interval.
+DIGITS = 4
+
+_DASH = "\u2013"
+
+
+def number(value: float, digits: int = DIGITS) -> str:
+    """Return a number with some significant digits, a dash for NaN.
+
+    Examples
+    --------
+    >>> from confsim.report.numbers import number
+    >>> number(0.123456), number(3e-6), number(123456.0), number(0.98765, 3)
+    ('0.1235', '3e-06', '123,456', '0.988')
+    """
+    if math.isnan(value):
+        return _DASH
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value + 0.0:.{digits}g}"
+
+
+def with_interval(value: float, low: float, high: float, digits: int = DIGITS) -> str:
+    """Return a number and its interval, to two significant digits of the interval's half-width.
+
+    Without an interval: :func:`number`. Very small numbers are written with an exponent.
+
+    Examples
+    --------
+    >>> from confsim.report.numbers import with_interval
+    >>> with_interval(0.99583, 0.98741, 0.99897), with_interval(0.123456, 0.0, 0.7)
+    ('0.9958 [0.9874, 0.9990]', '0.12 [0.00, 0.70]')
+    >>> with_interval(1234.5678, 1180.2, 1290.1), with_interval(3.14159e-06, 2.7e-06, 3.6e-06)
+    ('1,235 [1,180, 1,290]', '3.14e-06 [2.70e-06, 3.60e-06]')
+    >>> with_interval(0.5, float("nan"), float("nan"))
+    '0.5'
+    """
+    if math.isnan(value) or math.isnan(low) or math.isnan(high):
+        return number(value, digits)
+    ends = (value, low, high)
+    half = (high - low) / 2
+    largest = max(abs(x) for x in ends)
+    if not (half > 1e-12 * largest and math.isfinite(half)):
+        return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
+    places = 1 - math.floor(math.log10(half))
+    if 0 < largest < 1e-4:
+        significant = max(0, places + math.floor(math.log10(largest)))
+        texts = [f"{x:.{significant}e}" for x in ends]
+    else:
+        places = min(max(places, 0), 12)
+        texts = [f"{round(x, places) + 0.0:,.{places}f}" for x in ends]
+    return f"{texts[0]} [{texts[1]}, {texts[2]}]"

@@ -1,0 +1,326 @@
+"""ROC curves: how well scores tell members from non-members.
+
+A higher score says "member". Equal scores are one step of a curve: no threshold separates them.
+Nothing is interpolated: every operating point is one that a threshold realises. Scores must not be
+NaN; infinite ones are fine.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from warnings import warn
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from confsim._errors import ConfsimWarning, check_number
+from confsim.statistics.checks import check_membership
+from confsim.statistics.correlation import ranks_of_sorted
+from confsim.statistics.intervals import clopper_pearson
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+#: False-positive rates at which attacks are compared.
+FPR_LEVELS = (0.1, 0.01, 0.001, 0.0001, 0.0)
+
+#: Shares of members among those attacked, for precision.
+PRIORS = (0.5, 0.1, 0.01)
+
+#: Below this many expected false positives, a TPR at that FPR rests on luck.
+FEW_FALSE_POSITIVES = 5
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """One threshold of an attack: a score at or above it says "member".
+
+    Attributes
+    ----------
+    level : float
+        The largest false-positive rate that was allowed.
+    threshold : float
+        The lowest score that is called a member, ``inf`` when none is.
+    true_positives, members, false_positives, non_members : int
+    """
+
+    level: float
+    threshold: float
+    true_positives: int
+    members: int
+    false_positives: int
+    non_members: int
+
+    @property
+    def tpr(self) -> float:
+        """True-positive rate."""
+        return self.true_positives / self.members
+
+    @property
+    def fpr(self) -> float:
+        """Realised false-positive rate, at most ``level``."""
+        return self.false_positives / self.non_members
+
+    @property
+    def few_false_positives(self) -> bool:
+        """Whether fewer than 5 false positives are expected at a positive ``level``."""
+        return 0 < self.level * self.non_members < FEW_FALSE_POSITIVES
+
+    def precision(self, prior: float) -> float:
+        """Return ``pi TPR / (pi TPR + (1 - pi) FPR)``; NaN when nothing is called a member."""
+        return _precision(self.tpr, self.fpr, prior)
+
+    def precision_bound(self, prior: float, level: float = 0.95) -> float:
+        """Return the precision with the FPR at its Clopper-Pearson upper bound."""
+        _, upper = clopper_pearson(self.false_positives, self.non_members, level)
+        return _precision(self.tpr, float(upper), prior)
+
+
+def _precision(tpr: float, fpr: float, prior: float) -> float:
+    hits, misses = prior * tpr, (1 - prior) * fpr
+    return hits / (hits + misses) if hits + misses > 0 else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Roc:
+    """How the scores of members and of non-members separate; made by :func:`roc`.
+
+    Attributes
+    ----------
+    member_scores, non_member_scores : ndarray
+        Both in ascending order.
+    """
+
+    member_scores: NDArray[Any]
+    non_member_scores: NDArray[Any]
+
+    @property
+    def members(self) -> int:
+        """Number of members."""
+        return len(self.member_scores)
+
+    @property
+    def non_members(self) -> int:
+        """Number of non-members."""
+        return len(self.non_member_scores)
+
+    @cached_property
+    def thresholds(self) -> FloatArray:
+        """Distinct scores, descending, after ``inf``: one for each point of the curve."""
+        scores = np.unique(np.concatenate([self.member_scores, self.non_member_scores]))
+        return np.concatenate([[np.inf], scores[::-1]]).astype(np.float64)
+
+    @cached_property
+    def tpr(self) -> FloatArray:
+        """True-positive rate at each threshold, from 0 to 1."""
+        return _share_above(self.member_scores, self.thresholds)
+
+    @cached_property
+    def fpr(self) -> FloatArray:
+        """False-positive rate at each threshold, from 0 to 1."""
+        return _share_above(self.non_member_scores, self.thresholds)
+
+    @cached_property
+    def auc(self) -> float:
+        """Probability that a member scores higher than a non-member, ties counting half."""
+        below = np.searchsorted(self.non_member_scores, self.member_scores, side="left")
+        up_to = np.searchsorted(self.non_member_scores, self.member_scores, side="right")
+        return (int(below.sum()) + int(up_to.sum())) / (2 * self.members * self.non_members)
+
+    @cached_property
+    def advantage(self) -> float:
+        """Largest TPR - FPR over thresholds (Yeom et al. 2018)."""
+        # The difference can only grow where a member is passed: other thresholds need no look.
+        hits = 1 - np.searchsorted(self.member_scores, self.member_scores) / self.members
+        alarms = 1 - np.searchsorted(self.non_member_scores, self.member_scores) / self.non_members
+        return max(0.0, float(np.max(hits - alarms)))
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Accuracy of the best threshold when half of those attacked are members."""
+        return (1 + self.advantage) / 2
+
+    def at_fpr(self, level: float) -> OperatingPoint:
+        """Return the threshold with the largest TPR among those whose FPR is at most ``level``.
+
+        Parameters
+        ----------
+        level : float
+            In [0, 1].
+        """
+        level = check_number("level", level, minimum=0, maximum=1)
+        allowed = _largest_count(level, self.non_members)
+        refused = -np.inf  # the highest score that must not be called a member
+        if allowed < self.non_members:
+            refused = self.non_member_scores[self.non_members - 1 - allowed]
+        side: Any = "right" if allowed < self.non_members else "left"
+        start = int(np.searchsorted(self.member_scores, refused, side=side))
+        true_positives = self.members - start
+        false_positives, threshold = 0, np.inf
+        if true_positives:
+            threshold = self.member_scores[start]
+            below = np.searchsorted(self.non_member_scores, threshold, side="left")
+            false_positives = self.non_members - int(below)
+        return OperatingPoint(
+            level=level,
+            threshold=float(threshold),
+            true_positives=true_positives,
+            members=self.members,
+            false_positives=false_positives,
+            non_members=self.non_members,
+        )
+
+
+def _largest_count(level: float, total: int) -> int:
+    """Largest count with ``count / total <= level`` as these floats compare."""
+    count = min(total, int(level * total) + 1)
+    while count / total > level:
+        count -= 1
+    return count
+
+
+def _share_above(scores: NDArray[Any], thresholds: FloatArray) -> FloatArray:
+    found: FloatArray = 1 - np.searchsorted(scores, thresholds, side="left") / len(scores)
+    if scores[-1] == np.inf:
+        found[0] = 0.0  # the curve starts before all scores, also before infinite ones
+    return found
+
+
+def roc(scores: ArrayLike, is_member: ArrayLike) -> Roc:
+    """Sort out members and non-members by score.
+
+    Parameters
+    ----------
+    scores : array_like
+        Higher means "member". Any shape: all pairs are pooled.
+    is_member : array_like of bool, same shape
+
+    Returns
+    -------
+    Roc
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, a score is NaN, or there are no members or no non-members.
+
+    Examples
+    --------
+    Two of the scores are tied, so the diagonal step counts half:
+
+    >>> from confsim.statistics import roc
+    >>> curve = roc([0.9, 0.5, 0.5, 0.1], [True, True, False, False])
+    >>> curve.auc
+    0.875
+    >>> list(zip(curve.fpr.tolist(), curve.tpr.tolist()))
+    [(0.0, 0.0), (0.0, 0.5), (0.5, 1.0), (1.0, 1.0)]
+    >>> curve.at_fpr(0.1).tpr, curve.at_fpr(0.5).tpr
+    (0.5, 1.0)
+    """
+    scores, is_member = _check_scores(scores, is_member)
+    if np.isnan(scores).any():
+        row = int(np.argmax(np.isnan(scores)))
+        raise ValueError(f"scores must not be NaN, but entry {row} is")
+    return Roc(np.sort(scores[is_member]), np.sort(scores[~is_member]))
+
+
+def _check_scores(scores: ArrayLike, is_member: ArrayLike) -> tuple[NDArray[Any], BoolArray]:
+    found, member = np.asarray(scores), check_membership(is_member)
+    if found.dtype.kind not in "fiub":
+        raise TypeError(f"scores must be numbers, not {found.dtype}")
+    if found.shape != member.shape:
+        raise ValueError(
+            f"scores and is_member must have the same shape, not {found.shape} and {member.shape}"
+        )
+    found, member = found.reshape(-1), member.reshape(-1)
+    members = int(np.count_nonzero(member))
+    if members == 0 or members == len(member):
+        missing = "member" if members == 0 else "non-member"
+        raise ValueError(f"is_member must hold both classes, but there is no {missing}")
+    return (found.astype(np.float64) if found.dtype.kind in "iub" else found), member
+
+
+def auc(scores: ArrayLike, is_member: ArrayLike) -> float:
+    """Return the probability that a member scores higher than a non-member, ties counting half.
+
+    Examples
+    --------
+    >>> from confsim.statistics import auc
+    >>> auc([3, 2, 2, 1], [1, 1, 0, 0])
+    0.875
+    """
+    return roc(scores, is_member).auc
+
+
+def tpr_at_fpr(scores: ArrayLike, is_member: ArrayLike, level: float) -> OperatingPoint:
+    """Return the best threshold whose realised false-positive rate is at most ``level``.
+
+    Warns
+    -----
+    ConfsimWarning
+        If fewer than 5 false positives are expected at a positive ``level``.
+
+    Examples
+    --------
+    >>> from confsim.statistics import tpr_at_fpr
+    >>> point = tpr_at_fpr([4, 3, 2, 1], [1, 0, 1, 0], 0)
+    >>> point.tpr, point.fpr, point.threshold
+    (0.5, 0.0, 4.0)
+    """
+    point = roc(scores, is_member).at_fpr(level)
+    if point.few_false_positives:
+        warn(
+            f"at a false-positive rate of {level:g}, {level * point.non_members:.2g} of the "
+            f"{point.non_members} non-members are expected above the threshold: fewer than "
+            f"{FEW_FALSE_POSITIVES}",
+            ConfsimWarning,
+            stacklevel=2,
+        )
+    return point
+
+
+def auc_by_column(scores: FloatArray, is_member: ArrayLike) -> FloatArray:
+    """Return the AUC of each column of a matrix; NaN scores are left out.
+
+    Parameters
+    ----------
+    scores : ndarray, (rows, columns)
+    is_member : array_like of bool, (rows, columns)
+
+    Returns
+    -------
+    ndarray, (columns,)
+        NaN where a class is missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from confsim.statistics import auc_by_column
+    >>> scores = np.array([[2.0, 1.0], [1.0, 1.0], [0.0, 2.0]])
+    >>> auc_by_column(scores, np.array([[True, True], [True, False], [False, False]]))
+    array([1.  , 0.25])
+    """
+    held = check_membership(is_member)
+    known = ~np.isnan(scores)
+    order = np.argsort(scores, axis=0)  # NaN last
+    ordered = np.take_along_axis(scores, order, axis=0)
+    member = np.take_along_axis(held & known, order, axis=0)
+    ranks = ranks_of_sorted(ordered)
+    members = np.count_nonzero(member, axis=0)
+    others = np.count_nonzero(known, axis=0) - members
+    rank_sum = np.sum(ranks, axis=0, where=member)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: FloatArray = (rank_sum - members * (members + 1) / 2) / (members * others)
+    return found
+
+
+def percent_name(rate: float) -> str:
+    """Return a rate as it stands in a column's name.
+
+    Examples
+    --------
+    >>> from confsim.statistics import percent_name
+    >>> [percent_name(rate) for rate in (0.1, 0.001, 0.0)]
+    ['10pct', '0.1pct', '0pct']
+    """
+    return f"{100 * rate:g}pct"

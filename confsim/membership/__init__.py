@@ -1,6 +1,8 @@
 """Membership inference from trials: attacks, memorisation, vulnerability by similarity.
 
-- ``attacks``: global thresholds, LiRA and RMIA on arrays (trials, examples);
+- ``shadow``: which trials may vote on a target; what all attacks with shadow models stand on;
+- ``attacks``: global thresholds; ``lira``, ``rmia``: those attacks on arrays (trials, examples);
+- ``signals``: log-odds of the true class from logits;
 - ``evaluation``: what an attack achieves, with intervals;
 - ``memorization``: accuracy with and without an example in training (Feldman & Zhang 2020);
 - ``vulnerability``: how exposed each example is, and how that goes with similarity;
@@ -24,6 +26,8 @@ from confsim.membership.attacks import (
 from confsim.membership.evaluation import evaluate
 from confsim.membership.linear import linear_scores
 from confsim.membership.memorization import memorization
+from confsim.membership.rmia import Resolution, RmiaTuning, rmia_resolution, tune_rmia
+from confsim.membership.signals import class_log_odds
 from confsim.membership.tables import MembershipTables, membership_tables
 from confsim.membership.vulnerability import (
     associations,
@@ -37,7 +41,10 @@ __all__ = [
     "Design",
     "Gaussians",
     "MembershipTables",
+    "Resolution",
+    "RmiaTuning",
     "associations",
+    "class_log_odds",
     "evaluate",
     "fit_gaussians",
     "fixed_space",
@@ -49,6 +56,8 @@ __all__ = [
     "memorization",
     "power_by",
     "rmia",
+    "rmia_resolution",
     "threshold_scores",
+    "tune_rmia",
     "vulnerability",
 ]

@@ -3,6 +3,9 @@
 - ``shadow``: which trials may vote on a target; what all attacks with shadow models stand on;
 - ``attacks``: global thresholds; ``lira``, ``rmia``: those attacks on arrays (trials, examples);
 - ``signals``: log-odds of the true class from logits;
+- ``population`` (Attack-P, Attack-R), ``calibration`` (difficulty calibration, BASE),
+  ``thresholds`` (of each class), ``quantile`` (regression), ``traces``: other attacks;
+- ``epsilon``: lower bounds on epsilon from canaries;
 - ``evaluation``: what an attack achieves, with intervals;
 - ``memorization``: accuracy with and without an example in training (Feldman & Zhang 2020);
 - ``vulnerability``: how exposed each example is, and how that goes with similarity;
@@ -23,12 +26,18 @@ from confsim.membership.attacks import (
     rmia,
     threshold_scores,
 )
+from confsim.membership.calibration import base, difficulty_calibration
+from confsim.membership.epsilon import EpsilonBound, epsilon_lower_bound
 from confsim.membership.evaluation import evaluate
 from confsim.membership.linear import linear_scores
 from confsim.membership.memorization import memorization
+from confsim.membership.population import attack_p, attack_r
+from confsim.membership.quantile import quantile_regression
 from confsim.membership.rmia import Resolution, RmiaTuning, rmia_resolution, tune_rmia
 from confsim.membership.signals import class_log_odds
 from confsim.membership.tables import MembershipTables, membership_tables
+from confsim.membership.thresholds import class_thresholds
+from confsim.membership.traces import trace_scores
 from confsim.membership.vulnerability import (
     associations,
     fixed_space,
@@ -39,12 +48,19 @@ from confsim.membership.vulnerability import (
 
 __all__ = [
     "Design",
+    "EpsilonBound",
     "Gaussians",
     "MembershipTables",
     "Resolution",
     "RmiaTuning",
     "associations",
+    "attack_p",
+    "attack_r",
+    "base",
     "class_log_odds",
+    "class_thresholds",
+    "difficulty_calibration",
+    "epsilon_lower_bound",
     "evaluate",
     "fit_gaussians",
     "fixed_space",
@@ -55,9 +71,11 @@ __all__ = [
     "membership_tables",
     "memorization",
     "power_by",
+    "quantile_regression",
     "rmia",
     "rmia_resolution",
     "threshold_scores",
+    "trace_scores",
     "tune_rmia",
     "vulnerability",
 ]

@@ -10,7 +10,7 @@
   an attacker could choose; ``best``: which attack to quote;
 - ``agreement``: whether attacks find the same examples; ``discoveries``: lists with few false ones;
 - ``blind``: how well members are told from others without the model;
-- ``exposure``: how exposed each example is, and how reliable that is; ``leverage``: in linear fits;
+- ``leverage``: how much a linear fit bends towards each point;
 - ``memorization``: accuracy with and without an example in training (Feldman & Zhang 2020);
 - ``vulnerability``: how exposed each example is, and how that goes with similarity;
 - ``linear``: what of this the linear pipeline's trials can answer;
@@ -37,12 +37,6 @@ from confsim.membership.calibration import base, difficulty_calibration
 from confsim.membership.discoveries import benjamini_hochberg, discoveries, p_values
 from confsim.membership.epsilon import EpsilonBound, epsilon_lower_bound
 from confsim.membership.evaluation import evaluate
-from confsim.membership.exposure import (
-    Reliability,
-    exposure,
-    split_exposure,
-    split_half_reliability,
-)
 from confsim.membership.leverage import Leverage, leverage
 from confsim.membership.linear import linear_scores
 from confsim.membership.memorization import memorization
@@ -71,7 +65,6 @@ __all__ = [
     "Gaussians",
     "Leverage",
     "MembershipTables",
-    "Reliability",
     "Resolution",
     "RmiaTuning",
     "agreement",
@@ -88,7 +81,6 @@ __all__ = [
     "discoveries",
     "epsilon_lower_bound",
     "evaluate",
-    "exposure",
     "fit_gaussians",
     "fixed_space",
     "leverage",
@@ -103,8 +95,6 @@ __all__ = [
     "quantile_regression",
     "rmia",
     "rmia_resolution",
-    "split_exposure",
-    "split_half_reliability",
     "threshold_scores",
     "trace_scores",
     "transfer",

@@ -95,7 +95,7 @@ def agreement(
     check_choice("threshold", threshold, ("transferred", "oracle"))
     if not scores:
         raise ValueError("scores must hold at least one attack")
-    member = check_membership("is_member", is_member)
+    member = check_membership(is_member)
     found: dict[str, BoolArray] = {}
     arrays: dict[str, FloatArray] = {}
     for name, given in scores.items():
@@ -115,8 +115,8 @@ def agreement(
             _pair(a, b, found[a], found[b], arrays[a], arrays[b], member)
             for a, b in combinations(found, 2)
         ],
-        union=np.count_nonzero(np.logical_or.reduce(every)) / members,
-        intersection=np.count_nonzero(np.logical_and.reduce(every)) / members,
+        union=float(np.count_nonzero(np.logical_or.reduce(every)) / members),
+        intersection=float(np.count_nonzero(np.logical_and.reduce(every)) / members),
         times_member=member.sum(axis=0),
         times_found={name: hits.sum(axis=0) for name, hits in found.items()},
     )

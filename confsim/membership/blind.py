@@ -125,7 +125,7 @@ def blind_baseline(
 def _checked(
     features: ArrayLike, is_member: ArrayLike, labels: ArrayLike | None
 ) -> tuple[FloatArray, BoolArray]:
-    member = check_membership("is_member", is_member)
+    member = check_membership(is_member)
     x = np.asarray(features, dtype=np.float64)
     x = x.reshape(len(x), -1) if x.ndim else x
     if member.ndim != 1 or x.ndim != 2 or len(x) != len(member):

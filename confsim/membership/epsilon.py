@@ -250,7 +250,7 @@ def _canaries(
     scores: ArrayLike, is_member: ArrayLike, canaries: ArrayLike | None
 ) -> tuple[FloatArray, BoolArray]:
     """Return scores and membership of the canaries, or say why they cannot be audited."""
-    values, member = np.asarray(scores), check_membership("is_member", is_member)
+    values, member = np.asarray(scores), check_membership(is_member)
     if values.dtype.kind not in "fiub":
         raise TypeError(f"scores must be numbers, not {values.dtype}")
     if values.shape != member.shape:

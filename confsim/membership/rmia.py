@@ -456,7 +456,7 @@ def rmia_resolution(
     """
     from confsim.membership.shadow import check_membership
 
-    member = check_membership("is_member", is_member)
+    member = check_membership(is_member)
     holdout = None if holdout_points is None else np.empty(holdout_points)
     kind = z_kind(z, holdout)
     if holdout is not None and kind == "holdout":

@@ -29,23 +29,26 @@ IntArray = NDArray[np.int64]
 _BLOCK = 1024
 
 
-def check_membership(name: str, values: ArrayLike) -> BoolArray:
-    """Return ``values`` as a boolean array, or say what in them is neither 0/1 nor boolean."""
-    found = np.asarray(values)
+def check_membership(is_member: ArrayLike, name: str = "is_member") -> BoolArray:
+    """Return membership as booleans; everything but booleans, 0 and 1 is refused by name."""
+    found = np.asarray(is_member)
     if found.dtype == np.bool_:
         return found
-    if found.dtype.kind not in "iuf":
-        raise TypeError(f"{name} must be boolean or hold only 0 and 1, not {found.dtype}")
-    wrong = (found != 0) & (found != 1)
-    if wrong.any():
-        example = found[wrong].flat[0]
-        raise ValueError(f"{name} must be boolean or hold only 0 and 1, not {example:g}")
+    known = np.zeros(found.shape, dtype=np.bool_)
+    if found.dtype.kind in "iuf":
+        known = (found == 0) | (found == 1)
+    if not known.all():
+        at = np.unravel_index(int(np.argmin(known)), known.shape)
+        place = ", ".join(f"{kind} {i}" for kind, i in zip(("row", "column"), at, strict=False))
+        raise ValueError(
+            f"{name} must be boolean, or hold only 0 and 1, but {place} holds {found[at]}"
+        )
     return found.astype(np.bool_)
 
 
 def check_scores(scores: ArrayLike, is_member: ArrayLike) -> tuple[FloatArray, BoolArray]:
     """Return scores (trials, examples), where NaN means "no answer", and membership."""
-    values, member = np.asarray(scores, dtype=np.float64), check_membership("is_member", is_member)
+    values, member = np.asarray(scores, dtype=np.float64), check_membership(is_member)
     if values.ndim != 2 or values.shape != member.shape:
         raise ValueError(
             "scores and is_member must both have shape (trials, examples), not "
@@ -305,7 +308,7 @@ def make_design(
     seed: int = 0,
 ) -> Design:
     """Check an attack's arguments; return who was trained on what and who may vote."""
-    member = check_membership("is_member", is_member)
+    member = check_membership(is_member)
     if values.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be numbers, not {values.dtype}")
     if values.ndim not in (2, 3) or values.shape[:2] != member.shape:

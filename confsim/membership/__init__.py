@@ -1,7 +1,16 @@
 """Membership inference from trials: attacks, memorisation, vulnerability by similarity.
 
-- ``attacks``: global thresholds, LiRA and RMIA on arrays (trials, examples);
-- ``evaluation``: what an attack achieves, with intervals;
+- ``shadow``: which trials may vote on a target; what all attacks with shadow models stand on;
+- ``attacks``: global thresholds; ``lira``, ``rmia``: those attacks on arrays (trials, examples);
+- ``signals``: log-odds of the true class from logits;
+- ``population`` (Attack-P, Attack-R), ``calibration`` (difficulty calibration, BASE),
+  ``thresholds`` (of each class), ``quantile`` (regression), ``traces``: other attacks;
+- ``epsilon``: lower bounds on epsilon from canaries;
+- ``evaluation``: what an attack achieves, with intervals; ``transfer``: the same at thresholds that
+  an attacker could choose; ``best``: which attack to quote;
+- ``agreement``: whether attacks find the same examples; ``discoveries``: lists with few false ones;
+- ``blind``: how well members are told from others without the model;
+- ``leverage``: how much a linear fit bends towards each point;
 - ``memorization``: accuracy with and without an example in training (Feldman & Zhang 2020);
 - ``vulnerability``: how exposed each example is, and how that goes with similarity;
 - ``linear``: what of this the linear pipeline's trials can answer;
@@ -12,6 +21,7 @@ in and out of otherwise equal training sets (interventional attacks), or to pois
 needs other software.
 """
 
+from confsim.membership.agreement import Agreement, agreement
 from confsim.membership.attacks import (
     Design,
     Gaussians,
@@ -21,10 +31,23 @@ from confsim.membership.attacks import (
     rmia,
     threshold_scores,
 )
+from confsim.membership.best import BestAttack, best_attack
+from confsim.membership.blind import BlindBaseline, blind_baseline
+from confsim.membership.calibration import base, difficulty_calibration
+from confsim.membership.discoveries import benjamini_hochberg, discoveries, p_values
+from confsim.membership.epsilon import EpsilonBound, epsilon_lower_bound
 from confsim.membership.evaluation import evaluate
+from confsim.membership.leverage import Leverage, leverage
 from confsim.membership.linear import linear_scores
 from confsim.membership.memorization import memorization
+from confsim.membership.population import attack_p, attack_r
+from confsim.membership.quantile import quantile_regression
+from confsim.membership.rmia import Resolution, RmiaTuning, rmia_resolution, tune_rmia
+from confsim.membership.signals import class_log_odds
 from confsim.membership.tables import MembershipTables, membership_tables
+from confsim.membership.thresholds import class_thresholds
+from confsim.membership.traces import trace_scores
+from confsim.membership.transfer import transfer, transferred_thresholds
 from confsim.membership.vulnerability import (
     associations,
     fixed_space,
@@ -36,23 +59,50 @@ from confsim.membership.vulnerability import (
 )
 
 __all__ = [
+    "Agreement",
+    "BestAttack",
+    "BlindBaseline",
     "Design",
+    "EpsilonBound",
     "Gaussians",
+    "Leverage",
     "MembershipTables",
+    "Resolution",
+    "RmiaTuning",
+    "agreement",
     "associations",
+    "attack_p",
+    "attack_r",
+    "base",
+    "benjamini_hochberg",
+    "best_attack",
+    "blind_baseline",
+    "class_log_odds",
+    "class_thresholds",
+    "difficulty_calibration",
+    "discoveries",
+    "epsilon_lower_bound",
     "evaluate",
     "fit_gaussians",
     "fixed_space",
+    "leverage",
     "linear_scores",
     "lira",
     "lira_scores",
     "mean_distances",
     "membership_tables",
     "memorization",
+    "p_values",
     "power_by",
+    "quantile_regression",
     "reliability",
     "rmia",
+    "rmia_resolution",
     "split_exposure",
     "threshold_scores",
+    "trace_scores",
+    "transfer",
+    "transferred_thresholds",
+    "tune_rmia",
     "vulnerability",
 ]

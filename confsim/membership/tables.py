@@ -24,7 +24,9 @@ from confsim.membership import attacks, linear
 from confsim.membership.attacks import Design
 from confsim.membership.curves import curve_name, order, roc_rows
 from confsim.membership.evaluation import evaluate
+from confsim.membership.evidence import evidence_tables, other_attacks
 from confsim.membership.memorization import memorization
+from confsim.membership.rmia import rmia_resolution
 from confsim.membership.vulnerability import (
     answer,
     associations,
@@ -87,7 +89,8 @@ class MembershipTables:
     ----------
     tables : dict of str to DataFrame
         By file name without suffix: ``attacks``, ``roc``, ``memorization``, ``vulnerability``,
-        ``vulnerability_bins``, ``vulnerability_correlations`` (deep runs and audits); ``attacks``,
+        ``vulnerability_bins``, ``vulnerability_correlations``, ``transfer``, ``agreement``,
+        ``agreement_pairs``, ``discoveries`` (deep runs and audits); ``attacks``,
         ``extremes_membership``, ``angle_correlations`` (linear runs).
     notes : tuple of str
         What was left out, and why; how figures are to be read; options other than the defaults.
@@ -468,6 +471,7 @@ class _ExampleTables:
             found = memorization(self.data.correct, self.data.is_member)
             tables["memorization"] = pd.DataFrame(columns | found)
             columns["memorization"] = found["memorization"]
+        tables |= self._evidence()
         answers = self._vulnerability(columns, tables)
         return tables, self.notes, answers
 
@@ -547,12 +551,53 @@ class _ExampleTables:
                 name = f"lira_{'online' if online else 'offline'}_augmented"
                 yield name, partial(attacks.lira, views, online=online, **given)
         holdout = self._holdout()
-        if holdout is None:
-            self.notes.append("rmia: the run has no holdout; Z is every other population example")
+        self.notes.append(self._resolution(holdout))
         for online in (True, False):
             name = f"rmia_{'online' if online else 'offline'}"
             compute = partial(attacks.rmia, log_odds, holdout_log_odds=holdout)
             yield name, partial(compute, online=online, **given)
+        yield from other_attacks(
+            log_odds,
+            self.design,
+            self.data.labels,
+            modified_entropy=self.data.get("modified_entropy"),
+            holdout=holdout,
+        )
+
+    def _resolution(self, holdout: FloatArray | None) -> str:
+        """Say what RMIA's points Z are, and which false-positive rates they cannot resolve."""
+        points = None if holdout is None else holdout.shape[1]
+        found = rmia_resolution(self.data.is_member, holdout_points=points)
+        kind = "the holdout" if found.z == "holdout" else "the target's other non-members"
+        note = f"rmia: Z is {kind}, {found.points} points"
+        coarse = found.unresolved(int((~self.data.is_member).sum(axis=1).max()))
+        if coarse:
+            note += f": too few for false-positive rates of {max(coarse):g} and below"
+        return note
+
+    def _evidence(self) -> "dict[str, pd.DataFrame]":
+        """Return tables of what the main attacks find at thresholds that can be chosen."""
+        import pandas as pd
+
+        log_odds = self.data.get("log_odds_true")
+        if log_odds is None or not self._lira_possible:
+            self.notes.append("transfer, agreement, discoveries: skipped, they need LiRA")
+            return {}
+        scores = {
+            "loss": log_odds,
+            "lira_online": self._lira,
+            "rmia_online": attacks.rmia(
+                log_odds,
+                self.data.is_member,
+                holdout_log_odds=self._holdout(),
+                partner=self.design.partner,
+                trim=self.design.trim,
+                seed=self.seed,
+                n_threads=self.threads,
+            ),
+        }
+        found = evidence_tables(scores, log_odds, self.design, self.trials_array)
+        return {name: pd.DataFrame(rows) for name, rows in found.items()}
 
     def _views(self) -> FloatArray | None:
         """Return the log-odds of flipped and shifted examples (trials, examples, views)."""

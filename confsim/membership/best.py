@@ -1,0 +1,120 @@
+"""Which attack is best, without the winner's curse: chosen on some targets, quoted on others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from confsim._errors import check_integer
+from confsim.statistics import student_t_interval
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BestAttack:
+    """What :func:`best_attack` found.
+
+    Attributes
+    ----------
+    attack : str
+        The best on the targets that it was chosen on.
+    value, low, high : float
+        Its mean on the other targets, with Student's t over them: these examples, trials drawn
+        anew. NaN bounds with fewer than two.
+    chosen_on, quoted_on : tuple of int
+        Rows of targets.
+    naive : float
+        The best attack's mean over all targets, which picking the winner biases upwards.
+    """
+
+    attack: str
+    value: float
+    low: float
+    high: float
+    chosen_on: tuple[int, ...]
+    quoted_on: tuple[int, ...]
+    naive: float
+
+    def sentence(self, what: str = "AUC") -> str:
+        """Say it.
+
+        Parameters
+        ----------
+        what : str
+            Name of the figure.
+        """
+        interval = ""
+        if not np.isnan(self.low):
+            interval = f" (95% interval {self.low:.3f} to {self.high:.3f})"
+        return (
+            f"The best of the attacks, chosen on {len(self.chosen_on)} targets, is {self.attack}: "
+            f"{what} {self.value:.3f}{interval} on the {len(self.quoted_on)} others."
+        )
+
+
+def best_attack(
+    figures: Mapping[str, ArrayLike], *, partner: ArrayLike | None = None, seed: int = 0
+) -> BestAttack | None:
+    """Choose the attack with the largest mean figure on one half of the targets; quote the other.
+
+    Parameters
+    ----------
+    figures : mapping of str to array_like, (trials,)
+        By attack, a figure of each target, such as its AUC; larger is better. Targets for which any
+        attack has none (NaN) are left out for all.
+    partner : array_like of int, (trials,), optional
+        Pairs of a balanced design stay together, and count as one in the interval.
+    seed : int
+        Of the split.
+
+    Returns
+    -------
+    BestAttack or None
+        ``None`` with fewer than two targets (or pairs), where nothing is left to quote.
+
+    Examples
+    --------
+    >>> from confsim.membership import best_attack
+    >>> found = best_attack({"loss": [0.6, 0.5, 0.6, 0.5], "lira": [0.7, 0.8, 0.8, 0.7]})
+    >>> found.attack, len(found.chosen_on), len(found.quoted_on)
+    ('lira', 2, 2)
+    """
+    check_integer("seed", seed, minimum=0)
+    names = list(figures)
+    if not names:
+        raise ValueError("figures must hold at least one attack")
+    rows = [np.asarray(figures[name], dtype=np.float64) for name in names]
+    for name, row in zip(names, rows, strict=True):
+        if row.ndim != 1 or len(row) != len(rows[0]):
+            raise ValueError(
+                f"figures of all attacks must be equally long, but {name!r} has the shape "
+                f"{row.shape} and {names[0]!r} {rows[0].shape}"
+            )
+    values = np.stack(rows)
+    pairs = np.arange(values.shape[1]) if partner is None else np.asarray(partner, dtype=np.int64)
+    if pairs.shape != values.shape[1:]:
+        raise ValueError(f"partner must be as long as the figures, {values.shape[1]}")
+    known = np.flatnonzero(~np.isnan(values).any(axis=0))
+    group = np.minimum(np.arange(values.shape[1]), pairs)[known]
+    groups = np.unique(group)
+    if len(groups) < 2:
+        return None
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(groups)
+    choosing = np.isin(group, order[: len(groups) // 2])
+    chosen, quoted = known[choosing], known[~choosing]
+    best = int(np.argmax(values[:, chosen].mean(axis=1)))
+    by_group = [
+        values[best, quoted[group[~choosing] == g]].mean() for g in order[len(groups) // 2 :]
+    ]
+    mean, low, high = student_t_interval(by_group)
+    return BestAttack(
+        attack=names[best],
+        value=mean,
+        low=low,
+        high=high,
+        chosen_on=tuple(chosen.tolist()),
+        quoted_on=tuple(quoted.tolist()),
+        naive=float(values[:, known].mean(axis=1).max()),
+    )

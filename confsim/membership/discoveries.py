@@ -1,0 +1,176 @@
+"""Lists of examples called members, with a bound on the share of them that is wrong."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from confsim._errors import check_choice, check_number
+from confsim.membership.lira import lira
+from confsim.membership.population import models_below
+from confsim.membership.shadow import check_scores, each_block, make_design
+from confsim.statistics import clopper_pearson
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+def p_values(
+    log_odds: ArrayLike,
+    is_member: ArrayLike,
+    *,
+    kind: str = "rank",
+    partner: ArrayLike | None = None,
+    trim: bool = False,
+    seed: int = 0,
+    n_threads: int | None = None,
+) -> FloatArray:
+    r"""Test for each target and example that the target was not trained on it.
+
+    Parameters
+    ----------
+    log_odds : array_like, (trials, examples)
+        Log-odds of the true class, or any statistic that is higher for members.
+    is_member : array_like of bool or 0/1, (trials, examples)
+        Of the shadow models; a target's own is not used.
+    kind : {"rank", "normal"}
+        ``"rank"``: :math:`(1 + b) / (1 + n)`, where ``b`` of ``n`` shadow models without the
+        example have a value at least the target's: exact whatever the distribution, never below
+        ``1 / (n + 1)``. ``"normal"``: the upper tail of the normal distribution that LiRA fits to
+        them (its offline score): finer, and only as right as that fit.
+    partner, trim, seed, n_threads
+        As in :func:`lira`.
+
+    Returns
+    -------
+    ndarray, (trials, examples)
+        Small means "member"; NaN where there are too few models out.
+
+    Examples
+    --------
+    >>> from confsim.membership import p_values
+    >>> p_values([[5.0], [1.0], [6.0], [2.0]], [[1], [0], [0], [0]]).tolist()
+    [[0.5], [1.0], [0.3333333333333333], [0.6666666666666666]]
+    """
+    check_choice("kind", kind, ("rank", "normal"))
+    values = np.asarray(log_odds)
+    if values.ndim != 2:
+        raise ValueError(f"log_odds must have shape (trials, examples), not {values.shape}")
+    design = make_design("log_odds", values, is_member, partner, trim, seed)
+    if kind == "normal":
+        from scipy.special import ndtr
+
+        how: dict[str, Any] = {"partner": partner, "trim": trim, "seed": seed}
+        z = lira(values, design.is_member, online=False, n_threads=n_threads, **how)
+        found: FloatArray = ndtr(-z)
+        return found
+    scores = np.empty(values.shape)
+
+    def work(block: slice) -> None:
+        _, out = design.sides(block)
+        counts = out.counts
+        above = counts - models_below(values[:, block].astype(np.float64), out)
+        scores[:, block] = np.where(counts > 0, (1 + above) / (1 + counts), np.nan)
+
+    each_block(design, work, n_threads)
+    return scores
+
+
+def benjamini_hochberg(p: ArrayLike) -> FloatArray:
+    """Return adjusted p-values: those of at most ``q`` are a list with a false share of at most q.
+
+    Parameters
+    ----------
+    p : array_like
+        In [0, 1]; NaN is left out and stays NaN. Any shape: all are one family.
+
+    Returns
+    -------
+    ndarray
+        The smallest ``q`` at which each is on the list (Benjamini & Hochberg 1995).
+
+    Notes
+    -----
+    The false share is expected to be at most ``q`` where p-values are independent or positively
+    dependent; for non-members that share shadow models they are nearly so.
+
+    Examples
+    --------
+    >>> from confsim.membership import benjamini_hochberg
+    >>> benjamini_hochberg([0.01, 0.02, 0.03, 0.5]).round(4).tolist()
+    [0.04, 0.04, 0.04, 0.5]
+    """
+    values = np.asarray(p, dtype=np.float64)
+    known = ~np.isnan(values)
+    given = values[known]
+    if ((given < 0) | (given > 1)).any():
+        raise ValueError("p must be in [0, 1]")
+    order = np.argsort(given, kind="stable")
+    scaled = given[order] * len(given) / np.arange(1, len(given) + 1)
+    adjusted = np.empty_like(given)
+    adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    found = np.full(values.shape, np.nan)
+    found[known] = adjusted
+    return found
+
+
+def discoveries(
+    p: ArrayLike, is_member: ArrayLike, *, q: float = 0.1, targets: ArrayLike | None = None
+) -> list[dict[str, Any]]:
+    """Flag examples as members with an expected false share of at most ``q``, and check it.
+
+    Parameters
+    ----------
+    p : array_like, (trials, examples)
+        Of :func:`p_values`.
+    is_member : array_like of bool or 0/1, (trials, examples)
+        To check against.
+    q : float
+        In (0, 1).
+    targets : array_like of int, (trials,), optional
+        Their numbers; default: 0, 1, ...
+
+    Returns
+    -------
+    list of dict
+        For each target, and ``pooled`` over all as one family: ``target``, ``q``, ``flagged``,
+        ``expected_false`` (at most, of them), ``false``, ``false_share`` with ``_low`` and
+        ``_high`` (Clopper-Pearson; NaN where nothing is flagged), ``tpr``, ``smallest_p``, and
+        ``needed``: how many must be as small as that before any can be flagged.
+
+    Notes
+    -----
+    ``q`` bounds the false share in expectation over targets, with every example that is not a
+    member counted: where half are members it is about half of ``q``. A single list may be worse.
+    """
+    values, member = check_scores(p, is_member)
+    q = check_number("q", q, above=0)
+    if q >= 1:
+        raise ValueError(f"q must be in (0, 1), not {q:g}")
+    numbers = np.arange(len(values)) if targets is None else np.asarray(targets)
+    rows = [
+        {"target": number, **_row(values[i], member[i], q)}
+        for i, number in enumerate(numbers.tolist())
+    ]
+    return [*rows, {"target": "pooled", **_row(values, member, q)}]
+
+
+def _row(p: FloatArray, member: BoolArray, q: float) -> dict[str, Any]:
+    known = ~np.isnan(p)
+    flagged = benjamini_hochberg(p) <= q
+    count, false = int(np.count_nonzero(flagged)), int(np.count_nonzero(flagged & ~member))
+    members = np.count_nonzero(member & known)
+    low, high = clopper_pearson(false, count) if count else (np.nan, np.nan)
+    smallest = float(p[known].min()) if known.any() else float("nan")
+    return {
+        "q": q,
+        "flagged": count,
+        "expected_false": q * count,
+        "false": false,
+        "false_share": false / count if count else float("nan"),
+        "false_share_low": float(low),
+        "false_share_high": float(high),
+        "tpr": (count - false) / members if members else float("nan"),
+        "smallest_p": smallest,
+        "needed": float(np.ceil(smallest * np.count_nonzero(known) / q)),
+    }

@@ -1,0 +1,111 @@
+"""What a run's tables hold beside LiRA and RMIA: other attacks, and what is made of scores.
+
+Arrays in, lists of rows out; the runs are read and the files written elsewhere.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confsim.membership.agreement import agreement
+from confsim.membership.calibration import base, difficulty_calibration
+from confsim.membership.discoveries import discoveries, p_values
+from confsim.membership.lira import lira
+from confsim.membership.population import attack_p, attack_r
+from confsim.membership.rmia import log_probability
+from confsim.membership.shadow import Design
+from confsim.membership.thresholds import class_thresholds
+from confsim.membership.transfer import transfer
+
+FloatArray = NDArray[np.float64]
+
+#: Models that the pooled variance of ``lira_online_shrunken_variance`` counts as.
+SHRINKAGE = 16.0
+
+#: The false-positive rate at which attacks are compared by what they find.
+AGREEMENT_LEVEL = 0.01
+
+
+def other_attacks(
+    log_odds: FloatArray,
+    design: Design,
+    labels: NDArray[Any],
+    *,
+    modified_entropy: FloatArray | None,
+    holdout: FloatArray | None,
+) -> Iterator[tuple[str, Callable[[], FloatArray]]]:
+    """Yield (name, what computes its scores) of the attacks that a run's log-odds allow."""
+    member = design.is_member
+    given: dict[str, Any] = {
+        "partner": design.partner,
+        "trim": design.trim,
+        "seed": design.seed,
+        "n_threads": 1,
+    }
+    yield (
+        "lira_online_shrunken_variance",
+        partial(lira, log_odds, member, shrinkage=SHRINKAGE, **given),
+    )
+    yield "attack_p", partial(attack_p, log_odds, member, holdout_log_odds=holdout, n_threads=1)
+    yield "attack_r", partial(attack_r, log_odds, member, **given)
+    yield (
+        "difficulty_calibration",
+        lambda: difficulty_calibration(log_probability(log_odds), member, **given),
+    )
+    yield "base_online", partial(base, log_odds, member, **given)
+    yield "base_offline", partial(base, log_odds, member, online=False, **given)
+    if not design.trim:  # counts of models in and out of each class may reveal membership
+        statistic = log_odds if modified_entropy is None else -modified_entropy
+        yield (
+            "class_thresholds",
+            partial(
+                class_thresholds, statistic, member, labels, partner=design.partner, n_threads=1
+            ),
+        )
+
+
+def evidence_tables(
+    scores: Mapping[str, FloatArray],
+    log_odds: FloatArray,
+    design: Design,
+    targets: NDArray[np.int64],
+) -> dict[str, list[dict[str, Any]]]:
+    """Return rows of transferred thresholds, agreement and false discoveries.
+
+    Parameters
+    ----------
+    scores : mapping of str to ndarray, (trials, examples)
+        By attack: those to be compared.
+    log_odds : ndarray, (trials, examples)
+    design : Design
+    targets : ndarray, (trials,)
+        Numbers of the trials.
+
+    Returns
+    -------
+    dict of list of dict
+        ``transfer``, ``agreement``, ``agreement_pairs`` and ``discoveries``: see
+        :func:`confsim.membership.transfer`, ``agreement`` and ``discoveries``.
+    """
+    member, partner = design.is_member, design.partner
+    found = agreement(scores, member, level=AGREEMENT_LEVEL, partner=partner)
+    given: dict[str, Any] = {"partner": partner, "trim": design.trim, "seed": design.seed}
+    lists = [
+        {"p_values": kind, **row, "target": str(row["target"])}
+        for kind in ("rank", "normal")
+        for row in discoveries(p_values(log_odds, member, kind=kind, **given), member,
+                               targets=targets)
+    ]  # fmt: skip
+    return {
+        "transfer": [
+            {"attack": name, **row, "target": str(row["target"])}
+            for name, values in scores.items()
+            for row in transfer(values, member, partner=partner, targets=targets)
+        ],
+        "agreement": [{"level": AGREEMENT_LEVEL, **row} for row in found.attacks],
+        "agreement_pairs": [{"level": AGREEMENT_LEVEL, **row} for row in found.pairs],
+        "discoveries": lists,
+    }

@@ -1,0 +1,192 @@
+"""Lower bounds on epsilon, on mechanisms whose epsilon is known."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import beta as beta_distribution
+from scipy.stats import binom, norm
+
+from confsim.membership import epsilon_lower_bound
+from confsim.membership.epsilon import (
+    GUESSES,
+    gaussian_epsilon,
+    one_run_epsilon,
+    one_run_fdp_epsilon,
+)
+
+DELTA = 1e-5
+
+
+def randomised_response(member, rng):
+    return np.where(rng.random(len(member)) < math.e / (1 + math.e), member, ~member).astype(float)
+
+
+def laplace(member, rng):
+    return member + rng.laplace(size=len(member))
+
+
+def gaussian(member, rng):
+    return member + rng.normal(size=len(member))
+
+
+def noise(member, rng):
+    return rng.normal(size=len(member))
+
+
+#: Mechanism, its epsilon, delta.
+KNOWN = {
+    "randomised response": (randomised_response, 1.0, 0.0),
+    "laplace": (laplace, 1.0, 0.0),
+    "gaussian": (gaussian, gaussian_epsilon(1.0, DELTA), DELTA),
+    "noise": (noise, 0.0, 0.0),
+    "noise, delta": (noise, 0.0, DELTA),
+}
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "method", "threshold", "audits", "least"),
+    [
+        ("randomised response", "clopper-pearson", "split", 2000, 0.3),
+        ("randomised response", "clopper-pearson", 0.5, 2000, 0.55),
+        ("randomised response", "one-run", 0.5, 2000, 0.7),
+        ("randomised response", "one-run", "bonferroni", 2000, 0.5),
+        ("randomised response", "one-run-fdp", 0.5, 1000, 0.7),
+        ("laplace", "clopper-pearson", "bonferroni", 2000, 0.2),
+        ("laplace", "one-run", "split", 2000, 0.2),
+        ("laplace", "one-run", "multi-split", 300, 0.2),
+        ("laplace", "clopper-pearson", "multi-split", 300, 0.1),
+        ("gaussian", "gdp", "split", 500, 0.7),
+        ("gaussian", "gdp", 0.5, 2000, 1.5),
+        ("gaussian", "one-run", 0.5, 500, 0.4),
+        ("noise", "clopper-pearson", "split", 2000, 0.0),
+        ("noise", "one-run", "split", 2000, 0.0),
+        ("noise", "one-run-fdp", "split", 2000, 0.0),
+        ("noise, delta", "gdp", "split", 2000, 0.0),
+    ],
+)
+def test_few_audits_exceed_the_true_epsilon(mechanism, method, threshold, audits, least):
+    respond, epsilon, delta = KNOWN[mechanism]
+    rng = np.random.default_rng(1)
+    found = []
+    for audit in range(audits):
+        member = rng.random(240) < 0.5
+        how = {"method": method, "threshold": threshold, "delta": delta, "seed": audit}
+        found.append(epsilon_lower_bound(respond(member, rng), member, **how).epsilon)
+    exceeding = np.count_nonzero(np.array(found) > epsilon + 1e-9)
+    assert exceeding <= binom.ppf(0.999, audits, 0.05)
+    assert np.mean(found) >= least  # it is not valid by saying nothing
+
+
+def test_clopper_pearson_equals_the_formula():
+    rng = np.random.default_rng(2)
+    member = rng.random(300) < 0.5
+    scores = gaussian(member, rng)
+    found = epsilon_lower_bound(scores, member, threshold=0.8, delta=0.01, confidence=0.9)
+    hits, false = (scores[member] >= 0.8).sum(), (scores[~member] >= 0.8).sum()
+    n, m = member.sum(), (~member).sum()
+    low = beta_distribution.ppf(0.05, hits, n - hits + 1)
+    high = beta_distribution.ppf(0.95, false + 1, m - false)
+    assert (found.tpr_low, found.fpr_high) == pytest.approx((low, high))
+    expected = max(math.log((low - 0.01) / high), math.log((1 - high - 0.01) / (1 - low)))
+    assert found.epsilon == pytest.approx(expected)
+    mu = epsilon_lower_bound(scores, member, threshold=0.8, delta=0.01, method="gdp").mu
+    low, high = (
+        beta_distribution.ppf(0.025, hits, n - hits + 1),
+        beta_distribution.ppf(0.975, false + 1, m - false),
+    )
+    assert mu == pytest.approx(norm.ppf(low) - norm.ppf(high))
+
+
+def literal_one_run(m, r, v, eps, delta):
+    """The p-value of Appendix D of the paper."""
+    q = 1 / (1 + math.exp(-eps))
+    p = binom.sf(v - 1, r, q)
+    alpha = total = 0.0
+    for i in range(1, v + 1):
+        total += binom.pmf(v - i, r, q)
+        alpha = max(alpha, total / i)
+    return min(p + alpha * delta * 2 * m, 1)
+
+
+@pytest.mark.parametrize(("m", "r", "v", "delta"), [(1000, 100, 75, 1e-4), (200, 200, 150, 0.0)])
+def test_one_run_inverts_the_published_p_value(m, r, v, delta):
+    found = one_run_epsilon(m, r, v, delta, 0.05)
+    assert literal_one_run(m, r, v, found - 1e-6, delta) < 0.05
+    assert literal_one_run(m, r, v, found + 1e-6, delta) >= 0.05
+    if delta:
+        assert found == pytest.approx(0.673, abs=1e-3)  # as printed in the paper
+
+
+def test_one_run_fdp_is_a_fixed_point_of_the_recursion():
+    """With every canary guessed, both ways of counting guesses agree closely."""
+    for v in (130, 160, 190):
+        counted = one_run_epsilon(200, 200, v, 0.0, 0.05)
+        assert one_run_fdp_epsilon(200, 200, v, 0.0, 0.05) == pytest.approx(counted, rel=0.05)
+    assert one_run_fdp_epsilon(200, 200, 100, 0.0, 0.05) == -np.inf
+    assert one_run_fdp_epsilon(200, 100, 90, 0.3, 0.05) < one_run_fdp_epsilon(
+        200, 100, 90, 0.0, 0.05
+    )
+
+
+@pytest.mark.parametrize("mu", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("delta", [1e-6, 1e-2])
+def test_gaussian_epsilon_inverts_the_trade_off(mu, delta):
+    found = gaussian_epsilon(mu, delta)
+    if found:
+        back = norm.cdf(-found / mu + mu / 2) - math.exp(found) * norm.cdf(-found / mu - mu / 2)
+        assert back == pytest.approx(delta, rel=1e-4)
+
+
+def test_what_is_reported():
+    rng = np.random.default_rng(3)
+    member = rng.random(400) < 0.5
+    scores = gaussian(member, rng)
+    found = epsilon_lower_bound(scores, member, canaries=np.arange(300), delta=0.001)
+    assert (found.canaries, found.evaluated, found.rule) == (300, 150, "split")
+    assert found.threshold in scores
+    assert "independent training run" in str(found)
+    one = epsilon_lower_bound(scores[None], member[None], method="one-run", threshold="bonferroni")
+    assert one.guesses in {int(f * 400) + int(g * 400) for f, g in GUESSES}
+    assert one.correct <= one.guesses
+    again = epsilon_lower_bound(scores, member, canaries=np.arange(300), delta=0.001)
+    assert again == found
+
+
+MEMBER = np.arange(40) % 2 == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"delta": 1.0}, ValueError, r"delta must be in \[0, 1\)"),
+        ({"delta": -0.1}, ValueError, "delta must be at least 0"),
+        ({"confidence": 1.0}, ValueError, r"confidence must be in \(0, 1\)"),
+        ({"method": "gdp"}, ValueError, "delta must be above 0 for gdp"),
+        ({"method": "guess"}, ValueError, "method must be one of"),
+        ({"threshold": "best"}, ValueError, "threshold must be one of"),
+        ({"threshold": float("nan")}, ValueError, "threshold must be finite"),
+        ({"design": "balanced"}, ValueError, "no test of differential privacy: every second"),
+        ({"design": "independent"}, ValueError, "no test of differential privacy: a stratified"),
+        ({"design": "trimmed"}, ValueError, "no test of differential privacy: models were left"),
+        ({"is_member": np.where(MEMBER, 1, -1)}, ValueError, "0 and 1, but .* holds -1"),
+        ({"is_member": np.where(MEMBER, "yes", "no")}, ValueError, "is_member must be boolean"),
+        ({"is_member": np.where(MEMBER, 1, np.nan)}, ValueError, "0 and 1, but .* holds nan"),
+        ({"is_member": np.ones(40)}, ValueError, "no non-member"),
+        ({"is_member": np.arange(40) < 1}, ValueError, "independent fair coins do not give"),
+        ({"scores": np.zeros(39)}, ValueError, "same shape"),
+        ({"scores": np.full(40, np.nan)}, ValueError, "NaN, but entry 0"),
+        ({"scores": np.full(40, "a")}, TypeError, "scores must be numbers"),
+        ({"canaries": [1, 40]}, ValueError, "among the 40 examples, but entry 1 is 40"),
+        ({"canaries": [1, 1]}, ValueError, "named once each"),
+        ({"canaries": [0.5]}, TypeError, "vector of integers"),
+        (
+            {"scores": np.zeros((2, 20)), "is_member": MEMBER.reshape(2, 20)},
+            ValueError,
+            "rates pooled over models that share a population",
+        ),
+    ],
+)
+def test_refusals_name_the_reason(change, error, words):
+    with pytest.raises(error, match=words):
+        epsilon_lower_bound(**{"scores": np.zeros(40), "is_member": MEMBER, **change})

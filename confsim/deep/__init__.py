@@ -1,9 +1,9 @@
 """The deep pipeline: an image dataset, a Keras model, an experiment.
 
 ``datasets`` and ``formats`` read images, ``design`` says who is member or holdout, ``models``
-builds networks, ``backend`` is the only door to TensorFlow, JAX and torch, ``training`` and
-``ensemble`` train one trial or many at once, and ``experiment`` puts them behind the seam that the
-runner knows.
+builds networks, ``backend`` and ``engines`` are the only door to TensorFlow, JAX and torch,
+``training`` and ``ensemble`` train one trial or many at once, and ``experiment`` puts them behind
+the seam that the runner knows.
 """
 
 from typing import TYPE_CHECKING, Any

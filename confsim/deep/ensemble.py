@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim.deep.backend import FORWARD, JaxEngine
 from confsim.deep.design import epoch_batches
+from confsim.deep.engines import FORWARD
+from confsim.deep.engines.jax import JaxEngine
 from confsim.deep.training import (
     CALL_SECONDS,
     CHECKPOINT,

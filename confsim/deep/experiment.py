@@ -18,8 +18,8 @@ from confsim._errors import ConfsimError, check_choice, check_integer, check_num
 from confsim.confidence import extreme_count, extremes, softmax_columns
 from confsim.deep import backend as backends
 from confsim.deep import datasets, design, models, training
-from confsim.deep.backend import Engine, JaxEngine, Standardisation
 from confsim.deep.datasets import Dataset
+from confsim.deep.engines import Engine, Standardisation
 from confsim.deep.training import Plan, Schedule, Trained
 from confsim.experiment import (
     Coded,
@@ -382,9 +382,11 @@ class DeepSession(Session):
         )
         self.engine: Engine = backends.open_engine(settings, self.data.images, self.data.labels)
         self.ensemble = None
-        if isinstance(self.engine, JaxEngine) and experiment.trials_per_device > 1:
+        if experiment.trials_at_once() > 1:
+            from confsim.deep.engines.jax import JaxEngine
             from confsim.deep.ensemble import Ensemble
 
+            assert isinstance(self.engine, JaxEngine)
             self.ensemble = Ensemble(self.engine, experiment.trials_per_device)
 
     def run(self, trials: Sequence[int], context: Context) -> Iterator[TrialResult]:

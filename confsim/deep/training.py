@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim.confidence import softmax_columns
-from confsim.deep.backend import Engine, Sources, Standardisation, State
 from confsim.deep.design import augmentation, epoch_batches
+from confsim.deep.engines import Engine, Sources, Standardisation, State
 from confsim.experiment import Context, Interrupted
 from confsim.seeds import Purpose, sequence, stream
 

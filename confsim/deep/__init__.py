@@ -16,7 +16,7 @@ __all__ = ["run"]
 
 def run(
     *,
-    trials: int = 100,
+    trials: int | None = None,
     out: Any = None,
     workers: int | None = None,
     overwrite: bool = False,
@@ -29,8 +29,8 @@ def run(
 
     Parameters
     ----------
-    trials : int
-        Independent trials.
+    trials : int, optional
+        Independent trials; default: the recipe's, else 100.
     out : path, optional
         Run directory; default: named after the settings, below ``runs/``.
     workers : int, optional
@@ -39,7 +39,8 @@ def run(
         As the flags of the command.
     **settings
         Attributes of :class:`confsim.deep.experiment.DeepExperiment`, for instance ``dataset``,
-        ``model``, ``train_ratio``, ``epochs``, ``backend``, ``seed``.
+        ``model``, ``train_ratio``, ``epochs``, ``backend``, ``seed``. With ``recipe`` those of a
+        recipe (:mod:`confsim.recipes`), as far as they are not given.
 
     Returns
     -------
@@ -55,12 +56,14 @@ def run(
     KeyboardInterrupt
         If it was interrupted; the same call resumes it.
     """
-    from confsim import runner
+    from confsim import recipes, runner
     from confsim.deep.experiment import DeepExperiment
 
+    settings = recipes.apply(settings)
+    usual = settings.pop("trials", 100)
     return runner.run_to_end(
         DeepExperiment(**settings),
-        trials=trials,
+        trials=usual if trials is None else trials,
         out=out,
         workers=workers,
         overwrite=overwrite,

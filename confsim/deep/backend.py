@@ -9,22 +9,26 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
+import numpy as np
+
 from confsim._errors import ConfsimError
-from confsim.deep.engines import Settings, Standardisation, open_engine
-from confsim.deep.models import Recipe
+from confsim.deep.engines import Epoch, Settings, Standardisation, open_engine
+from confsim.deep.models import NAMED, Recipe
 
 __all__ = [
     "BACKENDS",
     "Settings",
     "Standardisation",
-    "check_builds",
     "check_installed",
+    "check_trains",
     "chosen_backend",
     "gpus",
     "open_engine",
     "prepare",
+    "try_training",
     "versions",
 ]
 
@@ -53,36 +57,70 @@ def check_installed(backend: str) -> None:
 
 _TRY = """\
 import pickle, sys
-sys.path[:], backend, recipe = pickle.load(sys.stdin.buffer)
-from confsim.deep.backend import prepare
-prepare(backend, 1, None)
+sys.path[:], backend, device, settings = pickle.load(sys.stdin.buffer)
+from confsim.deep.backend import prepare, try_training
+prepare(backend, 1, device)
 try:
-    recipe.build()
+    try_training(settings)
 except Exception as error:
     what = " ".join(str(error).split())
     own = type(error).__name__ == "ConfsimError"
-    sys.exit(what if own else f"model: {recipe.model} failed: {type(error).__name__}: {what}")
+    failed = f"model: {settings.recipe.model} failed: {type(error).__name__}: {what}"
+    sys.exit(what if own else failed)
 """
 
 
-def check_builds(backend: str, recipe: Recipe) -> None:
-    """Raise ``ValueError`` in one line unless a user's model builds; Keras stays out of here.
+def check_trains(backend: str, settings: Settings) -> None:
+    """Raise ``ValueError`` in one line unless a model can be built and trained as ``settings`` say.
 
-    A process of its own tries it, before anything of a run is written.
+    For users' models and for reduced precision, which not every device and framework computes in. A
+    process of its own tries it, before anything of a run is written; Keras stays out of here.
     """
+    device = next(iter(gpus()), None)
     done = subprocess.run(
         [sys.executable, "-c", _TRY],
-        input=pickle.dumps((sys.path, backend, recipe)),
+        input=pickle.dumps((sys.path, backend, device, settings)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
     if done.returncode:
         # Frameworks have their own words there, in front.
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        known = last.startswith("model: ")
-        raise ValueError(
-            last if known else f"model: {recipe.model} ended the process that tried it"
-        )
+        known = last.startswith(("model: ", "precision "))
+        model = settings.recipe.model
+        raise ValueError(last if known else f"model: {model} ended the process that tried it")
+
+
+def try_training(settings: Settings) -> None:
+    """Build a user's model and train it for one step on random images.
+
+    Of a named model, only whether the device computes in its precision is tried, on a small one.
+    """
+    recipe = settings.recipe
+    named = recipe.model in NAMED
+    if named:
+        small = Recipe("wide", (8, 8, 1), 2, precision=recipe.precision)
+        settings = Settings(small, settings.optimisation)
+    shape, classes = settings.recipe.input_shape, settings.recipe.classes
+    images = np.random.default_rng(0).integers(0, 256, (8, *shape)).astype(np.float32)
+    labels = np.arange(8) % classes
+    settings = replace(settings, augmented=False, cutout=0)
+    epoch = Epoch(
+        np.arange(8)[None].astype(np.int32),
+        np.ones((1, 8), np.float32),
+        np.full(1, 1e-3, np.float32),
+    )
+    try:
+        engine = open_engine(settings, images, labels)
+        engine.train(epoch, Standardisation.of(images), 0, 1)
+        engine.forward(np.arange(8), Standardisation.of(images))
+    except Exception as error:
+        if not named:
+            raise
+        what = " ".join(str(error).split())
+        raise ConfsimError(
+            f"precision {recipe.precision} cannot be computed here: {type(error).__name__}: {what}"
+        ) from error
 
 
 def versions(backend: str) -> str:

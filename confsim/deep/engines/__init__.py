@@ -10,9 +10,26 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from confsim.deep.engines.base import FORWARD, Engine, Settings, Sources, Standardisation, State
+from confsim.deep.engines.base import (
+    FORWARD,
+    Engine,
+    Epoch,
+    Settings,
+    Sources,
+    Standardisation,
+    State,
+)
 
-__all__ = ["FORWARD", "Engine", "Settings", "Sources", "Standardisation", "State", "open_engine"]
+__all__ = [
+    "FORWARD",
+    "Engine",
+    "Epoch",
+    "Settings",
+    "Sources",
+    "Standardisation",
+    "State",
+    "open_engine",
+]
 
 
 def open_engine(settings: Settings, images: NDArray[Any], labels: NDArray[Any]) -> Engine:

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from confsim.deep.engines.base import (
     Engine,
+    Epoch,
     Sources,
     Standardisation,
     State,
-    batch,
-    spread,
-    weighted_loss,
+    as_float32,
+    pixel_sources,
 )
 
 
@@ -25,15 +25,7 @@ class TorchEngine(Engine):
 
         self._images, self._labels = (ops.convert_to_tensor(np.array(a)) for a in (images, labels))
 
-    def train(
-        self,
-        rows: NDArray[np.int32],
-        weights: NDArray[np.float32],
-        standardisation: Standardisation,
-        sources: Sources | None,
-        start: int,
-        stop: int,
-    ) -> float:
+    def train(self, epoch: Epoch, standardisation: Standardisation, start: int, stop: int) -> float:
         """Take the steps one by one."""
         import torch
         from keras import ops
@@ -41,13 +33,16 @@ class TorchEngine(Engine):
         trainable = self.model.trainable_variables
         loss = None
         for k in range(start, stop):
-            chosen = ops.convert_to_tensor(rows[k].astype(np.int64))
-            x = self._inputs(chosen, standardisation, sources and tuple(s[k] for s in sources))
+            chosen = ops.convert_to_tensor(epoch.rows[k].astype(np.int64))
+            moved = None if epoch.sources is None else epoch.sources[k]
+            x = self._batch(chosen, standardisation, moved)
             self.model.zero_grad()
             logits = self.model(x, training=True)
-            loss = weighted_loss(logits, self._labels[chosen], ops.convert_to_tensor(weights[k]))
+            weights = ops.convert_to_tensor(epoch.weights[k])
+            loss = self.loss(logits, self._labels[chosen], weights)
             (loss + sum(self.model.losses)).backward()
             with torch.no_grad():
+                self.optimizer.learning_rate = float(epoch.rates[k])
                 self.optimizer.apply([v.value.grad for v in trainable], trainable)
         return float("nan") if loss is None else float(loss.detach())
 
@@ -70,13 +65,18 @@ class TorchEngine(Engine):
         if "torch/cuda" in state:
             torch.cuda.set_rng_state(torch.from_numpy(state["torch/cuda"]))
 
-    def _inputs(self, rows: Any, standardisation: Standardisation, sources: Any) -> Any:
+    def _batch(self, rows: Any, standardisation: Standardisation, sources: Any) -> Any:
         from keras import ops
 
-        s = standardisation
-        moved = sources and tuple(ops.convert_to_tensor(p.astype(np.int64)) for p in sources)
-        constants = ops.convert_to_tensor(s.mean), ops.convert_to_tensor(s.scale)
-        return batch(self._images[rows], constants, moved)
+        constants = tuple(map(ops.convert_to_tensor, (standardisation.mean, standardisation.scale)))
+        if sources is None:
+            return self.standardised(self._images[rows], constants, None)
+        sources = ops.convert_to_tensor(sources)
+        from_rows, from_columns = pixel_sources(sources, self.images.shape[1:])
+        moved = self._images[
+            rows[:, None, None], from_rows.long()[:, :, None], from_columns.long()[:, None, :]
+        ]
+        return self.standardised(moved, constants, sources)
 
     def _forward(
         self, rows: NDArray[np.int32], standardisation: Standardisation, sources: Sources | None
@@ -86,6 +86,6 @@ class TorchEngine(Engine):
 
         with torch.no_grad():
             chosen = ops.convert_to_tensor(rows.astype(np.int64))
-            x = self._inputs(chosen, standardisation, sources and spread(*sources))
+            x = self._batch(chosen, standardisation, sources)
             logits, features = self.forward_model(x, training=False)
-        return ops.convert_to_numpy(logits), ops.convert_to_numpy(features)
+        return tuple(ops.convert_to_numpy(as_float32(v)) for v in (logits, features))

@@ -70,7 +70,7 @@ def main(argv=None):
     noise = rng.integers(-60, 61, (given.images, *shape), dtype=np.int16)
     images = (centres[labels] + noise).astype(np.uint8)
     recipe = Recipe(given.model, shape, 10)
-    engine = backends.open_engine(backends.Settings(recipe, 1e-3), images, labels)
+    engine = backends.open_engine(backends.Settings(recipe), images, labels)
     # Patience beyond the epochs: every way runs them all.
     schedule = training.Schedule(given.epochs, given.batch_size, patience=given.epochs + 1)
 

@@ -122,10 +122,6 @@ class Ensemble:
             states.append(self.engine.values())
             if stopping.weights:
                 self.engine.load(stopping.weights)
-                # These are averages already, if there are any, and are taken from there.
-                variables = self.engine.model.trainable_variables
-                for average, weight in zip(self.engine.averages, variables, strict=False):
-                    average.assign(weight.value)
             bests.append(self.engine.values())
             members.append(_Member(plan, stopping, done))
         return members, _stack(states), _stack(bests)

@@ -177,6 +177,8 @@ def _check_outputs(recipe: Recipe, model: Any) -> None:
             outputs = ops.cast(model(inputs, training=False), "float32")
             found.append(np.asarray(ops.convert_to_numpy(ops.stop_gradient(outputs))))
     values = np.concatenate(found)
+    # A softmax by hand overflows on the large ones.
+    values = values[np.isfinite(values).all(axis=1)]
     within = (values >= -_PROBABILITY_SLACK).all() and (values <= 1 + _PROBABILITY_SLACK).all()
     if not within or not values.any():
         return

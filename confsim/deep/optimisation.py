@@ -123,24 +123,25 @@ def _muon(model: Any, momentum: float, nesterov: bool, options: dict[str, Any]) 
     """
     from keras import ops, optimizers
 
-    kernels = [v for v in model.trainable_variables if len(v.shape) >= 2]
-    hidden = {id(v) for v in kernels[:-1]}
+    kernels = [k for k, v in enumerate(model.trainable_variables) if len(v.shape) >= 2]
+    hidden = set(kernels[:-1])
 
     class Muon(optimizers.Adam):  # type: ignore[misc]
         """Keras' Adam, with another step for the kernels in ``hidden``."""
 
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-            if id(variable) not in hidden:
+            place = self._get_variable_index(variable)
+            if place not in hidden:
                 super().update_step(gradient, variable, learning_rate)
                 return
-            moving = self._momentums[self._get_variable_index(variable)]
-            moving.assign(moving * momentum + gradient)
+            moving = self._momentums[place]
+            self.assign(moving, moving * momentum + gradient)
             step = gradient + momentum * moving if nesterov else moving
             outputs = variable.shape[-1]
             matrix = ops.reshape(step, (-1, outputs))
             scale = _MUON_RMS * math.sqrt(max(matrix.shape[0], outputs))
             update = ops.reshape(_orthogonalised(matrix), variable.shape)
-            variable.assign(variable - ops.cast(learning_rate, variable.dtype) * scale * update)
+            self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * scale * update)
 
     return Muon(1.0, **options)
 

@@ -238,7 +238,10 @@ class Engine(ABC):
         return {f"model/{k}": to_numpy(v) for k, v in enumerate(self.model.variables)}
 
     def load(self, state: State) -> None:
-        """Set what :meth:`state` or :meth:`weights` returned."""
+        """Set what :meth:`state` or :meth:`weights` returned.
+
+        Of the latter, weights are their own averages.
+        """
         for kind, variables in (
             ("model", self.model.variables),
             ("optimizer", self.optimizer.variables),
@@ -246,6 +249,10 @@ class Engine(ABC):
             for k, variable in enumerate(variables):
                 if f"{kind}/{k}" in state:
                     variable.assign(state[f"{kind}/{k}"])
+        if not any(name.startswith("optimizer/") for name in state):
+            trainable = self.model.trainable_variables
+            for average, variable in zip(self.averages, trainable, strict=False):
+                average.assign(variable.value)
 
     def named_weights(self) -> State:
         """Return the weights by layer and name, for ``model.npz``."""

@@ -28,7 +28,7 @@ def trial(recipe, images, labels, members, holdout, *, epochs, batch_size, seed,
     model.fit(
         x[members],
         labels[members],
-        validation_data=(x[holdout], labels[holdout]),
+        validation_data=None if holdout is None else (x[holdout], labels[holdout]),
         epochs=epochs,
         batch_size=batch_size,
         verbose=0,

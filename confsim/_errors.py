@@ -4,7 +4,6 @@
 as one line and exits with 2.
 """
 
-import difflib
 import inspect
 import math
 from collections.abc import Callable, Iterable
@@ -12,6 +11,8 @@ from importlib.metadata import requires
 from typing import Any
 
 import numpy as np
+
+from confsim._suggest import did_you_mean
 
 
 class ConfsimError(Exception):
@@ -80,9 +81,8 @@ def check_keywords(
     known = sorted({*settings, *(p.name for p in named if p.kind is p.KEYWORD_ONLY)})
     for keyword in given:
         if keyword not in known:
-            close = difflib.get_close_matches(keyword, known, n=1)
-            remedy = f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}"
-            raise TypeError(f"{name} has no argument {keyword}: {remedy}")
+            remedy = did_you_mean(keyword, known) or f": it has {', '.join(known)}"
+            raise TypeError(f"{name} has no argument {keyword}{remedy}")
 
 
 def check_finite(name: str, array: "np.ndarray[Any, Any]") -> None:

@@ -81,25 +81,39 @@ def test_every_member_counts_once_an_epoch(count):
 
 @pytest.mark.parametrize("index", range(design.MAX_QUERY_AUGMENT))
 def test_query_augmentation_flips_and_shifts(index):
-    image = np.arange(16 * 16).reshape(16, 16)
-    sources = design.query_sources((16, 16, 1), index)
-    moved = image if sources is None else image[sources[0]][:, sources[1]]
+    sources = design.query_sources((16, 32, 1), index)
     down, right = design._SHIFTS[index // 2]
-    expected = np.roll(image, (down, right), (0, 1))
-    flipped = moved[:, ::-1] if index % 2 else moved
-    inner = np.s_[1:-1, 1:-1]
-    assert np.array_equal(flipped[inner], expected[inner])
+    if index == 0:
+        assert sources is None
+    else:
+        assert sources.tolist() == [index % 2, down, 2 * right]
+    assert len({str(design.query_sources((16, 16, 1), k)) for k in range(18)}) == 18
 
 
-def test_training_augmentation_stays_inside_and_mirrors_half():
+def test_training_augmentation_shifts_by_an_eighth_and_mirrors_half():
     rng = np.random.default_rng(0)
-    rows, columns = design.augmentation("weak", (32, 24, 3), (50, 20), rng)
-    assert rows.shape == (50, 20, 32)
-    assert columns.shape == (50, 20, 24)
-    assert rows.min() == columns.min() == 0
-    assert rows.max() == 31
-    assert columns.max() == 23
-    flipped = columns[..., 5] > columns[..., 15]
-    assert 0.4 < flipped.mean() < 0.6
-    rows, columns = design.augmentation("mirror", (4, 4, 1), (9, 9), rng)
-    assert (rows == np.arange(4)).all()
+    mirrored, down, right = np.moveaxis(
+        design.augmentation("weak", (32, 24, 3), (50, 20), rng), -1, 0
+    )
+    assert mirrored.shape == (50, 20)
+    assert 0.4 < mirrored.mean() < 0.6
+    assert set(down.ravel()) == set(range(-4, 5))
+    assert set(right.ravel()) == set(range(-3, 4))
+    mirrored, down, right = np.moveaxis(
+        design.augmentation("mirror", (4, 4, 1), (9, 9), rng), -1, 0
+    )
+    assert 0 < mirrored.mean() < 1
+    assert not down.any()
+    assert not right.any()
+
+
+def test_cutout_draws_centres_and_leaves_the_rest_alone():
+    draws = [
+        design.augmentation("weak", (32, 24, 3), (50, 20), np.random.default_rng(0), cutout=cut)
+        for cut in (False, True)
+    ]
+    assert np.array_equal(draws[0], draws[1][..., :3])
+    assert set(draws[1][..., 3].ravel()) == set(range(32))
+    assert set(draws[1][..., 4].ravel()) == set(range(24))
+    alone = design.augmentation("none", (8, 8, 1), (5, 5), np.random.default_rng(0), cutout=True)
+    assert not alone[..., :3].any()

@@ -4,6 +4,7 @@ A process can use one backend. This one takes the first that is installed, or wh
 ``CONFSIM_TEST_BACKEND`` names: run the suite once for each.
 """
 
+import errno
 import gc
 import importlib.util
 import os
@@ -16,7 +17,9 @@ from confsim import ConfsimError
 from confsim.deep import backend as backends
 from confsim.deep import design, training
 from confsim.deep.backend import Settings, Standardisation
-from confsim.deep.models import Recipe, check_model
+from confsim.deep.engines import Epoch
+from confsim.deep.models import Recipe, check_model, whitening_filters
+from confsim.deep.optimisation import Optimisation
 from confsim.experiment import Interrupted
 
 
@@ -76,12 +79,14 @@ class Problem:
         self.images = (centres[self.labels] + noise).astype(np.uint8)
         self.engines = {}
 
-    def engine(self, model="mlp", augmented=False, **options):
-        key = (model, augmented, *options.items())
+    def engine(self, model="mlp", optimisation=None, settings=(), **options):
+        key = (model, optimisation, settings, *options.items())
         if key not in self.engines:
             recipe = Recipe(model, (8, 8, 2), 3, hidden=16, **options)
             self.engines[key] = backends.open_engine(
-                Settings(recipe, 1e-3, augmented), self.images, self.labels
+                Settings(recipe, optimisation or Optimisation(), **dict(settings)),
+                self.images,
+                self.labels,
             )
         return self.engines[key]
 
@@ -98,6 +103,30 @@ class Problem:
 @pytest.fixture(scope="module")
 def problem(tmp_path_factory):
     return Problem(tmp_path_factory.mktemp("models"))
+
+
+def moved(image, sources):
+    """Shift an image, reflecting at its border, then mirror it: pixel by pixel."""
+    mirrored, down, right = sources[:3]
+    height, width = image.shape[:2]
+
+    def reflected(at, extent):
+        at = abs(at)
+        return 2 * (extent - 1) - at if at >= extent else at
+
+    out = np.empty_like(image)
+    for row in range(height):
+        for column in range(width):
+            across = width - 1 - column if mirrored else column
+            out[row, column] = image[
+                reflected(row - down, height), reflected(across - right, width)
+            ]
+    return out
+
+
+def an_epoch(members, rate=1e-3, sources=None):
+    rows, weights = design.epoch_batches(members, 20, 0, 0, 0)
+    return Epoch(rows, weights, np.full(len(rows), rate, np.float32), sources)
 
 
 def equal(a, b):
@@ -132,8 +161,8 @@ class TestContract:
         engine, plan = problem.engine(), problem.plan()
         engine.reset(5)
         first = engine.state()
-        rows, weights = design.epoch_batches(plan.members, 20, 0, 0, 0)
-        engine.train(rows, weights, plan.standardisation, None, 0, len(rows))
+        epoch = an_epoch(plan.members)
+        engine.train(epoch, plan.standardisation, 0, len(epoch))
         assert not equal(engine.state(), first)
         engine.reset(6)
         assert not equal(engine.state(), first)
@@ -142,13 +171,13 @@ class TestContract:
 
     def test_cutting_an_epoch_changes_nothing(self, problem):
         engine, plan = problem.engine(problem.dropout), problem.plan()
-        rows, weights = design.epoch_batches(plan.members, 20, 0, 0, 0)
+        epoch = an_epoch(plan.members)
         engine.reset(5)
-        engine.train(rows, weights, plan.standardisation, None, 0, 5)
+        engine.train(epoch, plan.standardisation, 0, 5)
         whole = engine.state()
         engine.reset(5)
         for start, stop in ((0, 1), (1, 4), (4, 5)):
-            engine.train(rows, weights, plan.standardisation, None, start, stop)
+            engine.train(epoch, plan.standardisation, start, stop)
         assert equal(engine.state(), whole)
 
     def test_what_fills_a_batch_has_no_weight(self, problem):
@@ -161,7 +190,7 @@ class TestContract:
         weights[0, :7] = 1
         engine.reset(5)
         before = list(engine.named_weights().values())
-        engine.train(rows, weights, plan.standardisation, None, 0, 1)
+        engine.train(Epoch(rows, weights, np.float32([1e-3])), plan.standardisation, 0, 1)
         after = list(engine.named_weights().values())
         chosen = rows[0, :7]
         s = plan.standardisation
@@ -210,35 +239,198 @@ class TestContract:
             {k: v for k, v in expected.items() if k.startswith("model")},
         )
 
+    @pytest.mark.parametrize(
+        ("optimisation", "precision"),
+        [
+            (Optimisation("sgd", weight_decay=0.01, clip_norm=1.0, ema=0.9), "float32"),
+            (Optimisation("muon", momentum=0.95, ema=0.5), "float32"),
+            (Optimisation("adam", weight_decay=0.01), "bfloat16"),
+        ],
+    )
+    def test_stopped_at_any_step_training_ends_the_same(
+        self, problem, tmp_path, optimisation, precision
+    ):
+        """Everything is in the checkpoint, in the middle of an epoch too."""
+        engine = problem.engine(problem.dropout, optimisation, precision=precision)
+        plan = problem.plan()
+        schedule = training.Schedule(
+            epochs=3, batch_size=20, seed=3, schedule="one-cycle", warmup=1, learning_rate=0.02
+        )
+        for folder in ("whole", "cut"):
+            (tmp_path / folder).mkdir()
+        whole = training.train(engine, schedule, plan, Scratch(tmp_path / "whole"))
+        expected = engine.weights()
+        for _ in range(20):
+            engine.steps_a_call = 2
+            try:
+                resumed = training.train(engine, schedule, plan, Scratch(tmp_path / "cut", 2))
+                break
+            except Interrupted:
+                engine.reset(99)
+        assert resumed == whole
+        assert equal(engine.weights(), expected)
+
     def test_a_damaged_checkpoint_counts_for_nothing(self, problem, tmp_path):
+        """Whatever byte it is, nothing of it is used."""
         engine, plan = problem.engine(), problem.plan()
         whole = training.train(engine, SCHEDULE, plan, Scratch(tmp_path))
+        expected = engine.weights()
         path = tmp_path / "0" / training.CHECKPOINT
-        path.write_bytes(path.read_bytes()[:1000])
+        intact = path.read_bytes()
+        checkpoint = training.Checkpoint(path)
+        assert checkpoint.resume(engine, training.EarlyStopping(1, 0.0)) != (0, 0)
+        rng = np.random.default_rng(0)
+        places = [*range(0, 200, 7), *rng.integers(0, len(intact), 40), -1, -40, -60, -100]
+        for place in places:
+            damaged = bytearray(intact)
+            damaged[place] ^= 1 << int(rng.integers(8))
+            path.write_bytes(damaged)
+            stopping = training.EarlyStopping(1, 0.0)
+            assert checkpoint.resume(engine, stopping) == (0, 0)
+            assert not stopping.weights
+        for damaged in (b"", intact[:1000], intact[:-1], intact + b"0", intact[:32]):
+            path.write_bytes(damaged)
+            assert checkpoint.resume(engine, training.EarlyStopping(1, 0.0)) == (0, 0)
         assert training.train(engine, SCHEDULE, plan, Scratch(tmp_path)) == whole
+        assert equal(engine.weights(), expected)
 
-    def test_augmented_training_and_queries(self, problem, tmp_path):
-        plan = problem.plan()
-        schedule = training.Schedule(epochs=2, batch_size=20, augment="weak", seed=3)
-        engine = problem.engine(augmented=True)
-        training.train(engine, schedule, plan, Scratch(tmp_path))
-        rows = np.arange(30)
-        sources = design.query_sources((8, 8, 2), 5)
-        moved = problem.engine("softmax").forward(rows, plan.standardisation, sources)[1]
-        pixels = problem.images[rows][:, sources[0]][:, :, sources[1]]
+    def test_another_models_checkpoint_counts_for_nothing(self, problem, tmp_path):
+        training.train(problem.engine(), SCHEDULE, problem.plan(), Scratch(tmp_path))
+        checkpoint = training.Checkpoint(tmp_path / "0" / training.CHECKPOINT)
+        other, stopping = problem.engine("softmax"), training.EarlyStopping(1, 0.0)
+        assert checkpoint.resume(other, stopping) == (0, 0)
+
+    def test_a_checkpoint_that_cannot_be_written_leaves_nothing(
+        self, problem, tmp_path, monkeypatch
+    ):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(Path, "replace", full)
+        with pytest.raises(OSError, match="No space left") as found:
+            training.train(problem.engine(), SCHEDULE, problem.plan(), Scratch(tmp_path))
+        assert found.value.errno == errno.ENOSPC
+        assert found.value.filename == str(tmp_path / "0" / training.CHECKPOINT)
+        assert list((tmp_path / "0").iterdir()) == []
+
+    @pytest.mark.parametrize("index", [1, 5, 8, 17])
+    def test_augmented_queries(self, problem, index):
+        plan, rows = problem.plan(), np.arange(30)
+        sources = design.query_sources((8, 8, 2), index)
+        found = problem.engine("softmax").forward(rows, plan.standardisation, sources)[1]
+        pixels = np.stack([moved(image, sources) for image in problem.images[rows]])
         s = plan.standardisation
         expected = ((pixels - s.mean) * s.scale).reshape(30, -1)
-        assert np.allclose(moved, expected, atol=1e-5)
+        assert np.allclose(found, expected, atol=1e-5)
+
+    @pytest.mark.parametrize(("kind", "cutout"), [("weak", 0), ("none", 3), ("weak", 4)])
+    def test_a_step_on_augmented_images(self, problem, kind, cutout):
+        """One step of SGD is the step on images that were moved and cut by hand."""
+        settings = (("augmented", True), ("cutout", cutout))
+        engine = problem.engine("softmax", Optimisation("sgd", momentum=0.0), settings)
+        plan, s = problem.plan(), problem.plan().standardisation
+        rng = np.random.default_rng(3)
+        sources = design.augmentation(kind, (8, 8, 2), (1, 20), rng, cutout=cutout > 0)
+        epoch = Epoch(plan.members[None, :20], np.ones((1, 20)), np.ones(1), sources)
+        epoch = Epoch(*(np.asarray(a, d) for a, d in zip(epoch.arrays, "iffi", strict=True)))
+        engine.reset(5)
+        before = list(engine.named_weights().values())
+        engine.train(epoch, s, 0, 1)
+        after = list(engine.named_weights().values())
+        images = np.stack(
+            [moved(problem.images[r], m) for r, m in zip(epoch.rows[0], sources[0], strict=True)]
+        )
+        x = (images - s.mean) * s.scale
+        if cutout:
+            for image, (row, column) in zip(x, sources[0, :, 3:], strict=True):
+                for i in range(8):
+                    for j in range(8):
+                        inside = (0 <= i - row + cutout // 2 < cutout) and (
+                            0 <= j - column + cutout // 2 < cutout
+                        )
+                        image[i, j] *= not inside
+            assert (x == 0).sum() > 100
+        x = x.reshape(20, -1)
+        z = x @ before[0] + before[1]
+        p = np.exp(z - z.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        p[np.arange(20), problem.labels[epoch.rows[0]]] -= 1
+        assert np.allclose(after[0], before[0] - x.T @ p / 20, atol=2e-5)
+        assert np.allclose(after[1], before[1] - p.mean(axis=0), atol=2e-5)
+
+    def test_label_smoothing_is_the_cross_entropy_with_smoothed_targets(self, problem):
+        engine = problem.engine("softmax", None, (("label_smoothing", 0.2),))
+        plan, s = problem.plan(), problem.plan().standardisation
+        engine.reset(5)
+        rows = plan.members[:20]
+        logits = engine.forward(rows, s)[0].astype(np.float64)
+        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        targets = 0.8 * np.eye(3)[problem.labels[rows]] + 0.2 / 3
+        epoch = Epoch(
+            rows[None].astype(np.int32), np.ones((1, 20), np.float32), np.zeros(1, np.float32)
+        )
+        found = engine.train(epoch, s, 0, 1)
+        assert found == pytest.approx(-(targets * log_p).sum(axis=1).mean(), rel=1e-5)
+
+    def test_averages_of_the_weights(self, problem):
+        """What is examined are averages; training goes on from the weights themselves."""
+        plain = problem.engine("mlp", Optimisation("sgd"))
+        averaged = problem.engine("mlp", Optimisation("sgd", ema=0.8))
+        plan, s = problem.plan(), problem.plan().standardisation
+        epoch = an_epoch(plan.members, 0.1)
+        expected = None
+        plain.reset(4)
+        for step in range(4):
+            plain.train(epoch, s, step, step + 1)
+            new = plain.weights()
+            expected = (
+                new if expected is None else {k: 0.8 * expected[k] + 0.2 * new[k] for k in new}
+            )
+        averaged.reset(4)
+        averaged.train(epoch, s, 0, 2)
+        with averaged.averaged():
+            averaged.forward(np.arange(20), s)
+        averaged.train(epoch, s, 2, 4)
+        found = averaged.weights()
+        assert all(np.allclose(found[k], expected[k], atol=1e-6) for k in found)
+        state = averaged.state()
+        assert all(np.allclose(state[k], new[k], atol=1e-6) for k in new)
+        averaged.take_averages()
+        assert equal({k: averaged.state()[k] for k in found}, found)
+
+    def test_bfloat16_trains_and_leaves_as_float32(self, problem, tmp_path):
+        engine = problem.engine(problem.dropout, Optimisation(), precision="bfloat16")
+        plan = problem.plan()
+        schedule = training.Schedule(epochs=10, batch_size=20, seed=3, learning_rate=0.01)
+        training.train(engine, schedule, plan, Scratch(tmp_path))
+        logits, features = engine.forward(np.arange(240), plan.standardisation)
+        assert logits.dtype == features.dtype == np.float32
+        assert all(v.dtype == np.float32 for v in engine.named_weights().values())
+        assert {layer.compute_dtype for layer in engine.model.layers} == {"bfloat16"}
+        others = np.setdiff1d(np.arange(240), plan.members)
+        assert np.mean(logits.argmax(axis=1)[others] == problem.labels[others]) > 0.9
+        import keras
+
+        assert keras.config.dtype_policy().name == "float32"
 
     @pytest.mark.skipif(BACKEND == "jax", reason="XLA compiles it for half a minute on a CPU")
-    def test_residual_network(self, problem, tmp_path):
-        engine, plan = problem.engine("resnet"), problem.plan()
-        schedule = training.Schedule(epochs=1, batch_size=45, seed=3)
-        training.train(engine, schedule, plan, Scratch(tmp_path))
+    @pytest.mark.parametrize(
+        ("model", "width"), [("resnet", 256), ("wrn28-2", 128), ("resnet18", 512), ("wide", 256)]
+    )
+    def test_convolutional_networks(self, problem, model, width):
+        """One step moves every weight but the whitening; moving statistics are what queries use."""
+        engine, plan = problem.engine(model, Optimisation("sgd")), problem.plan()
+        engine.reset(3, plan.members, plan.standardisation)
+        before = engine.named_weights()
+        engine.train(an_epoch(plan.members, 0.01), plan.standardisation, 0, 1)
+        after = engine.named_weights()
+        same = [name for name in before if np.array_equal(before[name], after[name])]
+        assert same == (["whitening/kernel"] if model == "wide" else [])
         logits, features = engine.forward(np.arange(20), plan.standardisation)
         assert logits.shape == (20, 3)
-        assert features.shape == (20, 256)
-        assert np.isfinite(logits).all()
+        assert features.shape == (20, width)
+        alone = engine.forward(np.arange(1), plan.standardisation)[0]
+        assert np.allclose(alone, logits[:1], atol=1e-4)
 
     def test_preparing_again_with_another_backend_is_refused(self, problem):
         other = next(name for name in ("tensorflow", "jax") if name != BACKEND)
@@ -252,16 +444,54 @@ class TestContract:
 class TestOwnModels:
     SOURCE = """
 import keras
+from keras import layers as L, ops
 def good(shape, classes):
-    return keras.Sequential([keras.Input(shape), keras.layers.Flatten(),
-        keras.layers.Dense(9, activation="relu"), keras.layers.Dense(classes)])
-def probabilities(shape, classes):
-    return keras.Sequential([keras.Input(shape), keras.layers.Flatten(),
-        keras.layers.Dense(classes, activation="softmax")])
+    return keras.Sequential([keras.Input(shape), L.Flatten(), L.Dense(9, activation="relu"),
+        L.Dense(classes)])
+def half(shape, classes):
+    return keras.Sequential([keras.Input(shape), L.Flatten(), L.Dense(9, dtype="mixed_bfloat16"),
+        L.Dense(classes, dtype="mixed_bfloat16")])
+def global_half(shape, classes):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    return good(shape, classes)
+def half16(shape, classes):
+    return keras.Sequential([keras.Input(shape), L.Flatten(), L.Dense(9),
+        L.Dense(classes, dtype="mixed_float16")])
+def from_zero(shape, classes):
+    return keras.Sequential([keras.Input(shape), L.Flatten(),
+        L.Dense(classes, kernel_initializer="zeros")])
+def log_probabilities(shape, classes):
+    return keras.Sequential([keras.Input(shape), L.Flatten(), L.Dense(classes),
+        L.Activation("log_softmax")])
 def narrow(shape, classes):
-    return keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(2)])
+    return keras.Sequential([keras.Input(shape), L.Flatten(), L.Dense(2)])
 def nothing(shape, classes):
     return 3
+def body(shape):
+    i = keras.Input(shape)
+    return i, L.Dense(8, name="features")(L.Flatten()(i))
+def probabilities(s, k): i, x = body(s); return keras.Model(i, L.Dense(k, activation="softmax")(x))
+def layer(s, k): i, x = body(s); return keras.Model(i, L.Softmax()(L.Dense(k)(x)))
+def operation(s, k): i, x = body(s); return keras.Model(i, ops.softmax(L.Dense(k)(x)))
+def function(s, k):
+    i, x = body(s); return keras.Model(i, L.Dense(k, activation=lambda z: ops.softmax(z))(x))
+def by_hand(s, k):
+    i, x = body(s); e = ops.exp(L.Dense(k)(x)); return keras.Model(i, e / ops.sum(e, -1, True))
+def wrapped(s, k):
+    i, x = body(s); return keras.Model(i, L.Lambda(lambda z: ops.softmax(z))(L.Dense(k)(x)))
+def float32_last(s, k):
+    i, x = body(s); x = L.Dense(k, activation="softmax")(x)
+    return keras.Model(i, L.Activation("linear", dtype="float32")(x))
+def half_last(s, k):
+    i, x = body(s); last = L.Dense(k, activation="softmax", dtype="mixed_bfloat16")
+    return keras.Model(i, last(x))
+def nested(s, k):
+    i, x = body(s); head = [keras.Input((8,)), L.Dense(k, activation="softmax")]
+    return keras.Model(i, keras.Sequential(head)(x))
+def sigmoid(s, k): i, x = body(s); return keras.Model(i, L.Dense(k, activation="sigmoid")(x))
+def zero_softmax(s, k):
+    i, x = body(s)
+    return keras.Model(i, L.Dense(k, activation="softmax", kernel_initializer="zeros")(x))
 """
 
     @pytest.fixture
@@ -274,18 +504,92 @@ def nothing(shape, classes):
         engine = problem.engine(f"{path}:good")
         assert engine.forward(np.arange(5), problem.plan().standardisation)[1].shape == (5, 9)
 
+    @pytest.mark.parametrize("function", ["good", "from_zero", "log_probabilities"])
+    def test_fit_models(self, problem, path, function):
+        Recipe(f"{path}:{function}", (8, 8, 2), 3).build()
+
+    @pytest.mark.parametrize("function", ["half", "global_half"])
+    def test_models_of_mixed_precision_train(self, problem, path, function, tmp_path):
+        import keras
+
+        engine, plan = problem.engine(f"{path}:{function}"), problem.plan()
+        assert keras.config.dtype_policy().name == "float32"
+        schedule = training.Schedule(epochs=8, batch_size=20, seed=3, learning_rate=0.01)
+        training.train(engine, schedule, plan, Scratch(tmp_path))
+        logits, features = engine.forward(np.arange(240), plan.standardisation)
+        assert logits.dtype == features.dtype == np.float32
+        others = np.setdiff1d(np.arange(240), plan.members)
+        assert np.mean(logits.argmax(axis=1)[others] == problem.labels[others]) > 0.9
+
+    @pytest.mark.parametrize("classes", [2, 3, 40])
+    @pytest.mark.parametrize(
+        "function",
+        [
+            "probabilities",
+            "layer",
+            "operation",
+            "function",
+            "by_hand",
+            "wrapped",
+            "float32_last",
+            "half_last",
+            "nested",
+            "sigmoid",
+            "zero_softmax",
+        ],
+    )
+    def test_models_of_probabilities_are_refused(self, problem, path, function, classes):
+        with pytest.raises(ConfsimError, match="must end in logits"):
+            Recipe(f"{path}:{function}", (8, 8, 2), classes).build()
+
+    @pytest.mark.parametrize(
+        "model", ["mlp", "softmax", "cnn", "wide", "wrn28-2", "tanh-1024-512", "good"]
+    )
+    @pytest.mark.parametrize("classes", [2, 10])
+    def test_no_model_of_logits_is(self, problem, path, model, classes):
+        from confsim.deep import models
+
+        recipe = Recipe(model, (8, 8, 2), classes)
+        built = (
+            recipe.build()
+            if model != "good"
+            else Recipe(f"{path}:good", (8, 8, 2), classes).build()
+        )
+        models._check_outputs(recipe, built)
+
     @pytest.mark.parametrize(
         ("function", "message"),
         [
-            ("probabilities", "without a softmax"),
+            ("half16", "float16"),
             ("narrow", "logits of shape"),
             ("nothing", "returned int"),
             ("absent", "defines no function"),
         ],
     )
-    def test_unfit_models(self, path, function, message):
+    def test_unfit_models(self, problem, path, function, message):
         with pytest.raises(ConfsimError, match=message):
             Recipe(f"{path}:{function}", (8, 8, 2), 3).build()
+
+
+def test_whitening_filters_whiten():
+    """Filtered patches have unit second moments, up to what is added to the eigenvalues."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (150, 9, 7, 3)).astype(np.uint8)
+    images[:, 1:] = images[:, :-1] // 2 + images[:, 1:] // 2
+    s = Standardisation.of(images)
+    members = np.arange(0, 150, 2)
+    filters = whitening_filters(images, members, s.mean, s.scale)
+    assert filters.shape == (2, 2, 3, 24)
+    assert np.array_equal(filters[..., :12], -filters[..., 12:])
+    x = (images[members].astype(np.float64) - s.mean) * s.scale
+    responses = [
+        np.tensordot(image[i : i + 2, j : j + 2], filters[..., :12], 3)
+        for image in x
+        for i in range(8)
+        for j in range(6)
+    ]
+    moments = np.transpose(responses) @ responses / len(responses)
+    assert np.allclose(moments, np.eye(12), atol=0.01)
 
 
 @pytest.mark.parametrize("name", ["vgg", "file.py", "file.txt:build", "nowhere.py:build"])
@@ -350,6 +654,36 @@ class TestEnsemble:
         assert not rest
         assert outcome.epochs == outcome.best_epoch == SCHEDULE.epochs
         assert np.isnan(outcome.validation_loss)
+
+    def test_averages_and_rates_are_each_trials_own(self, problem, tmp_path):
+        """Averaged weights, warm-up and early stopping in an ensemble, resumed after a stop."""
+        from confsim.deep.ensemble import Ensemble
+
+        engine = problem.engine("mlp", Optimisation("sgd", ema=0.7))
+        together = Ensemble(engine, 3)
+        schedule = training.Schedule(
+            6, 20, patience=2, seed=3, schedule="cosine", warmup=2, learning_rate=0.2
+        )
+        plans = [problem.plan(trial) for trial in range(3)]
+        for folder in ("alone", "together", "cut"):
+            (tmp_path / folder).mkdir()
+        alone = []
+        for plan in plans:
+            training.train(engine, schedule, plan, Scratch(tmp_path / "alone"))
+            alone.append(engine.weights())
+        for (_, _), expected in zip(
+            together.train(schedule, plans, Scratch(tmp_path / "together")), alone, strict=True
+        ):
+            found = engine.weights()
+            assert all(np.allclose(found[k], expected[k], atol=2e-4) for k in found)
+        together.steps_a_call = 2
+        with pytest.raises(Interrupted):
+            list(together.train(schedule, plans, Scratch(tmp_path / "cut", 3)))
+        for (_, _), expected in zip(
+            together.train(schedule, plans, Scratch(tmp_path / "cut")), alone, strict=True
+        ):
+            found = engine.weights()
+            assert all(np.allclose(found[k], expected[k], atol=2e-4) for k in found)
 
     def test_with_dropout_members_train_as_well(self, tmp_path, problem):
         """Dropout draws differ under mapping; accuracies do not."""

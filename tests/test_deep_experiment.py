@@ -386,25 +386,19 @@ def leaves(shape, classes):
 
 
 @needs_keras
-@pytest.mark.parametrize("form", ["table", "json"])
-def test_the_throughput_benchmark_runs(form):
+def test_the_gpu_benchmark_runs_tiny(tmp_path):
+    script = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.py"
     backend = "jax" if installed("jax") else BACKEND
-    script = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu_trials.py"
-    words = "--model mlp --images 200 --size 4 --epochs 1 --trials 1 --ensemble 2 --batch-size 50"
-    done = subprocess.run(
-        [sys.executable, str(script), "--backend", backend, *words.split()]
-        + ["--json"] * (form == "json"),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    if form == "table":
-        assert "plain Keras fit" in done.stdout
-        assert ("2 at once" in done.stdout) == (backend == "jax")
-        return
-    found = json.loads(done.stdout)
-    assert min(found[way] for way in ("plain_keras", "engine")) > 0
-    assert ("ensemble" in found) == (backend == "jax")
+    words = ["--tiny", "--backend", backend, "--out", str(tmp_path / "out")]
+    stages = ["device", "cnn", "determinism", "nearest"]
+    subprocess.run([sys.executable, str(script), *words, "--stages", *stages], check=True)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "gpu.jsonl").open()]
+    assert {line["stage"] for line in lines} == set(stages)
+    assert not any({"failed", "stopped", "skipped"} & set(line) for line in lines)
+    ways = {line["way"]: line for line in lines if line["stage"] == "cnn"}
+    assert min(line["trials_an_hour"] for line in ways.values()) > 0
+    assert ("2 at once, float32" in ways) == (backend == "jax")
+    assert next(line for line in lines if line["stage"] == "determinism")["same_bytes"]
 
 
 def test_identity_ignores_places_and_knows_data(tmp_path, monkeypatch):

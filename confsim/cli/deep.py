@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from confsim import recipes
 from confsim.cli import common
 from confsim.cli.execute import execute
 from confsim.deep.backend import BACKENDS
 from confsim.deep.datasets import CHOICES
 from confsim.deep.design import AUGMENTATIONS, DESIGNS, MAX_QUERY_AUGMENT
 from confsim.deep.experiment import DeepExperiment
-from confsim.deep.models import NAMED
+from confsim.deep.models import NAMED, PRECISIONS
+from confsim.deep.optimisation import OPTIMIZERS, SCHEDULES
 from confsim.deep.training import EARLY_STOPPING
 
 DESCRIPTION = """\
@@ -33,8 +35,15 @@ examples:
 def build_parser() -> common.Parser:
     """Return the command's parser."""
     parser = common.Parser(prog="confsim-deep", description=DESCRIPTION)
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="settings of a published experiment, which other flags override: one of "
+        f"{', '.join(recipes.names())}; 'help' lists what they are (default: none)",
+    )
     _add_data_options(parser)
     _add_model_options(parser)
+    _add_optimisation_options(parser)
     _add_device_options(parser)
     common.add_run_options(parser)
     group = parser.add_argument_group("what else is stored with each trial")
@@ -128,7 +137,7 @@ def _add_model_options(parser: common.Parser) -> None:
         "learning-rate",
         type=float,
         metavar="X",
-        help="learning rate of Adam (default: %(default)g)",
+        help="learning rate, the largest of the schedule (default: %(default)g)",
     )
     add(
         "batch-size",
@@ -160,6 +169,72 @@ def _add_model_options(parser: common.Parser) -> None:
         choices=AUGMENTATIONS,
         help="of training images: mirrored, or also shifted by up to an eighth "
         "(default: %(default)s)",
+    )
+    add(
+        "cutout",
+        type=common.integer,
+        metavar="PIXELS",
+        help="edge of a square that is blanked in each training image (default: %(default)s, none)",
+    )
+
+
+def _add_optimisation_options(parser: common.Parser) -> None:
+    add = _adder(parser, "how weights move")
+    add("optimizer", choices=OPTIMIZERS, help="(default: %(default)s)")
+    add(
+        "momentum",
+        type=float,
+        metavar="X",
+        help="of sgd and muon, in [0, 1) (default: 0.9)",
+    )
+    add(
+        "nesterov",
+        action=argparse.BooleanOptionalAction,
+        help="Nesterov's momentum in sgd and muon (default: yes)",
+    )
+    add(
+        "schedule",
+        choices=SCHEDULES,
+        help="learning rate after the warm-up: as it is, half a cosine to 0, 7/16 of one to a "
+        "fifth, or straight to 0 (default: %(default)s)",
+    )
+    add(
+        "warmup",
+        type=float,
+        metavar="EPOCHS",
+        help="epochs in which the learning rate rises in a straight line (default: %(default)g)",
+    )
+    add(
+        "weight-decay",
+        type=float,
+        metavar="X",
+        help="decoupled: each step takes X times the learning rate of every kernel "
+        "(default: %(default)g)",
+    )
+    add(
+        "clip-norm",
+        type=float,
+        metavar="X",
+        help="scale the gradient of all weights down to this Euclidean norm (default: no)",
+    )
+    add(
+        "ema",
+        type=float,
+        metavar="X",
+        help="examine an exponential moving average of the weights with this decay, in [0, 1) "
+        "(default: %(default)g, the weights themselves)",
+    )
+    add(
+        "label-smoothing",
+        type=float,
+        metavar="X",
+        help="part of the target spread over all classes, in [0, 1); hides what attacks look for "
+        "(default: %(default)g)",
+    )
+    add(
+        "precision",
+        choices=PRECISIONS,
+        help="what layers compute in; weights and logits are float32 (default: %(default)s)",
     )
 
 
@@ -203,6 +278,8 @@ def experiment_from(arguments: argparse.Namespace) -> DeepExperiment:
 
 
 def _run(given: argparse.Namespace) -> int:
+    if given.recipe is not None and given.dry_run and not given.json:
+        print(f"recipe {given.recipe}: {recipes.cost(recipes.load(given.recipe))}")
     with warnings.catch_warnings():
         warnings.showwarning = _show
         return execute(experiment_from(given), given)
@@ -220,6 +297,23 @@ def _show(
     print(f"confsim-deep: warning: {message}", file=sys.stderr)
 
 
+def _with_recipe(parser: common.Parser, argv: Sequence[str] | None) -> None:
+    """Make a recipe's settings the parser's defaults; whatever else is given overrides them."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--recipe", nargs="?")
+    first.add_argument("--dataset", nargs="?", default=argparse.SUPPRESS)
+    given, _ = first.parse_known_args(argv)
+    if given.recipe == "help":
+        print(recipes.describe())
+        parser.exit()
+    try:
+        parser.set_defaults(**recipes.apply(vars(given)))
+    except ValueError as error:
+        parser.error(str(error))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return common.main(build_parser(), _run, argv)
+    parser = build_parser()
+    _with_recipe(parser, argv)
+    return common.main(parser, _run, argv)

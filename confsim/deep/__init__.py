@@ -1,9 +1,9 @@
 """The deep pipeline: an image dataset, a Keras model, an experiment.
 
 ``datasets`` and ``formats`` read images, ``design`` says who is member or holdout, ``models``
-builds networks, ``backend`` is the only door to TensorFlow, JAX and torch, ``training`` and
-``ensemble`` train one trial or many at once, and ``experiment`` puts them behind the seam that the
-runner knows.
+builds networks, ``backend`` and ``engines`` are the only door to TensorFlow, JAX and torch,
+``training`` and ``ensemble`` train one trial or many at once, and ``experiment`` puts them behind
+the seam that the runner knows.
 """
 
 import os
@@ -27,6 +27,7 @@ class Settings(TypedDict, total=False):
     limit: int | None
     near_duplicates: float | None
     duplicates: str | None
+    unpack_limit: float | None
     model: str
     hidden: int
     l2: float
@@ -36,10 +37,21 @@ class Settings(TypedDict, total=False):
     epochs: int
     batch_size: int
     learning_rate: float
+    optimizer: str
+    momentum: float | None
+    nesterov: bool | None
+    weight_decay: float
+    schedule: str
+    warmup: float
+    clip_norm: float | None
+    ema: float
+    label_smoothing: float
+    precision: str
     early_stopping: str
     patience: int
     min_delta: float
     augment: str
+    cutout: int
     query_augment: int
     same_class: bool
     percent: float
@@ -49,12 +61,13 @@ class Settings(TypedDict, total=False):
     save_logits: bool
     save_features: bool
     save_model: bool
+    recipe: str | None
     seed: int
 
 
 def run(
     *,
-    trials: int = 100,
+    trials: int | None = None,
     out: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     overwrite: bool = False,
@@ -67,8 +80,8 @@ def run(
 
     Parameters
     ----------
-    trials : int
-        Independent trials.
+    trials : int, optional
+        Independent trials; default: the recipe's, else 100.
     out : path, optional
         Run directory; default: named after the settings, below ``runs/``.
     workers : int, optional
@@ -77,7 +90,8 @@ def run(
         As the flags of the command.
     **settings
         Attributes of :class:`confsim.deep.experiment.DeepExperiment`, for instance ``dataset``,
-        ``model``, ``train_ratio``, ``epochs``, ``backend``, ``seed``.
+        ``model``, ``train_ratio``, ``epochs``, ``backend``, ``seed``. With ``recipe`` those of a
+        recipe (:mod:`confsim.recipes`), as far as they are not given.
 
     Returns
     -------
@@ -94,13 +108,15 @@ def run(
     KeyboardInterrupt
         If it was interrupted; the same call resumes it.
     """
-    from confsim import runner
+    from confsim import recipes, runner
     from confsim.deep.experiment import DeepExperiment
 
     check_keywords("confsim.deep.run", run, settings, Settings.__annotations__)
+    chosen = recipes.apply(dict(settings))
+    usual = chosen.pop("trials", 100)
     return runner.run_to_end(
-        DeepExperiment(**settings),
-        trials=trials,
+        DeepExperiment(**chosen),
+        trials=usual if trials is None else trials,
         out=out,
         workers=workers,
         overwrite=overwrite,

@@ -3,8 +3,6 @@
 Pure functions of labels, groups and addressed random streams.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -79,33 +77,31 @@ def epoch_batches(
 
 
 def augmentation(
-    kind: str, shape: tuple[int, ...], size: tuple[int, int], rng: np.random.Generator
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Draw, for images of ``shape`` (height, width), which source row and column each pixel takes.
+    kind: str,
+    shape: tuple[int, ...],
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    *,
+    cutout: bool = False,
+) -> NDArray[np.int32]:
+    """Draw, for images of ``shape`` (height, width), where their pixels come from.
 
     ``mirror`` flips half of the images; ``weak`` also shifts them by up to an eighth, reflecting at
-    the border. Returns int32 arrays (*size, height) and (*size, width).
+    the border. With ``cutout`` a square around a uniformly drawn pixel is blanked, as far as it is
+    in the image (DeVries & Taylor 2017).
+
+    Returns
+    -------
+    ndarray of int32, (*size, 3), with ``cutout`` (*size, 5)
+        Whether mirrored, rows down, columns right; the row and the column of the square's centre.
+        Images are moved on the device: these few numbers are all that goes there.
     """
-    flips = rng.random(size) < 0.5
+    flips = rng.random(size) < (0.0 if kind == "none" else 0.5)
     reach = [max(1, extent // 8) if kind == "weak" else 0 for extent in shape[:2]]
-    down, right = (rng.integers(-r, r + 1, size) for r in reach)
-    return pixel_sources(shape, flips, down, right)
-
-
-def pixel_sources(
-    shape: tuple[int, ...], flips: NDArray[Any], down: NDArray[Any], right: NDArray[Any]
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the source rows and columns of shifted, then flipped, images."""
-    height, width = shape[:2]
-    rows = _reflect(np.arange(height) - down[..., None], height)
-    columns = _reflect(np.arange(width) - right[..., None], width)
-    columns = np.where(flips[..., None], columns[..., ::-1], columns)
-    return rows.astype(np.int32), columns.astype(np.int32)
-
-
-def _reflect(positions: NDArray[Any], extent: int) -> NDArray[Any]:
-    positions = np.abs(positions)
-    return np.where(positions >= extent, 2 * (extent - 1) - positions, positions)
+    drawn = [flips, *(rng.integers(-r, r + 1, size) for r in reach)]
+    if cutout:
+        drawn += [rng.integers(0, extent, size) for extent in shape[:2]]
+    return np.stack(drawn, axis=-1).astype(np.int32)
 
 
 #: Shifts of query augmentation in units of a sixteenth of the image, nearest first.
@@ -115,17 +111,13 @@ _SHIFTS = [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (
 MAX_QUERY_AUGMENT = 2 * len(_SHIFTS)
 
 
-def query_sources(
-    shape: tuple[int, ...], index: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
-    """Return the pixel sources of query augmentation ``index``; ``None`` for 0, the image itself.
+def query_sources(shape: tuple[int, ...], index: int) -> NDArray[np.int32] | None:
+    """Return where the pixels of query augmentation ``index`` come from; ``None`` for 0, itself.
 
-    Odd ones are mirrored; 2k and 2k+1 share the k-th shift.
+    Odd ones are mirrored; 2k and 2k+1 share the k-th shift. As :func:`augmentation`, of shape (3,).
     """
     if index == 0:
         return None
     steps = [max(1, extent // 16) for extent in shape[:2]]
     down, right = _SHIFTS[index // 2]
-    return pixel_sources(
-        shape, np.array(index % 2 == 1), np.array(down * steps[0]), np.array(right * steps[1])
-    )
+    return np.array([index % 2, down * steps[0], right * steps[1]], np.int32)

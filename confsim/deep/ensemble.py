@@ -16,19 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim.deep.backend import FORWARD, JaxEngine
-from confsim.deep.design import epoch_batches
+from confsim.deep.engines import FORWARD
+from confsim.deep.engines.jax import JaxEngine
 from confsim.deep.training import (
     CALL_SECONDS,
     CHECKPOINT,
+    Checkpoint,
     EarlyStopping,
     Plan,
     Schedule,
     Trained,
-    epoch_sources,
+    epoch_of,
     mean_loss,
-    resume,
-    save_checkpoint,
     weight_seed,
 )
 from confsim.experiment import Context, Interrupted
@@ -63,7 +62,7 @@ class Ensemble:
         self.engine = engine
         self.size = size
         self.steps_a_call = 4
-        over_trials = jax.vmap(engine.steps, in_axes=(0, None, 0, 0, 0, 0, None, None))
+        over_trials = jax.vmap(engine.steps, in_axes=(0, None, 0, 0, None, None))
         self._train = jax.jit(over_trials, donate_argnums=0)
         self._infer = jax.jit(jax.vmap(engine.infer, in_axes=(0, 0, None, 0, 0, None)))
         self._choose = jax.jit(_choose)
@@ -80,8 +79,7 @@ class Ensemble:
         """
         by_steps: dict[int, list[Plan]] = {}
         for plan in plans:
-            steps = -(-len(plan.members) // schedule.batch_size)
-            by_steps.setdefault(steps, []).append(plan)
+            by_steps.setdefault(schedule.steps(len(plan.members)), []).append(plan)
         for alike in by_steps.values():
             for start in range(0, len(alike), self.size):
                 yield from self._group(schedule, alike[start : start + self.size], context)
@@ -105,6 +103,7 @@ class Ensemble:
         watching = len(plans[0].validation) > 0
         for k, member in enumerate(members[: len(plans)]):
             self.engine.set_values(_member(best, k))
+            self.engine.take_averages()
             loss = member.stopping.best if watching else float("nan")
             yield member.plan, Trained(member.done, member.stopping.best_epoch or member.done, loss)
 
@@ -116,8 +115,10 @@ class Ensemble:
         for k in range(self.size):
             plan = plans[min(k, len(plans) - 1)]
             stopping = EarlyStopping(schedule.patience, schedule.min_delta)
-            self.engine.reset(weight_seed(schedule.seed, plan.trial))
-            done = resume(context.scratch(plan.trial) / CHECKPOINT, self.engine, stopping)
+            seed = weight_seed(schedule.seed, plan.trial)
+            self.engine.reset(seed, plan.members, plan.standardisation)
+            checkpoint = Checkpoint(context.scratch(plan.trial) / CHECKPOINT)
+            done, _ = checkpoint.resume(self.engine, stopping)
             states.append(self.engine.values())
             if stopping.weights:
                 self.engine.load(stopping.weights)
@@ -132,21 +133,12 @@ class Ensemble:
         import jax
 
         shape = self.engine.settings.recipe.input_shape
-        rows, weights, sources = [], [], []
-        for member in members:
-            trial, epoch = member.plan.trial, member.done
-            order = epoch_batches(
-                member.plan.members, schedule.batch_size, schedule.seed, trial, epoch
-            )
-            rows.append(order[0])
-            weights.append(order[1])
-            sources.append(epoch_sources(schedule, shape, trial, epoch, order[0].shape))
-        batches = jax.device_put(
-            (np.stack(rows), np.stack(weights), _standardisation(members), _stack(sources))
-        )
+        last = schedule.epochs - 1
+        epochs = [epoch_of(schedule, shape, m.plan, min(m.done, last)).arrays for m in members]
+        batches = jax.device_put((_stack(epochs), _standardisation(members)))
         # Kept for an interruption, because the buffers that go in are consumed.
         self._before = jax.tree.map(lambda value: value.copy(), state)
-        done, steps = 0, rows[0].shape[0]
+        done, steps = 0, len(epochs[0][0])
         while done < steps:
             if context.should_stop():
                 raise Interrupted
@@ -188,7 +180,7 @@ class Ensemble:
         parts = [
             np.asarray(
                 self._infer(
-                    state[0],
+                    self.engine.examined(state),
                     state[1],
                     self.engine.data,
                     filled[:, start : start + FORWARD].astype(np.int32),
@@ -214,8 +206,8 @@ class Ensemble:
                 self.engine.set_values(_member(best, k))
                 member.stopping.weights = self.engine.weights()
             self.engine.set_values(_member(state, k))
-            path = context.scratch(member.plan.trial) / CHECKPOINT
-            save_checkpoint(path, self.engine, member.stopping, member.done)
+            checkpoint = Checkpoint(context.scratch(member.plan.trial) / CHECKPOINT)
+            checkpoint.save(self.engine, member.stopping, (member.done, 0))
 
 
 def _stack(trees: list[Any]) -> Any:

@@ -14,12 +14,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from confsim import recipes
 from confsim._errors import ConfsimError, check_choice, check_integer, check_number
 from confsim.confidence import softmax_columns
 from confsim.deep import backend as backends
-from confsim.deep import datasets, design, models, training
-from confsim.deep.backend import Engine, JaxEngine, Standardisation
+from confsim.deep import datasets, design, models, optimisation, training
 from confsim.deep.datasets import Dataset
+from confsim.deep.engines import Engine, Settings, Standardisation
+from confsim.deep.optimisation import Optimisation
 from confsim.deep.training import Plan, Schedule, Trained
 from confsim.experiment import (
     Coded,
@@ -41,7 +43,32 @@ FloatArray = NDArray[np.float64]
 IMAGES_LIMIT = 256_000_000
 
 #: Seconds of one core to train on one pixel of one image once, by model; measured, see benchmarks/.
-_SECONDS_A_PIXEL = {"cnn": 1.8e-6, "resnet": 2.4e-5, "mlp": 1.2e-8, "softmax": 6e-9}
+_SECONDS_A_PIXEL = {
+    "cnn": 1.8e-6,
+    "resnet": 2.4e-5,
+    "mlp": 1.2e-8,
+    "softmax": 6e-9,
+    "tanh-1024-512": 1.2e-7,
+    "wrn28-2": 8e-6,
+    "resnet18": 2e-5,
+    "wide": 5e-6,
+}
+
+#: Settings that came after runs were first kept: a run that leaves them alone has its identity of
+#: then, and can be resumed and extended.
+_LATER = (
+    "optimizer",
+    "momentum",
+    "nesterov",
+    "weight_decay",
+    "schedule",
+    "warmup",
+    "clip_norm",
+    "ema",
+    "label_smoothing",
+    "cutout",
+    "precision",
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +90,7 @@ class DeepExperiment(Experiment):
     unpack_limit : float or None
         GiB that the data may unpack to; ``None``: 0.5, or 100 times the size of their files.
     model : str
-        ``cnn``, ``mlp``, ``softmax``, ``resnet`` or ``path/to/file.py:function``.
+        One of :data:`confsim.deep.models.NAMED` or ``path/to/file.py:function``.
     hidden : int
         Units of the feature layer of ``cnn`` and ``mlp``.
     l2 : float
@@ -75,12 +102,28 @@ class DeepExperiment(Experiment):
         Fraction of the data set aside, in (0, 1); 0 only without ``early_stopping="holdout"``.
     epochs, batch_size : int
     learning_rate : float
-        Of Adam.
+        The largest.
+    optimizer, momentum, nesterov, weight_decay, clip_norm, ema
+        See :class:`confsim.deep.optimisation.Optimisation`. ``momentum`` (0.9) and ``nesterov``
+        (true) are for ``sgd`` and ``muon``.
+    schedule : {"constant", "cosine", "cosine-7-16", "one-cycle"}
+        See :func:`confsim.deep.optimisation.learning_rates`.
+    warmup : float
+        Epochs of linear warm-up.
+    label_smoothing : float
+        Part of the training target that is spread evenly over all classes, in [0, 1). It hides
+        what membership attacks look for.
+    precision : {"float32", "bfloat16"}
+        What layers compute in; weights, losses and logits are float32.
+    recipe : str or None
+        The recipe that the settings come from; see :mod:`confsim.recipes`.
     early_stopping : {"holdout", "nonmembers", "off"}
     patience : int
     min_delta : float
     augment : {"none", "mirror", "weak"}
         Of training images.
+    cutout : int
+        Edge of a square of each training image that is blanked, in pixels; 0: none.
     query_augment : int
         Scores a query: the image itself and so many less one flips and shifts of it.
     same_class : bool
@@ -121,10 +164,21 @@ class DeepExperiment(Experiment):
     epochs: int = 100
     batch_size: int = 100
     learning_rate: float = 1e-3
+    optimizer: str = "adam"
+    momentum: float | None = None
+    nesterov: bool | None = None
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    warmup: float = 0.0
+    clip_norm: float | None = None
+    ema: float = 0.0
+    label_smoothing: float = 0.0
+    precision: str = "float32"
     early_stopping: str = "holdout"
     patience: int = 10
     min_delta: float = 1e-3
     augment: str = "none"
+    cutout: int = 0
     query_augment: int = 1
     same_class: bool = False
     percent: float = 5.0
@@ -134,6 +188,7 @@ class DeepExperiment(Experiment):
     save_logits: bool = False
     save_features: bool = False
     save_model: bool = False
+    recipe: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -170,7 +225,32 @@ class DeepExperiment(Experiment):
         check_choice("augment", self.augment, design.AUGMENTATIONS)
         check_choice("early_stopping", self.early_stopping, training.EARLY_STOPPING)
         check_choice("design", self.design, design.DESIGNS)
+        if self.recipe is not None:
+            recipes.load(self.recipe)
+        self._check_training()
         self._check_fractions()
+
+    def _check_training(self) -> None:
+        check_choice("optimizer", self.optimizer, optimisation.OPTIMIZERS)
+        check_choice("schedule", self.schedule, optimisation.SCHEDULES)
+        check_choice("precision", self.precision, models.PRECISIONS)
+        check_number("weight_decay", self.weight_decay, minimum=0)
+        check_number("warmup", self.warmup, minimum=0)
+        check_integer("cutout", self.cutout, minimum=0)
+        if self.clip_norm is not None:
+            check_number("clip_norm", self.clip_norm, above=0)
+        for name in ("momentum", "ema", "label_smoothing"):
+            value = getattr(self, name)
+            if value is not None and check_number(name, value, minimum=0) >= 1:
+                raise ValueError(f"{name} must be in [0, 1), not {value:g}")
+        for name in ("momentum", "nesterov"):
+            if getattr(self, name) is not None and self.optimizer == "adam":
+                raise ValueError(f"{name} is for optimizer 'sgd' or 'muon', not 'adam'")
+        if self.warmup >= self.epochs:
+            raise ValueError(
+                f"warmup must be shorter than the training of {self.epochs} epochs, "
+                f"not {self.warmup:g}"
+            )
 
     def _check_fractions(self) -> None:
         check_number("train_ratio", self.train_ratio, above=0)
@@ -245,7 +325,39 @@ class DeepExperiment(Experiment):
                 name for name in ("logits", "features", "model") if getattr(self, f"save_{name}")
             ],
             "seed": int(self.seed),
+            **self._later_identity(),
         }
+
+    def _later_identity(self) -> dict[str, Any]:
+        """Return the later settings that are not the default; numbers as floats."""
+        said: dict[str, Any] = {}
+        for name in _LATER:
+            value = getattr(self, name)
+            default = getattr(type(self), name)
+            if value != default:
+                number = not isinstance(value, (str, bool))
+                said[name] = float(value) if number else value
+        # What the optimiser takes where nothing is said is what it is.
+        if said.get("momentum") == self.optimisation.momentum == 0.9:
+            del said["momentum"]
+        if said.get("nesterov") is True:
+            del said["nesterov"]
+        if self.recipe is not None:
+            said["recipe"] = self.recipe
+            said["recipe_sha256"] = recipes.load(self.recipe).sha256
+        return said
+
+    @property
+    def optimisation(self) -> Optimisation:
+        """How weights move."""
+        return Optimisation(
+            self.optimizer,
+            0.9 if self.momentum is None else float(self.momentum),
+            self.nesterov is not False,
+            float(self.weight_decay),
+            None if self.clip_norm is None else float(self.clip_norm),
+            float(self.ema),
+        )
 
     def check(self, trials: int) -> None:
         """Check the data, the sizes that follow from them, and that the backend is installed."""
@@ -259,8 +371,15 @@ class DeepExperiment(Experiment):
                 f"model {self.model!r} needs images, but {self.dataset} has rows of "
                 f"{data.image_shape[0]} values: use 'mlp' or 'softmax'"
             )
-        if len(data.image_shape) != 3 and (self.augment != "none" or self.query_augment > 1):
-            raise ValueError("augment and query_augment need images, not rows of values")
+        if len(data.image_shape) != 3 and (
+            self.augment != "none" or self.query_augment > 1 or self.cutout
+        ):
+            raise ValueError("augment, query_augment and cutout need images, not rows of values")
+        if self.cutout and self.cutout >= min(data.image_shape[:2]):
+            raise ValueError(
+                f"cutout must be smaller than the images of {data.image_shape[0]} x "
+                f"{data.image_shape[1]} pixels, not {self.cutout}"
+            )
         if (
             self.backend == "jax"
             and self.trials_per_device > 1
@@ -272,12 +391,18 @@ class DeepExperiment(Experiment):
                 "of ensembles need a GPU, of which there is none"
             )
         self._check_sizes(Split.of(self, data))
-        if self.model not in models.NAMED:
-            backends.check_builds(self.backend, self.recipe(data))
+        if self.model not in models.NAMED or self.precision != "float32":
+            backends.check_trains(self.backend, self.settings(data))
 
-    def recipe(self, data: Dataset) -> models.Recipe:
-        """Return what is needed to build the model for data."""
-        return models.Recipe(self.model, data.image_shape, data.classes, self.hidden, self.l2)
+    def settings(self, data: Dataset) -> Settings:
+        """Return what an engine is compiled for."""
+        recipe = models.Recipe(
+            self.model, data.image_shape, data.classes, self.hidden, self.l2, self.precision
+        )
+        augmented = self.augment != "none" or self.cutout > 0
+        return Settings(
+            recipe, self.optimisation, augmented, int(self.cutout), float(self.label_smoothing)
+        )
 
     def _check_sizes(self, split: "Split") -> None:
         members = round(self.train_ratio * len(split.population))
@@ -391,17 +516,20 @@ class DeepSession(Session):
             experiment.min_delta,
             experiment.augment,
             experiment.seed,
-        )
-        settings = backends.Settings(
-            experiment.recipe(self.data),
             experiment.learning_rate,
-            augmented=experiment.augment != "none",
+            experiment.schedule,
+            experiment.warmup,
+            experiment.cutout > 0,
         )
-        self.engine: Engine = backends.open_engine(settings, self.data.images, self.data.labels)
+        self.engine: Engine = backends.open_engine(
+            experiment.settings(self.data), self.data.images, self.data.labels
+        )
         self.ensemble = None
-        if isinstance(self.engine, JaxEngine) and experiment.trials_per_device > 1:
+        if experiment.trials_at_once() > 1:
+            from confsim.deep.engines.jax import JaxEngine
             from confsim.deep.ensemble import Ensemble
 
+            assert isinstance(self.engine, JaxEngine)
             self.ensemble = Ensemble(self.engine, experiment.trials_per_device)
 
     def run(self, trials: Sequence[int], context: Context) -> Iterator[TrialResult]:

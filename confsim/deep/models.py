@@ -1,4 +1,4 @@
-"""The models: Keras 3 networks that end in a ``features`` layer and a layer of logits.
+"""Models: which network, how it is built, and whether a user's own is fit.
 
 A model is a function of the input shape and the number of classes; it knows no data, training or
 backend. Keras is imported when one is built, in a worker process.
@@ -11,13 +11,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from confsim._errors import ConfsimError
+import numpy as np
+from numpy.typing import NDArray
 
-#: Classic image models, and those that take any array.
-NAMED = ("cnn", "mlp", "softmax", "resnet")
+from confsim._errors import ConfsimError
+from confsim.deep.networks import BUILDERS, FLAT
+
+#: Models that come with the package.
+NAMED = tuple(BUILDERS)
 
 #: Models that need images, and whose ensembles are hopeless on a CPU.
-CONVOLUTIONAL = ("cnn", "resnet")
+CONVOLUTIONAL = tuple(name for name in NAMED if name not in FLAT)
+
+PRECISIONS = ("float32", "bfloat16")
+
+#: Members whose patches decide whitening filters, and what is added to their variances.
+_WHITENING_IMAGES = 2000
+_WHITENING_EPSILON = 5e-4
+
+#: Inputs on which a user's model is looked at, and their sizes in standard deviations.
+_LOOKED_AT = 32
+_LOOKED_AT_SCALES = (1.0, 30.0)
+
+#: Differences within which a row of outputs counts as probabilities: bfloat16 has 8 bits.
+_PROBABILITY_SLACK = 0.02
 
 Shape: TypeAlias = "tuple[int, ...]"
 
@@ -36,6 +53,8 @@ class Recipe:
         Units of the ``features`` layer of ``cnn`` and ``mlp``.
     l2 : float
         Penalty on the squared weights of every kernel of a named model.
+    precision : str
+        One of :data:`PRECISIONS`: what layers compute in; weights are float32 in any case.
     """
 
     model: str
@@ -43,6 +62,7 @@ class Recipe:
     classes: int
     hidden: int = 128
     l2: float = 0.0
+    precision: str = "float32"
 
     def build(self) -> Any:
         """Return a new ``keras.Model`` with random weights.
@@ -52,11 +72,25 @@ class Recipe:
         ConfsimError
             If a user's own function fails or returns something else.
         """
-        if self.model in NAMED:
-            return _BUILDERS[self.model](self)
-        model = _from_file(self.model)(self.input_shape, self.classes)
-        _check_own(self, model)
+        model = self.network()
+        if self.model not in NAMED:
+            _check_own(self, model)
         return model
+
+    def network(self) -> Any:
+        """Return a new model as :meth:`build` does, without looking at it."""
+        import keras
+
+        policy = keras.config.dtype_policy()
+        if self.precision != "float32":
+            keras.config.set_dtype_policy(f"mixed_{self.precision}")
+        try:
+            if self.model in NAMED:
+                return BUILDERS[self.model](self)
+            return _from_file(self.model)(self.input_shape, self.classes)
+        finally:
+            # A user's function may have set one for itself, too.
+            keras.config.set_dtype_policy(policy)
 
 
 def check_model(model: str) -> None:
@@ -88,88 +122,6 @@ def features_of(model: Any) -> Any:
     return model.layers[-1].input
 
 
-def _cnn(recipe: Recipe) -> Any:
-    """Two blocks of two convolutions, as in Keras' old CIFAR-10 example, and a tanh layer."""
-    from keras import Input, Model, layers
-
-    inputs = x = Input(recipe.input_shape)
-    for filters in (32, 64):
-        # Without padding the second convolution trims the border; small images keep theirs.
-        roomy = min(x.shape[1:3]) >= 12
-        for padding in ("same", "valid" if roomy else "same"):
-            x = layers.Conv2D(
-                filters, 3, padding=padding, activation="relu", kernel_regularizer=_l2(recipe)
-            )(x)
-        x = layers.MaxPooling2D(2, padding="same")(x)
-        x = layers.Dropout(0.25)(x)
-    x = layers.Flatten()(x)
-    x = _dense(recipe, recipe.hidden, activation="tanh", name="features")(x)
-    x = layers.Dropout(0.5)(x)
-    return Model(inputs, _dense(recipe, recipe.classes, name="logits")(x))
-
-
-def _mlp(recipe: Recipe) -> Any:
-    from keras import Input, Model, layers
-
-    inputs = Input(recipe.input_shape)
-    x = layers.Flatten()(inputs)
-    x = _dense(recipe, recipe.hidden, activation="tanh", name="features")(x)
-    return Model(inputs, _dense(recipe, recipe.classes, name="logits")(x))
-
-
-def _softmax(recipe: Recipe) -> Any:
-    from keras import Input, Model, layers
-
-    inputs = Input(recipe.input_shape)
-    x = layers.Flatten(name="features")(inputs)
-    return Model(inputs, _dense(recipe, recipe.classes, name="logits")(x))
-
-
-def _resnet(recipe: Recipe) -> Any:
-    """Nine weighted layers with two residual blocks (the network of fast CIFAR-10 training)."""
-    from keras import Input, Model, layers
-
-    def convolution(x: Any, filters: int) -> Any:
-        x = layers.Conv2D(
-            filters, 3, padding="same", use_bias=False, kernel_regularizer=_l2(recipe)
-        )(x)
-        return layers.Activation("relu")(layers.BatchNormalization(momentum=0.9)(x))
-
-    def residual(x: Any, filters: int) -> Any:
-        return layers.Add()([x, convolution(convolution(x, filters), filters)])
-
-    def halve(x: Any) -> Any:
-        return layers.MaxPooling2D(2, padding="same")(x)
-
-    inputs = Input(recipe.input_shape)
-    x = convolution(inputs, 64)
-    x = residual(halve(convolution(x, 128)), 128)
-    x = halve(convolution(x, 256))
-    x = residual(halve(convolution(x, 256)), 256)
-    x = layers.GlobalMaxPooling2D(name="features")(x)
-    return Model(inputs, _dense(recipe, recipe.classes, name="logits")(x))
-
-
-_BUILDERS: dict[str, Callable[[Recipe], Any]] = {
-    "cnn": _cnn,
-    "mlp": _mlp,
-    "softmax": _softmax,
-    "resnet": _resnet,
-}
-
-
-def _dense(recipe: Recipe, units: int, **options: Any) -> Any:
-    from keras import layers
-
-    return layers.Dense(units, kernel_regularizer=_l2(recipe), **options)
-
-
-def _l2(recipe: Recipe) -> Any:
-    from keras import regularizers
-
-    return regularizers.L2(recipe.l2) if recipe.l2 else None
-
-
 def _from_file(model: str) -> Callable[[Shape, int], Any]:
     path, _, function = model.rpartition(":")
     spec = importlib.util.spec_from_file_location("confsim_user_model", path)
@@ -199,6 +151,71 @@ def _check_own(recipe: Recipe, model: Any) -> None:
             f"model: {recipe.model} must return logits of shape {expected}, not "
             f"{tuple(model.outputs[0].shape)}"
         )
-    last = getattr(model.layers[-1], "activation", None)
-    if isinstance(model.layers[-1], keras.layers.Softmax) or last is keras.activations.softmax:
-        raise ConfsimError(f"model: {recipe.model} must end in logits, without a softmax")
+    _check_outputs(recipe, model)
+
+
+def _check_outputs(recipe: Recipe, model: Any) -> None:
+    """Raise ``ConfsimError`` if a model's outputs on random inputs look like probabilities.
+
+    It is the numbers that are looked at, because layers can hide a softmax in many ways. On inputs
+    of several sizes and both signs, logits leave [0, 1] somewhere; outputs that are all zero are
+    those of a last layer that starts at zero.
+    """
+    from keras import ops
+
+    if "float16" in {layer.compute_dtype for layer in _all_layers(model)}:
+        raise ConfsimError(
+            f"model: {recipe.model} computes in float16, in which small gradients vanish: build it "
+            "in float32 or bfloat16, or leave it to --precision bfloat16"
+        )
+    rng = np.random.default_rng(0)
+    drawn = rng.standard_normal((_LOOKED_AT, *recipe.input_shape)).astype(np.float32)
+    found = []
+    for scale in _LOOKED_AT_SCALES:
+        for sign in (1, -1):
+            inputs = ops.convert_to_tensor(np.float32(sign * scale) * drawn)
+            outputs = ops.cast(model(inputs, training=False), "float32")
+            found.append(np.asarray(ops.convert_to_numpy(ops.stop_gradient(outputs))))
+    values = np.concatenate(found)
+    # A softmax by hand overflows on the large ones.
+    values = values[np.isfinite(values).all(axis=1)]
+    within = (values >= -_PROBABILITY_SLACK).all() and (values <= 1 + _PROBABILITY_SLACK).all()
+    if not within or not values.any():
+        return
+    sums = np.abs(values.sum(axis=1) - 1).max() <= _PROBABILITY_SLACK
+    what = "add up to 1" if sums else "are all in [0, 1]"
+    raise ConfsimError(
+        f"model: {recipe.model} must end in logits, without a softmax or a sigmoid: its outputs "
+        f"{what} on random inputs"
+    )
+
+
+def _all_layers(model: Any) -> list[Any]:
+    """Return the layers of a model and of the models within it."""
+    return [model, *model._flatten_layers(include_self=False)]
+
+
+def whitening_filters(
+    images: NDArray[Any], members: NDArray[np.int64], mean: NDArray[Any], scale: NDArray[Any]
+) -> NDArray[np.float32]:
+    """Return filters (2, 2, channels, 8 channels) that whiten 2x2 patches, and their negatives.
+
+    They are the eigenvectors of the patches' second moments, over the first members, each divided
+    by the root of its eigenvalue (plus a little); largest first.
+    """
+    moments, patches = np.zeros((4 * images.shape[-1],) * 2), 0
+    for start in range(0, min(len(members), _WHITENING_IMAGES), 100):
+        block = images[members[start : min(start + 100, _WHITENING_IMAGES)]]
+        x = (block.astype(np.float64) - mean) * scale
+        corners = [x[:, :-1, :-1], x[:, :-1, 1:], x[:, 1:, :-1], x[:, 1:, 1:]]
+        flat = np.concatenate(corners, axis=-1).reshape(-1, len(moments))
+        # One fixed order of summation: a matrix product's may depend on the number of threads.
+        moments += np.einsum("pi,pj->ij", flat, flat)
+        patches += len(flat)
+    values, vectors = np.linalg.eigh(moments / patches)
+    # A vector and its negative are both right: the sign of the largest entry decides.
+    largest = np.abs(vectors).argmax(axis=0)
+    vectors = vectors * np.sign(vectors[largest, range(len(values))])
+    filters = (vectors / np.sqrt(values + _WHITENING_EPSILON))[:, ::-1]
+    both = np.concatenate([filters, -filters], axis=1)
+    return both.reshape(2, 2, images.shape[-1], -1).astype(np.float32)

@@ -1,12 +1,13 @@
-"""Training one trial: epochs, early stopping, a checkpoint after each.
+"""Training one trial: epochs, early stopping, checkpoints.
 
 A trial is a pure function of its :class:`Plan`. Batches and augmentation are drawn afresh from the
 epoch's own random stream, and a checkpoint holds everything else that training changes, so a trial
 that is interrupted at any moment ends as if it had not been. Nothing here names a framework.
 """
 
+import hashlib
+import io
 import time
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim.confidence import softmax_columns
-from confsim.deep.backend import Engine, Sources, Standardisation, State
 from confsim.deep.design import augmentation, epoch_batches
+from confsim.deep.engines import Engine, Epoch, Sources, Standardisation, State
+from confsim.deep.optimisation import learning_rates
 from confsim.experiment import Context, Interrupted
 from confsim.seeds import Purpose, sequence, stream
 
@@ -27,6 +29,11 @@ EARLY_STOPPING = ("holdout", "nonmembers", "off")
 CALL_SECONDS = 0.5
 
 CHECKPOINT = "epoch.npz"
+
+#: Saving checkpoints takes one part in so many of the time, at most.
+_CHECKPOINT_PART = 20
+
+_DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,15 @@ class Schedule:
     augment : str
         One of :data:`confsim.deep.design.AUGMENTATIONS`.
     seed : int
+    learning_rate : float
+        Its largest value.
+    schedule : str
+        One of :data:`confsim.deep.optimisation.SCHEDULES`; set for all of ``epochs``, whether early
+        stopping comes first or not.
+    warmup : float
+        Epochs of linear warm-up.
+    cutout : bool
+        Whether training images lose a square.
     """
 
     epochs: int
@@ -51,6 +67,21 @@ class Schedule:
     min_delta: float = 1e-3
     augment: str = "none"
     seed: int = 0
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    warmup: float = 0.0
+    cutout: bool = False
+
+    def steps(self, members: int) -> int:
+        """Return the steps of an epoch."""
+        return -(-members // self.batch_size)
+
+    def rates(self, epoch: int, steps: int) -> NDArray[np.float32]:
+        """Return the learning rates of the ``steps`` steps of an epoch (from 0)."""
+        total = self.epochs * steps
+        warmup = round(self.warmup * steps)
+        rates = learning_rates(self.schedule, self.learning_rate, warmup, total)
+        return rates[epoch * steps : (epoch + 1) * steps]
 
 
 @dataclass(frozen=True)
@@ -136,58 +167,74 @@ def train(engine: Engine, schedule: Schedule, plan: Plan, context: Context) -> T
     Raises
     ------
     Interrupted
-        If the context asks to stop; the next call goes on from the last finished epoch.
+        If the context asks to stop; the next call goes on from there.
+    OSError
+        If a checkpoint cannot be written.
     """
-    checkpoint = context.scratch(plan.trial) / CHECKPOINT
+    checkpoint = Checkpoint(context.scratch(plan.trial) / CHECKPOINT)
     stopping = EarlyStopping(schedule.patience, schedule.min_delta)
-    engine.reset(weight_seed(schedule.seed, plan.trial))
-    done, stopped = resume(checkpoint, engine, stopping), False
+    engine.reset(weight_seed(schedule.seed, plan.trial), plan.members, plan.standardisation)
+    (done, step), stopped = checkpoint.resume(engine, stopping), False
     watching = len(plan.validation) > 0
     while done < schedule.epochs and not stopped:
-        _epoch(engine, schedule, plan, context, done)
-        done += 1
+        _epoch(engine, schedule, plan, context, checkpoint, stopping, (done, step))
+        done, step = done + 1, 0
         if watching:
             stopped = stopping.see(done, validation_loss(engine, plan), engine.weights)
-        if done < schedule.epochs and not stopped:
-            save_checkpoint(checkpoint, engine, stopping, done)
+        if done < schedule.epochs and not stopped and checkpoint.due():
+            checkpoint.save(engine, stopping, (done, 0))
     if stopping.weights:
         engine.load(stopping.weights)
+    else:
+        engine.take_averages()
     return Trained(done, stopping.best_epoch or done, stopping.best if watching else float("nan"))
 
 
-def epoch_sources(
-    schedule: Schedule, shape: tuple[int, ...], trial: int, epoch: int, size: tuple[int, int]
-) -> Sources | None:
-    """Draw an epoch's augmentation, or ``None``."""
-    if schedule.augment == "none":
-        return None
-    rng = stream(schedule.seed, Purpose.AUGMENT, trial, epoch)
-    return augmentation(schedule.augment, shape, size, rng)
-
-
-def _epoch(engine: Engine, schedule: Schedule, plan: Plan, context: Context, epoch: int) -> None:
-    """Run one epoch in calls of about :data:`CALL_SECONDS`; how it is cut changes no number."""
+def epoch_of(schedule: Schedule, shape: tuple[int, ...], plan: Plan, number: int) -> Epoch:
+    """Draw an epoch of a trial: the order of its members, its rates, its augmentation."""
     rows, weights = epoch_batches(
-        plan.members, schedule.batch_size, schedule.seed, plan.trial, epoch
+        plan.members, schedule.batch_size, schedule.seed, plan.trial, number
     )
-    shape = engine.settings.recipe.input_shape
-    sources = epoch_sources(schedule, shape, plan.trial, epoch, (rows.shape[0], rows.shape[1]))
-    done = 0
-    while done < len(rows):
+    sources: Sources | None = None
+    if schedule.augment != "none" or schedule.cutout:
+        rng = stream(schedule.seed, Purpose.AUGMENT, plan.trial, number)
+        size = rows.shape[0], rows.shape[1]
+        sources = augmentation(schedule.augment, shape, size, rng, cutout=schedule.cutout)
+    return Epoch(rows, weights, schedule.rates(number, len(rows)), sources)
+
+
+def _epoch(
+    engine: Engine,
+    schedule: Schedule,
+    plan: Plan,
+    context: Context,
+    checkpoint: "Checkpoint",
+    stopping: EarlyStopping,
+    position: tuple[int, int],
+) -> None:
+    """Finish an epoch in calls of about :data:`CALL_SECONDS`; how it is cut changes no number."""
+    number, done = position
+    epoch = epoch_of(schedule, engine.settings.recipe.input_shape, plan, number)
+    while done < len(epoch):
         if context.should_stop():
+            if (number, done) != (0, 0):
+                checkpoint.save(engine, stopping, (number, done))
             raise Interrupted
-        stop = min(done + engine.steps_a_call, len(rows))
+        stop = min(done + engine.steps_a_call, len(epoch))
         started = time.perf_counter()
-        engine.train(rows, weights, plan.standardisation, sources, done, stop)
+        engine.train(epoch, plan.standardisation, done, stop)
         rate = (stop - done) / max(time.perf_counter() - started, 1e-6)
         engine.steps_a_call = max(1, int(rate * CALL_SECONDS))
         done = stop
-        context.progress(plan.trial, 0.98 * (epoch + done / len(rows)) / schedule.epochs)
+        if done < len(epoch) and checkpoint.due():
+            checkpoint.save(engine, stopping, (number, done))
+        context.progress(plan.trial, 0.98 * (number + done / len(epoch)) / schedule.epochs)
 
 
 def validation_loss(engine: Engine, plan: Plan) -> float:
     """Return the mean loss of the validation images; NaN if the model has diverged."""
-    logits, _ = engine.forward(plan.validation, plan.standardisation)
+    with engine.averaged():
+        logits, _ = engine.forward(plan.validation, plan.standardisation)
     return mean_loss(logits, plan.validation_labels)
 
 
@@ -201,29 +248,86 @@ def mean_loss(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
 # -- Checkpoints -----------------------------------------------------------------------------------
 
 
-def save_checkpoint(path: Path, engine: Engine, stopping: EarlyStopping, done: int) -> None:
-    """Replace the checkpoint: either the old or the new one is there at any moment."""
-    record = np.array([done, stopping.best, stopping.best_epoch, stopping.waited], np.float64)
-    best = {f"best/{name}": value for name, value in stopping.weights.items()}
-    fresh = path.with_suffix(".new")
-    with fresh.open("wb") as file:
-        np.savez(file, record=record, **engine.state(), **best)  # type: ignore[arg-type]
-    fresh.replace(path)
+class Checkpoint:
+    """A file that holds all of an unfinished trial: weights, optimiser, random state, best weights.
 
+    It is an ``.npz`` archive, followed by the SHA-256 of all its bytes.
 
-def resume(path: Path, engine: Engine, stopping: EarlyStopping) -> int:
-    """Load the checkpoint into engine and stopping; return the epochs done.
-
-    One that is damaged (a power loss) counts for nothing.
+    Parameters
+    ----------
+    path : Path
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            content = {name: archive[name] for name in archive.files}
-        done, best, best_epoch, waited = content.pop("record").tolist()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return 0
-    stopping.best, stopping.best_epoch, stopping.waited = best, int(best_epoch), int(waited)
-    prefix = "best/"
-    stopping.weights = {k[len(prefix) :]: v for k, v in content.items() if k.startswith(prefix)}
-    engine.load({k: v for k, v in content.items() if not k.startswith(prefix)})
-    return int(done)
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._saved = time.monotonic()
+        self._cost = 0.0
+
+    def due(self) -> bool:
+        """Whether it is time for another one: the first at once, the others by what they cost."""
+        return time.monotonic() - self._saved >= _CHECKPOINT_PART * self._cost
+
+    def save(self, engine: Engine, stopping: EarlyStopping, position: tuple[int, int]) -> None:
+        """Replace the file: either the old or the new one is there at any moment.
+
+        Parameters
+        ----------
+        position : tuple of int
+            Finished epochs, and finished steps of the next.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; nothing is left of it then, and the old one stays.
+        """
+        started = time.monotonic()
+        record = [*position, stopping.best, stopping.best_epoch, stopping.waited]
+        best = {f"best/{name}": value for name, value in stopping.weights.items()}
+        content = io.BytesIO()
+        np.savez(content, record=np.array(record, np.float64), **engine.state(), **best)  # type: ignore[arg-type]
+        fresh = self.path.with_suffix(".new")
+        try:
+            with fresh.open("wb") as file:
+                file.write(content.getbuffer())
+                file.write(hashlib.sha256(content.getbuffer()).digest())
+            fresh.replace(self.path)
+        except OSError as error:
+            fresh.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+        self._saved = time.monotonic()
+        self._cost = self._saved - started
+
+    def resume(self, engine: Engine, stopping: EarlyStopping) -> tuple[int, int]:
+        """Load the file into engine and stopping; return the position.
+
+        One that is missing, damaged or another engine's counts for nothing: training starts again.
+        """
+        content = self._verified()
+        if content is None:
+            return 0, 0
+        record = content.pop("record").tolist()
+        prefix = "best/"
+        weights = {k[len(prefix) :]: v for k, v in content.items() if k.startswith(prefix)}
+        state = {k: v for k, v in content.items() if not k.startswith(prefix)}
+        if _shapes(state) != _shapes(engine.state()):
+            return 0, 0
+        stopping.best, stopping.best_epoch, stopping.waited = record[2], *map(int, record[3:])
+        stopping.weights = weights
+        engine.load(state)
+        return int(record[0]), int(record[1])
+
+    def _verified(self) -> State | None:
+        """Return the arrays of the file if every byte is as it was written."""
+        try:
+            content = self.path.read_bytes()
+        except OSError:
+            return None
+        archive, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
+        if hashlib.sha256(archive).digest() != digest:
+            return None
+        with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+
+def _shapes(state: State) -> dict[str, tuple[Any, ...]]:
+    return {name: (value.shape, value.dtype) for name, value in state.items()}

@@ -264,6 +264,9 @@ class TestSuspended:
         assert claims.beat()
         assert [claims.holds(trial) for trial in (1, 2, 3)] == [True, False, True]
         assert other.life(claims.owner.name) is Life.ALIVE
+        seen = claims.read(claims.owner.name)
+        assert seen is not None
+        assert seen.counter == 2, "who judged 0 to stand still sees that it moves"
         clock.now += module.HEARTBEAT
         assert not claims.beat()
         claims.close()

@@ -144,10 +144,10 @@ def test_a_hangup_is_not_taken_under_nohup():
 def test_no_moment_ends_in_a_traceback(tmp_path, command, options, number):
     path = tmp_path / "run"
     run(Toy(), trials=3, out=path, quiet=True)
-    # Before the first line the interpreter is at work, and none of our code.
+    # Before the mark the interpreter is at work, which nothing of a package can help.
     code = (
-        "import os, sys; os.write(1, b'\\n'); "
-        f"from confsim.cli import start_{command}; sys.exit(start_{command}())"
+        f"import os, sys; from confsim.cli import start_{command}; os.write(1, b'\\n'); "
+        f"sys.exit(start_{command}())"
     )
     for delay in (0.04, 0.1, 0.2, 0.35, 0.5, 0.8, 1.3):
         new = tmp_path / f"new-{delay}"

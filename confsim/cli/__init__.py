@@ -56,7 +56,10 @@ def start(module: str) -> int:
     with Interruptible() as stopping:
         try:
             code: int = import_module(f"confsim.cli.{module}").main()
-        except KeyboardInterrupt:
+        except BaseException as error:
+            # Whatever a library that is being imported makes of the interruption.
+            if stopping.number is None or isinstance(error, SystemExit):
+                raise
             print(f"{PurePath(sys.argv[0]).name}: {describe(stopping.number)}", file=sys.stderr)
             return INTERRUPTED
         return code

@@ -162,12 +162,6 @@ def run(
             "--overwrite cannot be used with shards: one would remove another's trials"
         )
     path = default_path(experiment) if out is None else Path(out)
-    try:
-        check_target(path, experiment, overwrite=overwrite, mix_versions=mix_versions)
-    except OSError as error:
-        raise ValueError(f"--out {path} cannot be written: {error.strerror}") from None
-    experiment.check(trials)
-    absent = [folder for folder in (path, *path.parents) if not folder.exists()]
     command = _Command(
         experiment,
         path,
@@ -180,6 +174,18 @@ def run(
         quiet=quiet,
         bar=progress,
     )
+    return carry_out(command, overwrite=overwrite, mix_versions=mix_versions)
+
+
+def carry_out(command: "_Command", *, overwrite: bool, mix_versions: bool) -> Outcome:
+    """Check what can be checked before anything is made, then run a command; see :func:`run`."""
+    path, experiment = command.path, command.experiment
+    try:
+        check_target(path, experiment, overwrite=overwrite, mix_versions=mix_versions)
+    except OSError as error:
+        raise ValueError(f"--out {path} cannot be written: {error.strerror}") from None
+    experiment.check(command.trials)
+    absent = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         return command.run(overwrite=overwrite)
     except ImportError:
@@ -496,11 +502,15 @@ class _Command:
         """Show that this command lives; notice if others took it for dead."""
         if not self.claims.beat():
             return
-        self.disturbed.update(*(worker.trials for worker in self.pool.workers))
+        self.disturbed.update(self._in_hand())
         self.progress.say(
             f"this command stood still for {STALE_AFTER:.0f} s or more, and others may have taken "
             "its trials over; it goes on with what is left"
         )
+
+    def _in_hand(self) -> list[int]:
+        """Return the trials that are being run."""
+        return [trial for worker in self.pool.workers for trial in worker.trials]
 
     def _tick(self, *, waiting: bool = False) -> None:
         self._beat()

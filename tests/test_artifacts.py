@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from report_runs import FakeDeep, linear, publish
 from toy_experiments import leftovers
 
-KILLS = 50 if os.environ.get("CONFSIM_LONG_TESTS") == "1" else 4
+KILLS = 50 if os.environ.get("CONFSIM_LONG_TESTS") == "1" else 2
 
 TABLES = "import sys, confsim; confsim.membership.membership_tables(confsim.open_run(sys.argv[1]))"
 CSV = "import sys, confsim, confsim.exports as e; e.write_csv(confsim.open_run(sys.argv[1]))"

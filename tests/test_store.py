@@ -107,6 +107,12 @@ class TestFormats:
             ({"a": np.zeros((2, 2))}, ValueError, "column a must have one dimension"),
             ({"a": np.array([None, 1])}, TypeError, "column a must hold"),
             (iter([]), ValueError, "at least one batch"),
+            ({"a": ["x", "\udcff"]}, ValueError, "column a must be Unicode, but row 1"),
+            (
+                {"a": np.array([0, 1, 2], np.longdouble) / 3},
+                ValueError,
+                "column a must fit into float64, but row 1",
+            ),
             (iter([{"a": np.zeros(1)}, {"b": np.zeros(1)}]), ValueError, "same columns"),
             (iter([{"a": np.zeros(1)}, {"a": np.zeros(1, int)}]), ValueError, "same columns"),
         ],
@@ -114,6 +120,13 @@ class TestFormats:
     def test_bad_tables_are_refused(self, tmp_path, table, error, message):
         with pytest.raises(error, match=message):
             self.write(tmp_path / "t.parquet", table)
+
+    def test_whole_long_doubles_and_large_ids_stay_as_they_are(self, tmp_path):
+        ids = np.array([2**64 - 1, 2**63 + 1], np.uint64)
+        self.write(tmp_path / "t.parquet", {"x": np.array([1, 2], np.longdouble), "id": ids})
+        found = pd.read_parquet(tmp_path / "t.parquet")
+        assert found["x"].tolist() == [1.0, 2.0]
+        assert found["id"].tolist() == ids.tolist()
 
     def test_npz_has_no_dates_and_loads(self, tmp_path):
         arrays = {"w": np.arange(3.0), "ids": np.arange(5), "t": np.zeros((2, 3), np.uint8).T}

@@ -185,6 +185,7 @@ def _arrow_column(name: str, values: "Array | Coded | list[str]") -> "pyarrow.Ar
         if values.ndim != 1:
             raise ValueError(f"column {name} must have one dimension, not {values.ndim}")
         if values.dtype.kind in "iuf":
+            values = _in_eight_bytes(name, values)
             values = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
             kind = pa.from_numpy_dtype(values.dtype)
             return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
@@ -196,11 +197,31 @@ def _arrow_column(name: str, values: "Array | Coded | list[str]") -> "pyarrow.Ar
                 f"column {name} must hold numbers, bools or strings, not {values.dtype}"
             )
     texts: list[str] = list(values)
-    encoded = [text.encode() for text in texts]
-    offsets = np.zeros(len(encoded) + 1, dtype=np.int32)
-    np.cumsum([len(text) for text in encoded], out=offsets[1:])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    encoded = [_utf8(name, row, text) for row, text in enumerate(texts)]
+    ends = np.cumsum([0, *(len(text) for text in encoded)], dtype=np.int64)
+    if ends[-1] > np.iinfo(np.int32).max:
+        raise ValueError(f"column {name} must hold less than 2 GiB of text, not {ends[-1]:,} bytes")
+    buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(encoded))]
     return pa.Array.from_buffers(pa.utf8(), len(encoded), buffers)
+
+
+def _in_eight_bytes(name: str, values: Array) -> Array:
+    """Return numbers that Parquet has a type for; none loses a digit on the way."""
+    if values.dtype.itemsize <= 8:
+        return values
+    narrow = values.astype(np.float64)
+    lost = (narrow != values) & ~np.isnan(values)
+    if lost.any():
+        row = int(np.argmax(lost))
+        raise ValueError(f"column {name} must fit into float64, but row {row} is {values[row]!r}")
+    return narrow
+
+
+def _utf8(name: str, row: int, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"column {name} must be Unicode, but row {row} is {text!r}") from None
 
 
 def write_npz(file: HashedFile, arrays: Mapping[str, Array]) -> None:

@@ -209,5 +209,5 @@ class TestDamage:
             np.lib.format.write_array_header_1_0(stream, described)
             for _ in range(600):
                 stream.write(bytes(1 << 20))
-        with pytest.raises(DataError, match=r"d\.npz: x\.npy makes the data unpack to more than 0"):
+        with pytest.raises(DataError, match=r"d\.npz makes the data unpack to more than 0"):
             read_npz(path)

@@ -249,6 +249,7 @@ def real_images():
 
 
 @needs_keras
+@pytest.mark.filterwarnings("ignore:.* of 60,000 of the official cifar10")
 def test_real_colour_images_from_an_archive_and_in_the_official_format(tmp_path):
     """The tar itself, its unpacked folder, and a CIFAR archive made of it give equal trials."""
     import pickle

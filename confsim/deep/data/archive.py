@@ -142,6 +142,8 @@ def _zip_members(
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         _check_count(path, file, archive, len(entries))
+        # The directory says all sizes, and no entry may exceed its own: refused before any work.
+        budget.unpack(sum(e.file_size for e in entries if wanted(_zip_name(e))), path)
         for entry in entries:
             _check_local_header(path, file, entry)
             name = _zip_name(entry)
@@ -157,18 +159,15 @@ def _zip_members(
             if not wanted(name):
                 yield Member(name)
                 continue
-            yield Member(name, _zip_content(path, archive, entry, name, budget))
+            yield Member(name, _zip_content(path, archive, entry, name))
 
 
-def _zip_content(
-    path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, budget: Budget
-) -> bytes:
+def _zip_content(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> bytes:
     label = f"{path}: {shown(name)}"
     if entry.flag_bits & _ENCRYPTED:
         raise DataError(f"{label} is encrypted: make the archive without a password")
     if entry.file_size > LARGEST_FILE:
         raise DataError(f"{label} has {entry.file_size:,} bytes: no picture, batch or array has")
-    budget.unpack(entry.file_size, label)
     with reading(label):
         try:
             with archive.open(entry) as stream:

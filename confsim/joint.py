@@ -232,18 +232,22 @@ class Relation:
             "spearman_error_bound": 0.0,
         }
 
-    def _areas(self) -> dict[str, tuple[float, float]]:
-        """Return AUCs from histograms, where points of one bin count as ties, and their errors."""
+    def _areas(
+        self, known: dict[str, tuple[float, float]] | None = None
+    ) -> dict[str, tuple[float, float]]:
+        """Return AUCs and their errors: from histograms, in which bins are ties, unless known."""
         strangers, apart = self._non_members, self._axes.distances_apart
-        found = {
-            "auc_confidence": _auc(self._members.confidence, strangers.confidence),
-            "auc_closeness_self": _auc(self._members.distance, strangers.distance, closest=True),
-            "auc_closeness_other": _auc(self._moved.distance, strangers.distance, closest=True),
+        pairs = {
+            "auc_confidence": (self._members.confidence, strangers.confidence),
+            "auc_closeness_self": (self._members.distance, strangers.distance),
+            "auc_closeness_other": (self._moved.distance, strangers.distance),
         }
-        return {
-            name: (area, 0.0 if apart and name != "auc_confidence" else bound)
-            for name, (area, bound) in found.items()
-        }
+        found = dict(known or {})
+        for name in pairs.keys() - found.keys():
+            near = name != "auc_confidence"
+            area, bound = _auc(*pairs[name], closest=near)
+            found[name] = area, 0.0 if apart and near else bound
+        return {name: found[name] for name in pairs}
 
     def _areas_kept(self, kept: Kept) -> dict[str, tuple[float, float]]:
         """Return exact AUCs: members are compared with the queries that share a bin with them.
@@ -265,9 +269,9 @@ class Relation:
         if not self._axes.distances_apart:
             members = np.concatenate([codes[~np.isnan(distance)], moved[~np.isnan(other)]]) & low
             by_distance = wanted(members, counts.fine_distance)
-        found = self._areas()
         if not len(by_confidence) and not len(by_distance):
-            return found
+            return self._areas()
+        found: dict[str, tuple[float, float]] = {}
         rows = rows_in_bins(kept.codes, by_confidence, by_distance)
         bins = kept.codes[rows]
         if len(by_confidence):
@@ -281,7 +285,7 @@ class Relation:
             for name, d, where in (("self", distance, codes), ("other", other, moved)):
                 area = crowd.share_above(d, where & low, distance)
                 found[f"auc_closeness_{name}"] = area, 0.0
-        return found
+        return self._areas(found)
 
     def joint(self, bottom: "ExtremeSummary", top: "ExtremeSummary") -> dict[str, NDArray[Any]]:
         """Return the arrays of ``joint.npz``.

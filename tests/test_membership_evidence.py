@@ -76,6 +76,8 @@ def test_transferred_rates_equal_a_literal_count():
     each = [r["tpr"] for r in rows if r["target"] != "mean" and r["level"] == 0.1]
     assert mean["tpr"] == pytest.approx(np.mean(each))
     assert mean["tpr_low"] < mean["tpr"] < mean["tpr_high"]
+    hits, false = 0.01 * mean["tpr"], 0.99 * mean["realised_fpr"]
+    assert mean["precision_prior_1pct"] == pytest.approx(hits / (hits + false))
 
 
 def test_realised_rates_are_those_wanted_where_targets_are_alike():

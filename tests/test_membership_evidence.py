@@ -16,6 +16,7 @@ from confsim.membership import (
     best_attack,
     blind_baseline,
     discoveries,
+    evaluate,
     leverage,
     lira,
     p_values,
@@ -112,6 +113,14 @@ def test_intervals_cover_the_rates_of_new_examples():
         true = math.erfc(row["threshold"] / math.sqrt(2)) / 2
         covered.append(row["realised_fpr_low"] <= true <= row["realised_fpr_high"])
     assert np.mean(covered) > 0.93
+
+
+def test_pooled_targets_count_distinct_examples():
+    """100 trials of 600 examples are 600 examples, not 30,000: 0.1% of them is nothing."""
+    rng = np.random.default_rng(18)
+    member = rng.random((100, 600)) < 0.5
+    rows = evaluate(rng.normal(size=member.shape), member, replicates=2)
+    assert rows[-1]["few_false_positives"] == "0.1pct 0.01pct"
 
 
 # ---- agreement ---------------------------------------------------------------------------------

@@ -66,7 +66,8 @@ def evaluate(
         ``precision_at_fpr_a_prior_p`` for shares ``p`` of members of 50%, 10% and 1%, and at FPR 0
         ``precision_bound_...``, with the FPR at its upper 95% bound; ``few_false_positives``: the
         rates at which fewer than 5 distinct examples are expected as false positives;
-        ``interval``: what the intervals are. A target whose scores are all of one class is left out.
+        ``interval``: what the intervals are. A target whose scores are all of one class is left
+        out.
 
     Examples
     --------

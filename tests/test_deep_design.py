@@ -60,6 +60,26 @@ def test_balanced_trials_are_complements(problem, pair):
     assert sorted([*one, *other]) == list(range(len(labels)))
 
 
+def test_coins_are_fair_and_independent():
+    labels = np.zeros(2000, np.int64)
+    drawn = np.array(
+        [
+            np.isin(np.arange(2000), design.member_rows(labels, 0.5, "coin", 3, trial))
+            for trial in range(200)
+        ]
+    )
+    # Neither the share of a trial nor that of an example is fixed: both vary as sums of coins do.
+    for axis in (0, 1):
+        share = drawn.mean(axis=axis)
+        expected = 0.5 / np.sqrt(drawn.shape[axis])
+        assert abs(share.mean() - 0.5) < 0.005
+        assert 0.85 < share.std() / expected < 1.15
+    together = np.corrcoef(drawn[:, :50].T)[np.triu_indices(50, 1)]
+    assert abs(together.mean()) < 0.01
+    again = design.member_rows(labels, 0.5, "coin", 3, 7)
+    np.testing.assert_array_equal(again, np.flatnonzero(drawn[7]))
+
+
 def test_trials_differ():
     labels = np.repeat(np.arange(3), 50)
     draws = {

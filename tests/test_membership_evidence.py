@@ -16,6 +16,7 @@ from confsim.membership import (
     best_attack,
     blind_baseline,
     discoveries,
+    evaluate,
     leverage,
     lira,
     p_values,
@@ -76,6 +77,8 @@ def test_transferred_rates_equal_a_literal_count():
     each = [r["tpr"] for r in rows if r["target"] != "mean" and r["level"] == 0.1]
     assert mean["tpr"] == pytest.approx(np.mean(each))
     assert mean["tpr_low"] < mean["tpr"] < mean["tpr_high"]
+    hits, false = 0.01 * mean["tpr"], 0.99 * mean["realised_fpr"]
+    assert mean["precision_prior_1pct"] == pytest.approx(hits / (hits + false))
 
 
 def test_realised_rates_are_those_wanted_where_targets_are_alike():
@@ -110,6 +113,14 @@ def test_intervals_cover_the_rates_of_new_examples():
         true = math.erfc(row["threshold"] / math.sqrt(2)) / 2
         covered.append(row["realised_fpr_low"] <= true <= row["realised_fpr_high"])
     assert np.mean(covered) > 0.93
+
+
+def test_pooled_targets_count_distinct_examples():
+    """100 trials of 600 examples are 600 examples, not 30,000: 0.1% of them is nothing."""
+    rng = np.random.default_rng(18)
+    member = rng.random((100, 600)) < 0.5
+    rows = evaluate(rng.normal(size=member.shape), member, replicates=2)
+    assert rows[-1]["few_false_positives"] == "0.1pct 0.01pct"
 
 
 # ---- agreement ---------------------------------------------------------------------------------

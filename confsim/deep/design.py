@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from confsim.deep.datasets import stratified
 from confsim.seeds import Purpose, stream
 
-DESIGNS = ("independent", "balanced")
+DESIGNS = ("independent", "balanced", "coin")
 AUGMENTATIONS = ("none", "mirror", "weak")
 
 Rows = NDArray[np.int64]
@@ -45,8 +45,12 @@ def member_rows(labels: Rows, ratio: float, design: str, seed: int, trial: int) 
     """Draw the members of a trial from a population with these ``labels``; rows, ascending.
 
     ``independent``: a stratified random fraction. ``balanced``: a half for an even trial, and the
-    other half for the next.
+    other half for the next. ``coin``: each example by an independent coin that says "member" with
+    probability ``ratio``; at 0.5 what bounds on epsilon assume. The number of members varies.
     """
+    if design == "coin":
+        coins = stream(seed, Purpose.DESIGN, trial).random(len(labels))
+        return np.flatnonzero(coins < ratio)
     count = round(ratio * len(labels))
     first = trial - trial % 2 if design == "balanced" else trial
     drawn = np.sort(stratified(labels, count, stream(seed, Purpose.DESIGN, first)))

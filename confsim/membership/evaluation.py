@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from confsim.statistics import (
     BOOTSTRAP_CAPTION,
+    FEW_FALSE_POSITIVES,
     FEWEST_RESAMPLED,
     FEWEST_TRIALS,
     FPR_LEVELS,
@@ -73,9 +74,9 @@ def evaluate(
         ``realised_fpr_at_fpr_a``, ``threshold_at_fpr_a`` (in units of the score),
         ``precision_at_fpr_a_prior_p`` for shares ``p`` of members of 50%, 10% and 1%, and at FPR 0
         ``precision_bound_...``, with the FPR at its upper 95% bound; ``few_false_positives``: the
-        rates at which fewer than 5 false positives are expected; ``interval``: what the intervals
-        are; of a single target they are over its examples in every row. A target whose known
-        scores are all of one class is left out.
+        rates at which fewer than 5 distinct examples are expected as false positives;
+        ``interval``: what the intervals are; of a single target they are over its examples in every
+        row. A target whose known scores are all of one class is left out.
 
     Raises
     ------
@@ -114,6 +115,11 @@ def evaluate(
     else:
         pooled |= _bootstrap_bounds(values, member, row_groups, replicates, seed, n_threads)
     unanswered = int(np.count_nonzero(~known))
+    # The same non-member in many trials is one example: its scores rise and fall together.
+    distinct = int(np.count_nonzero((known & ~member).any(axis=0)))
+    pooled["few_false_positives"] = " ".join(
+        percent_name(level) for level in FPR_LEVELS if 0 < level * distinct < FEW_FALSE_POSITIVES
+    )
     return [
         *rows,
         mean_row(rows, groups[used]),

@@ -188,14 +188,22 @@ class Side:
     def sum(self, terms: FloatArray) -> FloatArray:
         """Add ``terms``, 0 where there is no model, over the models that vote on each target.
 
-        What is left out is never added and subtracted again, so nothing cancels.
+        The term of largest magnitude is kept apart: as long as it stays, what is subtracted is
+        small beside it, and where it goes the others were never added to it. So no outlier that is
+        left out takes the digits of the others with it.
         """
-        before, after = np.zeros_like(terms), np.zeros_like(terms)
-        np.add.accumulate(terms[:-1], axis=0, out=before[1:])
-        np.add.accumulate(terms[:0:-1], axis=0, out=after[-2::-1])
-        everyone = before[-1] + terms[-1]
-        before += after
-        return np.where(self.excludes, self.of_left_out(before), everyone)
+        rows, columns = np.arange(len(terms))[:, None], np.arange(terms.shape[1])
+        top = np.abs(terms).argmax(axis=0)
+        largest = terms[top, columns]
+        rest = terms.copy()
+        rest[top, columns] = 0.0
+        total = rest.sum(axis=0)
+        excludes = self.excludes
+        found = np.where(excludes, self.of_left_out(rest), 0.0)
+        np.subtract(total, found, out=found)
+        left_top = excludes & ((rows if self.left_out is None else self.left_out) == top)
+        found += np.where(left_top, 0.0, largest)
+        return found
 
     def log_mean(self, log_values: FloatArray) -> FloatArray:
         """Return the log of the mean of ``exp(log_values)`` over the models that vote.

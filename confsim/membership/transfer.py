@@ -133,7 +133,8 @@ def transfer(
     list of dict
         For each target and level, and for the ``mean`` over targets: ``target``, ``level`` (the
         false-positive rate wanted), ``threshold``, ``tpr``, ``realised_fpr``, and
-        ``precision_prior_p`` (NaN where nothing is called a member), with ``_low`` and ``_high``;
+        ``precision_prior_p`` (NaN where nothing is called a member; of the mean rates, without
+        interval, for ``mean``), with ``_low`` and ``_high``;
         ``oracle_tpr``: with the best threshold for the target itself, an upper bound;
         ``few_false_positives``: whether fewer than 5 are expected among the target's non-members;
         ``interval``: what the intervals are about. Targets without a member or without a non-member
@@ -164,7 +165,7 @@ def transfer(
     groups = None if partner is None else np.minimum(np.arange(len(values)), np.asarray(partner))
     by_number = dict(zip(numbers.tolist(), range(len(values)), strict=True))
     return rows + [
-        _mean([row for row in rows if row["level"] == level], groups, by_number)
+        _mean([row for row in rows if row["level"] == level], groups, by_number, shares)
         for level in levels
         if rows
     ]
@@ -201,7 +202,10 @@ def _precision(tpr: float, fpr: float, prior: float) -> float:
 
 
 def _mean(
-    rows: list[dict[str, Any]], groups: NDArray[Any] | None, place: dict[int, int]
+    rows: list[dict[str, Any]],
+    groups: NDArray[Any] | None,
+    place: dict[int, int],
+    priors: list[float],
 ) -> dict[str, Any]:
     """Average over targets; the intervals are over independent ones, that is over pairs."""
     mean: dict[str, Any] = {
@@ -213,7 +217,9 @@ def _mean(
     group = np.array([place[row["target"]] for row in rows])
     group = np.unique(group if groups is None else groups[group], return_inverse=True)[1]
     for name in rows[0]:
-        if name in mean or name == "threshold" or name.endswith(("_low", "_high")):
+        if name in mean or name.startswith(("threshold", "precision")):
+            continue
+        if name.endswith(("_low", "_high")):
             continue
         values = np.array([row[name] for row in rows], dtype=np.float64)
         known = ~np.isnan(values)
@@ -222,4 +228,8 @@ def _mean(
             by_group = np.bincount(group, values) / np.bincount(group)
             _, low, high = student_t_interval(by_group)
             mean |= {f"{name}_low": low, f"{name}_high": high}
+    # Of the mean rates: a mean of precisions is ruled by targets with few positives.
+    for p in priors:
+        name = f"precision_prior_{percent_name(p)}"
+        mean[name] = _precision(mean["tpr"], mean["realised_fpr"], p)
     return mean

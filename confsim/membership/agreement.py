@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_choice, check_number
-from confsim.membership.shadow import check_membership, check_scores
+from confsim.membership.shadow import check_scores
 from confsim.membership.transfer import transferred_thresholds
-from confsim.statistics import roc, spearman
+from confsim.statistics import check_membership, roc, spearman
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]

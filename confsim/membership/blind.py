@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_finite, check_integer
-from confsim.membership.shadow import check_membership
-from confsim.statistics import auc, student_t_interval
+from confsim.statistics import auc, check_membership, student_t_interval
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_choice, check_integer, check_number
-from confsim.membership.shadow import check_membership
+from confsim.statistics import check_membership
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]

@@ -454,7 +454,7 @@ def rmia_resolution(
     >>> found.z, found.levels, found.unresolved(1999)
     ('holdout', 181, (0.001, 0.0001, 0.0))
     """
-    from confsim.membership.shadow import check_membership
+    from confsim.statistics import check_membership
 
     member = check_membership(is_member)
     holdout = None if holdout_points is None else np.empty(holdout_points)

@@ -21,29 +21,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_finite, check_integer
 from confsim._kernels import resolve_threads
+from confsim.statistics import check_membership
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 
 _BLOCK = 1024
-
-
-def check_membership(is_member: ArrayLike, name: str = "is_member") -> BoolArray:
-    """Return membership as booleans; everything but booleans, 0 and 1 is refused by name."""
-    found = np.asarray(is_member)
-    if found.dtype == np.bool_:
-        return found
-    known = np.zeros(found.shape, dtype=np.bool_)
-    if found.dtype.kind in "iuf":
-        known = (found == 0) | (found == 1)
-    if not known.all():
-        at = np.unravel_index(int(np.argmin(known)), known.shape)
-        place = ", ".join(f"{kind} {i}" for kind, i in zip(("row", "column"), at, strict=False))
-        raise ValueError(
-            f"{name} must be boolean, or hold only 0 and 1, but {place} holds {found[at]}"
-        )
-    return found.astype(np.bool_)
 
 
 def check_scores(scores: ArrayLike, is_member: ArrayLike) -> tuple[FloatArray, BoolArray]:

@@ -162,7 +162,7 @@ def cost(recipe: Recipe) -> str:
     """Say in one line what a recipe takes."""
     return (
         f"{recipe.models} models of {recipe.epochs} epochs, about {recipe.gpu_minutes:g} minutes "
-        f"of one H100 ({recipe.cost_note})"
+        f"of one H100 or H200 ({recipe.cost_note})"
     )
 
 

@@ -24,7 +24,7 @@ from confsim.runner import claims as claims_module
 from confsim.runner import command as command_module
 from confsim.runner import run
 from confsim.runner.claims import Claims, Life
-from confsim.store import open_run
+from confsim.store import open_run, processes
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_experiments import Toy, ToyWithData, contents, leftovers, rewrite
@@ -474,7 +474,7 @@ class TestElsewhere:
         wait_until((path / "trials" / ".scratch" / "000001" / "steps").exists)
         os.killpg(process.pid, signal.SIGSTOP)
         with monkeypatch.context() as patch:
-            patch.setattr(claims_module, "_boot", lambda: "another boot")
+            patch.setattr(processes, "boot", lambda: "another boot")
             outcome = run(Toy(), trials=8, out=path, shard="1/2", steal=False, quiet=True)
         assert outcome.done == (1, 3, 5, 7)
         assert not (path / "claims").exists()
@@ -495,7 +495,7 @@ class TestElsewhere:
         wait_until((path / "trials" / ".scratch" / "000001" / "steps").exists)
         os.killpg(process.pid, signal.SIGSTOP)
         with monkeypatch.context() as patch:
-            patch.setattr(claims_module, "_boot", lambda: "another boot")
+            patch.setattr(processes, "boot", lambda: "another boot")
             assert run(Toy(seed=1), trials=4, out=path, overwrite=True, quiet=True).complete
         os.killpg(process.pid, signal.SIGCONT)
         _, err = process.communicate(timeout=60)
@@ -531,7 +531,7 @@ class TestElsewhere:
         shutil.copytree(path, tmp_path / "links-followed")
         for name in ("links-kept", "links-followed"):
             monkeypatch.setattr(claims_module, "STALE_AFTER", 1.0)
-            monkeypatch.setattr(claims_module, "_boot", lambda: "another boot")
+            monkeypatch.setattr(processes, "boot", lambda: "another boot")
             assert run(Toy(), trials=12, out=tmp_path / name, quiet=True).complete
             left = leftovers(tmp_path / name)
             # Whoever may live elsewhere, and was not watched for a minute, keeps its name plate.

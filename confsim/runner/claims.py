@@ -34,7 +34,6 @@ import secrets
 import shutil
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ from enum import Enum
 from pathlib import Path
 
 from confsim._errors import ConfsimError
-from confsim.store import files, layout
+from confsim.store import files, layout, processes
 
 #: Seconds between two moves of the counter.
 HEARTBEAT = 5.0
@@ -80,9 +79,9 @@ class Owner:
 
     def life(self) -> Life:
         """Judge by the process table, which says nothing of other hosts and other boots."""
-        if not self.boot or self.boot != _boot():
+        if not self.boot or self.boot != processes.boot():
             return Life.UNKNOWN
-        started = _started(self.pid)
+        started = processes.started(self.pid)
         if started is None:
             return Life.DEAD
         if not started:
@@ -120,7 +119,9 @@ class Claims:
         self._clock = clock
         host = socket.gethostname()
         name = f"{host.split('.')[0]}-{os.getpid()}-{secrets.token_hex(4)}"
-        self.owner = Owner(name, host, _boot(), os.getpid(), _started(os.getpid()) or "")
+        self.owner = Owner(
+            name, host, processes.boot(), os.getpid(), processes.started(os.getpid()) or ""
+        )
         self._file: int | None = None
         self._counter = 0
         self._moved = clock()
@@ -519,36 +520,6 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _boot() -> str:
-    """Name what shares our process table: this boot, and this namespace of process ids."""
-    if sys.platform != "linux":
-        return socket.gethostname()
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def _started(pid: int) -> str | None:
-    """Return when a process started, in the kernel's ticks; ``None`` if dead, "" if unknown."""
-    if sys.platform != "linux":
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return None
-        except OSError:
-            pass
-        return ""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    except OSError:
-        return ""
-    return None if fields[0] in "ZX" else fields[19]
 
 
 def describe_signal(number: int) -> str:

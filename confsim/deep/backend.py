@@ -84,11 +84,11 @@ def check_trains(backend: str, settings: Settings) -> None:
         stderr=subprocess.PIPE,
     )
     if done.returncode:
-        # Frameworks have their own words there, in front.
-        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        known = last.startswith(("model: ", "precision "))
+        # Frameworks have their own words there, before and after.
+        lines = done.stderr.decode(errors="replace").splitlines()
+        known = [line for line in lines if line.startswith(("model: ", "precision "))]
         model = settings.recipe.model
-        raise ValueError(last if known else f"model: {model} ended the process that tried it")
+        raise ValueError(known[-1] if known else f"model: {model} ended the process that tried it")
 
 
 def try_training(settings: Settings) -> None:

@@ -11,6 +11,7 @@ from confsim import recipes
 from confsim.cli.deep import main
 from confsim.deep import backend as backends
 from confsim.deep.experiment import DeepExperiment
+from confsim.report.build import report
 
 
 def installed(name):
@@ -218,11 +219,16 @@ def test_published_beside_measured(tmp_path):
     assert table["measured"][0] == attacks.loc[chosen, "auc"].item()
     assert (table["low"][:2] <= table["measured"][:2]).all()
     assert (table["measured"][:2] <= table["high"][:2]).all()
-    assert table["measured"][3] == run.summary()["holdout_accuracy"].mean()
+    accuracy = run.summary()["non_member_accuracy"].mean()
+    assert table["measured"][3] == pytest.approx(accuracy, rel=1e-12)
     differences = table.attrs["differences"]
     assert "model is mlp, not wide" in differences
     assert "epochs is 2, not 40" in differences
     assert not any(said.startswith("momentum") for said in differences)
+    report([run.path], out=tmp_path / "page")
+    page = (tmp_path / "page" / "report.html").read_text()
+    assert "Published and measured" in page
+    assert "model is mlp, not wide" in page
 
 
 @needs_keras

@@ -170,20 +170,21 @@ def _said(number: Published) -> str:
     return f"published: {number.name} {number.value:.4g}"
 
 
-def compare(run: "Run") -> "pd.DataFrame":
+def compare(run: "Run", attacks: "pd.DataFrame | None" = None) -> "pd.DataFrame":
     """Return the published numbers of a run's recipe beside those measured.
 
     Parameters
     ----------
     run : Run
-        Made with a recipe, with at least two finished trials. Its membership tables are made where
-        they are missing.
+        Made with a recipe, with at least two finished trials.
+    attacks : DataFrame, optional
+        Its membership table of that name; by default read, or made where it is missing.
 
     Returns
     -------
     DataFrame
         ``name``, ``published``, ``measured``, ``low`` and ``high`` (the measured number's 95%
-        interval, as the run's tables have it; NaN where there is none). Its
+        interval over trials; NaN where there is none). Its
         ``attrs["differences"]`` are sentences: where the recipe differs from its source, and the
         run from the recipe.
 
@@ -196,13 +197,17 @@ def compare(run: "Run") -> "pd.DataFrame":
     """
     import pandas as pd
 
+    from confsim.membership import membership_tables
+
     identity = run.manifest["identity"]
     if identity.get("recipe") is None:
         raise ValueError(f"{run.path} was not made with a recipe")
     recipe = load(identity["recipe"])
     if recipe.sha256 != identity["recipe_sha256"]:
         raise ConfsimError(f"recipe {recipe.name} is not the one that {run.path} was made with")
-    rows = [_row(run, number) for number in recipe.published]
+    if attacks is None:
+        attacks = membership_tables(run)["attacks"]
+    rows = [_row(run, attacks, number) for number in recipe.published]
     columns = ["name", "published", "measured", "low", "high"]
     table: pd.DataFrame = pd.DataFrame(rows, columns=columns)
     table.attrs["differences"] = [*recipe.differences, *overridden(recipe, run.config)]
@@ -218,17 +223,16 @@ def overridden(recipe: Recipe, configuration: dict[str, Any]) -> list[str]:
     ]
 
 
-def _row(run: "Run", number: Published) -> tuple[Any, ...]:
-    from confsim.membership import membership_tables
+def _row(run: "Run", attacks: "pd.DataFrame", number: Published) -> tuple[Any, ...]:
+    from confsim.statistics import RATE, mean_interval
 
-    nothing = float("nan")
     if not number.attack:
-        values = run.summary()[number.column]
-        return number.name, number.value, float(values.mean()), nothing, nothing
-    table = membership_tables(run)["attacks"]
-    chosen = table[(table["attack"] == number.attack) & (table["target"].astype(str) == "mean")]
+        return number.name, number.value, *mean_interval(run.summary()[number.column], RATE)
+    found = attacks["attack"] == number.attack
+    chosen = attacks[found & (attacks["target"].astype(str) == "mean")]
+    nothing = float("nan")
     if chosen.empty:
         return number.name, number.value, nothing, nothing, nothing
     row = chosen.iloc[0]
-    bounds = (float(row.get(f"{number.column}_{side}", nothing)) for side in ("low", "high"))
-    return number.name, number.value, float(row[number.column]), *bounds
+    keys = (number.column, f"{number.column}_low", f"{number.column}_high")
+    return number.name, number.value, *(float(row.get(key, nothing)) for key in keys)

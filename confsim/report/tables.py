@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from confsim import recipes
+from confsim._errors import ConfsimError
 from confsim.report.answers import paired_difference
 from confsim.report.attacks import attack_name
 from confsim.report.classes import class_rows, known, records
@@ -127,6 +129,7 @@ def with_interval(key: str, found: Estimate) -> dict[str, float]:
 def run_tables(material: Material) -> list[Table]:
     """Return the tables that a run allows, in the order of the page."""
     makers: tuple[Callable[[Material], Table | None], ...] = (
+        published,
         extremes,
         relations,
         model,
@@ -235,6 +238,36 @@ def model(material: Material) -> Table | None:
         ],
         rows,
     )  # fmt: skip
+
+
+def published(material: Material) -> Table | None:
+    """Set what a recipe's source published beside what was measured here."""
+    name = material.run.manifest["identity"].get("recipe")
+    if name is None or "attacks" not in material.tables:
+        return None
+    rows: list[dict[str, Any]] = []
+    try:
+        found = recipes.compare(material.run, material.tables["attacks"])
+    except (ValueError, ConfsimError) as error:
+        note = f"Nothing is compared: {error}."
+    else:
+        differences = "; ".join(found.attrs["differences"])
+        note = f"Recipe {name}. It differs from its source: {differences}."
+        for row in records(found):
+            made = {"figure": row["name"], "published": row["published"]}
+            ends = {"measured_low": row["low"], "measured_high": row["high"]}
+            rows.append(made | {"measured": row["measured"]} | ends)
+    return Table(
+        "published",
+        "Published and measured",
+        [
+            Column("figure", "", "what was published"),
+            Column("published", "published", "as its source states it"),
+            Column("measured", "here", _OVER_TRIALS),
+        ],
+        rows,
+        note,
+    )
 
 
 _LEVELS = {"10pct": "10%", "1pct": "1%", "0.1pct": "0.1%", "0pct": "0"}

@@ -15,7 +15,7 @@ import pytest
 
 from confsim import ConfsimError
 from confsim.deep import backend as backends
-from confsim.deep import design, training
+from confsim.deep import design, networks, training
 from confsim.deep.backend import Settings, Standardisation
 from confsim.deep.engines import Epoch
 from confsim.deep.models import Recipe, check_model, whitening_filters
@@ -740,3 +740,17 @@ def test_memory_does_not_grow_with_trials(problem, tmp_path):
         gc.collect()
         sizes.append(resident())
     assert sizes[-1] - sizes[1] < 8e6
+
+
+@needs_keras
+@pytest.mark.parametrize("shape", [(6, 6), (7, 5), (3, 2)])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_halving_is_max_pooling_of_2x2_pixels(problem, shape, padding):
+    import keras
+
+    inputs = keras.Input((*shape, 3))
+    ours = keras.Model(inputs, networks._halved(inputs, padding))
+    plain = keras.Model(inputs, keras.layers.MaxPooling2D(2, padding=padding)(inputs))
+    images = np.random.default_rng(0).normal(-3, 1, (4, *shape, 3)).astype(np.float32)
+    found, expected = (keras.ops.convert_to_numpy(m(images)) for m in (ours, plain))
+    np.testing.assert_array_equal(found, expected)

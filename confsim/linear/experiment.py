@@ -34,11 +34,11 @@ from confsim.experiment import (
     TrialResult,
 )
 from confsim.joint import Axes, ExtremeSummary, Kept, Relation
-from confsim.linear._highs import check_installed
 from confsim.linear.chance import closeness
 from confsim.linear.extremes import ExtremeScan
 from confsim.linear.lattice import Lattice, sample_distinct
 from confsim.linear.program import NORMS, OBJECTIVES, SOLVERS, LinearFit, fit_program
+from confsim.linear.program.highs import check_installed
 from confsim.seeds import Purpose, stream
 from confsim.statistics.chance import closeness_chance
 from confsim.store.capabilities import repeat_words

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from toy_experiments import Streaming, Toy, ToyWithData, contents, leftovers, result_of, rewrite
 
 import confsim
 from confsim._errors import ConfsimError
@@ -30,9 +31,6 @@ from confsim.store import (
     survey,
     writer,
 )
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toy_experiments import Streaming, Toy, ToyWithData, contents, leftovers, result_of, rewrite
 
 
 def make(path: Path, toy: Any = None, *, trials: int = 3, keep: str = "all") -> Store:
@@ -359,7 +357,6 @@ import sys
 def peak():  # not ru_maxrss: a child's begins with that of the process it was forked from
     status = open("/proc/self/status")
     return int(next(line for line in status if line.startswith("VmHWM")).split()[1])
-sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 import numpy as np
 from confsim.experiment import Coded, TrialResult

@@ -291,10 +291,12 @@ class TestPublish:
             yield {"x": np.zeros(3)}
             summary["rows"] = 3
 
-        store.publish(TrialResult(0, {"extremes": batches()}, {}, summary))
+        finish = lambda: ({"late": {"x": np.arange(3)}}, summary)  # noqa: E731
+        store.publish(TrialResult(0, {"extremes": batches()}, {}, {"trial": 0}, finish))
         run = open_run(store.path)
         assert not run.trial(0).has("extremes.parquet")
-        assert run.trial(0).summary() == {"rows": 3}
+        assert run.trial(0).summary() == {"trial": 0, "rows": 3}
+        assert run.trial(0).has("late.npz")
         with pytest.raises(ConfsimError, match="--keep summary"):
             run.extremes()
 

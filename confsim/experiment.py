@@ -149,9 +149,6 @@ class Experiment(ABC):
     #: The command that runs it, for instance ``"confsim-linear"``; names the default directory.
     command: ClassVar[str]
 
-    #: The name of its confidence columns in the tables, the ranking one first.
-    confidences: ClassVar[tuple[str, ...]]
-
     #: Modules that every trial needs and that importing the experiment does not import. Each worker
     #: imports them before its first trial: what is not installed is one error, not one per trial.
     modules: ClassVar[tuple[str, ...]] = ()

@@ -63,7 +63,6 @@ class LinearExperiment(Experiment):
     """
 
     command: ClassVar[str] = "confsim-linear"
-    confidences: ClassVar[tuple[str, ...]] = ("boundary", "sigmoid")
     modules: ClassVar[tuple[str, ...]] = ("highspy",)
 
     n: int = 10

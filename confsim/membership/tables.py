@@ -52,7 +52,7 @@ BoolArray = NDArray[np.bool_]
 RECORD = "membership.json"
 
 #: Raised when the same inputs give other tables.
-VERSION = 2
+VERSION = 3
 
 #: Tables of many rows; the others are CSV files.
 _PARQUET = ("vulnerability", "memorization", "roc")

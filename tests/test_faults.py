@@ -22,8 +22,8 @@ import pytest
 from toy_experiments import Toy, ToyWithData, contents, leftovers, rewrite
 
 from confsim.runner import claims as claims_module
-from confsim.runner import command as command_module
 from confsim.runner import run
+from confsim.runner import supervisor as supervisor_module
 from confsim.runner.claims import Claims, Life
 from confsim.store import open_run, processes
 
@@ -436,7 +436,7 @@ class TestElsewhere:
         assert leftovers(far) == []
 
     def test_who_waits_says_so(self, far, monkeypatch, capfd):
-        monkeypatch.setattr(command_module, "_SAY_AFTER", 0.1)
+        monkeypatch.setattr(supervisor_module, "_SAY_AFTER", 0.1)
         monkeypatch.setattr(claims_module, "STALE_AFTER", 4.0)
         assert run(Toy(), trials=4, out=far, shard="0/4", steal=True).complete
         err = capfd.readouterr().err

@@ -27,6 +27,7 @@ def trial(session, number=0):
         for table in result.tables.values():
             for _ in table:
                 pass
+        result.finished()
 
 
 @pytest.mark.parametrize("n", [10, 5000])

@@ -9,7 +9,7 @@ The runner knows no models. Experiments know no files, processes or progress bar
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias
@@ -37,6 +37,11 @@ Table: TypeAlias = "Columns | Iterable[Columns]"
 #: What a summary may hold. NaN is stored as null.
 Scalar: TypeAlias = "bool | int | float | str | None"
 
+#: Arrays by file and name, and summary entries, that complete a result.
+Finish: TypeAlias = (
+    'tuple[Mapping[str, Mapping[str, "np.ndarray[Any, Any]"]], Mapping[str, Scalar]]'
+)
+
 
 @dataclass(frozen=True)
 class TrialResult:
@@ -52,17 +57,25 @@ class TrialResult:
         Stored as ``NAME.npz`` each.
     summary : mapping of str to Scalar
         One row's worth of numbers, and no times: stored as ``summary.json``.
-
-    Notes
-    -----
-    The store exhausts the tables first, also one that it does not keep, and reads ``arrays`` and
-    ``summary`` afterwards: an iterator of batches may still fill them.
+    finish : callable, optional
+        Returns arrays and summary entries that are known only when every table has been read to
+        its end, a table that is not stored included; see :meth:`finished`.
     """
 
     trial: int
     tables: Mapping[str, Table]
     arrays: Mapping[str, Mapping[str, "np.ndarray[Any, Any]"]]
     summary: Mapping[str, Scalar]
+    finish: "Callable[[], Finish] | None" = None
+
+    def finished(self) -> "TrialResult":
+        """Return the result with what :attr:`finish` adds; call it after all tables were read."""
+        if self.finish is None:
+            return self
+        arrays, summary = self.finish()
+        return TrialResult(
+            self.trial, self.tables, {**self.arrays, **arrays}, {**self.summary, **summary}
+        )
 
 
 @dataclass(frozen=True)
@@ -135,9 +148,6 @@ class Experiment(ABC):
 
     #: The command that runs it, for instance ``"confsim-linear"``; names the default directory.
     command: ClassVar[str]
-
-    #: The name of its confidence columns in the tables, the ranking one first.
-    confidences: ClassVar[tuple[str, ...]]
 
     #: Modules that every trial needs and that importing the experiment does not import. Each worker
     #: imports them before its first trial: what is not installed is one error, not one per trial.

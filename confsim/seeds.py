@@ -13,7 +13,11 @@ from confsim._errors import check_integer
 
 
 class Purpose(IntEnum):
-    """What a stream is for."""
+    """What a stream is for.
+
+    Those of analyses (``BOOTSTRAP``, ``MATCHED``, ``TRIMMING``, ``BEST``, ``THRESHOLD``) take the
+    seed of the call and not the run's.
+    """
 
     QUERIES = 1
     TRAINING = 2
@@ -22,12 +26,15 @@ class Purpose(IntEnum):
     DESIGN = 5
     WEIGHTS = 6
     ORDER = 7
-    DROPOUT = 8
+    # 8 was DROPOUT, which no stream needed.
     AUGMENT = 9
     LIMIT = 10
     BOOTSTRAP = 11
     MATCHED = 12
     CHANCE = 13
+    TRIMMING = 18
+    BEST = 19
+    THRESHOLD = 20
 
 
 def sequence(

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from report_runs import FakeDeep, linear, publish
+from toy_experiments import leftovers
 
 from confsim import exports
 from confsim._errors import ConfsimError
@@ -26,10 +28,6 @@ from confsim.membership import membership_tables
 from confsim.report import build
 from confsim.report.build import report
 from confsim.store import artifacts, open_run
-
-sys.path.insert(0, str(Path(__file__).parent))
-from report_runs import FakeDeep, linear, publish
-from toy_experiments import leftovers
 
 KILLS = 50 if os.environ.get("CONFSIM_LONG_TESTS") == "1" else 2
 

@@ -2,15 +2,12 @@
 
 import io
 import os
-import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-sys.path.insert(0, str(Path(__file__).parent))
 
 from confsim.deep.data import load
 from confsim.deep.data.arrays import read_npz

@@ -4,7 +4,6 @@ import io
 import os
 import socket
 import struct
-import sys
 import tarfile
 import unicodedata
 import zipfile
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-sys.path.insert(0, str(Path(__file__).parent))
 from data_makers import make_folder, picture, small_tar, small_zip, two_classes
 from PIL import Image
 

@@ -1,13 +1,11 @@
 """Damaged and made-up data end in one clear line. ``CONFSIM_FUZZ=600`` fuzzes for 600 seconds."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-sys.path.insert(0, str(Path(__file__).parent))
 import fuzz_data
 
 #: Inputs that hang, crash, deceive or exhaust a reader that trusts them.

@@ -5,14 +5,12 @@ import hashlib
 import os
 import pickle
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-sys.path.insert(0, str(Path(__file__).parent))
 from data_makers import cifar_batches, write_cifar, write_idx
 
 from confsim import ConfsimError

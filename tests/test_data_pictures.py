@@ -2,15 +2,12 @@
 
 import io
 import struct
-import sys
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-sys.path.insert(0, str(Path(__file__).parent))
 from data_makers import chunk, picture, png
 from PIL import Image
 

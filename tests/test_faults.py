@@ -19,17 +19,16 @@ from typing import Any
 
 import psutil
 import pytest
+from toy_experiments import Toy, ToyWithData, contents, leftovers, rewrite
 
 from confsim.runner import claims as claims_module
-from confsim.runner import command as command_module
 from confsim.runner import run
+from confsim.runner import supervisor as supervisor_module
 from confsim.runner.claims import Claims, Life
 from confsim.store import open_run, processes
 
-sys.path.insert(0, str(Path(__file__).parent))
-from toy_experiments import Toy, ToyWithData, contents, leftovers, rewrite
-
-TOY = [sys.executable, str(Path(__file__).parent / "toy_command.py")]
+SUPPORT = Path(__file__).parent / "support"
+TOY = [sys.executable, str(SUPPORT / "toy_command.py")]
 LINEAR = [
     sys.executable,
     "-c",
@@ -265,7 +264,7 @@ def file_calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if compiler is None or not sys.platform.startswith("linux"):
         pytest.skip("needs Linux and a C compiler")
     library = tmp_path_factory.mktemp("preload") / "file_calls.so"
-    source = Path(__file__).parent / "file_calls.c"
+    source = SUPPORT / "file_calls.c"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
     return library
 
@@ -356,7 +355,6 @@ class TestTogether:
         """It has an owner's file, but no claim of a trial yet."""
         path = tmp_path / "run"
         code = (
-            f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
             "from toy_experiments import ToyWithData; from confsim.runner import run; "
             f"run(ToyWithData(broken='slow data'), trials=2, out={str(path)!r})"
         )
@@ -438,7 +436,7 @@ class TestElsewhere:
         assert leftovers(far) == []
 
     def test_who_waits_says_so(self, far, monkeypatch, capfd):
-        monkeypatch.setattr(command_module, "_SAY_AFTER", 0.1)
+        monkeypatch.setattr(supervisor_module, "_SAY_AFTER", 0.1)
         monkeypatch.setattr(claims_module, "STALE_AFTER", 4.0)
         assert run(Toy(), trials=4, out=far, shard="0/4", steal=True).complete
         err = capfd.readouterr().err

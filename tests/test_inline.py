@@ -25,7 +25,6 @@ class Numbers(Experiment):
     """A trial's table is its number; some trials wait, hang or fail."""
 
     command: ClassVar[str] = "confsim-numbers"
-    confidences: ClassVar[tuple[str, ...]] = ()
 
     seed: int = 0
     waits: tuple[int, ...] = ()

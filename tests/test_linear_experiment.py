@@ -11,9 +11,11 @@ from sklearn.metrics import roc_auc_score
 
 from confsim import ConfsimError
 from confsim.experiment import Coded
-from confsim.linear import experiment as module
+from confsim.linear import draw as draw_module
 from confsim.linear import extremes as extremes_module
-from confsim.linear.experiment import LinearExperiment, angle_degrees
+from confsim.linear import queries as queries_module
+from confsim.linear.experiment import LinearExperiment
+from confsim.linear.trial import angle_degrees
 
 
 class Context:
@@ -40,6 +42,7 @@ def run(experiment, trial=0, threads=1, context=None):
         if isinstance(parts[0], Coded):
             parts = [np.array(part.names)[part.codes] for part in parts]
         columns[name] = np.concatenate(parts)
+    result = result.finished()
     return columns, result.arrays, result.summary
 
 
@@ -170,8 +173,8 @@ def check_statistics(summary, truth, divisor):
 @pytest.mark.parametrize("experiment", CASES.values(), ids=CASES)
 def test_streaming_in_small_blocks_gives_the_same_trial(experiment, monkeypatch):
     table, arrays, summary = run(experiment)
-    monkeypatch.setattr(module, "KEPT_QUERIES", 0)
-    monkeypatch.setattr(module, "BLOCK", 37)
+    monkeypatch.setattr(queries_module, "KEPT_QUERIES", 0)
+    monkeypatch.setattr(queries_module, "BLOCK", 37)
     streamed, streamed_arrays, streamed_summary = run(experiment)
     for name in table:
         assert table[name].tobytes() == streamed[name].tobytes(), name
@@ -250,7 +253,7 @@ def test_draws_of_one_class_are_repeated_and_counted():
 
 
 def test_a_class_that_is_never_drawn_fails_by_trial_number(monkeypatch):
-    monkeypatch.setattr(module, "MAX_ATTEMPTS", 3)
+    monkeypatch.setattr(draw_module, "MAX_ATTEMPTS", 3)
     experiment = LinearExperiment(
         n=2, queries=None, grid_size=100.0, bias=-99.5, weights=(1.0, 0.0)
     )
@@ -295,8 +298,8 @@ def test_a_degenerate_model_has_confidence_zero():
 def test_stops_between_blocks(monkeypatch):
     from confsim.experiment import Interrupted
 
-    monkeypatch.setattr(module, "KEPT_QUERIES", 0)
-    monkeypatch.setattr(module, "BLOCK", 50)
+    monkeypatch.setattr(queries_module, "KEPT_QUERIES", 0)
+    monkeypatch.setattr(queries_module, "BLOCK", 50)
     context = Context(stop_after=3)
     with pytest.raises(Interrupted):
         run(SMALL, context=context)

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from scipy.stats import ks_2samp
 
-import confsim.linear.program as program
 from confsim import ConfsimError
 from confsim._kernels.violations import Points
-from confsim.linear._highs import Solution
 from confsim.linear.program import LinearFit, fit_program
+from confsim.linear.program import data as program_data
+from confsim.linear.program import dual as program_dual
+from confsim.linear.program.highs import Solution
 
 GOALS = [
     {},
@@ -152,7 +153,7 @@ def test_objective_equals_scipys_at_n_2000(d, noise):
 def test_aggregated_dual_agrees_with_the_whole_dual(goal, d, noise, monkeypatch):
     X, y = noisy(6000, d, 3, noise)
     fit = fit_program(X, y, **goal)
-    monkeypatch.setattr(program, "_aggregate", lambda problem: iter(()))
+    monkeypatch.setattr(program_dual, "_aggregate", lambda problem: iter(()))
     whole = fit_program(X, y, **goal)
     assert close(fit.objective_value, whole.objective_value)
     assert fit.separable == whole.separable == (noise == 0)
@@ -498,7 +499,7 @@ def test_exact_products():
         low = high * 1e-16 * rng.normal(size=50)
         # The last multiplier all but cancels the first column.
         matrix[-1, 0], high[-1], low[-1] = -1.0, high[:-1] @ matrix[:-1, 0], 0.0
-        found = program._exact_products(matrix, high, low)
+        found = program_data._exact_products(matrix, high, low)
         factors = [Fraction(h) + Fraction(rest) for h, rest in zip(high, low, strict=True)]
         for column, total in zip(matrix.T, found, strict=True):
             terms = [f * Fraction(x) for f, x in zip(factors, column, strict=True)]
@@ -575,9 +576,9 @@ def test_an_uncertified_answer_is_never_returned(monkeypatch):
         return Solution("Optimal", np.array([1.0, 0, 0]), np.zeros(len(signed)))
 
     right = fit_program(X, y)
-    monkeypatch.setattr(program, "solve_dual", wrong)
+    monkeypatch.setattr(program_dual, "solve_dual", wrong)
     assert close(fit_program(X, y).objective_value, right.objective_value)
-    monkeypatch.setattr(program, "solve_primal", wrong)
+    monkeypatch.setattr(program_dual, "solve_primal", wrong)
     for solver in ("working-set", "direct"):
         with pytest.raises(ConfsimError, match="not solved to a certified optimum; HiGHS says"):
             fit_program(X, y, solver=solver)

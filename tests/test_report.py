@@ -10,11 +10,13 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import browser as chromium
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from report_runs import FakeDeep, linear, publish
 
 from confsim import audit, open_run
 from confsim.cli.report import main
@@ -28,10 +30,6 @@ from confsim.report.provenance import provenance
 from confsim.statistics import POSITIVE, mean_interval, roc, student_t_interval
 from confsim.store import layout
 from confsim.store.files import read_sealed, seal
-
-sys.path.insert(0, str(Path(__file__).parent))
-import browser as chromium
-from report_runs import FakeDeep, linear, publish
 
 WIDTHS = {"desktop": 1200, "phone": 390}
 

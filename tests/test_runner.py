@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from toy_experiments import Streaming, Toy, ToyWithData, ToyWithModule, contents, leftovers
 
 import confsim
 from confsim._errors import ConfsimError
@@ -24,15 +25,9 @@ from confsim.runner import Outcome, Shard, plan, resolve_shard, resolve_workers,
 from confsim.runner.progress import Progress, duration
 from confsim.store import open_run
 
-sys.path.insert(0, str(Path(__file__).parent))
-from toy_experiments import Streaming, Toy, ToyWithData, ToyWithModule, contents, leftovers
-
-HERE = Path(__file__).parent
-
 #: A command: runs what its arguments evaluate to, prints the outcome, exits with its code.
 COMMAND = """
 import sys
-sys.path.insert(0, {here!r})
 from toy_experiments import *
 from confsim.runner import run
 outcome = run({experiment}, {arguments})
@@ -58,7 +53,7 @@ def undisturbed(tmp_path_factory) -> dict[str, bytes]:
 
 def start(experiment: str, arguments: str, **options: Any) -> "subprocess.Popen[str]":
     """Start a command in a session of its own."""
-    code = COMMAND.format(here=str(HERE), experiment=experiment, arguments=arguments)
+    code = COMMAND.format(experiment=experiment, arguments=arguments)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.Popen(
         [sys.executable, "-c", code],
@@ -329,7 +324,6 @@ class TestWorkers:
         script = tmp_path / "script.py"
         script.write_text(
             COMMAND.format(
-                here=str(HERE),
                 experiment="Toy()",
                 arguments=f"trials=3, out={str(tmp_path / 'run')!r}",
             )
@@ -346,7 +340,7 @@ class TestWorkers:
     def test_a_parent_imports_nothing_heavy(self, tmp_path):
         experiment = "Toy()"
         arguments = f"trials=3, out={str(tmp_path / 'run')!r}, workers=1"
-        code = COMMAND.format(here=str(HERE), experiment=experiment, arguments=arguments)
+        code = COMMAND.format(experiment=experiment, arguments=arguments)
         code = code.replace("print(", "print([n for n in ('pandas', 'pyarrow', 'scipy') "
                             "if n in sys.modules], ")  # fmt: skip
         done = subprocess.run(

@@ -2,20 +2,17 @@
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from toy_experiments import Toy, ToyWithData, contents, leftovers
 
 from confsim.cli import status as module
 from confsim.cli.status import main, ranges, status
 from confsim.runner import run
 from confsim.runner.claims import Claims
 from confsim.store.layout import trial_path
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toy_experiments import Toy, ToyWithData, contents, leftovers
 
 
 @pytest.fixture

@@ -6,15 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from toy_experiments import Toy, contents, leftovers
 
 from confsim._stopping import INTERRUPTED, STOP_SIGNALS, Interruptible, Stopped, taken_signals
 from confsim.runner import run
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toy_experiments import Toy, contents, leftovers
 
 #: A command that says when it works, and then does what its argument says.
 COMMAND = """

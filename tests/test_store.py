@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from toy_experiments import Streaming, Toy, ToyWithData, contents, leftovers, result_of, rewrite
 
 import confsim
 from confsim._errors import ConfsimError
@@ -30,9 +31,6 @@ from confsim.store import (
     survey,
     writer,
 )
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toy_experiments import Streaming, Toy, ToyWithData, contents, leftovers, result_of, rewrite
 
 
 def make(path: Path, toy: Any = None, *, trials: int = 3, keep: str = "all") -> Store:
@@ -293,10 +291,12 @@ class TestPublish:
             yield {"x": np.zeros(3)}
             summary["rows"] = 3
 
-        store.publish(TrialResult(0, {"extremes": batches()}, {}, summary))
+        finish = lambda: ({"late": {"x": np.arange(3)}}, summary)  # noqa: E731
+        store.publish(TrialResult(0, {"extremes": batches()}, {}, {"trial": 0}, finish))
         run = open_run(store.path)
         assert not run.trial(0).has("extremes.parquet")
-        assert run.trial(0).summary() == {"rows": 3}
+        assert run.trial(0).summary() == {"trial": 0, "rows": 3}
+        assert run.trial(0).has("late.npz")
         with pytest.raises(ConfsimError, match="--keep summary"):
             run.extremes()
 
@@ -359,7 +359,6 @@ import sys
 def peak():  # not ru_maxrss: a child's begins with that of the process it was forked from
     status = open("/proc/self/status")
     return int(next(line for line in status if line.startswith("VmHWM")).split()[1])
-sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 import numpy as np
 from confsim.experiment import Coded, TrialResult

@@ -9,7 +9,6 @@ import json
 import os
 import pickle
 import shutil
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from report_runs import FakeDeep, linear, publish
+from toy_experiments import rewrite
 
 from confsim._errors import ConfsimError
 from confsim.cli import report as report_command
@@ -27,10 +28,6 @@ from confsim.membership import membership_tables
 from confsim.report import build
 from confsim.store import files, layout, open_run, survey
 from confsim.store.artifacts import csv_text, entry_of_file, plain_text
-
-sys.path.insert(0, str(Path(__file__).parent))
-from report_runs import FakeDeep, linear, publish
-from toy_experiments import rewrite
 
 TRIAL = Path("trials") / "000001"
 

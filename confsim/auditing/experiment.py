@@ -51,7 +51,6 @@ class AuditExperiment(Experiment):
     """
 
     command: ClassVar[str] = "confsim-audit"
-    confidences: ClassVar[tuple[str, ...]] = ("softmax",)
 
     data_sha256: str
     models: int

@@ -147,7 +147,6 @@ class DeepExperiment(Experiment):
     """
 
     command: ClassVar[str] = "confsim-deep"
-    confidences: ClassVar[tuple[str, ...]] = ("softmax",)
 
     dataset: str = "digits"
     data_dir: str | None = None

@@ -44,7 +44,7 @@ from confsim.membership.population import attack_p, attack_r
 from confsim.membership.quantile import quantile_regression
 from confsim.membership.rmia import Resolution, RmiaTuning, rmia_resolution, tune_rmia
 from confsim.membership.signals import class_log_odds
-from confsim.membership.tables import MembershipTables, membership_tables
+from confsim.membership.stored import MembershipTables, membership_tables
 from confsim.membership.thresholds import class_thresholds
 from confsim.membership.traces import trace_scores
 from confsim.membership.transfer import transfer, transferred_thresholds

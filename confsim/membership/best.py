@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_integer
+from confsim.seeds import Purpose, stream
 from confsim.statistics import student_t_interval
 
 FloatArray = NDArray[np.float64]
@@ -101,7 +102,7 @@ def best_attack(
     groups = np.unique(group)
     if len(groups) < 2:
         return None
-    order = np.random.Generator(np.random.PCG64(seed)).permutation(groups)
+    order = stream(seed, Purpose.BEST).permutation(groups)
     choosing = np.isin(group, order[: len(groups) // 2])
     chosen, quoted = known[choosing], known[~choosing]
     best = int(np.argmax(values[:, chosen].mean(axis=1)))

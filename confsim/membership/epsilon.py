@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_choice, check_integer, check_number
+from confsim.seeds import Purpose, stream
 from confsim.statistics import check_membership
 
 FloatArray = NDArray[np.float64]
@@ -443,7 +444,7 @@ def _apply(
         cut = check_number("threshold", threshold)
         return "fixed", audit.bound(scores, member, cut, beta)
     check_choice("threshold", threshold, THRESHOLDS)
-    rng = np.random.Generator(np.random.PCG64(seed))
+    rng = stream(seed, Purpose.THRESHOLD)
     if threshold == "bonferroni":
         return threshold, audit.bonferroni(scores, member, beta, rng)
     if threshold == "split":

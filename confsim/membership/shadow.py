@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_finite, check_integer
 from confsim._kernels import resolve_threads
+from confsim.seeds import Purpose, stream
 from confsim.statistics import check_membership
 
 FloatArray = NDArray[np.float64]
@@ -123,7 +124,7 @@ class Design:
         The target itself is left out where it is among them, else the last of them, so that ``c``
         models remain on both sides whether the target was trained on the example or not.
         """
-        rng = np.random.Generator(np.random.PCG64([self.seed, block.start]))
+        rng = stream(self.seed, Purpose.TRIMMING, block.start)
         priority = rng.random(member.shape)
         fewest = np.minimum(member.sum(axis=0), (~member).sum(axis=0))
         own = np.arange(self.trials)[:, None]

@@ -1,15 +1,11 @@
-"""Tables of a run: attacks, memorisation, vulnerability; made only when their inputs change.
+"""Tables of a run whose trials have examples: attacks, memorisation, vulnerability.
 
-Everything goes to the run's ``tables/`` and can be deleted and made again. ``membership.json``
-there records the hashes of what the files were made from, with which options, and of the files
-themselves. Tables that were made with options stay until somebody gives other options, or asks for
-the defaults in their place. Nothing here knows how a run came to be.
+They are made in memory; :mod:`confsim.membership.stored` decides when, and keeps them. Nothing here
+knows how a run came to be.
 """
 
-import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim._errors import ConfsimError
-from confsim._kernels import resolve_threads
-from confsim._version import __version__
-from confsim.membership import attacks, linear
+from confsim.membership import attacks
 from confsim.membership.attacks import Design
 from confsim.membership.curves import curve_name, order, roc_rows
 from confsim.membership.evaluation import evaluate
@@ -38,8 +32,6 @@ from confsim.membership.vulnerability import (
     vulnerability,
 )
 from confsim.statistics import closeness_chance
-from confsim.store import artifacts, files
-from confsim.store.formats import read_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,17 +40,6 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-
-RECORD = "membership.json"
-
-#: Raised when the same inputs give other tables.
-VERSION = 2
-
-#: Tables of many rows; the others are CSV files.
-_PARQUET = ("vulnerability", "memorization", "roc")
-
-#: What nobody need ask for.
-_DEFAULTS: dict[str, Any] = {"seed": 0, "matched": True, "features": None}
 
 _COLUMNS = (
     "id",
@@ -79,286 +60,6 @@ _SIMILARITIES = (
     "fixed_distance_other_group",
     "density_distance",
 )
-
-
-@dataclass(frozen=True)
-class MembershipTables:
-    """What :func:`membership_tables` found or made.
-
-    Attributes
-    ----------
-    tables : dict of str to DataFrame
-        By file name without suffix: ``attacks``, ``roc``, ``memorization``, ``vulnerability``,
-        ``vulnerability_bins``, ``vulnerability_correlations``, ``transfer``, ``agreement``,
-        ``agreement_pairs``, ``discoveries`` (deep runs and audits); ``attacks``,
-        ``extremes_membership``, ``angle_correlations`` (linear runs).
-    notes : tuple of str
-        What was left out, and why; how figures are to be read; options other than the defaults.
-    answers : tuple of str
-        Sentences that say whether vulnerability rises with distance.
-    made : bool
-        Whether anything was computed now.
-    options : dict
-        ``seed``, ``matched`` and ``features`` (a path, or ``None``) that they were made with.
-    """
-
-    tables: "dict[str, pd.DataFrame]"
-    notes: tuple[str, ...]
-    answers: tuple[str, ...]
-    made: bool
-    options: dict[str, Any]
-
-    def __getitem__(self, name: str) -> "pd.DataFrame":
-        return self.tables[name]
-
-
-def membership_tables(
-    run: "Run",
-    *,
-    features: str | Path | None = None,
-    matched: bool = True,
-    seed: int = 0,
-    n_threads: int | None = None,
-    replace: bool = False,
-) -> MembershipTables:
-    """Make the membership tables of a run, or read them where nothing has changed.
-
-    Tables that are there and were made with options of somebody's are never replaced by tables
-    made with the defaults: without an option, they are read, and where trials have come since, made
-    again with their own options.
-
-    Parameters
-    ----------
-    run : Run
-        With at least one finished trial.
-    features : path, optional
-        ``.npy`` file with one row for each row of ``population.parquet`` (or for each example,
-        where there is none): a fixed space to measure similarity in, for instance of a pretrained
-        encoder. By default the run's images.
-    matched : bool
-        Linear runs: also compare closeness with one random training point dropped for each
-        non-member, so that members have no candidate fewer.
-    seed : int
-        Of the bootstrap, of trimming and of ``matched``.
-    n_threads : int, optional
-    replace : bool
-        Make them with exactly these options, also where that means the defaults in the place of
-        others.
-
-    Raises
-    ------
-    ValueError
-        If ``features`` does not fit, or the tables cannot be written.
-    ConfsimError
-        If the run has no finished trial, or a file is damaged; if tables made with options are out
-        of date and cannot be made again, because ``features`` is gone or has changed.
-    """
-    if not run.trials:
-        raise ConfsimError(f"{run.path} has no finished trial to analyse")
-    artifacts.sweep(run.path)
-    given: dict[str, Any] = {
-        "seed": seed,
-        "matched": matched,
-        "features": None if features is None else str(Path(features).absolute()),
-    }
-    record = _Record.of(run)
-    options = given
-    if given == _DEFAULTS and not replace and record is not None:
-        options = record.options
-    space = None if options["features"] is None else Path(options["features"])
-    inputs = _inputs(run)
-    if record is not None and options == record.options:
-        # A user's own features may be elsewhere now; the tables that were made with them stay.
-        if space is not None and options is given:
-            inputs["features"] = _features_hash(space)
-        elif space is not None:
-            inputs["features"] = record.features
-        if (found := record.tables(_made_from(inputs, options))) is not None:
-            return found
-        if space is not None and options is not given and not _is(space, record.features):
-            raise ConfsimError(
-                f"the tables of {run.path} were made with features {space} and other trials, and "
-                "that file is gone or has changed; membership_tables(run, features=...) makes them "
-                "with others, and replace=True (confsim-report --remake-tables) without"
-            )
-    if space is not None:
-        inputs["features"] = _features_hash(space)
-    tables, notes, answers = _make(run, space, options, n_threads)
-    _write(run, tables, _made_from(inputs, options), options, inputs, notes, answers)
-    return MembershipTables(
-        tables, (*notes, *_on_options(options)), tuple(answers), made=True, options=dict(options)
-    )
-
-
-def _make(
-    run: "Run", space: Path | None, options: Mapping[str, Any], n_threads: int | None
-) -> "tuple[dict[str, pd.DataFrame], list[str], list[str]]":
-    """Return the tables, notes and answers."""
-    if run.capabilities.examples:
-        maker = _ExampleTables(run, space, options["seed"], resolve_threads(n_threads))
-        return maker.make()
-    if not run.capabilities.lattice:
-        raise ConfsimError(f"{run.path} has neither examples nor a lattice to be attacked")
-    tables, notes = linear.tables(
-        run, matched=options["matched"], seed=options["seed"], n_threads=n_threads
-    )
-    return tables, notes, []
-
-
-def _on_options(options: Mapping[str, Any]) -> list[str]:
-    """Return a note that says how tables were made, if not by default."""
-    other = [f"{key} {options[key]}" for key in _DEFAULTS if options[key] != _DEFAULTS[key]]
-    return [f"tables: made with {', '.join(other)}"] if other else []
-
-
-# ---- what tables are made from -----------------------------------------------------------------
-
-
-def _inputs(run: "Run") -> dict[str, Any]:
-    """Return the hashes of everything of the run that is read."""
-    inputs: dict[str, Any] = {"identity": run.identity_hash}
-    for number in run.trials:
-        entries = run.trial(number).record["files"]
-        inputs[f"trial {number}"] = {
-            name: entries[name]["sha256"]
-            for name in ("examples.parquet", "holdout.parquet", "model.npz", "summary.json")
-            if name in entries
-        }
-    for name in ("population.parquet", "images.npy"):
-        if run.has(name):
-            inputs[name] = files.file_hash(run.path / name)
-    return inputs
-
-
-def _made_from(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    # Where features lie does not matter: their hash is among the inputs.
-    decisive = {key: options[key] for key in ("seed", "matched")}
-    versions = {"version": VERSION, "confsim": __version__}
-    return {"inputs": dict(inputs), "options": decisive | versions}
-
-
-def _features_hash(path: Path) -> str:
-    try:
-        return files.file_hash(path.resolve())
-    except OSError as error:
-        raise ValueError(f"features {path} cannot be read: {error.strerror}") from None
-
-
-def _is(path: Path, digest: str | None) -> bool:
-    """Whether a file has a hash."""
-    try:
-        return _features_hash(path) == digest
-    except (ValueError, ConfsimError):
-        return False
-
-
-@dataclass(frozen=True)
-class _Record:
-    """The record of the tables that are there."""
-
-    run: "Run"
-    found: dict[str, Any]
-    options: dict[str, Any]
-
-    @classmethod
-    def of(cls, run: "Run") -> "_Record | None":
-        """Read it, ``None`` if there is none of ours."""
-        path = run.path / "tables" / RECORD
-        found = artifacts.read_record(path) or _earlier(path)
-        if found is None:
-            return None
-        options = {key: found["options"].get(key, value) for key, value in _DEFAULTS.items()}
-        texts = (found.get("notes"), found.get("answers"))
-        lists = all(isinstance(t, list) and all(isinstance(x, str) for x in t) for t in texts)
-        seeded = type(options["seed"]) is int and options["seed"] >= 0
-        space = options["features"]
-        plain = isinstance(options["matched"], bool) and isinstance(space, (str, type(None)))
-        return cls(run, found, options) if lists and seeded and plain else None
-
-    @property
-    def features(self) -> str | None:
-        """Hash of the features that they were made with."""
-        inputs = self.found.get("inputs")
-        value = inputs.get("features") if isinstance(inputs, dict) else None
-        return value if isinstance(value, str) else None
-
-    def tables(self, made_from: Mapping[str, Any]) -> MembershipTables | None:
-        """Return the tables, if they were made from this and are whole."""
-        if self.found["made_from"] != artifacts.digest(made_from):
-            return None
-        folder, tables = self.run.path / "tables", {}
-        try:
-            files.check_folder(folder)
-            for name, entry in self.found["files"].items():
-                with files.open_checked(folder / name, entry, self.run.limit) as file:
-                    tables[Path(name).stem] = _load(file, name, self.run.limit)
-        except (files.Damaged, ValueError):
-            return None
-        notes = (*self.found["notes"], *_on_options(self.options))
-        answers = tuple(self.found["answers"])
-        return MembershipTables(tables, notes, answers, made=False, options=self.options)
-
-
-def _earlier(path: Path) -> dict[str, Any] | None:
-    """Return what a record of a version before 0.2 says of options; its tables are made again.
-
-    It did not say where features lay: tables made with some stand until others are given.
-    """
-    try:
-        found = files.parse_json(files.read_bounded(path, 1 << 26), path.name)
-        options = {**_DEFAULTS, "seed": found["options"]["seed"]}
-        options["matched"] = found["options"]["matched"]
-        if "features" in found["inputs"]:
-            options["features"] = "unknown.npy"
-    except (OSError, ConfsimError, KeyError, TypeError):
-        return None
-    return {"made_from": "", "options": options, "files": {}, "notes": [], "answers": []}
-
-
-def _load(file: Any, name: str, limit: int) -> "pd.DataFrame":
-    import pandas as pd
-
-    if name.endswith(".parquet"):
-        opened = files.open_parquet(file, name, limit)
-        with files.parquet_errors(name):
-            frame: pd.DataFrame = opened.read().to_pandas(ignore_metadata=True)
-        return frame
-    frame = read_csv(file, keep_default_na=False, na_values=["nan"])
-    return artifacts.with_texts(frame, artifacts.plain_text)
-
-
-def _write(
-    run: "Run",
-    tables: "Mapping[str, pd.DataFrame]",
-    made_from: Mapping[str, Any],
-    options: Mapping[str, Any],
-    inputs: Mapping[str, Any],
-    notes: Sequence[str],
-    answers: Sequence[str],
-) -> None:
-    """Write the tables, each whole or not at all, and their record after them."""
-    folder, entries = run.path / "tables", {}
-    for name, table in tables.items():
-        buffer = io.BytesIO()
-        if name in _PARQUET:
-            file = f"{name}.parquet"
-            table.to_parquet(buffer, index=False, compression="zstd")
-        else:
-            file = f"{name}.csv"
-            artifacts.with_texts(table, artifacts.csv_text).to_csv(
-                buffer, index=False, na_rep="nan"
-            )
-        entries[file] = artifacts.write(folder / file, buffer.getvalue())
-    artifacts.write_record(
-        folder / RECORD,
-        made_from=made_from,
-        options=options,
-        entries=entries,
-        more={"inputs": dict(inputs), "notes": list(notes), "answers": list(answers)},
-    )
-
-
-# ---- runs with examples ------------------------------------------------------------------------
 
 
 class _Matrices:
@@ -404,7 +105,7 @@ def _why_impossible(scores: FloatArray, is_member: BoolArray) -> str:
     return f"known scores are of {'members' if kinds == {True} else 'non-members'} only"
 
 
-class _ExampleTables:
+class ExampleTables:
     """Makes the tables of a run whose trials have examples."""
 
     def __init__(self, run: "Run", features: Path | None, seed: int, threads: int) -> None:
@@ -419,6 +120,7 @@ class _ExampleTables:
 
     @property
     def trials_array(self) -> NDArray[np.int64]:
+        """The trials that are attacked."""
         return np.array(self.trials, dtype=np.int64)
 
     def _usable_trials(self) -> list[int]:
@@ -449,6 +151,7 @@ class _ExampleTables:
         return Design(self.data.is_member, partner, trim, self.seed)
 
     def make(self) -> "tuple[dict[str, pd.DataFrame], list[str], list[str]]":
+        """Return the tables, notes and answers."""
         import pandas as pd
 
         rows = self._attack_rows()

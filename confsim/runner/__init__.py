@@ -14,7 +14,7 @@ the same whoever runs it, and is visible only when it is complete; all that foll
 - No worker outlives its parent, and whatever a dead command left behind is swept by the next.
 """
 
-from confsim.runner.command import GRACE, Outcome, run, run_to_end
+from confsim.runner.command import GRACE, run, run_to_end
 from confsim.runner.plan import (
     Shard,
     check_environment,
@@ -22,6 +22,7 @@ from confsim.runner.plan import (
     resolve_shard,
     resolve_workers,
 )
+from confsim.runner.supervisor import Outcome
 
 __all__ = [
     "GRACE",

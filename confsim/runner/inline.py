@@ -2,7 +2,7 @@
 
 The one worker is a thread of this process and does what worker processes do
 (:mod:`confsim.runner.worker`); the command around it is that of every run
-(:mod:`confsim.runner.command`): claims, sweeping, log, signals, outcomes. That trials run in a
+(:mod:`confsim.runner.supervisor`): claims, sweeping, log, signals, outcomes. That trials run in a
 thread, not in the caller's, lets a stop signal be answered within the grace period and claims be
 kept alive while a compiled kernel is at work.
 """
@@ -17,8 +17,8 @@ from typing import Any
 
 from confsim.experiment import Experiment
 from confsim.runner import plan
-from confsim.runner.command import Outcome, _Command
 from confsim.runner.pool import Pool, Worker
+from confsim.runner.supervisor import Outcome, Supervisor
 from confsim.runner.worker import Job, Parent, do_job
 from confsim.store import check_target, default_path
 
@@ -95,7 +95,7 @@ def run_inline(
         command.claims.close()
 
 
-class _InlineCommand(_Command):
+class _InlineCommand(Supervisor):
     """A command whose worker is a thread."""
 
     threads = 1

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_integer
+from confsim.seeds import Purpose, stream
 from confsim.statistics.checks import check_level, check_membership
 from confsim.statistics.curves import FPR_LEVELS, percent_name
 
@@ -96,7 +97,7 @@ def two_way_bootstrap(
     if min(groups, columns) < FEWEST_RESAMPLED:
         return dict.fromkeys(names, (float("nan"), float("nan")))
     codes, bins = _threshold_codes(scores, member)
-    rng = np.random.Generator(np.random.PCG64(seed))
+    rng = stream(seed, Purpose.BOOTSTRAP)
     by_group = _multiplicities(groups, replicates, rng)
     by_column = _multiplicities(columns, replicates, rng)
     counts = resample_counts(

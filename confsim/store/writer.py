@@ -117,10 +117,11 @@ class Store:
         for name, table in result.tables.items():
             batches = clock.batches(table)
             if self.keep == "summary" and name in _ROWS:
-                for _ in batches:  # what a summary holds may depend on having seen all of them
+                for _ in batches:  # what finishes the result depends on having seen all of them
                     pass
             else:
                 files[f"{name}.parquet"] = self._file(temporary, f"{name}.parquet", batches)
+        result = result.finished()
         for name, arrays in result.arrays.items():
             files[f"{name}.npz"] = self._file(temporary, f"{name}.npz", arrays)
         files[layout.SUMMARY] = self._file(temporary, layout.SUMMARY, dict(result.summary))

@@ -12,12 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from confsim.runner.claims import Claims
-from confsim.store import open_run
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from slurm_cluster import (
     Cluster,
     Node,
@@ -28,6 +22,9 @@ from slurm_cluster import (
     wait_until,
 )
 from toy_experiments import contents, leftovers, result_of
+
+from confsim.runner.claims import Claims
+from confsim.store import open_run
 
 TESTS = Path(__file__).parents[1]
 SLURM = TESTS.parent / "slurm"
@@ -85,7 +82,7 @@ def toys(folder: Path) -> None:
     """Put a slow toy into a folder, in the place of confsim-linear."""
     code = (
         "import sys, runpy; sys.argv[0] = 'toy'; "
-        f"runpy.run_path('{TESTS / 'toy_command.py'}', run_name='__main__')"
+        f"runpy.run_path('{TESTS / 'support' / 'toy_command.py'}', run_name='__main__')"
     )
     wrapper(folder / "confsim-linear", code)
 

@@ -1,7 +1,7 @@
 """Feeds damaged and made-up files to every reader of data, and says when one misbehaves.
 
-``python tests/fuzz_data.py SECONDS [SEED]`` runs for a while; ``test_data_fuzz.py`` runs a few
-rounds of it. Each round writes a file or a folder, reads it, and fails if the reader
+``python tests/support/fuzz_data.py SECONDS [SEED]`` runs for a while; ``test_data_fuzz.py`` runs a
+few rounds of it. Each round writes a file or a folder, reads it, and fails if the reader
 
 - raises anything but ``ValueError`` or ``ConfsimError``, or says more than one line,
 - takes more than 10 seconds, or the process more than 2 GB,
@@ -18,7 +18,6 @@ import pickle
 import resource
 import shutil
 import struct
-import sys
 import tempfile
 import time
 import warnings
@@ -26,10 +25,8 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parent))
 from data_makers import chunk, picture, png, small_tar, small_zip, two_classes
+from PIL import Image
 
 from confsim import ConfsimError
 from confsim.deep.data.arrays import read_npz

@@ -92,7 +92,6 @@ class Toy(Experiment):
     """
 
     command: ClassVar[str] = "confsim-toy"
-    confidences: ClassVar[tuple[str, ...]] = ("boundary",)
 
     seed: int = 0
     seconds: float = 0.0
@@ -251,7 +250,10 @@ class StreamingSession(Session):
     def run(self, trials: Sequence[int], context: Context) -> Iterator[TrialResult]:
         for trial in trials:
             summary: dict[str, Any] = {}
-            yield TrialResult(trial, {"extremes": self._batches(trial, summary)}, {}, summary)
+            batches = self._batches(trial, summary)
+            yield TrialResult(
+                trial, {"extremes": batches}, {}, {}, finish=lambda s=summary: ({}, s)
+            )
 
     def _batches(self, trial: int, summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
         rows = self.toy.rows

@@ -20,7 +20,6 @@ class FakeDeep(Experiment):
     """Looks like a run of the deep pipeline: members are more confident, hard images far off."""
 
     command: ClassVar[str] = "confsim-deep"
-    confidences: ClassVar[tuple[str, ...]] = ("softmax",)
 
     dataset: str = "made-up <b>data</b>"
     model: str = "cnn"

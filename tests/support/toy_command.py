@@ -4,7 +4,6 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
 from toy_experiments import Toy
 
 from confsim._errors import ConfsimError

@@ -22,7 +22,7 @@ from confsim.auditing.experiment import DESIGNS, AuditExperiment
 from confsim.auditing.files import naming
 from confsim.auditing.outputs import Outputs
 from confsim.auditing.reading import Data, read
-from confsim.auditing.scores import Zeros
+from confsim.scores import Zeros
 
 if TYPE_CHECKING:
     from confsim.runner import Outcome

@@ -13,7 +13,7 @@ from confsim._errors import check_finite
 from confsim.auditing.classes import Classes, whole_numbers
 from confsim.auditing.columns import PER_CLASS, SHARED, Given
 from confsim.auditing.files import load_npy
-from confsim.auditing.scores import (
+from confsim.scores import (
     Zeros,
     from_confidence,
     from_loss,

@@ -13,6 +13,8 @@ from confsim._errors import check_finite
 from confsim.auditing.classes import Classes, whole_numbers
 from confsim.auditing.columns import PER_CLASS, SHARED, Given
 from confsim.auditing.files import load_npy
+from confsim.confidence import softmax_columns
+from confsim.neighbors import as_points
 from confsim.scores import (
     Zeros,
     from_confidence,
@@ -20,8 +22,6 @@ from confsim.scores import (
     log_probabilities,
     two_classes,
 )
-from confsim.confidence import softmax_columns
-from confsim.neighbors import as_points
 from confsim.trial_tables import SCORES
 
 Array = NDArray[Any]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from confsim._errors import check_finite
 from confsim.auditing.classes import Classes, whole_numbers
 from confsim.auditing.columns import PER_CLASS, SHARED, Given
-from confsim.auditing.files import load_npy
 from confsim.confidence import softmax_columns
+from confsim.given_files import load_npy
 from confsim.neighbors import as_points
 from confsim.scores import (
     Zeros,

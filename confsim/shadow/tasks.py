@@ -8,6 +8,7 @@ they raise becomes one line that names the task's own line of code, and what the
 import ast
 import contextlib
 import hashlib
+import importlib.machinery
 import importlib.util
 import inspect
 import linecache
@@ -267,6 +268,9 @@ class ObjectSource(Source):
 
         Task(task, _name_of(task))
         path = folder / "task.pickle"
+        module = sys.modules.get((task if isinstance(task, type) else type(task)).__module__)
+        if module is not None and _only_here(module.__name__):
+            cloudpickle.register_pickle_by_value(module)
         try:
             path.write_bytes(cloudpickle.dumps(task))
         except (TypeError, pickle.PicklingError, AttributeError) as error:
@@ -280,6 +284,13 @@ class ObjectSource(Source):
         with users_code(f"loading {self.name}"):
             owner = pickle.loads(Path(self.path).read_bytes())
         return Task(owner, self.name)
+
+
+def _only_here(module: str) -> bool:
+    """Whether a module cannot be imported by a process that has but this one's path."""
+    root = module.partition(".")[0]
+    known = root in sys.builtin_module_names or root == "__main__"
+    return not known and importlib.machinery.PathFinder.find_spec(root) is None
 
 
 def _name_of(task: Any) -> str:

@@ -4,9 +4,8 @@ import numpy as np
 
 RNG = np.random.default_rng(5)
 LABEL = np.repeat(["cat", "dog", "emu"], 40)
-POINTS = RNG.normal(size=(120, 4)) + 1.5 * (
-    np.unique(LABEL, return_inverse=True)[1][:, None] == [0, 1, 2, 3]
-)
+CODES = np.unique(LABEL, return_inverse=True)[1]
+POINTS = RNG.normal(size=(120, 4)) + 1.5 * (CODES[:, None] == np.arange(4))
 SETTINGS = {"pull": 1.0, "mode": "logits"}
 
 

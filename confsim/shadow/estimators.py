@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from confsim._suggest import did_you_mean
 from confsim.shadow.population import as_array
-from confsim.shadow.tasks import Source, Task, TaskError, users_code
+from confsim.shadow.tasks import Source, Task, TaskError, pickled, users_code
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
@@ -167,15 +167,9 @@ def check_estimator(estimator: Any, name: str) -> None:
 def _pickled(estimator: Any) -> tuple[bytes, str]:
     """Return the estimator by value, and what decides what it does."""
     import joblib
-    from joblib.externals import cloudpickle
 
     kind = type(estimator)
-    try:
-        content = cloudpickle.dumps(estimator)
-    except (TypeError, pickle.PicklingError, AttributeError) as error:
-        raise TypeError(
-            f"estimator {kind.__name__} cannot be sent to worker processes: {error}"
-        ) from None
+    content = pickled(estimator, f"estimator {kind.__name__}")
     try:
         text = joblib.hash(estimator)
     except Exception:  # what pickles by value only, such as a function of a notebook

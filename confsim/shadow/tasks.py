@@ -264,19 +264,9 @@ class ObjectSource(Source):
         TypeError
             If it cannot be pickled.
         """
-        from joblib.externals import cloudpickle
-
         Task(task, _name_of(task))
         path = folder / "task.pickle"
-        module = sys.modules.get((task if isinstance(task, type) else type(task)).__module__)
-        if module is not None and _only_here(module.__name__):
-            cloudpickle.register_pickle_by_value(module)
-        try:
-            path.write_bytes(cloudpickle.dumps(task))
-        except (TypeError, pickle.PicklingError, AttributeError) as error:
-            raise TypeError(
-                f"task {_name_of(task)} cannot be sent to worker processes: {error}"
-            ) from None
+        path.write_bytes(pickled(task, f"task {_name_of(task)}"))
         return cls(_name_of(task), _hash_of(task), os.fspath(path))
 
     def load(self) -> Task:
@@ -284,6 +274,28 @@ class ObjectSource(Source):
         with users_code(f"loading {self.name}"):
             owner = pickle.loads(Path(self.path).read_bytes())
         return Task(owner, self.name)
+
+
+def pickled(value: Any, what: str) -> bytes:
+    """Pickle an object by value where its class cannot be imported elsewhere, as in a notebook.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be pickled; ``what`` names it.
+    """
+    try:
+        import cloudpickle
+    except ImportError:  # older versions of joblib bring a copy of their own
+        from joblib.externals import cloudpickle
+    module = sys.modules.get((value if isinstance(value, type) else type(value)).__module__)
+    if module is not None and _only_here(module.__name__):
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        found: bytes = cloudpickle.dumps(value)
+    except (TypeError, pickle.PicklingError, AttributeError) as error:
+        raise TypeError(f"{what} cannot be sent to worker processes: {error}") from None
+    return found
 
 
 def _only_here(module: str) -> bool:

@@ -25,7 +25,7 @@ _HOME_OF = {
     "sigmoid_confidence": "confsim.confidence",
     "softmax_confidence": "confsim.confidence",
 }
-_SUBPACKAGES = ("deep", "linear", "membership")
+_SUBPACKAGES = ("deep", "linear", "membership", "shadow")
 
 # Literal, because type checkers read it.
 __all__ = [
@@ -44,13 +44,14 @@ __all__ = [
     "membership",
     "nearest_training",
     "open_run",
+    "shadow",
     "show_config",
     "sigmoid_confidence",
     "softmax_confidence",
 ]
 
 if TYPE_CHECKING:
-    from confsim import deep, linear, membership
+    from confsim import deep, linear, membership, shadow
     from confsim._config import show_config
     from confsim._errors import ConfsimError, ConfsimWarning
     from confsim.auditing import audit

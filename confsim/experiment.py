@@ -182,6 +182,10 @@ class Experiment(ABC):
             If no trial could run.
         """
 
+    def trials_of(self, trials: int) -> int:
+        """Return how many trials to run where ``trials`` are asked for: more, if it has others."""
+        return trials
+
     def capabilities(self) -> Mapping[str, Any]:
         """Return what can be made of the run: see ``confsim.store.capabilities``.
 

@@ -32,6 +32,10 @@ class Purpose(IntEnum):
     BOOTSTRAP = 11
     MATCHED = 12
     CHANCE = 13
+    COIN = 14
+    CANARIES = 15
+    TASK = 16
+    CHECK = 17
     TRIMMING = 18
     BEST = 19
     THRESHOLD = 20

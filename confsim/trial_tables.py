@@ -112,7 +112,9 @@ class Examined:
     is_member : ndarray of bool, (examples,)
         Who was trained on.
     scores : mapping of str to ndarray, (examples,)
-        ``predicted`` (int64, -1 where unknown) and :data:`SCORES`.
+        ``predicted`` (int64, -1 where unknown) and :data:`SCORES`; perhaps ``statistic``, any
+        number that is higher for members. It has a column of its own, and no scale: related to
+        distance is its rank among the trial's examples.
     similarity : Similarity
     classes : int
         Decides where the joint histogram's confidence axis begins.
@@ -162,6 +164,9 @@ class Examined:
         """
         rank = self.scores[self.ranked_by]
         bottom, top = extremes(rank, percent, self.ids)
+        grid = (-math.log(max(2, self.classes - 1)), LOG_ODDS_LIMIT)
+        if self.ranked_by == "statistic":
+            rank, grid = _share_below(rank), (0.0, 1.0)
         joint, statistics = relate(
             rank,
             self.similarity.distance,
@@ -169,7 +174,7 @@ class Examined:
             self.is_member,
             bottom,
             top,
-            grid=(-math.log(max(2, self.classes - 1)), LOG_ODDS_LIMIT),
+            grid=grid,
             threads=threads,
             classes=self.labels if same_class else None,
         )
@@ -193,6 +198,7 @@ class Examined:
             "predicted": self.scores["predicted"],
             "is_member": self.is_member,
             **{name: self.scores[name] for name in SCORES},
+            **self._statistic(slice(None)),
             "distance": self.similarity.distance,
             "distance_excluding_self": self.similarity.distance_excluding_self,
             "nearest_id": self.similarity.nearest_id,
@@ -212,9 +218,15 @@ class Examined:
             "id": self.ids[rows],
             "is_member": self.is_member[rows],
             "softmax": softmax,
+            **self._statistic(rows),
             "distance": self.similarity.distance[rows],
             "distance_excluding_self": self.similarity.distance_excluding_self[rows],
         }
+
+    def _statistic(self, rows: Any) -> Columns:
+        """Return the column of a statistic, where there is one."""
+        found = self.scores.get("statistic")
+        return {} if found is None else {"statistic": found[rows]}
 
     def _augmented(self, views: Iterable[FloatArray]) -> Iterator[Columns]:
         for index, log_odds in enumerate(views):
@@ -222,7 +234,7 @@ class Examined:
                 "trial": trial_column(self.trial, len(self.ids)),
                 "id": self.ids,
                 "augmentation": np.full(len(self.ids), index, np.int8),
-                "log_odds_true": log_odds,
+                "statistic" if self.ranked_by == "statistic" else "log_odds_true": log_odds,
             }
 
     def counts(self, holdout: int) -> dict[str, Scalar]:
@@ -257,13 +269,25 @@ class Examined:
         return float(np.mean(values[self.is_member])), float(np.mean(values[~self.is_member]))
 
 
+def _share_below(values: FloatArray) -> FloatArray:
+    """Return the share of values below each, with half of those that equal it."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    below = np.cumsum(counts) - counts / 2
+    found: FloatArray = below[inverse.reshape(-1)] / len(values)
+    return found
+
+
 def trial_column(trial: int, count: int) -> NDArray[np.int32]:
     """Return the column ``trial`` of a table with ``count`` rows."""
     return np.full(count, trial, np.int32)
 
 
 def holdout_table(
-    trial: int, ids: NDArray[np.int64], labels: NDArray[np.int64], log_odds_true: FloatArray
+    trial: int,
+    ids: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    log_odds_true: FloatArray,
+    statistic: FloatArray | None = None,
 ) -> Columns:
     """Return the table of examples that no model was trained on and no query is made of.
 
@@ -272,10 +296,13 @@ def holdout_table(
     trial : int
     ids, labels : ndarray of int64, (holdout examples,)
     log_odds_true : ndarray of float64, (holdout examples,)
+    statistic : ndarray of float64, (holdout examples,), optional
+        Where models give a statistic instead.
     """
     return {
         "trial": trial_column(trial, len(ids)),
         "id": ids,
         "label": labels,
         "log_odds_true": log_odds_true,
+        **({} if statistic is None else {"statistic": statistic}),
     }

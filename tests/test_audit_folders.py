@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import confsim
-from confsim.auditing import files
+from confsim import given_files as files
 
 M, N, K = 4, 40, 3
 

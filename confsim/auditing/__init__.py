@@ -19,10 +19,10 @@ from confsim._kernels import resolve_threads
 from confsim._suggest import explain_keywords
 from confsim.auditing.columns import COLUMNS, SYNONYMS, clean_all
 from confsim.auditing.experiment import DESIGNS, AuditExperiment
-from confsim.auditing.files import naming
 from confsim.auditing.outputs import Outputs
 from confsim.auditing.reading import Data, read
-from confsim.auditing.scores import Zeros
+from confsim.given_files import naming
+from confsim.scores import Zeros
 
 if TYPE_CHECKING:
     from confsim.runner import Outcome

@@ -5,7 +5,6 @@ becomes an array of native numbers here, or of text where classes, ids and group
 Nothing is judged but whether a value is of its kind.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim._suggest import did_you_mean
+from confsim.tabular import DECIMAL_COMMA
 
 Array = NDArray[Any]
 
@@ -81,8 +81,6 @@ _TEXT = ("label", "holdout_label", "predicted", "id", "duplicate_group")
 _YES = ("yes", "y", "true", "t", "member", "in", "train", "wahr", "vrai")
 _NO = ("no", "n", "false", "f", "non-member", "nonmember", "out", "test", "falsch", "faux")
 _MISSING = ("", "nan", "na", "n/a", "#n/a", "null", "none", "<na>")
-_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
 
 
 @dataclass
@@ -291,19 +289,9 @@ def _parsed(name: str, text: str, row: int) -> float:
         return float(text)
     except ValueError:
         pass
-    if _DECIMAL_COMMA.fullmatch(text):
+    if DECIMAL_COMMA.fullmatch(text):
         return float(text.replace(",", "."))
     raise TypeError(f"{name} must be numbers, but row {row} is {str(text)!r}")
-
-
-def check_decimal_commas(name: str, text: Iterable[str]) -> None:
-    """Raise ``ValueError`` where commas may just as well separate thousands."""
-    with_comma = [value for value in text if "," in value]
-    if with_comma and all(_THOUSANDS.fullmatch(value) for value in with_comma):
-        raise ValueError(
-            f"{name} holds {with_comma[0]!r}, whose comma may be a decimal comma or separate "
-            "thousands: write decimal points"
-        )
 
 
 def _yes_or_no(text: Array) -> Array:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from confsim._errors import check_finite
 from confsim.auditing.classes import Classes
 from confsim.auditing.columns import Given, clean
-from confsim.auditing.files import load_npy, natural_order
+from confsim.given_files import load_npy, natural_order
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float64]

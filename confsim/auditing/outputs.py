@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from confsim._errors import check_finite
 from confsim.auditing.classes import Classes, whole_numbers
 from confsim.auditing.columns import PER_CLASS, SHARED, Given
-from confsim.auditing.files import load_npy
-from confsim.auditing.scores import (
+from confsim.confidence import softmax_columns
+from confsim.given_files import load_npy
+from confsim.neighbors import as_points
+from confsim.scores import (
     Zeros,
     from_confidence,
     from_loss,
     log_probabilities,
     two_classes,
 )
-from confsim.confidence import softmax_columns
-from confsim.neighbors import as_points
 from confsim.trial_tables import SCORES
 
 Array = NDArray[Any]

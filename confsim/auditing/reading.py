@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from confsim.auditing import tables
 from confsim.auditing.columns import Given, check_names, clean_all
-from confsim.auditing.files import given_path, load_npy, load_npz, naming, open_regular
 from confsim.auditing.lira import find_models, read_lira_folder
+from confsim.given_files import given_path, load_npy, load_npz, naming, open_regular
 
 if TYPE_CHECKING:
     import pandas as pd

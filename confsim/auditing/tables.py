@@ -5,20 +5,18 @@ probabilities and features are columns with a class or a number at the end of th
 column of lists.
 """
 
-import csv
-import io
 import re
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from confsim import tabular
 from confsim._suggest import did_you_mean
-from confsim.auditing.columns import COLUMNS, SHARED, SYNONYMS, Given, check_decimal_commas, clean
-from confsim.auditing.files import check_unpacked, natural_order, one_line, open_regular, unzip
+from confsim.auditing.columns import COLUMNS, SHARED, SYNONYMS, Given, clean
+from confsim.given_files import natural_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,147 +32,37 @@ _WIDE_NAMES = {"l": "logits", "p": "probabilities", "f": "features"}
 _SINGULAR = {"logit": "logits", "probability": "probabilities", "prob": "probabilities"}
 _NAMELESS = re.compile(r"(unnamed: \d+|index|level_\d+|__index_level_\d+__|)", re.IGNORECASE)
 
-#: The header's separators, the likeliest first.
-_SEPARATORS = (",", ";", "\t", "|")
-
-#: What stands for a missing number; in columns that may be text, only nothing does.
-_MISSING = ("", "nan", "NaN", "NAN", "NA", "N/A", "#N/A", "null", "NULL", "None", "<NA>")
-
 
 def read_parquet(path: Path) -> Given:
     """Read a Parquet file, nullable types and lists included."""
-    from pyarrow import parquet
-
-    def table(file: BinaryIO) -> Any:
-        opened = parquet.ParquetFile(file)
-        head = opened.metadata
-        groups = [head.row_group(i) for i in range(head.num_row_groups)]
-        promised = max(sum(g.total_byte_size for g in groups), head.num_rows * head.num_columns)
-        check_unpacked(path, promised, path.stat().st_size)
-        return opened.read()
-
-    return _from_arrow(path, table)
+    return from_frame(tabular.parquet_frame(path))
 
 
 def read_feather(path: Path) -> Given:
     """Read a Feather (Arrow) file."""
-    from pyarrow import feather
-
-    return _from_arrow(path, feather.read_table)
-
-
-def _from_arrow(path: Path, read: Callable[[BinaryIO], Any]) -> Given:
-    """Return the columns of a file of Arrow's; what pandas noted in it besides is not trusted."""
-    import pyarrow as pa
-
-    with open_regular(path) as file:
-        try:
-            table = read(file)
-            table.validate(full=True)  # before anything follows an offset that the file gives
-            frame = table.to_pandas(ignore_metadata=True)  # levels of an index are columns then
-        except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
-            if str(path) in str(error):
-                raise
-            raise ValueError(f"{path} cannot be read: {one_line(error)[:200]}") from None
-    return from_frame(frame)
-
-
-# ---- CSV ---------------------------------------------------------------------------------------
+    return from_frame(tabular.feather_frame(path))
 
 
 def read_csv(path: Path) -> Given:
     """Read a table of text: separators, decimal signs and encodings as spreadsheets write them."""
-    import pandas as pd
-
-    with open_regular(path) as file:
-        content = file.read()
-    if content.startswith(b"\x1f\x8b"):
-        content = unzip(path, content)
-    text, note = _decoded(content)
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    separator, text = _separator(text)
-    rows = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
-    try:
-        header, first = next(rows, []), next(rows, [])
-    except csv.Error as error:
-        raise ValueError(f"{path} cannot be read: {one_line(error)}") from None
-    if not any(name.strip() for name in header):
-        raise ValueError(f"{path} cannot be read: it has no header")
-    names, numbered = None, False
-    if len(first) == len(header) + 1:
-        numbered = first[-1].strip() != ""  # R's row names have no header
-        names = None if numbered else [*header, f"Unnamed: {len(header)}"]  # trailing separators
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # values would be left out
-            table = pd.read_csv(
-                io.StringIO(text),
-                sep=separator,
-                skipinitialspace=True,
-                keep_default_na=False,
-                na_values=_missing_by_column(names or header),
-                index_col=0 if numbered else False,
-                header=0,
-                names=names,
-                low_memory=False,
-                **_round_trip(),
-            )
-    except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
-        raise ValueError(f"{path} cannot be read: {one_line(error)}") from None
-    if separator == ",":
-        for name in table.columns:
-            if table[name].dtype.kind not in "biuf" and _canonical(str(name)) not in _TEXT_COLUMNS:
-                check_decimal_commas(str(name), map(str, table[name]))
-    given = from_frame(table)
-    given.notes[:0] = note + (["the rows' names are left out"] if numbered else [])
+    found = tabular.csv_frame(path, known=_is_known, missing=_missing)
+    if found.separator == ",":
+        for name in found.table.columns:
+            column = found.table[name]
+            if column.dtype.kind not in "biuf" and _canonical(str(name)) not in _TEXT_COLUMNS:
+                tabular.check_decimal_commas(str(name), map(str, column))
+    given = from_frame(found.table)
+    given.notes[:0] = found.notes
     return given
 
 
-def _missing_by_column(header: Sequence[str]) -> dict[Any, list[str]]:
+def _missing(name: str) -> tuple[str, ...]:
     """Return what stands for a missing value: in columns that may be text, nothing else does."""
-    missing: dict[Any, list[str]] = {}
-    for position, name in enumerate(header):
-        text = _canonical(name) in (*_TEXT_COLUMNS, "is_member")
-        missing[name or f"Unnamed: {position}"] = [""] if text else list(_MISSING)
-    return missing
-
-
-def _round_trip() -> dict[str, Any]:
-    """Ask a pandas whose default may miss the last digit of a number to read all of them."""
-    import pandas as pd
-
-    return {} if int(pd.__version__.split(".")[0]) >= 3 else {"float_precision": "round_trip"}
+    text = _canonical(name) in (*_TEXT_COLUMNS, "is_member")
+    return ("",) if text else tabular.MISSING
 
 
 _TEXT_COLUMNS = ("label", "id", "duplicate_group", "predicted", TRIAL)
-
-
-def _decoded(content: bytes) -> tuple[str, list[str]]:
-    """Return the text of a file, and a note where its encoding had to be guessed."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16", "strict"), []
-    try:
-        return content.decode("utf-8-sig"), []
-    except UnicodeDecodeError:
-        return content.decode("cp1252", "replace"), ["the file is no UTF-8; read as Windows-1252"]
-
-
-def _separator(text: str) -> tuple[str, str]:
-    """Return what separates a table's columns, and the text without Excel's line that says so."""
-    declared = re.match(r'"?sep=(.)"?\n', text)
-    if declared:
-        return declared[1], text[declared.end() :]
-    text = text.lstrip("\n")
-    line = text[:1_000_000].split("\n", 1)[0]
-
-    def known(separator: str) -> tuple[int, int]:
-        try:
-            names = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
-        except csv.Error:
-            names = []
-        return sum(_is_known(name) for name in names), len(names)
-
-    return max(_SEPARATORS, key=known), text
 
 
 # ---- columns -----------------------------------------------------------------------------------

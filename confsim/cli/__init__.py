@@ -22,6 +22,11 @@ def start_deep() -> int:
     return start("deep")
 
 
+def start_shadow() -> int:
+    """Run ``confsim-shadow``."""
+    return start("shadow")
+
+
 def start_audit() -> int:
     """Run ``confsim-audit``."""
     return start("audit")

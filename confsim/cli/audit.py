@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from confsim._errors import ConfsimWarning
 from confsim.auditing import COLUMNS, DESIGNS, run_audit
-from confsim.auditing.scores import Zeros
 from confsim.cli import common
 from confsim.membership import MembershipTables, membership_tables
 from confsim.report.numbers import with_interval
+from confsim.scores import Zeros
 
 if TYPE_CHECKING:
     from confsim.runner import Outcome

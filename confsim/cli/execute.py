@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import shutil
 import sys
@@ -24,7 +25,7 @@ def execute(experiment: Experiment, given: argparse.Namespace) -> int:
         return _dry_run(experiment, given)
     outcome = runner.run(
         experiment,
-        trials=given.trials,
+        trials=experiment.trials_of(given.trials),
         out=given.out,
         workers=given.workers,
         shard=given.shard,
@@ -59,26 +60,27 @@ def execute(experiment: Experiment, given: argparse.Namespace) -> int:
 
 def _dry_run(experiment: Experiment, given: argparse.Namespace) -> int:
     """Say what would run, and its cost. Nothing is written."""
-    runner.check_trials(given.trials)
+    trials = experiment.trials_of(runner.check_trials(given.trials))
     path = given.out or default_path(experiment)
     check_target(path, experiment, overwrite=given.overwrite, mix_versions=given.mix_versions)
-    experiment.check(given.trials)
+    experiment.check(trials)
     done: frozenset[int] = frozenset()
     if path.exists() and not given.overwrite:
         done = survey(path, identity_hash(experiment.identity())).finished
     shard = runner.resolve_shard(given.shard)
-    left = [trial for trial in shard.trials(given.trials) if trial not in done]
+    left = [trial for trial in shard.trials(trials) if trial not in done]
     cpus = runner.resolve_workers(given.workers)
     processes = max(1, min(cpus, len(left)))
     cost = experiment.estimate()
+    seconds = cost.seconds_per_trial * len(left) / cpus
     told = {
         "run": str(path),
-        "trials": given.trials,
+        "trials": trials,
         "to_run": len(left),
         "processes": processes,
         "threads_per_process": cpus // processes,
         "runs_on": experiment.runs_on(),
-        "seconds": round(cost.seconds_per_trial * len(left) / cpus, 1),
+        "seconds": None if math.isnan(seconds) else round(seconds, 1),
         "bytes_of_memory": cost.bytes_of_memory_per_worker * processes,
         "bytes_of_disk": cost.bytes_per_trial * len(left),
         "bytes_of_disk_free": shutil.disk_usage(_existing(path)).free,
@@ -98,7 +100,7 @@ def _describe(told: dict[str, Any]) -> str:
             f"  in      {told['run']}",
             f"  with    {told['processes']} processes of {told['threads_per_process']} threads",
             *place,
-            f"  time    about {_time(told['seconds'])}",
+            f"  time    {'' if told['seconds'] is None else 'about '}{_time(told['seconds'])}",
             f"  memory  about {_size(told['bytes_of_memory'])}",
             f"  disk    about {_size(told['bytes_of_disk'])}, of {free} that are free",
             *settings,
@@ -110,7 +112,9 @@ def _existing(path: Path) -> str:
     return next(os.fspath(p) for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
 
-def _time(seconds: float) -> str:
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "what a trial takes, which is not known (--check measures it)"
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

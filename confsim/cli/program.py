@@ -13,6 +13,7 @@ from confsim._version import __version__
 COMMANDS = {
     "linear": "run trials of a linear classifier on a lattice",
     "deep": "run trials of a neural network on images",
+    "shadow": "train shadow models with your own training code",
     "audit": "bring outputs of your own models into the same form",
     "report": "make tables, figures and a page from a run, or compare runs",
     "status": "say what of a run is done, running, missing, failed or damaged",

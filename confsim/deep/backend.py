@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
+from confsim._devices import gpus as gpus
 from confsim._errors import ConfsimError, how_to_install
 from confsim.deep.engines import Epoch, Settings, Standardisation, open_engine
 from confsim.deep.models import NAMED, Recipe
@@ -135,23 +136,6 @@ def _version(package: str) -> str:
         except PackageNotFoundError:
             continue
     return "unknown"
-
-
-def gpus() -> list[str]:
-    """Return the CUDA devices that this process may use, by index or UUID; imports nothing."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
-    try:
-        listed = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return listed.stdout.split() if listed.returncode == 0 else []
 
 
 def prepare(backend: str, threads: int, device: str | None) -> None:

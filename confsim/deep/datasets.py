@@ -2,7 +2,8 @@
 
 from confsim.deep.data.duplicates import exact_groups, merge_groups, near_groups
 from confsim.deep.data.duplicates import listed_groups as _listed_groups
-from confsim.deep.data.loading import CHOICES, NAMED, Dataset, check_name, load, stratified
+from confsim.deep.data.loading import CHOICES, NAMED, Dataset, check_name, load
+from confsim.draws import stratified
 
 __all__ = [
     "CHOICES",

@@ -1,62 +1,29 @@
-"""Who is what: the holdout of a run, the members of a trial, the order of an epoch.
+"""The order of an epoch, and how images are moved; who is member or holdout is in ``draws``.
 
-Pure functions of labels, groups and addressed random streams.
+Pure functions of rows, shapes and addressed random streams.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim.deep.datasets import stratified
+from confsim.draws import holdout_rows, member_rows
 from confsim.seeds import Purpose, stream
+
+__all__ = [
+    "AUGMENTATIONS",
+    "DESIGNS",
+    "MAX_QUERY_AUGMENT",
+    "augmentation",
+    "epoch_batches",
+    "holdout_rows",
+    "member_rows",
+    "query_sources",
+]
 
 DESIGNS = ("independent", "balanced", "coin")
 AUGMENTATIONS = ("none", "mirror", "weak")
 
 Rows = NDArray[np.int64]
-
-
-def holdout_rows(labels: Rows, groups: Rows, fraction: float, seed: int) -> Rows:
-    """Draw the holdout: a stratified part of the data that splits no duplicate group.
-
-    Groups are taken in random order while they fit into what is left of their classes' shares, so
-    no class exceeds its share and images without duplicates fill it up.
-
-    Returns
-    -------
-    ndarray of int64
-        Rows, ascending.
-    """
-    rng = stream(seed, Purpose.HOLDOUT)
-    count = round(fraction * len(labels))
-    left = np.bincount(labels[stratified(labels, count, rng)], minlength=int(labels.max()) + 1)
-    by_group = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[by_group], prepend=-1))
-    members = np.split(by_group, starts[1:])
-    taken = []
-    for group in rng.permutation(len(members)):
-        needed = np.bincount(labels[members[group]], minlength=len(left))
-        if (needed <= left).all():
-            left -= needed
-            taken.append(members[group])
-    return np.sort(np.concatenate(taken)) if taken else np.empty(0, np.int64)
-
-
-def member_rows(labels: Rows, ratio: float, design: str, seed: int, trial: int) -> Rows:
-    """Draw the members of a trial from a population with these ``labels``; rows, ascending.
-
-    ``independent``: a stratified random fraction. ``balanced``: a half for an even trial, and the
-    other half for the next. ``coin``: each example by an independent coin that says "member" with
-    probability ``ratio``; at 0.5 what bounds on epsilon assume. The number of members varies.
-    """
-    if design == "coin":
-        coins = stream(seed, Purpose.DESIGN, trial).random(len(labels))
-        return np.flatnonzero(coins < ratio)
-    count = round(ratio * len(labels))
-    first = trial - trial % 2 if design == "balanced" else trial
-    drawn = np.sort(stratified(labels, count, stream(seed, Purpose.DESIGN, first)))
-    if trial == first:
-        return drawn
-    return np.setdiff1d(np.arange(len(labels)), drawn, assume_unique=True)
 
 
 def epoch_batches(

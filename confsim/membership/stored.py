@@ -174,14 +174,14 @@ def _on_options(options: Mapping[str, Any]) -> list[str]:
 def _inputs(run: "Run") -> dict[str, Any]:
     """Return the hashes of everything of the run that is read."""
     inputs: dict[str, Any] = {"identity": run.identity_hash}
-    for number in run.trials:
+    for number in [*run.trials, *([] if run.target is None else [run.target])]:
         entries = run.trial(number).record["files"]
         inputs[f"trial {number}"] = {
             name: entries[name]["sha256"]
             for name in ("examples.parquet", "holdout.parquet", "model.npz", "summary.json")
             if name in entries
         }
-    for name in ("population.parquet", "images.npy"):
+    for name in ("population.parquet", "images.npy", "features.npy"):
         if run.has(name):
             inputs[name] = files.file_hash(run.path / name)
     return inputs

@@ -65,16 +65,17 @@ _SIMILARITIES = (
 class _Matrices:
     """The examples of a run as arrays (trials, examples)."""
 
-    def __init__(self, run: "Run", trials: Sequence[int]) -> None:
+    def __init__(self, run: "Run", trials: Sequence[int], *, statistic: bool) -> None:
         self.trials = np.array(trials)
-        first = run.trial(trials[0]).table("examples", list(_COLUMNS))
+        columns = [*_COLUMNS, *(["statistic"] if statistic else [])]
+        first = run.trial(trials[0]).table("examples", columns)
         self.ids = first["id"].to_numpy()
         self.labels = first["label"].to_numpy()
         shape = (len(trials), len(self.ids))
         self.is_member, self.correct = np.empty(shape, bool), np.empty(shape, bool)
-        self.values = {name: np.empty(shape) for name in _COLUMNS[4:]}
+        self.values = {name: np.empty(shape) for name in columns[4:]}
         for i, number in enumerate(trials):
-            table = run.trial(number).table("examples", list(_COLUMNS)) if i else first
+            table = run.trial(number).table("examples", columns) if i else first
             if not np.array_equal(table["id"].to_numpy(), self.ids):
                 raise ConfsimError(f"trial {number} of {run.path} has other examples than the rest")
             self.is_member[i] = table["is_member"].to_numpy()
@@ -82,16 +83,38 @@ class _Matrices:
             for name, matrix in self.values.items():
                 matrix[i] = table[name].to_numpy()
         self.has_predictions = bool((first["predicted"] >= 0).all())
+        #: What attacks learn from, a row a trial; ``None`` where the run has none.
+        self.signal = self.get("statistic" if statistic else "log_odds_true")
 
     def get(self, name: str) -> FloatArray | None:
         """Return a column, ``None`` where the run has nothing in it."""
-        matrix = self.values[name]
-        return None if np.isnan(matrix).all() else matrix
+        matrix = self.values.get(name)
+        return None if matrix is None or np.isnan(matrix).all() else matrix
 
 
 def _threshold(attack: str, column: str, values: NDArray[Any]) -> FloatArray:
+    if column == "statistic":
+        return np.asarray(values, dtype=np.float64)
     given: dict[str, Any] = {column: values}
     return attacks.threshold_scores(**given)[attack]
+
+
+def _rmia_of_statistic(values: FloatArray, holdout: FloatArray | None, **given: Any) -> FloatArray:
+    """Return scores of RMIA's ratio form, online, with exp(statistic / scale) for a probability.
+
+    The scale is the standard deviation of the statistic between models of one example. Ratios do
+    not change when all statistics are shifted, which makes what stands for a probability at most 1.
+    """
+    scale = float(np.sqrt(np.mean(np.var(values, axis=0)))) or 1.0
+    top = max(float(values.max()), -np.inf if holdout is None else float(holdout.max()))
+
+    def log_odds(found: FloatArray) -> FloatArray:
+        log_p = (found - top) / scale - 1.0
+        odds: FloatArray = log_p - np.log(-np.expm1(log_p))
+        return odds
+
+    points = None if holdout is None else log_odds(holdout)
+    return attacks.rmia(log_odds(values), holdout_log_odds=points, online=True, **given)
 
 
 def _why_impossible(scores: FloatArray, is_member: BoolArray) -> str:
@@ -108,14 +131,23 @@ def _why_impossible(scores: FloatArray, is_member: BoolArray) -> str:
 class ExampleTables:
     """Makes the tables of a run whose trials have examples."""
 
-    def __init__(self, run: "Run", features: Path | None, seed: int, threads: int) -> None:
+    def __init__(
+        self,
+        run: "Run",
+        features: Path | None,
+        seed: int,
+        threads: int,
+        trials: list[int] | None = None,
+    ) -> None:
         self.run, self.features, self.seed, self.threads = run, features, seed, threads
         self.notes: list[str] = list(run.config.get("notes", ()))
         self.skipped: dict[str, str] = {}
         self.curves: dict[str, list[dict[str, Any]]] = {}
-        self.trials = self._usable_trials()
-        self.data = _Matrices(run, self.trials)
-        self.design = self._design()
+        self.trials = self._usable_trials() if trials is None else trials
+        #: Whether models give some statistic, not log-odds of classes.
+        self.statistic = run.trial(self.trials[0]).summary().get("ranked_by") == "statistic"
+        self.data = _Matrices(run, self.trials, statistic=self.statistic)
+        self.design = self._design() if trials is None else Design(self.data.is_member, seed=seed)
         self.groups = None if self.design.partner is None else self.trials_array // 2
 
     @property
@@ -154,7 +186,13 @@ class ExampleTables:
         """Return the tables, notes and answers."""
         import pandas as pd
 
-        rows = self._attack_rows()
+        if self.statistic:
+            self.notes.append(
+                "models give a statistic, no classes: attacks learn from it; confidence, entropy, "
+                "correctness, rmia_offline, calibration and thresholds of classes, which need "
+                "probabilities, are left out"
+            )
+        rows = [*self._attack_rows(), *self._target_rows()]
         if not rows:
             self.notes.append("attacks: none is possible")
         points = [row for name in sorted(self.curves, key=order) for row in self.curves[name]]
@@ -182,13 +220,17 @@ class ExampleTables:
 
     @cached_property
     def _lira_possible(self) -> bool:
-        return self.data.get("log_odds_true") is not None and len(self.trials) >= 3
+        return self.data.signal is not None and len(self.trials) >= 3
+
+    @property
+    def _signal(self) -> FloatArray:
+        """What attacks learn from: log-odds of the true class, or a statistic."""
+        assert self.data.signal is not None
+        return self.data.signal
 
     @cached_property
     def _gaussians(self) -> attacks.Gaussians:
-        return attacks.fit_gaussians(
-            self.data.values["log_odds_true"], self.design, n_threads=self.threads
-        )
+        return attacks.fit_gaussians(self._signal, self.design, n_threads=self.threads)
 
     @cached_property
     def _fixed_by_default(self) -> bool:
@@ -198,7 +240,7 @@ class ExampleTables:
     def _lira(self) -> FloatArray:
         """Scores of the attack that vulnerability is measured by."""
         return attacks.lira_scores(
-            self.data.values["log_odds_true"],
+            self._signal,
             self._gaussians,
             online=True,
             fixed_variance=self._fixed_by_default,
@@ -213,6 +255,8 @@ class ExampleTables:
             "entropy": "entropy",
             "closeness": "distance_excluding_self",
         }
+        if self.statistic:
+            names = {"statistic": "statistic", "closeness": names["closeness"]}
         for attack, column in names.items():
             values = self.data.get(column)
             if values is None:
@@ -223,7 +267,7 @@ class ExampleTables:
             yield "correctness", partial(_threshold, "correctness", "correct", self.data.correct)
         if self._lira_possible:
             yield from self._shadow_attacks()
-        elif self.data.get("log_odds_true") is None:
+        elif self.data.signal is None:
             self._skip("lira, rmia", "the run has no log_odds_true")
         else:
             self._skip("lira, rmia", "they need at least three trials")
@@ -234,7 +278,7 @@ class ExampleTables:
         self.skipped |= dict.fromkeys(attacks_.split(", "), reason)
 
     def _shadow_attacks(self) -> Iterator[tuple[str, Callable[[], FloatArray]]]:
-        log_odds, fit = self.data.values["log_odds_true"], self._gaussians
+        log_odds, fit = self._signal, self._gaussians
         for online in (True, False):
             for fixed in (True, False):
                 name = f"lira_{'online' if online else 'offline'}_"
@@ -255,6 +299,9 @@ class ExampleTables:
                 yield name, partial(attacks.lira, views, online=online, **given)
         holdout = self._holdout()
         self.notes.append(self._resolution(holdout))
+        if self.statistic:
+            yield "rmia_online", partial(_rmia_of_statistic, log_odds, holdout, **given)
+            return
         for online in (True, False):
             name = f"rmia_{'online' if online else 'offline'}"
             compute = partial(attacks.rmia, log_odds, holdout_log_odds=holdout)
@@ -282,22 +329,26 @@ class ExampleTables:
         """Return tables of what the main attacks find at thresholds that can be chosen."""
         import pandas as pd
 
-        log_odds = self.data.get("log_odds_true")
+        log_odds = self.data.signal
         if log_odds is None or not self._lira_possible:
             self.notes.append("transfer, agreement, discoveries: skipped, they need LiRA")
             return {}
+        given: dict[str, Any] = {
+            "is_member": self.data.is_member,
+            "partner": self.design.partner,
+            "trim": self.design.trim,
+            "seed": self.seed,
+            "n_threads": self.threads,
+        }
+        holdout = self._holdout()
+        if self.statistic:
+            ratios = _rmia_of_statistic(log_odds, holdout, **given)
+        else:
+            ratios = attacks.rmia(log_odds, holdout_log_odds=holdout, **given)
         scores = {
-            "loss": log_odds,
+            "statistic" if self.statistic else "loss": log_odds,
             "lira_online": self._lira,
-            "rmia_online": attacks.rmia(
-                log_odds,
-                self.data.is_member,
-                holdout_log_odds=self._holdout(),
-                partner=self.design.partner,
-                trim=self.design.trim,
-                seed=self.seed,
-                n_threads=self.threads,
-            ),
+            "rmia_online": ratios,
         }
         found = evidence_tables(scores, log_odds, self.design, self.trials_array)
         return {name: pd.DataFrame(rows) for name, rows in found.items()}
@@ -306,12 +357,13 @@ class ExampleTables:
         """Return the log-odds of flipped and shifted examples (trials, examples, views)."""
         if not self.run.trial(self.trials[0]).has("augmented.parquet"):
             return None
-        columns = ["id", "augmentation", "log_odds_true"]
+        score = "statistic" if self.statistic else "log_odds_true"
+        columns = ["id", "augmentation", score]
         views: FloatArray | None = None
         for i, number in enumerate(self.trials):
             table = self.run.trial(number).table("augmented", columns)
             table = table.sort_values(["augmentation", "id"], kind="stable")
-            rows = table["log_odds_true"].to_numpy().reshape(-1, len(self.data.ids))
+            rows = table[score].to_numpy().reshape(-1, len(self.data.ids))
             if views is None:
                 views = np.empty((len(self.trials), len(self.data.ids), len(rows)))
             views[i, np.argsort(self.data.ids, kind="stable")] = rows.T
@@ -320,10 +372,8 @@ class ExampleTables:
     def _holdout(self) -> FloatArray | None:
         if not self.run.trial(self.trials[0]).has("holdout.parquet"):
             return None
-        rows = [
-            self.run.trial(t).table("holdout", ["log_odds_true"])["log_odds_true"].to_numpy()
-            for t in self.trials
-        ]
+        score = "statistic" if self.statistic else "log_odds_true"
+        rows = [self.run.trial(t).table("holdout", [score])[score].to_numpy() for t in self.trials]
         return np.stack(rows) if len(rows[0]) else None
 
     def _attack_rows(self) -> list[dict[str, Any]]:
@@ -363,6 +413,32 @@ class ExampleTables:
             self._skip(name, impossible[name])
         return made
 
+    def _target_rows(self) -> list[dict[str, Any]]:
+        """Attack the model of the user's own with all shadow models; it is none of them."""
+        target = self.run.target
+        if target is None:
+            return []
+        trials = [*self.trials, target]
+        both = ExampleTables(self.run, None, self.seed, self.threads, trials)
+        found = []
+        for name, compute in both._attacks():
+            scores = compute()[-1:]
+            for row in evaluate(
+                scores,
+                both.data.is_member[-1:],
+                targets=np.array([target]),
+                seed=self.seed,
+                n_threads=self.threads,
+            ):
+                if row["target"] == target:
+                    null = both._null_aucs()[target] if name == "closeness" else 0.5
+                    found.append({"attack": name, **row, "target": "model", "null_auc": null})
+        self.notes.append(
+            f"target 'model' is the model of the user's own (trial {target}), attacked with "
+            f"{len(self.trials)} shadow models; it is in no mean"
+        )
+        return found
+
     def _null_aucs(self) -> dict[Any, float]:
         """Return the AUC of closeness if nothing leaked: a member has one candidate fewer."""
         classes = np.zeros(len(self.data.labels), dtype=np.int64)
@@ -387,7 +463,7 @@ class ExampleTables:
         if not self._lira_possible:
             self.notes.append("vulnerability: skipped, it needs LiRA")
             return []
-        log_odds, member = self.data.values["log_odds_true"], self.data.is_member
+        log_odds, member = self._signal, self.data.is_member
         measured = vulnerability(None, log_odds, member)
         columns |= {name: measured[name] for name in ("exposure", "effect_size")}
         columns["exposure_lira"] = split_exposure(log_odds, member, row_groups=self.groups)
@@ -432,7 +508,7 @@ class ExampleTables:
 
     def _reliabilities(self, columns: dict[str, NDArray[Any]]) -> dict[str, float]:
         """Return the split-half reliability of each measure of vulnerability."""
-        log_odds, member = self.data.values["log_odds_true"], self.data.is_member
+        log_odds, member = self._signal, self.data.is_member
 
         def measured(name: str, rows: NDArray[np.int64]) -> FloatArray:
             if name == "memorization":
@@ -485,6 +561,8 @@ class ExampleTables:
         if self.features is not None:
             space: NDArray[Any] = _load_features(self.features, len(self.data.ids), position)
             return space
+        if self.run.has("features.npy"):
+            return self.run.features()[position]
         if not self.run.has("images.npy"):
             return None
         return self.run.images()[position]

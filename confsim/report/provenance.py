@@ -55,7 +55,8 @@ def repeat_command(manifest: dict[str, Any], material: Material) -> str:
     capabilities = material.run.capabilities
     words = list(capabilities.repeat)
     if capabilities.counted:
-        words += ["--trials", str(max(int(manifest["trials"]), len(material.trials)))]
+        count = int(manifest["trials"]) - (capabilities.target >= 0)
+        words += ["--trials", str(max(count, len(material.trials)))]
     return shlex.join(words)
 
 

@@ -28,6 +28,9 @@ class Capabilities:
         How training sets were drawn.
     partners : bool
         Whether trials 2k and 2k + 1 were trained on complements.
+    target : int
+        Number of the trial that holds a model of the user's own, which is attacked and is no
+        shadow model; -1: none.
     trimming : bool
         Whether shadow models are to be trimmed to equally many in and out for each example.
     repeat : tuple of str
@@ -44,6 +47,7 @@ class Capabilities:
     ranking: str = ""
     design: str | None = None
     partners: bool = False
+    target: int = -1
     trimming: bool = False
     repeat: tuple[str, ...] = ()
     counted: bool = True

@@ -98,8 +98,16 @@ class Run:
 
     @property
     def trials(self) -> list[int]:
-        """Numbers of the published trials, ascending."""
-        return layout.trial_numbers(self.path) if self._only is None else list(self._only)
+        """Numbers of the published trials, ascending; without a target's (:attr:`target`)."""
+        found = layout.trial_numbers(self.path) if self._only is None else list(self._only)
+        return [number for number in found if number != self.capabilities.target]
+
+    @property
+    def target(self) -> int | None:
+        """Number of the published trial that holds a model of the user's own, if there is one."""
+        number = self.capabilities.target
+        found = number >= 0 and layout.trial_path(self.path, number).is_dir()
+        return number if found else None
 
     def trial(self, number: int) -> "Trial":
         """Return one trial's files.
@@ -110,7 +118,7 @@ class Run:
             If the trial is not finished.
         """
         number = check_integer("trial", number, minimum=0)
-        there = self._only is None or number in self._only
+        there = self._only is None or number in self._only or number == self.capabilities.target
         if not there or not layout.trial_path(self.path, number).is_dir():
             raise ValueError(f"trial {number} of {self.path} is not finished")
         return Trial(self, number)
@@ -213,9 +221,15 @@ class Run:
             except files.Damaged as error:
                 raise self._damaged(str(error)) from None
 
+    def features(self) -> Array:
+        """Return the fixed space of the population, mapped from the file (shadow runs)."""
+        return self._mapped("features.npy")
+
     def images(self) -> Array:
         """Return the images of the population, mapped from the file (deep runs that kept them)."""
-        name = "images.npy"
+        return self._mapped("images.npy")
+
+    def _mapped(self, name: str) -> Array:
         with self._shared(name) as file:
             try:
                 return files.map_npy(file, self.path / name, name)

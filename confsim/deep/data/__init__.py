@@ -14,6 +14,7 @@ or taken on trust, and nothing is left out without a note::
 reader knows of trials, models or splits.
 """
 
-from confsim.deep.data.loading import CHOICES, NAMED, Dataset, check_name, load, stratified
+from confsim.deep.data.loading import CHOICES, NAMED, Dataset, check_name, load
+from confsim.draws import stratified
 
 __all__ = ["CHOICES", "NAMED", "Dataset", "check_name", "load", "stratified"]

@@ -27,6 +27,7 @@ from confsim.deep.data.duplicates import (
 from confsim.deep.data.folder import read_folder
 from confsim.deep.data.images import Images
 from confsim.deep.data.limits import given_path
+from confsim.draws import stratified
 from confsim.seeds import Purpose, stream
 
 NAMED = ("digits", "cifar10", "cifar100", "mnist", "fashion_mnist")
@@ -197,25 +198,3 @@ def _check_classes(
             f"every class must have at least two images, but {names[rare]!r} has "
             f"{counts[rare]}{left}"
         )
-
-
-def stratified(
-    labels: "np.ndarray[Any, Any]", count: int, rng: np.random.Generator
-) -> "np.ndarray[Any, Any]":
-    """Draw ``count`` rows at random, each class in its share.
-
-    Shares are rounded by largest remainder, equal remainders at random. Returns row numbers, class
-    by class.
-    """
-    sizes = np.bincount(labels)
-    quotas = sizes * count // len(labels)
-    remainders = sizes * count % len(labels)
-    shuffled = rng.permutation(len(sizes))
-    largest = shuffled[np.argsort(-remainders[shuffled], kind="stable")]
-    quotas[largest[: count - quotas.sum()]] += 1
-    return np.concatenate(
-        [
-            rng.permutation(np.flatnonzero(labels == label))[: quotas[label]]
-            for label in range(len(sizes))
-        ]
-    )

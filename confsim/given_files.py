@@ -1,4 +1,4 @@
-"""Opening what is given to an audit: regular files only, bounded unpacking, never unpickling.
+"""Opening what a user gives: regular files only, bounded unpacking, never unpickling.
 
 The data may come from anybody. Every error is one line that names the file.
 """

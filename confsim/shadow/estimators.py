@@ -1,0 +1,357 @@
+"""Anything with scikit-learn's interface as a task.
+
+The estimator is cloned for each trial, every ``random_state`` in it (nested ones, too) is set from
+the trial's seed, and it is fitted on the members' rows. Classifiers answer with ``predict_proba``,
+else with ``decision_function``, whose values are taken for logits; regressors with the statistic
+minus the squared error. Rows with equal values are duplicates, unless groups are given.
+
+The fixed space for similarity, unless one is given: each number minus its mean, divided by its
+standard deviation (a missing one is 0); each category a column of zeros and ones, for up to
+:data:`MAX_CATEGORIES` of a column, the commonest. It is fitted to the whole population.
+"""
+
+import hashlib
+import inspect
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confsim._suggest import did_you_mean
+from confsim.shadow.population import as_array
+from confsim.shadow.tasks import Source, Task, TaskError, pickled, users_code
+
+Array = NDArray[Any]
+Rows = NDArray[np.int64]
+
+#: Categories of a column that get a dimension of the fixed space.
+MAX_CATEGORIES = 100
+
+
+@dataclass(frozen=True)
+class EstimatorSource(Source):
+    """An estimator with its data, in files that live as long as the command.
+
+    Attributes
+    ----------
+    path : str
+        Folder of the data, written by joblib: workers map them instead of reading them.
+    estimator : bytes or None
+        Pickled; ``None``: ``name`` says where it is imported from.
+    """
+
+    path: str
+    estimator: bytes | None
+
+    @classmethod
+    def of(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        folder: Path,
+        *,
+        ids: Any = None,
+        groups: Any = None,
+        features: Any = None,
+    ) -> "EstimatorSource":
+        """Write the data down.
+
+        Parameters
+        ----------
+        estimator : object or str
+            ``"package.Class"`` is imported where it is needed.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no estimator, or the lengths of the data differ.
+        """
+        import joblib
+
+        for name, value in {"X": X, "y": y}.items():
+            if value is None:
+                raise TypeError(f"{name} is missing: an estimator is fitted to X and y")
+        X = _indexable(X)
+        data = {"X": X, "y": as_array(y), "ids": ids, "groups": groups, "features": features}
+        count = X.shape[0]
+        for name in ("y", "ids", "groups", "features"):
+            if data[name] is not None and len(data[name]) != count:
+                raise ValueError(f"{name} must have {count} rows as X, not {len(data[name])}")
+        pickled = None
+        if isinstance(estimator, str):
+            what = _check_name(estimator)
+            source = estimator
+        else:
+            what = type(estimator).__name__
+            check_estimator(estimator, what)
+            pickled, source = _pickled(estimator)
+        joblib.dump(data, folder / "data.joblib")
+        digest = hashlib.sha256(f"{source} {joblib.hash(data)}".encode()).hexdigest()
+        return cls(what, digest, os.fspath(folder / "data.joblib"), pickled)
+
+    def load(self) -> Task:
+        """Map the data, and import the estimator."""
+        import joblib
+
+        data = joblib.load(self.path, mmap_mode="r")
+        with users_code(f"importing {self.name}"):
+            if self.estimator is not None:
+                found = pickle.loads(self.estimator)
+            else:
+                found = _import(self.name)
+        check_estimator(found, self.name)
+        return Task(EstimatorTask(found, data), self.name)
+
+    def imports(self) -> set[str]:
+        """Return the packages that estimators come from."""
+        root = self.name.partition(".")[0] if self.estimator is None else ""
+        return {"sklearn", root}
+
+
+def _indexable(X: Any) -> Any:
+    """Return X as something whose rows can be chosen: a DataFrame, a matrix, an array."""
+    if hasattr(X, "iloc") or hasattr(X, "tocsr"):
+        return X.tocsr() if hasattr(X, "tocsr") else X
+    array = as_array(X)
+    if array.dtype.kind in "US":
+        array = array.astype(object)
+    if array.ndim == 0:
+        raise TypeError(f"X must be a table or an array, not {type(X).__name__}")
+    return array
+
+
+def _check_name(name: str) -> str:
+    module, dot, kind = name.rpartition(".")
+    parts = (*module.split("."), kind)
+    if not dot or not all(part.isidentifier() for part in parts):
+        raise ValueError(
+            f"estimator {name!r} must be package.Class, as in sklearn.ensemble."
+            "RandomForestClassifier"
+        )
+    return name
+
+
+def _import(name: str) -> Any:
+    module, _, kind = name.rpartition(".")
+    found = import_module(module)
+    if not hasattr(found, kind):
+        hint = did_you_mean(kind, [n for n in dir(found) if not n.startswith("_")])
+        raise TaskError(f"estimator {name}: {module} has no {kind}{hint}")
+    what = getattr(found, kind)
+    try:
+        return what() if callable(what) else what
+    except TypeError as error:
+        raise TaskError(f"estimator {name} cannot be made without arguments: {error}") from None
+
+
+def check_estimator(estimator: Any, name: str) -> None:
+    """Raise ``TypeError`` if something has not scikit-learn's interface."""
+    lacking = [
+        part
+        for part in ("fit", "get_params", "set_params")
+        if not callable(getattr(estimator, part, None))
+    ]
+    if isinstance(estimator, type):
+        raise TypeError(f"estimator {name} must be an object, not a class: {name}()")
+    if lacking:
+        raise TypeError(f"estimator {name} is none: it has no {lacking[0]}()")
+
+
+def _pickled(estimator: Any) -> tuple[bytes, str]:
+    """Return the estimator by value, and what decides what it does."""
+    import joblib
+
+    kind = type(estimator)
+    content = pickled(estimator, f"estimator {kind.__name__}")
+    try:
+        text = joblib.hash(estimator)
+    except Exception:  # what pickles by value only, such as a function of a notebook
+        text = hashlib.sha256(content).hexdigest()
+    if kind.__module__ == "__main__":
+        try:
+            text += inspect.getsource(kind)
+        except (OSError, TypeError):
+            text += hashlib.sha256(content).hexdigest()
+    return content, f"{kind.__module__}.{kind.__qualname__} {text}"
+
+
+class EstimatorTask:
+    """The functions of a task, for an estimator and its data."""
+
+    def __init__(self, estimator: Any, data: dict[str, Any]) -> None:
+        self._estimator = estimator
+        self._X, self._y = data["X"], data["y"]
+        self._ids, self._groups, self._features = data["ids"], data["groups"], data["features"]
+        self._classes: Array | None = None
+
+    def configure(self, **parameters: Any) -> None:
+        """Set the estimator's parameters."""
+        known = self._estimator.get_params(deep=True)
+        for name, value in parameters.items():
+            try:
+                self._estimator.set_params(**{name: value})
+            except (ValueError, TypeError) as error:
+                hint = did_you_mean(name, known)
+                said = "is unknown" if name not in known else f"cannot be {value!r}: {error}"
+                raise TaskError(f"parameter {name} of the estimator {said}{hint}") from None
+
+    def population(self) -> dict[str, Any]:
+        """Return classes, groups of equal rows and the fixed space."""
+        features = fixed_space(self._X) if self._features is None else self._features
+        groups = self._groups
+        if groups is None:
+            groups = _equal_rows(features)
+        found = {
+            "id": self._ids,
+            "duplicate_group": groups,
+            "features": features,
+            "examples": len(self._y),
+        }
+        if is_classifier(self._estimator):
+            labels = self._y
+            missing = np.array([v is None or v != v for v in labels]) if labels.ndim == 1 else ()
+            if np.any(missing):
+                raise TaskError(f"y must not be missing, but row {int(np.argmax(missing))} is")
+            found["label"] = labels
+            values = labels.astype(str) if labels.dtype.kind == "O" else labels
+            self._classes, codes = np.unique(values, return_inverse=True)
+            if labels.dtype.kind in "OU" and _counts_classes(self._estimator):
+                self._y = codes.reshape(-1)
+                self._classes = np.arange(len(self._classes))
+        elif self._y.dtype.kind not in "biuf":
+            raise TaskError(f"y of a regressor must be numbers, not {self._y.dtype}")
+        return {key: value for key, value in found.items() if value is not None}
+
+    def train(self, members: Rows, seed: int, context: Any) -> Callable[[Rows], Any]:
+        """Fit a clone to the members."""
+        from sklearn.base import clone
+
+        fitted = _seeded(clone(self._estimator), seed)
+        fitted.fit(self._rows(members), np.asarray(self._y[members]))
+        if self._classes is None:
+            return lambda rows: {"statistic": self._minus_squared_error(fitted, rows)}
+        for method, kind in (("predict_proba", "probabilities"), ("decision_function", "logits")):
+            if hasattr(fitted, method):
+                answer = getattr(fitted, method)
+                return lambda rows: {kind: self._by_class(fitted, answer(self._rows(rows)), kind)}
+        raise TaskError(
+            f"classifier {type(fitted).__name__} has neither predict_proba nor decision_function"
+        )
+
+    def _rows(self, rows: Rows) -> Any:
+        return self._X.iloc[rows] if hasattr(self._X, "iloc") else self._X[rows]
+
+    def _minus_squared_error(self, fitted: Any, rows: Rows) -> Array:
+        error = np.asarray(self._y[rows], np.float64) - as_array(fitted.predict(self._rows(rows)))
+        found: Array = -(error.reshape(len(rows), -1) ** 2).sum(axis=1)
+        return found
+
+    def _by_class(self, fitted: Any, values: Any, kind: str) -> Array:
+        """Give every class of the population its column, also one that no member had."""
+        assert self._classes is not None
+        found = as_array(values).astype(np.float64)
+        if found.ndim == 1:
+            found = np.stack([np.zeros_like(found), found], axis=1)
+        known = as_array(getattr(fitted, "classes_", self._classes))
+        if known.dtype.kind == "O":
+            known = known.astype(str)
+        if np.array_equal(known, self._classes) or found.shape[1] != len(known):
+            return found
+        lowest = 0.0 if kind == "probabilities" else float(found.min()) - 1.0
+        whole = np.full((len(found), len(self._classes)), lowest)
+        whole[:, np.searchsorted(self._classes, known)] = found
+        return whole
+
+
+def is_classifier(estimator: Any) -> bool:
+    """Whether an estimator predicts classes."""
+    from sklearn import base
+
+    try:
+        if base.is_classifier(estimator):
+            return True
+        if base.is_regressor(estimator):
+            return False
+    except (AttributeError, TypeError):  # without scikit-learn's tags
+        pass
+    return hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function")
+
+
+def _nested(estimator: Any) -> dict[str, Any]:
+    return {"": estimator, **estimator.get_params(deep=True)}
+
+
+def _counts_classes(estimator: Any) -> bool:
+    """Whether an estimator, or one within it, takes classes as numbers from 0 only."""
+    kinds = (type(value).__module__.partition(".")[0] for value in _nested(estimator).values())
+    return "xgboost" in kinds
+
+
+def _seeded(estimator: Any, seed: int) -> Any:
+    """Set every ``random_state``, each to a number of its own that follows from the seed."""
+    names = sorted(
+        name
+        for name in estimator.get_params(deep=True)
+        if name.rpartition("__")[2] in ("random_state", "random_seed")
+    )
+    if not names and type(estimator).__module__.partition(".")[0] == "catboost":
+        names = ["random_seed"]  # lists only what was set
+    drawn = np.random.SeedSequence(seed).generate_state(max(1, len(names))) >> 1
+    return estimator.set_params(**{n: int(v) for n, v in zip(names, drawn, strict=False)})
+
+
+# ---- the fixed space ---------------------------------------------------------------------------
+
+
+def fixed_space(X: Any) -> Array | None:
+    """Return one vector an example, ``None`` where there is no telling (texts, sparse matrices)."""
+    if hasattr(X, "iloc"):
+        columns = [_column(X.iloc[:, i]) for i in range(X.shape[1])]
+        return np.concatenate(columns, axis=1).astype(np.float32) if columns else None
+    if hasattr(X, "tocsr") or X.dtype.kind not in "biuf" or X.ndim < 2:
+        return None
+    return _standardised(X.reshape(len(X), -1).astype(np.float64)).astype(np.float32)
+
+
+def _column(column: Any) -> Array:
+    """Return the dimensions of one column of a table."""
+    import pandas as pd
+
+    if pd.api.types.is_datetime64_any_dtype(column):
+        column = column.astype("int64")
+    numeric = pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)
+    if numeric:
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        return _standardised(values[:, None])
+    text = column.astype(object)
+    counts = text[column.notna()].astype(str).value_counts()
+    names = sorted(counts.index, key=lambda name: (-counts[name], name))[:MAX_CATEGORIES]
+    written = text.where(column.notna(), None).to_numpy()
+    known = np.array([None if v is None else str(v) for v in written], dtype=object)
+    return np.stack([known == name for name in names], axis=1).astype(np.float64)
+
+
+def _standardised(values: Array) -> Array:
+    values = np.where(np.isfinite(values), values, np.nan)
+    present = ~np.isnan(values)
+    count = np.maximum(1, present.sum(axis=0))
+    mean = np.where(present, values, 0).sum(axis=0) / count
+    centred = np.where(present, values - mean, 0)
+    spread = np.sqrt((centred**2).sum(axis=0) / count)
+    return centred / np.where(spread > 0, spread, 1)
+
+
+def _equal_rows(features: Any) -> Rows | None:
+    """Return one number for all rows of the same values: they are duplicates."""
+    if features is None:
+        return None
+    rows = np.ascontiguousarray(as_array(features))
+    seen: dict[bytes, int] = {}
+    return np.array([seen.setdefault(row.tobytes(), len(seen)) for row in rows], np.int64)

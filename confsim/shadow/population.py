@@ -1,0 +1,234 @@
+"""The population of a task, checked: what all its models share."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confsim._errors import check_finite
+from confsim._suggest import did_you_mean
+from confsim.neighbors import as_points
+
+Array = NDArray[Any]
+Rows = NDArray[np.int64]
+
+#: What ``population()`` may return, and what it means.
+ENTRIES = {
+    "label": "true classes, any numbers or text",
+    "id": "numbers or names of the examples, each once",
+    "duplicate_group": "examples of one group are duplicates; -1, NaN or '' belong to none",
+    "label_names": "what the classes 0, 1, ... are called",
+    "features": "a fixed space (examples, d) that similarity is measured in",
+    "images": "pictures for the report, uint8 (examples, height, width[, channels])",
+    "examples": "how many there are, where nothing else says so",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """All examples, the holdout among them.
+
+    Attributes
+    ----------
+    ids, labels, groups : ndarray of int64, (examples,)
+        Labels are numbers from 0, -1 throughout where there are none.
+    id_names : tuple of str
+        What examples are called; empty where they are numbered.
+    names : tuple of str
+        What the classes are called.
+    features : ndarray or None, (examples, d)
+    images : ndarray of uint8 or None
+    fingerprint : str
+        Hash of all of it.
+    """
+
+    ids: Rows
+    labels: Rows
+    groups: Rows
+    id_names: tuple[str, ...]
+    names: tuple[str, ...]
+    features: Array | None
+    images: Array | None
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether true classes are known."""
+        return bool(self.names)
+
+    @property
+    def strata(self) -> Rows:
+        """What draws are stratified by."""
+        return self.labels if self.labelled else np.zeros(len(self), np.int64)
+
+    @classmethod
+    def of(cls, given: Any, name: str) -> "Population":
+        """Check what ``population()`` returned.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The message names the entry, and the row.
+        """
+        what = f"population() of {name}"
+        if not isinstance(given, Mapping):
+            raise TypeError(f"{what} must return a mapping, not {type(given).__name__}")
+        for key in given:
+            if key not in ENTRIES:
+                hint = did_you_mean(str(key), ENTRIES) or f": it may give {', '.join(ENTRIES)}"
+                raise ValueError(f"{what} gives {key!r}, which is unknown{hint}")
+        arrays = {
+            key: as_array(value)
+            for key, value in given.items()
+            if value is not None and key not in ("examples", "label_names")
+        }
+        count = _count(what, arrays, given.get("examples"))
+        labels, names = _labels(what, arrays.get("label"), count, given.get("label_names"))
+        ids, id_names = _ids(what, arrays.get("id"), count)
+        groups = _groups(what, arrays.get("duplicate_group"), count)
+        features = arrays.get("features")
+        if features is not None:
+            features = _features(what, features)
+        images = _images(what, arrays.get("images"))
+        digest = hashlib.sha256(repr((names, id_names)).encode())
+        for part in (ids, labels, groups, features, images):
+            if part is not None:
+                digest.update(repr((part.shape, part.dtype.str)).encode())
+                digest.update(np.ascontiguousarray(part).data)
+        return cls(ids, labels, groups, id_names, names, features, images, digest.hexdigest())
+
+
+def as_array(values: Any) -> Array:
+    """Return an array of what frameworks and tables have: tensors, columns, lists."""
+    if hasattr(values, "detach"):  # a tensor of torch's
+        values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":
+            values = values.float()
+        values = values.numpy()
+    elif hasattr(values, "to_numpy"):  # a column of pandas'
+        values = values.to_numpy()
+    return np.asarray(values)
+
+
+def _count(what: str, arrays: Mapping[str, Array], stated: Any) -> int:
+    lengths = {key: len(value) if value.ndim else -1 for key, value in arrays.items()}
+    if stated is not None:
+        lengths["examples"] = int(stated)
+    if not lengths:
+        raise ValueError(f"{what} gives nothing: label, or examples, says how many there are")
+    for key, length in lengths.items():
+        first = next(iter(lengths))
+        if length != lengths[first]:
+            raise ValueError(
+                f"{what} gives {lengths[first]} of {first} and {length} of {key}: "
+                "each example has one of each"
+            )
+    count = next(iter(lengths.values()))
+    if count < 4:
+        raise ValueError(f"{what} gives {max(0, count)} examples: at least 4 are needed")
+    return count
+
+
+def _labels(
+    what: str, values: Array | None, count: int, names: Any
+) -> tuple[Rows, tuple[str, ...]]:
+    """Return labels as numbers from 0, and the names of classes."""
+    if values is None:
+        return np.full(count, -1, np.int64), ()
+    _check_flat(what, "label", values)
+    missing = _missing(values)
+    if missing.any():
+        raise ValueError(f"{what}: label must not be missing, but row {np.argmax(missing)} is")
+    if values.dtype.kind == "f" and (values != np.floor(values)).any():
+        row = int(np.argmax(values != np.floor(values)))
+        raise ValueError(
+            f"{what}: label holds classes, but row {row} is {values[row]}; what a regression "
+            "predicts is no label: leave it out, and let predict() return a statistic"
+        )
+    if names is not None:
+        classes = tuple(str(name) for name in names)
+        numbers = values.astype(np.int64) if values.dtype.kind in "iub" else None
+        if numbers is None or numbers.min() < 0 or numbers.max() >= len(classes):
+            raise ValueError(
+                f"{what}: with label_names, label must be numbers from 0 to {len(classes) - 1}"
+            )
+        return numbers, classes
+    if values.dtype.kind == "O":
+        values = values.astype(str)
+    found, numbers = np.unique(values, return_inverse=True)
+    if len(found) < 2:
+        raise ValueError(f"{what}: label holds one class, {found[0]}: at least two are needed")
+    if values.dtype.kind == "f":
+        found = found.astype(np.int64)
+    return numbers.reshape(-1).astype(np.int64), tuple(str(name) for name in found)
+
+
+def _missing(values: Array) -> NDArray[np.bool_]:
+    if values.dtype.kind == "f":
+        return np.isnan(values)
+    if values.dtype.kind == "O":
+        return np.array([v is None or v != v or type(v).__name__ == "NAType" for v in values])
+    return np.zeros(len(values), bool)
+
+
+def _ids(what: str, values: Array | None, count: int) -> tuple[Rows, tuple[str, ...]]:
+    if values is None:
+        return np.arange(count, dtype=np.int64), ()
+    _check_flat(what, "id", values)
+    if values.dtype.kind == "f" and (np.isnan(values) | (values != np.floor(values))).any():
+        raise ValueError(f"{what}: id must be whole numbers or names")
+    if values.dtype.kind == "O":
+        values = values.astype(str)
+    unique, counts = np.unique(values, return_counts=True)
+    if len(unique) < count:
+        twice = unique[counts > 1][0]
+        raise ValueError(f"{what}: id must not hold a value twice, but {twice} is there twice")
+    if values.dtype.kind not in "iuf":
+        return np.arange(count, dtype=np.int64), tuple(str(v) for v in values)
+    if values.min() < 0:
+        raise ValueError(f"{what}: id must be at least 0, but {values.min()} is there")
+    return values.astype(np.int64), ()
+
+
+def _groups(what: str, values: Array | None, count: int) -> Rows:
+    """Return groups of duplicates; an example of no group gets one of its own."""
+    if values is None:
+        return np.arange(count, dtype=np.int64)
+    _check_flat(what, "duplicate_group", values)
+    text = np.array([str(v) for v in values])
+    alone = np.isin(text, ("", "-1", "-1.0", "nan", "None", "<NA>"))
+    found = np.unique(text, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    found[alone] = found.max() + 1 + np.arange(np.count_nonzero(alone))
+    return found
+
+
+def _features(what: str, values: Array) -> Array:
+    if values.ndim < 2 or values.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{what}: features must be numbers (examples, d), not {values.dtype} {values.shape}"
+        )
+    check_finite(f"{what}: features", values)
+    flat = values.reshape(len(values), -1)
+    return as_points("features", flat if flat.dtype.kind == "f" else flat.astype(np.float32))
+
+
+def _images(what: str, values: Array | None) -> Array | None:
+    if values is None:
+        return None
+    if values.dtype != np.uint8 or values.ndim not in (3, 4):
+        raise ValueError(
+            f"{what}: images must be uint8 (examples, height, width[, channels]), not "
+            f"{values.dtype} {values.shape}"
+        )
+    return values[..., None] if values.ndim == 3 else values
+
+
+def _check_flat(what: str, key: str, values: Array) -> None:
+    if values.ndim != 1:
+        raise ValueError(f"{what}: {key} must have one value an example, not shape {values.shape}")

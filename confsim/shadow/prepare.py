@@ -1,0 +1,45 @@
+"""From a source and settings to an experiment that can be run: looked over, perhaps tried out."""
+
+from dataclasses import replace
+from typing import Any
+
+from confsim.runner import check_trials
+from confsim.shadow.experiment import ShadowExperiment
+from confsim.shadow.probe import Tried, look_over, try_out
+from confsim.shadow.tasks import Source
+
+
+def experiment_of(
+    source: Source, trials: int, *, check: bool, whole: bool = False, **settings: Any
+) -> tuple[ShadowExperiment, Tried | None]:
+    """Return the experiment of a task, and what trying it out showed.
+
+    Parameters
+    ----------
+    source : Source
+    trials : int
+        Shadow models.
+    check : bool
+        Whether to run trial 0, twice.
+    whole : bool
+        On all rows, which tells what a trial costs.
+    **settings
+        Attributes of :class:`ShadowExperiment`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the task, the data or a setting is unfit.
+    """
+    experiment = ShadowExperiment(task=source.name, **settings)
+    if experiment.design == "balanced" and check_trials(trials) % 2:
+        raise ValueError(f"design 'balanced' needs an even number of trials, not {trials}")
+    experiment.given(source=source, shadow_models=check_trials(trials))
+    facts = look_over(experiment)
+    experiment.given(facts=facts)
+    if not check:
+        return experiment, None
+    tried = try_out(experiment, whole=whole)
+    tested = replace(experiment, repeatable="yes" if tried.repeatable else "no")
+    timed = tried.seconds if whole else None
+    return tested.given(source=source, shadow_models=trials, facts=facts, timed=timed), tried

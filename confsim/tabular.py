@@ -1,0 +1,193 @@
+"""Tables as people have them: CSV of every usual dialect, Parquet and Feather, as data frames.
+
+What columns mean is for those who ask. Files are regular ones, of bounded size when unpacked; no
+metadata of pandas' is trusted.
+"""
+
+import csv
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from confsim.given_files import check_unpacked, one_line, open_regular, unzip
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: The header's separators, the likeliest first.
+_SEPARATORS = (",", ";", "\t", "|")
+
+#: What stands for a missing number; in columns that may be text, only nothing does.
+MISSING = ("", "nan", "NaN", "NAN", "NA", "N/A", "#N/A", "null", "NULL", "None", "<NA>")
+
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
+
+
+@dataclass(frozen=True, eq=False)
+class CsvTable:
+    """A table of text.
+
+    Attributes
+    ----------
+    table : DataFrame
+    separator : str
+        Of its columns.
+    notes : list of str
+        What a user should know of how it was read.
+    """
+
+    table: "pd.DataFrame"
+    separator: str
+    notes: list[str]
+
+
+def parquet_frame(path: Path) -> "pd.DataFrame":
+    """Read a Parquet file, nullable types and lists included."""
+    from pyarrow import parquet
+
+    def table(file: BinaryIO) -> Any:
+        opened = parquet.ParquetFile(file)
+        head = opened.metadata
+        groups = [head.row_group(i) for i in range(head.num_row_groups)]
+        promised = max(sum(g.total_byte_size for g in groups), head.num_rows * head.num_columns)
+        check_unpacked(path, promised, path.stat().st_size)
+        return opened.read()
+
+    return _from_arrow(path, table)
+
+
+def feather_frame(path: Path) -> "pd.DataFrame":
+    """Read a Feather (Arrow) file."""
+    from pyarrow import feather
+
+    return _from_arrow(path, feather.read_table)
+
+
+def _from_arrow(path: Path, read: Callable[[BinaryIO], Any]) -> "pd.DataFrame":
+    """Return the table in a file of Arrow's; what pandas noted in it besides is not trusted."""
+    import pyarrow as pa
+
+    with open_regular(path) as file:
+        try:
+            table = read(file)
+            table.validate(full=True)  # before anything follows an offset that the file gives
+            frame: pd.DataFrame = table.to_pandas(
+                ignore_metadata=True
+            )  # levels of an index are columns then
+        except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+            if str(path) in str(error):
+                raise
+            raise ValueError(f"{path} cannot be read: {one_line(error)[:200]}") from None
+    return frame
+
+
+def csv_frame(
+    path: Path, *, known: Callable[[str], bool], missing: Callable[[str], tuple[str, ...]]
+) -> CsvTable:
+    """Read a table of text: separators and encodings as spreadsheets write them.
+
+    Parameters
+    ----------
+    path : path
+    known : callable
+        Whether a name is that of a column which is looked for: tells separators apart.
+    missing : callable
+        What stands for a missing value in a column of this name.
+    """
+    import pandas as pd
+
+    with open_regular(path) as file:
+        content = file.read()
+    if content.startswith(b"\x1f\x8b"):
+        content = unzip(path, content)
+    text, note = _decoded(content)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    separator, text = _separator(text, known)
+    rows = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
+    try:
+        header, first = next(rows, []), next(rows, [])
+    except csv.Error as error:
+        raise ValueError(f"{path} cannot be read: {one_line(error)}") from None
+    if not any(name.strip() for name in header):
+        raise ValueError(f"{path} cannot be read: it has no header")
+    names, numbered = None, False
+    if len(first) == len(header) + 1:
+        numbered = first[-1].strip() != ""  # R's row names have no header
+        names = None if numbered else [*header, f"Unnamed: {len(header)}"]  # trailing separators
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # values would be left out
+            table = pd.read_csv(
+                io.StringIO(text),
+                sep=separator,
+                skipinitialspace=True,
+                keep_default_na=False,
+                na_values=_by_column(names or header, missing),
+                index_col=0 if numbered else False,
+                header=0,
+                names=names,
+                low_memory=False,
+                **_round_trip(),
+            )
+    except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
+        raise ValueError(f"{path} cannot be read: {one_line(error)}") from None
+    notes = note + (["the rows' names are left out"] if numbered else [])
+    return CsvTable(table, separator, notes)
+
+
+def _by_column(
+    header: Sequence[str], missing: Callable[[str], tuple[str, ...]]
+) -> dict[Any, list[str]]:
+    return {
+        name or f"Unnamed: {position}": list(missing(name)) for position, name in enumerate(header)
+    }
+
+
+def _round_trip() -> dict[str, Any]:
+    """Ask a pandas whose default may miss the last digit of a number to read all of them."""
+    import pandas as pd
+
+    return {} if int(pd.__version__.split(".")[0]) >= 3 else {"float_precision": "round_trip"}
+
+
+def _decoded(content: bytes) -> tuple[str, list[str]]:
+    """Return the text of a file, and a note where its encoding had to be guessed."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", "strict"), []
+    try:
+        return content.decode("utf-8-sig"), []
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace"), ["the file is no UTF-8; read as Windows-1252"]
+
+
+def _separator(text: str, known: Callable[[str], bool]) -> tuple[str, str]:
+    """Return what separates a table's columns, and the text without Excel's line that says so."""
+    declared = re.match(r'"?sep=(.)"?\n', text)
+    if declared:
+        return declared[1], text[declared.end() :]
+    text = text.lstrip("\n")
+    line = text[:1_000_000].split("\n", 1)[0]
+
+    def score(separator: str) -> tuple[int, int]:
+        try:
+            names = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+        except csv.Error:
+            names = []
+        return sum(known(name) for name in names), len(names)
+
+    return max(_SEPARATORS, key=score), text
+
+
+def check_decimal_commas(name: str, text: Iterable[str]) -> None:
+    """Raise ``ValueError`` where commas may just as well separate thousands."""
+    with_comma = [value for value in text if "," in value]
+    if with_comma and all(_THOUSANDS.fullmatch(value) for value in with_comma):
+        raise ValueError(
+            f"{name} holds {with_comma[0]!r}, whose comma may be a decimal comma or separate "
+            "thousands: write decimal points"
+        )

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim._suggest import did_you_mean
+from confsim.auditing import feather
 from confsim.auditing.columns import COLUMNS, SHARED, SYNONYMS, Given, check_decimal_commas, clean
 from confsim.auditing.files import check_unpacked, natural_order, one_line, open_regular, unzip
 
@@ -41,26 +42,35 @@ _SEPARATORS = (",", ";", "\t", "|")
 _MISSING = ("", "nan", "NaN", "NAN", "NA", "N/A", "#N/A", "null", "NULL", "None", "<NA>")
 
 
-def read_parquet(path: Path) -> Given:
-    """Read a Parquet file, nullable types and lists included."""
+def read_parquet(path: Path, limit: int | None = None) -> Given:
+    """Read a Parquet file, nullable types and lists included; at most ``limit`` bytes unpacked."""
     from pyarrow import parquet
 
     def table(file: BinaryIO) -> Any:
         opened = parquet.ParquetFile(file)
         head = opened.metadata
         groups = [head.row_group(i) for i in range(head.num_row_groups)]
-        promised = max(sum(g.total_byte_size for g in groups), head.num_rows * head.num_columns)
-        check_unpacked(path, promised, path.stat().st_size)
+        cells = head.num_rows * head.num_columns  # a few bytes may stand for all of them
+        promised = max(sum(g.total_byte_size for g in groups), 8 * cells)
+        check_unpacked(path, promised, path.stat().st_size, limit)
         return opened.read()
 
     return _from_arrow(path, table)
 
 
-def read_feather(path: Path) -> Given:
-    """Read a Feather (Arrow) file."""
-    from pyarrow import feather
+def read_feather(path: Path, limit: int | None = None) -> Given:
+    """Read a Feather (Arrow) file that unpacks to at most ``limit`` bytes."""
+    import pyarrow as pa
+    from pyarrow.feather import read_table
 
-    return _from_arrow(path, feather.read_table)
+    def table(file: BinaryIO) -> Any:
+        content = file.read()
+        check_unpacked(path, feather.unpacked_size(content), len(content), limit)
+        if content.startswith(feather.MAGIC):
+            return pa.ipc.open_stream(feather.messages(content)).read_all()
+        return read_table(io.BytesIO(content))
+
+    return _from_arrow(path, table)
 
 
 def _from_arrow(path: Path, read: Callable[[BinaryIO], Any]) -> Given:
@@ -82,14 +92,14 @@ def _from_arrow(path: Path, read: Callable[[BinaryIO], Any]) -> Given:
 # ---- CSV ---------------------------------------------------------------------------------------
 
 
-def read_csv(path: Path) -> Given:
+def read_csv(path: Path, limit: int | None = None) -> Given:
     """Read a table of text: separators, decimal signs and encodings as spreadsheets write them."""
     import pandas as pd
 
     with open_regular(path) as file:
         content = file.read()
     if content.startswith(b"\x1f\x8b"):
-        content = unzip(path, content)
+        content = unzip(path, content, limit)
     text, note = _decoded(content)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     separator, text = _separator(text)

@@ -65,38 +65,40 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(number, "rb")
 
 
-def check_unpacked(path: Path, unpacked: int, stored: int) -> None:
-    """Raise ``ValueError`` if data unpack to far more than real data do."""
-    allowed = max(UNPACK_FLOOR, UNPACK_RATIO * stored)
+def check_unpacked(path: Path, unpacked: int, stored: int, limit: int | None = None) -> None:
+    """Raise ``ValueError`` if data unpack to more than ``limit``, by default than real data do."""
+    allowed = limit or max(UNPACK_FLOOR, UNPACK_RATIO * stored)
     if unpacked > allowed:
         raise ValueError(
             f"{path} cannot be read: its {stored:,} bytes unpack to {unpacked:,} or more, beyond "
-            f"the limit of {allowed:,}; store it uncompressed if it is meant to be so large"
+            f"the limit of {allowed:,}: if it is meant to be so large, give --unpack-limit "
+            "(unpack_limit, GiB)"
         )
 
 
-def unzip(path: Path, packed: bytes) -> bytes:
+def unzip(path: Path, packed: bytes, limit: int | None = None) -> bytes:
     """Return what a gzip file holds, within the limit."""
     content = bytearray()
     decoder = gzip.GzipFile(fileobj=io.BytesIO(packed))
     try:
         while block := decoder.read(_BLOCK):
             content += block
-            check_unpacked(path, len(content), len(packed))
+            check_unpacked(path, len(content), len(packed), limit)
     except (OSError, EOFError, zlib.error):
         raise ValueError(f"{path} cannot be read: it is damaged or no gzip file") from None
     return bytes(content)
 
 
-def load_npz(path: Path) -> dict[str, Array]:
-    """Return the arrays of an ``.npz`` file by name."""
+def load_npz(path: Path, limit: int | None = None) -> dict[str, Array]:
+    """Return the arrays of an ``.npz`` file by name; they unpack to ``limit`` bytes at most."""
     arrays = {}
     with open_regular(path) as file:
         stored = os.fstat(file.fileno()).st_size
         try:
             with zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
-                check_unpacked(path, sum(member.file_size for member in members), stored)
+                unpacked = sum(member.file_size for member in members)
+                check_unpacked(path, unpacked, stored, limit)
                 for member in members:
                     if member.filename.endswith(".npy"):
                         with archive.open(member) as stream:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from confsim import feather
 from confsim.given_files import check_unpacked, one_line, open_regular, unzip
 
 if TYPE_CHECKING:
@@ -46,26 +47,35 @@ class CsvTable:
     notes: list[str]
 
 
-def parquet_frame(path: Path) -> "pd.DataFrame":
-    """Read a Parquet file, nullable types and lists included."""
+def parquet_frame(path: Path, limit: int | None = None) -> "pd.DataFrame":
+    """Read a Parquet file, nullable types and lists included; at most ``limit`` bytes unpacked."""
     from pyarrow import parquet
 
     def table(file: BinaryIO) -> Any:
         opened = parquet.ParquetFile(file)
         head = opened.metadata
         groups = [head.row_group(i) for i in range(head.num_row_groups)]
-        promised = max(sum(g.total_byte_size for g in groups), head.num_rows * head.num_columns)
-        check_unpacked(path, promised, path.stat().st_size)
+        cells = head.num_rows * head.num_columns  # a few bytes may stand for all of them
+        promised = max(sum(g.total_byte_size for g in groups), 8 * cells)
+        check_unpacked(path, promised, path.stat().st_size, limit)
         return opened.read()
 
     return _from_arrow(path, table)
 
 
-def feather_frame(path: Path) -> "pd.DataFrame":
-    """Read a Feather (Arrow) file."""
-    from pyarrow import feather
+def feather_frame(path: Path, limit: int | None = None) -> "pd.DataFrame":
+    """Read a Feather (Arrow) file that unpacks to at most ``limit`` bytes."""
+    import pyarrow as pa
+    from pyarrow.feather import read_table
 
-    return _from_arrow(path, feather.read_table)
+    def table(file: BinaryIO) -> Any:
+        content = file.read()
+        check_unpacked(path, feather.unpacked_size(content), len(content), limit)
+        if content.startswith(feather.MAGIC):
+            return pa.ipc.open_stream(feather.messages(content)).read_all()
+        return read_table(io.BytesIO(content))
+
+    return _from_arrow(path, table)
 
 
 def _from_arrow(path: Path, read: Callable[[BinaryIO], Any]) -> "pd.DataFrame":
@@ -76,9 +86,8 @@ def _from_arrow(path: Path, read: Callable[[BinaryIO], Any]) -> "pd.DataFrame":
         try:
             table = read(file)
             table.validate(full=True)  # before anything follows an offset that the file gives
-            frame: pd.DataFrame = table.to_pandas(
-                ignore_metadata=True
-            )  # levels of an index are columns then
+            # Levels of an index are columns then.
+            frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
         except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
             if str(path) in str(error):
                 raise
@@ -87,7 +96,11 @@ def _from_arrow(path: Path, read: Callable[[BinaryIO], Any]) -> "pd.DataFrame":
 
 
 def csv_frame(
-    path: Path, *, known: Callable[[str], bool], missing: Callable[[str], tuple[str, ...]]
+    path: Path,
+    *,
+    known: Callable[[str], bool],
+    missing: Callable[[str], tuple[str, ...]],
+    limit: int | None = None,
 ) -> CsvTable:
     """Read a table of text: separators and encodings as spreadsheets write them.
 
@@ -98,13 +111,15 @@ def csv_frame(
         Whether a name is that of a column which is looked for: tells separators apart.
     missing : callable
         What stands for a missing value in a column of this name.
+    limit : int, optional
+        Bytes that it may unpack to.
     """
     import pandas as pd
 
     with open_regular(path) as file:
         content = file.read()
     if content.startswith(b"\x1f\x8b"):
-        content = unzip(path, content)
+        content = unzip(path, content, limit)
     text, note = _decoded(content)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     separator, text = _separator(text, known)

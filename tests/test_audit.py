@@ -14,10 +14,11 @@ import pytest
 
 import confsim
 from confsim import ConfsimWarning
-from confsim.auditing.experiment import AuditSession
+from confsim.auditing.experiment import AuditExperiment, AuditSession
 from confsim.cli.audit import main
 from confsim.membership import lira, membership_tables, rmia
 from confsim.statistics import auc
+from confsim.store.capabilities import Capabilities
 
 
 def outputs(models=6, examples=120, classes=4, seed=0):
@@ -35,6 +36,22 @@ def outputs(models=6, examples=120, classes=4, seed=0):
 def softmax(logits):
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("design", ["unknown", "independent", "balanced"])
+def test_what_can_be_made_of_the_run_is_stated_by_the_experiment(tmp_path, design):
+    given = outputs()
+    given["is_member"][1::2] = ~given["is_member"][::2]
+    run = confsim.audit(given, design=design, out=tmp_path / "run")
+    stated = AuditExperiment.capabilities(
+        whole := AuditExperiment(
+            **{field: tuple(v) if isinstance(v, list) else v for field, v in run.config.items()}
+        )
+    )
+    assert whole.design == design
+    assert run.capabilities == Capabilities.of({**run.manifest, "capabilities": stated})
+    earlier = {key: v for key, v in run.manifest.items() if key != "capabilities"}
+    assert run.capabilities == Capabilities.of(earlier)
 
 
 def test_one_model(tmp_path):

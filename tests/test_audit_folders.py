@@ -4,10 +4,13 @@ import io
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import confsim
 from confsim import given_files as files
+from confsim.cli.audit import main as audit_command
+from confsim.feather import unpacked_size
 
 M, N, K = 4, 40, 3
 
@@ -243,6 +246,43 @@ def test_a_bad_file_is_named(tmp_path, monkeypatch, name):
         confsim.audit(path, out=tmp_path / "run")
     assert str(path) in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+TABLE = {"is_member": [0, 1] * 50_000, "confidence": [0.5] * 100_000}
+
+BOMBS = {
+    "data.npz": lambda p: np.savez_compressed(p, **TABLE),
+    "data.csv.gz": lambda p: pd.DataFrame(TABLE).to_csv(p, index=False),
+    "data.parquet": lambda p: pd.DataFrame(TABLE).to_parquet(p),
+    "lz4.feather": lambda p: pd.DataFrame(TABLE).to_feather(p, compression="lz4"),
+    "zstd.feather": lambda p: pd.DataFrame(TABLE).to_feather(p, compression="zstd"),
+    "coded.feather": lambda p: pd.DataFrame(TABLE).astype("category").to_feather(p),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_unpacks_to_much_is_refused_unless_it_is_meant(tmp_path, monkeypatch, name, capsys):
+    for limit in ("UNPACK_FLOOR", "UNPACK_RATIO"):
+        monkeypatch.setattr(files, limit, 1)
+    path = tmp_path / name
+    BOMBS[name](path)
+    command = [str(path), "--out", str(tmp_path / "run")]
+    assert audit_command([*command, "--unpack-limit", "0.00001"]) == 2
+    assert f"{path} cannot be read" in capsys.readouterr().err
+    assert audit_command(command) == 2
+    assert "--unpack-limit" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert audit_command([*command, "--unpack-limit", "0.01"]) == 0
+    assert audit_command([*command, "--unpack-limit", "0"]) == 2
+
+
+def test_a_dictionary_counts_with_what_it_unpacks_to(tmp_path):
+    table = pd.DataFrame({"label": pd.Categorical(["x" * 1_000_000, "y"])})
+    for compression in ("lz4", "zstd"):
+        table.to_feather(tmp_path / "t.feather", compression=compression)
+        content = (tmp_path / "t.feather").read_bytes()
+        assert len(content) < 20_000
+        assert unpacked_size(content) > 1_000_000
 
 
 def test_every_cut_of_an_archive_is_refused(tmp_path):

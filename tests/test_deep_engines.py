@@ -294,6 +294,12 @@ class TestContract:
         assert training.train(engine, SCHEDULE, plan, Scratch(tmp_path)) == whole
         assert equal(engine.weights(), expected)
 
+    @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda p: p.symlink_to("/dev/zero")])
+    def test_what_is_no_file_is_no_checkpoint(self, problem, tmp_path, make):
+        make(tmp_path / training.CHECKPOINT)
+        checkpoint = training.Checkpoint(tmp_path / training.CHECKPOINT)
+        assert checkpoint.resume(problem.engine(), training.EarlyStopping(1, 0.0)) == (0, 0)
+
     def test_another_models_checkpoint_counts_for_nothing(self, problem, tmp_path):
         training.train(problem.engine(), SCHEDULE, problem.plan(), Scratch(tmp_path))
         checkpoint = training.Checkpoint(tmp_path / "0" / training.CHECKPOINT)

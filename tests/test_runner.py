@@ -145,6 +145,14 @@ class TestArguments:
             run(Toy(seed=1), trials=1, out=tmp_path / "run")
 
 
+def test_a_directory_whose_name_is_no_text(tmp_path, monkeypatch):
+    path = tmp_path / os.fsdecode(b"caf\xe9")
+    monkeypatch.setattr(sys, "argv", ["confsim-toy", "--out", str(path)])
+    assert run(Toy(), trials=3, out=path, workers=1, quiet=True).exit_code == 0
+    (log,) = (path / "log").iterdir()
+    assert b"caf\\udce9" in log.read_bytes()
+
+
 class TestPlan:
     def test_shards_part_the_trials(self):
         for count in (1, 3, 7, 20):

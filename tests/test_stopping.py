@@ -174,3 +174,33 @@ def test_bad_threads_are_one_line_before_openmp_has_its_own(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr == "-c: error: OMP_NUM_THREADS must be a positive integer, not 'all'\n"
+
+
+TRIES = """
+import sys
+from pathlib import Path
+from confsim.deep import backend
+backend._TRY = backend._TRY.replace(
+    "    try_training(settings)",
+    "    import os, time; open(settings, 'w').write(str(os.getpid())); time.sleep(600)",
+)
+backend.gpus = list
+backend.check_trains(backend.chosen_backend(None), sys.argv[1])
+"""
+
+
+def test_a_model_that_is_tried_does_not_outlive_its_command(tmp_path):
+    pytest.importorskip("keras")
+    mark = tmp_path / "pid"
+    process = start(TRIES, mark)
+    until = time.monotonic() + 100
+    while not (mark.exists() and mark.read_text()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    child = Path("/proc") / mark.read_text()
+    while child.exists() and "Z" not in (child / "stat").read_text().rpartition(")")[2].split()[:1]:
+        assert time.monotonic() < until
+        time.sleep(0.05)

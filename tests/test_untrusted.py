@@ -490,7 +490,13 @@ def test_tables_of_any_kind(deep, name, how, capsys):
 # ---- text that travels -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-x", "@a", "\t=x", "\rx", "'=x", "''+", "\uff1dx"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("=1+1", "+1", "-x", "@a", "\t=x", "\rx", "'=x", "''+", "\uff1dx"),
+        *(" =1", "  @a", '"=1', "' =x", " \t-1", "\n"),
+    ],
+)
 def test_a_text_is_no_formula_and_comes_back(text):
     assert csv_text(text).startswith("'")
     assert plain_text(csv_text(text)) == text
@@ -513,6 +519,31 @@ def test_names_of_classes_reach_no_csv_file_as_formulas(tmp_path):
             for cell in line.split(","):
                 cell = cell.strip('"')
                 assert not cell.startswith(("=", "@", "+")), (path, line)
+
+
+def test_names_of_numbers_reach_no_csv_file_as_formulas(run):
+    path = run / TRIAL / "summary.json"
+    names = ("=cmd()", ' "@x')
+    path.write_text(json.dumps({**json.loads(path.read_text()), **dict.fromkeys(names, 1.0)}))
+    reseal(run, path.name)
+    assert report_command.main([str(run)]) == 0
+    head = pd.read_csv(run / "tables" / "trials.csv").columns
+    assert {"'=cmd()", "' \"@x"} <= set(head)
+    path.write_text(json.dumps({"\ud800": 1.0}))
+    reseal(run, path.name)
+    with pytest.raises(ConfsimError, match="is not one of ours"):
+        open_run(run).summary()
+
+
+def test_what_a_message_quotes_is_short_and_moves_no_cursor(run, capsys):
+    rewrite(run / layout.MANIFEST, capabilities={"ranking": ["\x1b[2J", "x" * 100_000]})
+    (run / layout.MANIFEST_COPY).unlink()
+    for command in (status_command, report_command):
+        assert command.main([str(run)]) == 2
+        said = capsys.readouterr().err
+        assert "\x1b" not in said
+        assert len(said) < 3000
+        assert "more characters" in said
 
 
 @pytest.mark.parametrize("name", [b"~run", b"~root", b"\xff\xfe", b"a b=c", "größe".encode()])

@@ -58,6 +58,7 @@ def audit(
     votes: int | None = None,
     smoothing: float | None = None,
     seed: int = 0,
+    unpack_limit: float | None = None,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     n_threads: int | None = None,
@@ -116,6 +117,9 @@ def audit(
         Votes added to each class, with ``votes``; default: 0.5 (Krichevsky & Trofimov 1981).
     seed : int
         Of whatever analyses draw at random.
+    unpack_limit : float, optional
+        GiB that a file may unpack to; more looks like a decompression bomb. Default: 1, or 100
+        times the size of the file where that is more.
     out : path, optional
         Run directory; default: ``runs/confsim-audit-<hash>``.
     overwrite : bool
@@ -184,6 +188,7 @@ def audit(
         same_class=same_class,
         zeros=Zeros(votes, smoothing),
         seed=seed,
+        unpack_limit=unpack_limit,
         out=out,
         overwrite=overwrite,
         n_threads=n_threads,
@@ -200,6 +205,7 @@ def run_audit(
     percent: float,
     same_class: bool,
     seed: int,
+    unpack_limit: float | None,
     out: str | os.PathLike[str] | None,
     overwrite: bool,
     n_threads: int | None,
@@ -220,7 +226,7 @@ def run_audit(
     from confsim.runner.inline import run_inline
 
     threads = resolve_threads(n_threads)
-    given = read(data)
+    given = read(data, unpack_limit)
     own = clean_all(columns)
     if "logits" in own or "probabilities" in own:
         given.classes = None  # what a file calls its classes says nothing of other columns

@@ -1,7 +1,7 @@
 """Models that were trained elsewhere as an experiment: one trial a model."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from confsim.experiment import (
     Session,
     TrialResult,
 )
+from confsim.store.capabilities import OF_THE_DATA, repeat_words
 from confsim.trial_tables import Examined, Similarity, holdout_table
 
 DESIGNS = ("unknown", "independent", "balanced")
@@ -116,6 +117,20 @@ class AuditExperiment(Experiment):
             "same_class": self.same_class,
             "seed": self.seed,
             **self.outputs.zeros.identity(),
+        }
+
+    def capabilities(self) -> dict[str, Any]:
+        """State what trials hold: a row for every example, ranked by what is known of it."""
+        words = repeat_words(self.command, asdict(self), without=OF_THE_DATA)
+        return {
+            "examples": True,
+            "confidences": ["softmax"],
+            "ranking": self.ranked_by,
+            "design": self.design,
+            "partners": self.design == "balanced",
+            "trimming": self.design == "unknown",
+            "repeat": [self.command, "DATA", *words[1:]],
+            "counted": False,
         }
 
     def open(self, threads: int, device: str | None = None) -> "AuditSession":

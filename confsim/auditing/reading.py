@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from confsim._errors import check_number
 from confsim.auditing import tables
 from confsim.auditing.columns import Given, check_names, clean_all
 from confsim.auditing.lira import find_models, read_lira_folder
@@ -24,20 +25,25 @@ _ZIP, _NUMPY, _PARQUET, _ARROW = b"PK\x03\x04", b"\x93NUMPY", b"PAR1", b"ARROW1"
 _TEXT = re.compile(r"\.(csv|tsv|tab|txt)(\.gz)?")
 
 
-def read(data: Data) -> Given:
+def read(data: Data, unpack_limit: float | None = None) -> Given:
     """Return columns by name, whatever holds them.
+
+    ``unpack_limit`` are the GiB that a file may unpack to; see :func:`check_unpacked`.
 
     Raises
     ------
     ValueError, TypeError
         If something cannot be read: the message names the file or the column.
     """
+    if unpack_limit is not None:
+        check_number("unpack_limit", unpack_limit, above=0)
+    limit = None if unpack_limit is None else max(1, int(unpack_limit * (1 << 30)))
     if data is None:
         return Given()
     if isinstance(data, (str, os.PathLike)):
         path = given_path(data)
         with naming(str(path)):
-            given = _read_folder(path) if path.is_dir() else _read_file(path)
+            given = _read_folder(path) if path.is_dir() else _read_file(path, limit)
         given.source = str(path)
         return given
     if isinstance(data, Mapping):
@@ -53,7 +59,7 @@ def read(data: Data) -> Given:
     )
 
 
-def _read_file(path: Path) -> Given:
+def _read_file(path: Path, limit: int | None) -> Given:
     """Read a file by what it holds; its name decides between kinds of text."""
     with open_regular(path) as file:
         start = file.read(8)
@@ -64,15 +70,15 @@ def _read_file(path: Path) -> Given:
             "NAME.npy files"
         )
     if start.startswith(_PARQUET) or suffixes.endswith(".parquet"):
-        return tables.read_parquet(path)
+        return tables.read_parquet(path, limit)
     if start.startswith(_ARROW) or suffixes.endswith((".feather", ".arrow")):
-        return tables.read_feather(path)
+        return tables.read_feather(path, limit)
     if suffixes.endswith((".xlsx", ".xls", ".ods")):
         raise ValueError(f"{path} is a workbook: save the sheet as CSV")
     if start.startswith(_ZIP) or suffixes.endswith(".npz"):
-        return Given(clean_all(load_npz(path)))
+        return Given(clean_all(load_npz(path, limit)))
     if _TEXT.search(suffixes):
-        return tables.read_csv(path)
+        return tables.read_csv(path, limit)
     raise ValueError(
         f"{path} must be an .npz, .parquet, .feather or .csv file, or a folder, and is none"
     )

@@ -33,19 +33,19 @@ _SINGULAR = {"logit": "logits", "probability": "probabilities", "prob": "probabi
 _NAMELESS = re.compile(r"(unnamed: \d+|index|level_\d+|__index_level_\d+__|)", re.IGNORECASE)
 
 
-def read_parquet(path: Path) -> Given:
-    """Read a Parquet file, nullable types and lists included."""
-    return from_frame(tabular.parquet_frame(path))
+def read_parquet(path: Path, limit: int | None = None) -> Given:
+    """Read a Parquet file, nullable types and lists included; at most ``limit`` bytes unpacked."""
+    return from_frame(tabular.parquet_frame(path, limit))
 
 
-def read_feather(path: Path) -> Given:
-    """Read a Feather (Arrow) file."""
-    return from_frame(tabular.feather_frame(path))
+def read_feather(path: Path, limit: int | None = None) -> Given:
+    """Read a Feather (Arrow) file that unpacks to at most ``limit`` bytes."""
+    return from_frame(tabular.feather_frame(path, limit))
 
 
-def read_csv(path: Path) -> Given:
+def read_csv(path: Path, limit: int | None = None) -> Given:
     """Read a table of text: separators, decimal signs and encodings as spreadsheets write them."""
-    found = tabular.csv_frame(path, known=_is_known, missing=_missing)
+    found = tabular.csv_frame(path, known=_is_known, missing=_missing, limit=limit)
     if found.separator == ",":
         for name in found.table.columns:
             column = found.table[name]

@@ -101,6 +101,13 @@ def build_parser() -> common.Parser:
         help="seed of the bootstrap and of trimming, at least 0 (default: %(default)s)",
     )
     parser.add_argument(
+        "--unpack-limit",
+        type=float,
+        metavar="GIB",
+        help="refuse a file that unpacks to more, as decompression bombs do (default: 1, or 100 "
+        "times its size where that is more)",
+    )
+    parser.add_argument(
         "--workers",
         type=common.integer,
         metavar="W",
@@ -137,6 +144,7 @@ def _main(given: argparse.Namespace) -> int:
             same_class=given.same_class,
             zeros=Zeros(given.votes, given.smoothing),
             seed=given.seed,
+            unpack_limit=given.unpack_limit,
             out=given.out,
             overwrite=given.overwrite,
             n_threads=given.workers,

@@ -25,6 +25,9 @@ USAGE = 2
 #: The work failed.
 FAILED = 1
 
+#: Characters of an error that are printed.
+_LONGEST = 2000
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser with negative and scientific numbers, and short errors."""
@@ -123,7 +126,7 @@ def _stopped(parser: Parser, stopping: Interruptible) -> int:
 
 
 def _fail(parser: Parser, error: Exception) -> int:
-    message = " ".join(str(error).split()) or type(error).__name__
+    message = _one_line(str(error)) or type(error).__name__
     code = FAILED
     if isinstance(error, ImportError):
         code, message = USAGE, f"something that is needed cannot be imported: {message}"
@@ -133,6 +136,13 @@ def _fail(parser: Parser, error: Exception) -> int:
         message = f"{type(error).__name__}: {message} (a fault of confsim; --debug shows where)"
     print(f"{parser.prog}: error: {message}", file=sys.stderr)
     return code
+
+
+def _one_line(text: str) -> str:
+    """Return a message that may quote foreign text, as one line that does nothing to a terminal."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    cut = len(line) - _LONGEST
+    return line if cut <= 0 else f"{line[:_LONGEST]} ... ({cut:,} more characters)"
 
 
 def integer(text: str) -> int:

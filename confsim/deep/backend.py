@@ -58,7 +58,9 @@ def check_installed(backend: str) -> None:
 
 _TRY = """\
 import pickle, sys
-sys.path[:], backend, device, settings = pickle.load(sys.stdin.buffer)
+sys.path[:], parent, backend, device, settings = pickle.load(sys.stdin.buffer)
+from confsim._stopping import die_with
+die_with(parent)
 from confsim.deep.backend import prepare, try_training
 prepare(backend, 1, device)
 try:
@@ -80,7 +82,7 @@ def check_trains(backend: str, settings: Settings) -> None:
     device = next(iter(gpus()), None)
     done = subprocess.run(
         [sys.executable, "-c", _TRY],
-        input=pickle.dumps((sys.path, backend, device, settings)),
+        input=pickle.dumps((sys.path, os.getpid(), backend, device, settings)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )

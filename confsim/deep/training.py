@@ -22,6 +22,7 @@ from confsim.deep.engines import Engine, Epoch, Sources, Standardisation, State
 from confsim.deep.optimisation import learning_rates
 from confsim.experiment import Context, Interrupted
 from confsim.seeds import Purpose, sequence, stream
+from confsim.store.files import Damaged, open_regular
 
 EARLY_STOPPING = ("holdout", "nonmembers", "off")
 
@@ -319,8 +320,9 @@ class Checkpoint:
     def _verified(self) -> State | None:
         """Return the arrays of the file if every byte is as it was written."""
         try:
-            content = self.path.read_bytes()
-        except OSError:
+            with open_regular(self.path) as file:
+                content = file.read()
+        except (OSError, Damaged):
             return None
         archive, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
         if hashlib.sha256(archive).digest() != digest:

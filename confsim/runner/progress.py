@@ -133,7 +133,7 @@ class Log:
         """Write a line with the time."""
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         with contextlib.suppress(OSError):
-            os.write(self.file, f"{now} {text}\n".encode())
+            os.write(self.file, f"{now} {text}\n".encode(errors="backslashreplace"))
 
     def close(self) -> None:
         """Close the file."""

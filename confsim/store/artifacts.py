@@ -10,7 +10,7 @@ What files were made from, and how, is kept in a record beside them (:func:`writ
 :func:`read_record`), with their sizes and hashes. A file is read through its record or not at all.
 
 Text of others that goes into a CSV file is written by :func:`csv_text`, because a spreadsheet
-takes a cell that begins with ``=`` for a formula.
+takes a cell that begins with ``=`` for a formula, after spaces or quotes too.
 """
 
 import contextlib
@@ -298,7 +298,7 @@ def are_whole(record: Mapping[str, Any], folder: Path) -> bool:
 # ---- text in CSV files -------------------------------------------------------------------------
 
 #: What a spreadsheet takes for the beginning of a formula, or drops before one.
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_FORMULA = re.compile(r"['\"\s]*[=+\-@\uff1d\uff0b\uff0d\uff20]|'*[\t\r\n]")
 
 
 def csv_text(text: str) -> str:
@@ -324,10 +324,11 @@ def plain_text(text: str) -> str:
 
 
 def with_texts(table: "pd.DataFrame", change: Callable[[str], str]) -> "pd.DataFrame":
-    """Return a table with its texts changed; all else stays."""
+    """Return a table with its texts changed, names of columns too; all else stays."""
     texts = [name for name in table if table[name].dtype.kind not in "biufc"]
     changed: dict[str, Any] = {
         str(name): table[name].map(lambda value: change(value) if isinstance(value, str) else value)
         for name in texts
     }
-    return table.assign(**changed) if texts else table
+    found = table.assign(**changed) if texts else table
+    return found.rename(columns=lambda name: change(name) if isinstance(name, str) else name)

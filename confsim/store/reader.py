@@ -329,7 +329,8 @@ class Trial:
         """Return the numbers of its summary; null is ``None``."""
         with self._explained(), self._checked(layout.SUMMARY) as file:
             found = files.parse_json(file.read(_SUMMARY_LIMIT), layout.SUMMARY)
-            if any(isinstance(value, (dict, list)) for value in found.values()):
+            nested = any(isinstance(value, (dict, list)) for value in found.values())
+            if nested or not all(name.isprintable() for name in found):
                 raise files.Damaged(f"{layout.SUMMARY} is not one of ours")
             return found
 

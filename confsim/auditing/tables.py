@@ -28,11 +28,24 @@ Array = NDArray[Any]
 #: Beside the columns of an audit, the model that a row belongs to.
 TRIAL = "trial"
 
-_WIDE = re.compile(r"(logits?|probabilit(?:y|ies)|probs?|proba|features?)_?(\d+)", re.IGNORECASE)
-_WIDE_BY_NAME = re.compile(r"(logits?|probabilit(?:y|ies)|probs?|proba)_(.+)", re.IGNORECASE)
+# Logarithms of probabilities are logits, too: their softmax is the probabilities.
+_PROBABILITY = r"p|probabilit(?:y|ies)|probs?|proba"
+_LOGIT = rf"logits?|log_?(?:{_PROBABILITY})"
+_WIDE = re.compile(rf"({_LOGIT}|{_PROBABILITY}|features?)_?(\d+)", re.IGNORECASE)
+_WIDE_BY_NAME = re.compile(rf"({_LOGIT}|{_PROBABILITY})_(.+)", re.IGNORECASE)
 _WIDE_NAMES = {"l": "logits", "p": "probabilities", "f": "features"}
 _SINGULAR = {"logit": "logits", "probability": "probabilities", "prob": "probabilities"}
 _NAMELESS = re.compile(r"(unnamed: \d+|index|level_\d+|__index_level_\d+__|)", re.IGNORECASE)
+
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+
+#: First bytes of packed files that are not unpacked here.
+_PACKED = {
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"PK\x03\x04": "zip",
+}
 
 #: The header's separators, the likeliest first.
 _SEPARATORS = (",", ";", "\t", "|")
@@ -90,7 +103,12 @@ def read_csv(path: Path) -> Given:
         content = file.read()
     if content.startswith(b"\x1f\x8b"):
         content = unzip(path, content)
+    for start, packer in _PACKED.items():
+        if content.startswith(start):
+            raise ValueError(f"{path} is packed by {packer}: unpack it, or pack it by gzip")
     text, note = _decoded(content)
+    if "\0" in text:
+        raise ValueError(f"{path} cannot be read: it is no text, or not UTF-8: save it as UTF-8")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     separator, text = _separator(text)
     rows = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
@@ -100,10 +118,17 @@ def read_csv(path: Path) -> Given:
         raise ValueError(f"{path} cannot be read: {one_line(error)}") from None
     if not any(name.strip() for name in header):
         raise ValueError(f"{path} cannot be read: it has no header")
-    names, numbered = None, False
-    if len(first) == len(header) + 1:
-        numbered = first[-1].strip() != ""  # R's row names have no header
-        names = None if numbered else [*header, f"Unnamed: {len(header)}"]  # trailing separators
+    _check_header(path, header)
+    names, numbered, more = None, False, len(first) - len(header)
+    if more > 0 and not any(value.strip() for value in first[len(header) :]):
+        names = [*header, *(f"Unnamed: {len(header) + i}" for i in range(more))]
+    elif more == 1:
+        numbered = True  # R's row names have no header
+    elif more > 1:
+        raise ValueError(
+            f"{path} cannot be read: its header has {len(header)} columns and its first row "
+            f"{len(first)}"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # values would be left out
@@ -125,9 +150,28 @@ def read_csv(path: Path) -> Given:
         for name in table.columns:
             if table[name].dtype.kind not in "biuf" and _canonical(str(name)) not in _TEXT_COLUMNS:
                 check_decimal_commas(str(name), map(str, table[name]))
+    empty = table.isna().all(axis=1)
+    if empty.any() and not empty.all():  # rows of separators alone, below a sheet's last
+        note.append(f"{int(empty.sum()):,} empty rows are left out")
+        table = table[~empty.to_numpy()]
     given = from_frame(table)
     given.notes[:0] = note + (["the rows' names are left out"] if numbered else [])
     return given
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    """Raise ``ValueError`` for a header whose columns are not told apart, or that is none."""
+    names = [name.strip() for name in header]
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if all(_NUMBER.fullmatch(name) for name in names):
+        raise ValueError(f"{path} cannot be read: its first row holds numbers, not columns' names")
+    if twice is not None:
+        raise ValueError(f"{path} cannot be read: column {twice!r} is there twice")
+    if len(names) == 1 and len(names[0].split()) > 1:
+        raise ValueError(
+            f"{path} cannot be read: its first row is one name, {names[0][:60]!r}: separate "
+            "columns by commas, semicolons, tabs or |"
+        )
 
 
 def _missing_by_column(header: Sequence[str]) -> dict[Any, list[str]]:
@@ -151,6 +195,8 @@ _TEXT_COLUMNS = ("label", "id", "duplicate_group", "predicted", TRIAL)
 
 def _decoded(content: bytes) -> tuple[str, list[str]]:
     """Return the text of a file, and a note where its encoding had to be guessed."""
+    if content.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return content.decode("utf-32", "strict"), []
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", "strict"), []
     try:

@@ -157,7 +157,10 @@ def from_confidence(values: Array, zeros: Zeros) -> dict[str, FloatArray]:
     wrong = ~((confidence >= 0) & (confidence <= 1))
     if wrong.any():
         model, row = np.argwhere(wrong)[0]
-        raise ValueError(f"confidence must be in [0, 1], but row {row} is {confidence[model, row]}")
+        raise ValueError(
+            f"confidence must be in [0, 1], but row {row} is {confidence[model, row]}"
+            + (" (percent: divide by 100)" if 1 < confidence.max() <= 100 else "")
+        )
     largest, rest = confidence.copy(), 1 - confidence
     zeros.replace("values of 1 - confidence", rest, others=largest)
     zeros.replace("values of confidence", largest, others=rest)

@@ -19,6 +19,16 @@ from confsim.given_files import check_unpacked, one_line, open_regular, unzip
 if TYPE_CHECKING:
     import pandas as pd
 
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+
+#: First bytes of packed files that are not unpacked here.
+_PACKED = {
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"PK\x03\x04": "zip",
+}
+
 #: The header's separators, the likeliest first.
 _SEPARATORS = (",", ";", "\t", "|")
 
@@ -120,7 +130,12 @@ def csv_frame(
         content = file.read()
     if content.startswith(b"\x1f\x8b"):
         content = unzip(path, content, limit)
-    text, note = _decoded(content)
+    for start, packer in _PACKED.items():
+        if content.startswith(start):
+            raise ValueError(f"{path} is packed by {packer}: unpack it, or pack it by gzip")
+    text, notes = _decoded(content)
+    if "\0" in text:
+        raise ValueError(f"{path} cannot be read: it is no text, or not UTF-8: save it as UTF-8")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     separator, text = _separator(text, known)
     rows = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
@@ -130,10 +145,8 @@ def csv_frame(
         raise ValueError(f"{path} cannot be read: {one_line(error)}") from None
     if not any(name.strip() for name in header):
         raise ValueError(f"{path} cannot be read: it has no header")
-    names, numbered = None, False
-    if len(first) == len(header) + 1:
-        numbered = first[-1].strip() != ""  # R's row names have no header
-        names = None if numbered else [*header, f"Unnamed: {len(header)}"]  # trailing separators
+    _check_header(path, header)
+    names, numbered = _names(path, header, first)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # values would be left out
@@ -151,8 +164,43 @@ def csv_frame(
             )
     except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
         raise ValueError(f"{path} cannot be read: {one_line(error)}") from None
-    notes = note + (["the rows' names are left out"] if numbered else [])
+    if numbered:
+        notes.append("the rows' names are left out")
+    empty = table.isna().all(axis=1)
+    if empty.any() and not empty.all():  # rows of separators alone, below a sheet's last
+        notes.append(f"{int(empty.sum()):,} empty rows are left out")
+        table = table[~empty.to_numpy()]
     return CsvTable(table, separator, notes)
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    """Raise ``ValueError`` for a header whose columns are not told apart, or that is none."""
+    names = [name.strip() for name in header]
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if all(_NUMBER.fullmatch(name) for name in names):
+        raise ValueError(f"{path} cannot be read: its first row holds numbers, not columns' names")
+    if twice is not None:
+        raise ValueError(f"{path} cannot be read: column {twice!r} is there twice")
+    if len(names) == 1 and len(names[0].split()) > 1:
+        raise ValueError(
+            f"{path} cannot be read: its first row is one name, {names[0][:60]!r}: separate "
+            "columns by commas, semicolons, tabs or |"
+        )
+
+
+def _names(
+    path: Path, header: Sequence[str], first: Sequence[str]
+) -> tuple[list[str] | None, bool]:
+    """Return the columns' names where the header lacks some, and whether it has none for rows."""
+    more = len(first) - len(header)
+    if more > 0 and not any(value.strip() for value in first[len(header) :]):
+        return [*header, *(f"Unnamed: {len(header) + i}" for i in range(more))], False
+    if more > 1:
+        raise ValueError(
+            f"{path} cannot be read: its header has {len(header)} columns and its first row "
+            f"{len(first)}"
+        )
+    return None, more == 1  # R's row names have no header
 
 
 def _by_column(
@@ -172,6 +220,8 @@ def _round_trip() -> dict[str, Any]:
 
 def _decoded(content: bytes) -> tuple[str, list[str]]:
     """Return the text of a file, and a note where its encoding had to be guessed."""
+    if content.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return content.decode("utf-32", "strict"), []
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", "strict"), []
     try:

@@ -1,12 +1,15 @@
 """Tables given to an audit: dialects, types and names as people have them."""
 
+import bz2
 import decimal
 import gzip
+import lzma
 import os
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import log_softmax
 
 import confsim
 
@@ -78,6 +81,9 @@ DIALECTS = {
     "row names without a header": lambda t: each_row(t, before="r,"),
     "trailing separators": lambda t: t.to_csv(index=False).replace("\n", ",\n"),
     "trailing separators of rows": lambda t: each_row(t, after=","),
+    "several trailing separators of rows": lambda t: each_row(t, after=",,,"),
+    "rows of separators below the last": lambda t: t.to_csv(index=False) + ",,,,\n,,,,\n",
+    "UTF-32": lambda t: t.to_csv(index=False).encode("utf-32"),
     "blank lines": lambda t: "\n\n" + t.to_csv(index=False) + "\n\n",
     "capitals and spaces": lambda t: t.rename(
         columns={"is_member": "Is Member", "label": "LABEL", "logit_0": "Logit 0"}
@@ -87,6 +93,7 @@ DIALECTS = {
     "TRUE and FALSE": with_words("TRUE", "FALSE"),
     "booleans of a German spreadsheet": with_words("WAHR", "FALSCH"),
     "members and non-members": with_words("member", "non-member"),
+    "members and non-members without hyphens": with_words("Member", "Non member"),
     "membership as floats": with_words("1.0", "0.0"),
 }
 
@@ -231,6 +238,10 @@ REFUSED = {
     "text": ("1,2,abc,0.1,0.2", "logits must be numbers, but row 40 is 'abc'"),
     "error of a spreadsheet": ("1,2,#DIV/0!,0.1,0.2", "logits must be numbers, but row 40"),
     "maybe": ("maybe,2,0,0.1,0.2", "is_member must be .* yes or no, but row 40 is 'maybe'"),
+    "percent signs": ("1,2,95.5 %,0.1,0.2", "row 40 is '95.5 %': leave out percent signs"),
+    "thousands": ('1,2,"1,234.5",0.1,0.2', "row 40 is '1,234.5': leave out separators"),
+    "thousands of Germans": ('1,2,"1.234,5",0.1,0.2', "row 40 is '1.234,5': leave out separators"),
+    "points and commas": ('1,2,"12,5",0.1,0.2', "logits holds '12,5' and '.*': write decimal"),
     "one value more": ("1,2,3,4,5,6", "cannot be read"),
 }
 
@@ -244,6 +255,55 @@ def test_bad_rows(tmp_path, name):
         confsim.audit(path, out=tmp_path / "run")
     assert str(path) in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+FILES = {
+    "UTF-16 without a mark": (lambda t: t.encode("utf-16-le"), "save it as UTF-8"),
+    "packed by zstd": (lambda t: b"\x28\xb5\x2f\xfd" + t.encode(), "is packed by zstd: unpack it"),
+    "packed by bzip2": (lambda t: bz2.compress(t.encode()), "is packed by bzip2: unpack it"),
+    "packed by xz": (lambda t: lzma.compress(t.encode()), "is packed by xz: unpack it"),
+    "a column twice": (lambda t: t.replace("logit_1", "logit_0", 1), "'logit_0' is there twice"),
+    "spaces between columns": (lambda t: t.replace(",", " "), "its first row is one name"),
+    "no header": (lambda t: t.split("\n", 1)[1], "its first row holds numbers"),
+    "a comment": (lambda t: "# made by us\n" + t, "its first row is one name, '# made by us'"),
+    "a short header": (
+        lambda t: "is_member,label\n" + t.split("\n", 1)[1],
+        "its header has 2 columns and its first row 5",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_bad_files(tmp_path, name):
+    change, words = FILES[name]
+    content = change(table().to_csv(index=False))
+    path = tmp_path / "bad.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=words) as caught:
+        confsim.audit(path, out=tmp_path / "run")
+    assert str(path) in str(caught.value)
+
+
+def test_rows_that_are_left_out_are_said(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(table().to_csv(index=False) + ",,,,\n")
+    run = confsim.audit(path, out=tmp_path / "run")
+    assert "1 empty rows are left out" in run.config["notes"]
+
+
+@pytest.mark.parametrize("prefix", ["log_prob", "logprob_", "log_probability_", "logp_", "p_"])
+def test_logarithms_of_probabilities_are_logits(tmp_path, prefix):
+    t = table()
+    log_p = log_softmax(logits(t), axis=1)
+    values = np.exp(log_p) if prefix == "p_" else log_p
+    columns = {f"{prefix}{k}": values[:, k] for k in range(3)}
+    found = confsim.audit(
+        t[["is_member", "label"]].assign(**columns), out=tmp_path / "run"
+    ).examples()
+    run = confsim.audit(
+        is_member=t["is_member"], label=t["label"], logits=log_p, out=tmp_path / "expected"
+    )
+    pd.testing.assert_frame_equal(found, run.examples(), rtol=1e-9)
 
 
 COLUMNS = {
@@ -276,6 +336,19 @@ def test_lists_of_several_lengths(tmp_path):
     t.to_parquet(tmp_path / "t.parquet")
     with pytest.raises(ValueError, match=r"t\.parquet: logits .* row 5 \(2,\)"):
         confsim.audit(tmp_path / "t.parquet", out=tmp_path / "run")
+
+
+def test_a_list_that_is_missing(tmp_path):
+    t = table()[["is_member", "label"]].assign(logits=list(logits(table())))
+    t.at[0, "logits"] = None
+    with pytest.raises(ValueError, match="logits must not be missing, but row 0 is"):
+        confsim.audit(t, out=tmp_path / "run")
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    names = [b"%d\xc8" % i for i in range(N)]
+    with pytest.raises(ValueError, match="id holds text that is not UTF-8: row 0 is b'0"):
+        confsim.audit(table().assign(id=names), out=tmp_path / "run")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")

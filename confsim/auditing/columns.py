@@ -46,6 +46,10 @@ SYNONYMS = {
     "in": "is_member",
     "keep": "is_member",
     "train": "is_member",
+    "in_train": "is_member",
+    "is_train": "is_member",
+    "trained": "is_member",
+    "seen": "is_member",
     "split": "is_member",
     "class": "label",
     "target": "label",
@@ -62,6 +66,10 @@ SYNONYMS = {
     "embeddings": "features",
     "x": "features",
     "name": "id",
+    "row": "id",
+    "idx": "id",
+    "sample": "id",
+    "example": "id",
     "filename": "id",
     "file": "id",
     "group": "duplicate_group",
@@ -81,6 +89,7 @@ _TEXT = ("label", "holdout_label", "predicted", "id", "duplicate_group")
 _YES = ("yes", "y", "true", "t", "member", "in", "train", "wahr", "vrai")
 _NO = ("no", "n", "false", "f", "non-member", "nonmember", "out", "test", "falsch", "faux")
 _MISSING = ("", "nan", "na", "n/a", "#n/a", "null", "none", "<na>")
+_GROUPED = re.compile(r"[+-]?\d{1,3}(?:[.,' \u00a0\u202f\u2019]\d{3})+(?:[.,]\d*)?")
 
 
 @dataclass
@@ -205,12 +214,15 @@ def _from_objects(name: str, values: Array) -> Array:
     if values.ndim == 0:
         raise TypeError(f"{name} must be an array, not {type(values.item()).__name__}")
     flat = values.ravel()
-    if len(flat) and isinstance(flat[0], (list, tuple, np.ndarray)):
-        return _stacked(name, flat)
     missing = np.array([_is_missing(value) for value in flat], dtype=bool)
     known = flat[~missing]
+    if len(known) and isinstance(known[0], (list, tuple, np.ndarray)):
+        return _stacked(name, flat)
     if any(isinstance(value, (str, bytes)) for value in known):
-        text = [str(v, "utf-8", "strict") if isinstance(v, bytes) else str(v) for v in known]
+        for row in np.flatnonzero(~missing):
+            if isinstance(flat[row], bytes) and not _is_utf8(flat[row]):
+                raise ValueError(f"{name} holds text that is not UTF-8: row {row} is {flat[row]!r}")
+        text = [str(v, "utf-8") if isinstance(v, bytes) else str(v) for v in known]
         found: Array = np.full(len(flat), "", dtype=f"U{max(map(len, text))}")
         found[~missing] = text
         return found.reshape(values.shape)
@@ -276,9 +288,15 @@ def _from_text(name: str, values: Array) -> Array:
         if plain and text.size and max(map(len, text.ravel())) < 19:
             return text.astype(np.int64)
         return text
-    return np.array([_parsed(name, value, row) for row, value in enumerate(text.ravel())]).reshape(
-        text.shape
-    )
+    flat = text.ravel()
+    found = np.array([_parsed(name, value, row) for row, value in enumerate(flat)])
+    if any("," in value for value in flat) and any("." in value for value in flat):
+        both = [next(str(v) for v in flat if sign in v) for sign in ",."]
+        raise ValueError(
+            f"{name} holds {both[0]!r} and {both[1]!r}: write decimal points, and no separators "
+            "of thousands"
+        )
+    return found.reshape(text.shape)
 
 
 def _parsed(name: str, text: str, row: int) -> float:
@@ -291,13 +309,18 @@ def _parsed(name: str, text: str, row: int) -> float:
         pass
     if DECIMAL_COMMA.fullmatch(text):
         return float(text.replace(",", "."))
-    raise TypeError(f"{name} must be numbers, but row {row} is {str(text)!r}")
+    hint = ""
+    if text.endswith("%"):
+        hint = ": leave out percent signs, and divide by 100"
+    elif _GROUPED.fullmatch(text):
+        hint = ": leave out separators of thousands"
+    raise TypeError(f"{name} must be numbers, but row {row} is {str(text)!r}{hint}")
 
 
 def _yes_or_no(text: Array) -> Array:
     found = np.empty(text.shape, dtype=np.float64)
     for index, value in np.ndenumerate(text):
-        word = str(value).casefold()
+        word = re.sub(r"[\s_-]+", "-", str(value).casefold())
         if word in _YES or word in _NO:
             found[index] = word in _YES
         else:

@@ -227,8 +227,9 @@ def _shaped(name: str, values: Array, shape: tuple[int, ...], many: bool) -> Arr
     fits = values.ndim in depths and len(values) == models
     if not fits or (length is not None and values.shape[1] != length):
         wanted = "(models, examples" if many else "(examples"
+        last = "" if not inner else ", d" if name == "features" else ", classes"
         raise ValueError(
-            f"{name} must have shape {wanted}{', classes' if inner else ''}) with the models and "
+            f"{name} must have shape {wanted}{last}) with the models and "
             f"examples of is_member, {tuple(shape) if many else (examples,)}, not "
             f"{values.shape if many else values.shape[1:]}"
         )

@@ -26,8 +26,11 @@ Array = NDArray[Any]
 #: Beside the columns of an audit, the model that a row belongs to.
 TRIAL = "trial"
 
-_WIDE = re.compile(r"(logits?|probabilit(?:y|ies)|probs?|proba|features?)_?(\d+)", re.IGNORECASE)
-_WIDE_BY_NAME = re.compile(r"(logits?|probabilit(?:y|ies)|probs?|proba)_(.+)", re.IGNORECASE)
+# Logarithms of probabilities are logits, too: their softmax is the probabilities.
+_PROBABILITY = r"p|probabilit(?:y|ies)|probs?|proba"
+_LOGIT = rf"logits?|log_?(?:{_PROBABILITY})"
+_WIDE = re.compile(rf"({_LOGIT}|{_PROBABILITY}|features?)_?(\d+)", re.IGNORECASE)
+_WIDE_BY_NAME = re.compile(rf"({_LOGIT}|{_PROBABILITY})_(.+)", re.IGNORECASE)
 _WIDE_NAMES = {"l": "logits", "p": "probabilities", "f": "features"}
 _SINGULAR = {"logit": "logits", "probability": "probabilities", "prob": "probabilities"}
 _NAMELESS = re.compile(r"(unnamed: \d+|index|level_\d+|__index_level_\d+__|)", re.IGNORECASE)

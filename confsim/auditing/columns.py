@@ -5,6 +5,7 @@ becomes an array of native numbers here, or of text where classes, ids and group
 Nothing is judged but whether a value is of its kind.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

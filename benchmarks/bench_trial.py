@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from confsim.linear.experiment import LinearExperiment
+from confsim.runner import run
 
 sys.path.insert(0, str(Path(__file__).parent))
 import peers
@@ -47,4 +48,14 @@ def test_scipy_trial(benchmark, n):
     rng = np.random.default_rng(0)
     benchmark.pedantic(
         lambda: peers.linear_trial(queries, n, weights, bias, 1000.0, 5.0, rng), rounds=3
+    )
+
+
+@pytest.mark.benchmark(group="runner and store: 200 trials of 100 queries, one worker")
+def test_runner_and_store(benchmark, tmp_path_factory):
+    """What a trial costs beside its arithmetic, files included, and starting and ending once."""
+    benchmark.pedantic(
+        lambda out: run(LinearExperiment(queries=100), trials=200, out=out, workers=1, quiet=True),
+        setup=lambda: ((tmp_path_factory.mktemp("run") / "run",), {}),
+        rounds=3,
     )

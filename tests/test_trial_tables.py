@@ -45,7 +45,12 @@ def test_result_holds_every_table():
     held = holdout_table(3, np.arange(2), np.zeros(2, np.int64), np.zeros(2))
     views = [rng.normal(size=20) for _ in range(2)]
     result = examined.result(
-        examined.counts(2), percent=10, threads=1, holdout=held, views=iter(views)
+        examined.counts(2),
+        percent=10,
+        same_class=False,
+        threads=1,
+        holdout=held,
+        views=iter(views),
     )
     assert list(result.tables) == ["extremes", "examples", "holdout", "augmented"]
     order = np.argsort(scores["loss"])

@@ -1,6 +1,7 @@
 """What holds for tests and benchmarks alike."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,11 @@ def pytest_configure(config):
     """Skip benchmarks unless nothing else is wanted."""
     if hasattr(config.option, "benchmark_only") and not config.option.benchmark_only:
         config.option.benchmark_skip = True
+
+
+def pytest_sessionstart():
+    """Take SIGHUP as a terminal's end again, also where the tests were started under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

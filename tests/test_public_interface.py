@@ -42,9 +42,7 @@ def test_settings_are_those_of_the_experiment(module, experiment):
 def test_a_mistyped_keyword_is_named_with_what_was_meant(module, _):
     with pytest.raises(TypeError, match=r"run has no argument trails: did you mean 'trials'\?"):
         module.run(trails=3)
-    with pytest.raises(
-        TypeError, match=r"run has no argument same_clas: did you mean 'same_class'"
-    ):
+    with pytest.raises(TypeError, match=r"no argument same_clas: did you mean 'same_class'"):
         module.run(same_clas=True)
     with pytest.raises(TypeError, match=r"no argument zzz: it has .*seed, .*trials.*workers"):
         module.run(zzz=1)

@@ -17,7 +17,7 @@ def name_of(path):
     return ".".join(("confsim", *parts)).removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("name", map(name_of, FILES))
+@pytest.mark.parametrize("name", [name_of(path) for path in FILES])
 def test_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # some make a run
     found = doctest.testmod(import_module(name))

@@ -36,7 +36,7 @@ LINEAR = {
     "noise-dual": "--n 3000 --queries 20000 --label-noise 0.1 --trials 1",
     "same-class": "--n 60 --queries 4000 --same-class",
     "5-dimensions": "--n 80 --queries 4000 --dimensions 5 --granularity 50",
-    "20-dimensions": "--n 100 --queries 3000 --dimensions 10 --granularity 200 --label-noise 0.1",
+    "10-dimensions": "--n 100 --queries 3000 --dimensions 10 --granularity 200 --label-noise 0.1",
     "1-dimension": "--n 9 --queries 800 --dimensions 1",
     "fraction": "--n 30 --queries 3000 --grid-size 10 --granularity 0.1",
     "margin-l1": "--n 100 --queries 3000 --objective margin --C 0.5 --label-noise 0.1",

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+import fuzz_audits
 import fuzz_data
+import fuzz_runs
 
 #: Inputs that hang, crash, deceive or exhaust a reader that trusts them.
 CORPUS = sorted((Path(__file__).parent / "fuzz_corpus").iterdir())
@@ -27,6 +29,20 @@ READERS = {
 def test_the_corpus_is_refused(tmp_path, path):
     name, reader = READERS[path.suffix]
     assert not fuzz_data.attempt(tmp_path / "data", name, path.read_bytes(), reader)
+
+
+@pytest.mark.parametrize(("of", "rounds"), [(fuzz_audits, 300), (fuzz_runs, 20)])
+def test_random_damage_of_audits_and_runs(of, rounds):
+    inputs = {
+        fuzz_audits: {"whole": fuzz_audits.seeds, "grammars": fuzz_audits.GRAMMARS},
+        fuzz_runs: {"whole": fuzz_runs.seeds, "grammars": fuzz_runs.grammars()},
+    }[of]
+    seconds = float(os.environ.get("CONFSIM_FUZZ", "0"))
+    if seconds:
+        fuzz_data.fuzz(seconds, seed=int.from_bytes(os.urandom(4), "big"), **inputs)
+    count, read = fuzz_data.fuzz(rounds=rounds, seed=0, **inputs)
+    assert count == rounds
+    assert read > 0
 
 
 def test_random_damage():

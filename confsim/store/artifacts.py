@@ -330,5 +330,5 @@ def with_texts(table: "pd.DataFrame", change: Callable[[str], str]) -> "pd.DataF
         str(name): table[name].map(lambda value: change(value) if isinstance(value, str) else value)
         for name in texts
     }
-    found = table.assign(**changed) if texts else table
+    found: pd.DataFrame = table.assign(**changed) if texts else table
     return found.rename(columns=lambda name: change(name) if isinstance(name, str) else name)

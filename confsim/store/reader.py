@@ -81,7 +81,10 @@ class Run:
         self.manifest = layout.read_manifest(path)
         self.damage = layout.manifest_damage(path)
         self.identity_hash = layout.identity_hash(self.manifest["identity"])
-        self.capabilities = Capabilities.of(self.manifest)
+        try:
+            self.capabilities = Capabilities.of(self.manifest)
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be read: {error}") from None
         self._only = None if only is None else sorted(only)
 
     def restricted(self, trials: Iterable[int]) -> "Run":

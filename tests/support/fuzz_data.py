@@ -1,7 +1,8 @@
 """Feeds damaged and made-up files to every reader of data, and says when one misbehaves.
 
 ``python tests/support/fuzz_data.py SECONDS [SEED]`` runs for a while; ``test_data_fuzz.py`` runs a
-few rounds of it. Each round writes a file or a folder, reads it, and fails if the reader
+few rounds of it. ``fuzz_audits.py`` and ``fuzz_runs.py`` do the same to what is given to an audit,
+and to run directories. Each round writes a file or a folder, reads it, and fails if the reader
 
 - raises anything but ``ValueError`` or ``ConfsimError``, or says more than one line,
 - takes more than 10 seconds, or the process more than 2 GB,
@@ -12,6 +13,7 @@ A signal ends the process, with the seed and the round already printed by ``--tr
 """
 
 import argparse
+import contextlib
 import gzip
 import io
 import pickle
@@ -43,6 +45,21 @@ MEGABYTES = 2000
 
 class ReaderError(AssertionError):
     """A reader did what no reader may do."""
+
+
+class RefusedError(ValueError):
+    """What a reader raised names the file."""
+
+
+@contextlib.contextmanager
+def refusing(path):
+    """Let a plain ``ValueError`` pass where its message names ``path``."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if str(path) not in str(error):
+            raise ReaderError(f"the file is not named: {type(error).__name__}: {error}") from error
+        raise RefusedError(str(error)) from error
 
 
 # -- Whole inputs ----------------------------------------------------------------------------------
@@ -336,23 +353,32 @@ def attempt(folder, name, content, reader, expected=None):
     return found is not None
 
 
-def fuzz(seconds=float("inf"), rounds=10**9, seed=0, keep=None, trace=False):
+def fuzz(
+    seconds=float("inf"),
+    rounds=10**9,
+    seed=0,
+    keep=None,
+    trace=False,
+    whole=seeds,
+    grammars=GRAMMARS,
+):
     """Run rounds until the time is over; return how many, and how many files were read."""
     rng = np.random.default_rng(seed)
-    whole = seeds(rng)
+    whole = whole(rng)
     until, count, read = time.monotonic() + seconds, 0, 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "data"
         known = {}
-        for name, content, reader, _ in whole:
-            known[name] = read_once(folder, name, content, reader)
         while count < rounds and time.monotonic() < until:
             count += 1
             if rng.random() < 0.6:
-                name, good, reader, certain = whole[rng.integers(0, len(whole))]
-                content, expected = mutate(rng, good, whole), known[name] if certain else None
+                at = int(rng.integers(0, len(whole)))
+                name, good, reader, certain = whole[at]
+                if certain and at not in known:
+                    known[at] = read_once(folder, name, good, reader)
+                content, expected = mutate(rng, good, whole), known.get(at)
             else:
-                name, make, reader = GRAMMARS[rng.integers(0, len(GRAMMARS))]
+                name, make, reader = grammars[rng.integers(0, len(grammars))]
                 content, expected = make(rng), None
             if trace:
                 print(seed, count, name, flush=True)
@@ -374,16 +400,16 @@ def read_once(folder, name, content, reader):
     return found
 
 
-def main():
+def main(about=__doc__, **inputs):
     """Fuzz from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=about.partition("\n")[0])
     parser.add_argument("seconds", type=float)
     parser.add_argument("seed", type=int, nargs="?", default=0)
     parser.add_argument("--keep", help="folder for inputs at which a reader misbehaved")
     parser.add_argument("--trace", action="store_true")
     given = parser.parse_args()
     Image.init()
-    count, read = fuzz(given.seconds, seed=given.seed, keep=given.keep, trace=given.trace)
+    count, read = fuzz(given.seconds, seed=given.seed, keep=given.keep, trace=given.trace, **inputs)
     print(f"{count} inputs, {read} of them read; no reader misbehaved")
 
 

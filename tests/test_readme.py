@@ -19,7 +19,7 @@ import pytest
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"(?:^<!-- ([^\n]*) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = [found.groups() for found in BLOCK.finditer(README)]
-COMMANDS = ("linear", "deep", "audit", "report", "status")
+COMMANDS = ("linear", "deep", "shadow", "audit", "report", "status")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 
 #: How far numbers may be from those shown, which depend on versions of HiGHS and TensorFlow.

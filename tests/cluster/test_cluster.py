@@ -46,7 +46,7 @@ def wrapper(path: Path, code: str) -> None:
 
 def commands(folder: Path) -> None:
     """Put the package's commands into a folder."""
-    for name in ("linear", "status", "report"):
+    for name in ("linear", "shadow", "status", "report"):
         module = name
         if name == "report" and importlib.util.find_spec("confsim.cli.report") is None:
             module = "status"  # lists what is missing and exits alike
@@ -131,6 +131,24 @@ def test_an_array_makes_the_same_trials_as_one_process(slurm, local):
     text = slurm.call("scontrol", "show", "job", report)
     assert "ExitCode=0:0" in text
     assert len(list((path / "log").glob("*.log"))) <= 4
+
+
+def test_an_array_of_shadow_models_makes_the_same_trials_as_one_process(slurm):
+    task = TESTS / "shadow_task.py"
+    words = (task, "--trials", 8, "--design", "balanced", "--threads-per-trial", 1)
+    here, path = slurm.folder / "shadow", slurm.folder / "shadow-array"
+    subprocess.run(
+        ["confsim-shadow", *map(str, words), "--out", here, "--workers", "1", "--quiet"],
+        env=slurm.environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    job = slurm.submit(
+        "--array=0-3", "--cpus-per-task=1", SLURM / "shadow.sbatch", *words, "--out", path
+    )
+    assert slurm.wait(job) == ["COMPLETED"] * 4, slurm.logs()
+    assert contents(path) == contents(here)
+    assert leftovers(path) == []
 
 
 def test_an_array_with_gaps_completes_the_run(slurm, local):

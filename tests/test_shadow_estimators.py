@@ -1,0 +1,185 @@
+"""Estimators as tasks: seeds, classes, the fixed space, tables, regressors."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.ensemble import BaggingClassifier
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier
+
+import confsim
+from confsim.shadow import tables
+from confsim.shadow.estimators import (
+    EstimatorSource,
+    EstimatorTask,
+    _import,
+    _seeded,
+    check_estimator,
+    fixed_space,
+)
+from confsim.shadow.tasks import TaskError
+
+X, y = load_iris(return_X_y=True)
+ROWS = np.arange(len(X))
+
+
+def task(estimator, X=X, y=y, features=None):
+    return EstimatorTask(
+        estimator, {"X": X, "y": np.asarray(y), "ids": None, "groups": None, "features": features}
+    )
+
+
+def trained(made, members=ROWS[::2], seed=3):
+    made.population()
+    return made.train(members, seed, None)
+
+
+class TestEstimators:
+    def test_every_random_state_is_set_and_each_to_its_own(self):
+        nested = make_pipeline(StandardScaler(), BaggingClassifier(DecisionTreeClassifier()))
+        found = _seeded(nested, 7).get_params(deep=True)
+        states = {name: v for name, v in found.items() if name.endswith("random_state")}
+        assert len(states) == len(set(states.values())) == 2
+        assert _seeded(nested, 8).get_params(deep=True) != found
+        assert all(type(value) is int and 0 <= value < 2**31 for value in states.values())
+
+    def test_classifiers_give_probabilities_else_decisions(self):
+        said = trained(task(LogisticRegression()))(ROWS)
+        expected = LogisticRegression().fit(X[::2], y[::2]).predict_proba(X)
+        assert np.array_equal(said["probabilities"], expected)
+        said = trained(task(LinearSVC(random_state=0)))(ROWS)
+        assert said["logits"].shape == (150, 3)
+
+    def test_the_users_estimator_stays_as_it_was(self):
+        mine = DecisionTreeClassifier()
+        trained(task(mine))
+        assert mine.random_state is None
+        assert not hasattr(mine, "tree_")
+
+    def test_a_class_without_members_has_its_column(self):
+        said = trained(task(DecisionTreeClassifier()), members=ROWS[:100])(ROWS)
+        assert said["probabilities"].shape == (150, 3)
+        assert (said["probabilities"][:, 2] == 0).all()
+
+    def test_a_regressor_gives_minus_the_squared_error(self):
+        said = trained(task(Ridge(), y=X[:, 0]))(ROWS)
+        expected = Ridge().fit(X[::2], X[::2, 0]).predict(X)
+        assert np.allclose(said["statistic"], -((X[:, 0] - expected) ** 2))
+
+    def test_text_labels_stay_text(self):
+        names = np.array(["b", "c", "a"], dtype=object)[y]
+        made = task(LogisticRegression(), y=names)
+        assert made.population()["label"].tolist() == names.tolist()
+        said = made.train(ROWS[::2], 0, None)(ROWS)["probabilities"]
+        assert (np.array(["a", "b", "c"])[said.argmax(axis=1)] == names).mean() > 0.9
+
+    @pytest.mark.parametrize(
+        ("estimator", "message"),
+        [(LogisticRegression, "must be an object, not a class"), (3, "it has no fit()")],
+    )
+    def test_what_is_no_estimator(self, estimator, message):
+        with pytest.raises(TypeError, match=message.replace("(", r"\(").replace(")", r"\)")):
+            check_estimator(estimator, "this")
+
+    def test_an_unknown_parameter_names_the_one_that_was_meant(self):
+        with pytest.raises(TaskError, match=r"parameter max_dept .* did you mean 'max_depth'"):
+            task(DecisionTreeClassifier()).configure(max_dept=3)
+        with pytest.raises(TaskError, match="has no DecisionTre: did you mean"):
+            _import("sklearn.tree.DecisionTre")
+
+    def test_lengths_that_differ(self, tmp_path):
+        with pytest.raises(ValueError, match="y must have 150 rows as X, not 3"):
+            EstimatorSource.of(LogisticRegression(), X, y[:3], tmp_path)
+        with pytest.raises(TypeError, match="y is missing"):
+            EstimatorSource.of(LogisticRegression(), X, None, tmp_path)
+
+    def test_other_parameters_and_other_data_are_other_sources(self, tmp_path):
+        made = {
+            EstimatorSource.of(LogisticRegression(C=C), X + dx, y, tmp_path).sha256
+            for C in (1, 2)
+            for dx in (0, 1)
+        }
+        again = EstimatorSource.of(LogisticRegression(C=1), X + 0, y, tmp_path).sha256
+        assert len(made) == 4
+        assert again in made
+
+    def test_a_run_from_a_table_of_pandas(self, tmp_path):
+        table = pd.DataFrame(X, columns=list("abcd"))
+        run = confsim.shadow.run(
+            estimator=make_pipeline(StandardScaler(), LogisticRegression()),
+            X=table,
+            y=np.array(["x", "y", "z"])[y],
+            trials=4,
+            design="balanced",
+            parameters={"logisticregression__C": 10.0},
+            out=tmp_path / "run",
+            workers=1,
+        )
+        assert set(run.population()["label_name"]) == {"x", "y", "z"}
+        assert run.summary()["member_accuracy"].mean() > 0.9
+        assert set(run.summary()["space"]) == {"fixed"}
+        twice = run.population()
+        equal = [tuple(row) for row in X]
+        groups = twice["duplicate_group"]
+        for i, row in enumerate(equal):
+            assert groups[i] == groups[equal.index(row)]
+
+
+class TestFixedSpace:
+    def test_numbers_are_standardised_and_categories_one_hot(self):
+        table = pd.DataFrame(
+            {"n": [1.0, 2.0, np.nan, 3.0], "c": ["u", "v", "u", None], "k": [5, 5, 5, 5]}
+        )
+        found = fixed_space(table)
+        assert found.shape == (4, 4)
+        assert np.allclose(found[:, 0], np.array([-1, 0, 0, 1]) * np.sqrt(1.5))
+        assert found[:, 1:3].tolist() == [[1, 0], [0, 1], [1, 0], [0, 0]]
+        assert (found[:, 3] == 0).all()
+
+    def test_texts_have_none(self):
+        assert fixed_space(np.array(["a text", "another"], dtype=object)) is None
+
+
+class TestTables:
+    @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+    def test_dialects(self, separator, tmp_path):
+        rows = [["age", "job", "rich"], ["31", "cook", "no"], ["40", "", "yes"]]
+        path = tmp_path / "t.csv"
+        path.write_text("\r\n".join(separator.join(row) for row in rows))
+        data = tables.read(str(path), label="rich", id_column=None, drop=())
+        assert data.X["age"].tolist() == [31, 40]
+        assert data.X["job"].isna().tolist() == [False, True]
+        assert str(data.X["job"].dtype) == "category"
+        assert data.y.tolist() == ["no", "yes"]
+
+    def test_decimal_commas(self, tmp_path):
+        path = tmp_path / "t.csv"
+        path.write_text("a;y\n1,5;0\n2,25;1\n")
+        assert tables.read(str(path), label="y", id_column=None, drop=()).X["a"].tolist() == [
+            1.5,
+            2.25,
+        ]
+
+    def test_other_formats_hold_the_same(self, tmp_path):
+        frame = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"], "y": [0, 1], "n": [7, 9]})
+        frame.to_parquet(tmp_path / "t.parquet")
+        frame.to_feather(tmp_path / "t.feather")
+        for name in ("t.parquet", "t.feather"):
+            data = tables.read(str(tmp_path / name), label="y", id_column="n", drop=["b"])
+            assert list(data.X) == ["a"]
+            assert data.ids.tolist() == [7, 9]
+        np.savez(tmp_path / "t.npz", X=X, y=y)
+        data = tables.read(str(tmp_path / "t.npz"), label="y", id_column=None, drop=())
+        assert np.array_equal(data.X, X)
+
+    def test_a_missing_column_is_named_with_those_there_are(self, tmp_path):
+        path = tmp_path / "t.csv"
+        path.write_text("age,income\n1,0\n2,1\n")
+        with pytest.raises(ValueError, match=r"no column 'incom': did you mean 'income'.*age"):
+            tables.read(str(path), label="incom", id_column=None, drop=())
+        with pytest.raises(ValueError, match="needs --label COLUMN"):
+            tables.read(str(path), label=None, id_column=None, drop=())

@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     BOOTSTRAP = 11
     MATCHED = 12
     CHANCE = 13
+    CANARIES = 15
 
 
 def sequence(

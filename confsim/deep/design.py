@@ -41,16 +41,20 @@ def holdout_rows(labels: Rows, groups: Rows, fraction: float, seed: int) -> Rows
     return np.sort(np.concatenate(taken)) if taken else np.empty(0, np.int64)
 
 
-def member_rows(labels: Rows, ratio: float, design: str, seed: int, trial: int) -> Rows:
+def member_rows(
+    labels: Rows, ratio: float, design: str, seed: int, trial: int, *, canaries: Rows | None = None
+) -> Rows:
     """Draw the members of a trial from a population with these ``labels``; rows, ascending.
 
     ``independent``: a stratified random fraction. ``balanced``: a half for an even trial, and the
     other half for the next. ``coin``: each example by an independent coin that says "member" with
-    probability ``ratio``; at 0.5 what bounds on epsilon assume. The number of members varies.
+    probability ``ratio``; at 0.5 what bounds on epsilon assume. The number of members varies. With
+    ``canaries`` (rows of the population) only they have coins, and all others are members.
     """
     if design == "coin":
-        coins = stream(seed, Purpose.DESIGN, trial).random(len(labels))
-        return np.flatnonzero(coins < ratio)
+        tossed = np.arange(len(labels)) if canaries is None else canaries
+        coins = stream(seed, Purpose.DESIGN, trial).random(len(tossed))
+        return np.setdiff1d(np.arange(len(labels)), tossed[coins >= ratio], assume_unique=True)
     count = round(ratio * len(labels))
     first = trial - trial % 2 if design == "balanced" else trial
     drawn = np.sort(stratified(labels, count, stream(seed, Purpose.DESIGN, first)))

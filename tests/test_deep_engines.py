@@ -8,6 +8,7 @@ import errno
 import gc
 import importlib.util
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,9 @@ class Problem:
         return training.Plan(
             trial, rows, held, self.labels[held], Standardisation.of(self.images[rows])
         )
+
+    def traced_plan(self, trial=0):
+        return replace(self.plan(trial), traced=np.arange(40), traced_labels=self.labels[:40])
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +256,7 @@ class TestContract:
     ):
         """Everything is in the checkpoint, in the middle of an epoch too."""
         engine = problem.engine(problem.dropout, optimisation, precision=precision)
-        plan = problem.plan()
+        plan = problem.traced_plan()
         schedule = training.Schedule(
             epochs=3, batch_size=20, seed=3, schedule="one-cycle", warmup=1, learning_rate=0.02
         )
@@ -268,6 +272,8 @@ class TestContract:
             except Interrupted:
                 engine.reset(99)
         assert resumed == whole
+        assert np.array_equal(resumed.traces, whole.traces)
+        assert np.shape(whole.traces) == (3, 40)
         assert equal(engine.weights(), expected)
 
     def test_a_damaged_checkpoint_counts_for_nothing(self, problem, tmp_path):
@@ -636,13 +642,16 @@ class TestEnsemble:
         assert seen == [0, 1, 2, 3]
 
     def test_interrupted_ensembles_go_on(self, problem, ensemble, tmp_path):
-        plans = [problem.plan(trial) for trial in range(3)]
+        plans = [problem.traced_plan(trial) for trial in range(3)]
         for folder in ("whole", "cut"):
             (tmp_path / folder).mkdir()
 
         def losses(folder, **options):
             context = Scratch(tmp_path / folder, **options)
-            return [t.validation_loss for _, t in ensemble.train(SCHEDULE, plans, context)]
+            found = [trained for _, trained in ensemble.train(SCHEDULE, plans, context)]
+            assert all(len(trained.traces) == trained.epochs for trained in found)
+            traces = [trained.traces[-1].tolist() for trained in found]
+            return [trained.validation_loss for trained in found], traces
 
         whole = losses("whole")
         ensemble.steps_a_call = 2

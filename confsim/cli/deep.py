@@ -11,6 +11,7 @@ from confsim import recipes
 from confsim.cli import common
 from confsim.cli.execute import execute
 from confsim.deep.backend import BACKENDS
+from confsim.deep.canaries import KINDS
 from confsim.deep.datasets import CHOICES
 from confsim.deep.design import AUGMENTATIONS, DESIGNS, MAX_QUERY_AUGMENT
 from confsim.deep.experiment import DeepExperiment
@@ -58,6 +59,13 @@ def build_parser() -> common.Parser:
             default=False,
             help=f"{what} (default: no)",
         )
+    group.add_argument(
+        "--traces",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="every image's log-odds of the true class after each epoch, 4 bytes each; attacks on "
+        "traces need no shadow models (default: no)",
+    )
     return parser
 
 
@@ -100,8 +108,26 @@ def _add_data_options(parser: common.Parser) -> None:
     add(
         "design",
         choices=DESIGNS,
-        help="draw every training set afresh, or halves and their complements "
-        "(default: %(default)s)",
+        help="draw every training set afresh, or halves and their complements, or toss a coin for "
+        "each image, as bounds on epsilon need (default: %(default)s)",
+    )
+    add(
+        "canaries",
+        type=common.integer,
+        metavar="K",
+        help="with --design coin: only K canaries have a coin, all other images are members of "
+        "every trial (default: every image has a coin)",
+    )
+    add(
+        "canary",
+        choices=KINDS,
+        help="what they are: images with a label of another class, added images without content "
+        "and with random labels, or the images of --canary-ids (default: mislabelled)",
+    )
+    add(
+        "canary-ids",
+        metavar="FILE",
+        help="CSV file with a column id: the images that are canaries (default: none)",
     )
     add(
         "holdout",

@@ -33,6 +33,9 @@ class Settings(TypedDict, total=False):
     l2: float
     train_ratio: float
     design: str
+    canaries: int | None
+    canary: str | None
+    canary_ids: str | None
     holdout: float
     epochs: int
     batch_size: int
@@ -61,6 +64,7 @@ class Settings(TypedDict, total=False):
     save_logits: bool
     save_features: bool
     save_model: bool
+    traces: bool
     recipe: str | None
     seed: int
 

@@ -10,7 +10,7 @@ single ones.
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from confsim.deep.training import (
     Trained,
     epoch_of,
     mean_loss,
+    trace,
     weight_seed,
 )
 from confsim.experiment import Context, Interrupted
@@ -44,6 +45,7 @@ class _Member:
     stopping: EarlyStopping
     done: int
     finished: bool = False
+    traces: list[NDArray[np.float32]] = field(default_factory=list)
 
 
 class Ensemble:
@@ -105,7 +107,8 @@ class Ensemble:
             self.engine.set_values(_member(best, k))
             self.engine.take_averages()
             loss = member.stopping.best if watching else float("nan")
-            yield member.plan, Trained(member.done, member.stopping.best_epoch or member.done, loss)
+            best_epoch = member.stopping.best_epoch or member.done
+            yield member.plan, Trained(member.done, best_epoch, loss, member.traces)
 
     def _begin(
         self, schedule: Schedule, plans: Sequence[Plan], context: Context
@@ -117,13 +120,14 @@ class Ensemble:
             stopping = EarlyStopping(schedule.patience, schedule.min_delta)
             seed = weight_seed(schedule.seed, plan.trial)
             self.engine.reset(seed, plan.members, plan.standardisation)
-            checkpoint = Checkpoint(context.scratch(plan.trial) / CHECKPOINT)
+            traces: list[NDArray[np.float32]] = []
+            checkpoint = Checkpoint(context.scratch(plan.trial) / CHECKPOINT, traces)
             done, _ = checkpoint.resume(self.engine, stopping)
             states.append(self.engine.values())
             if stopping.weights:
                 self.engine.load(stopping.weights)
             bests.append(self.engine.values())
-            members.append(_Member(plan, stopping, done))
+            members.append(_Member(plan, stopping, done, traces=traces))
         return members, _stack(states), _stack(bests)
 
     def _epoch(
@@ -159,6 +163,11 @@ class Ensemble:
         chosen = np.zeros(len(members), bool)
         watching = len(members[0].plan.validation) > 0
         losses = self._validation_losses(members, state) if watching else None
+        if len(members[0].plan.traced):
+            logits = self._logits(members, state, [member.plan.traced for member in members])
+            for k, member in enumerate(members):
+                if not member.finished:
+                    member.traces.append(trace(logits[k], member.plan.traced_labels))
         for k, member in enumerate(members):
             if member.finished:
                 continue
@@ -174,7 +183,16 @@ class Ensemble:
         return self._choose(chosen, state, best)
 
     def _validation_losses(self, members: list[_Member], state: Any) -> list[float]:
-        rows = [member.plan.validation for member in members]
+        logits = self._logits(members, state, [member.plan.validation for member in members])
+        return [
+            mean_loss(found, member.plan.validation_labels)
+            for found, member in zip(logits, members, strict=True)
+        ]
+
+    def _logits(
+        self, members: list[_Member], state: Any, rows: list[NDArray[np.int64]]
+    ) -> list[NDArray[Any]]:
+        """Return the logits of each member's model for its rows."""
         longest = max(map(len, rows))
         filled = np.stack([np.resize(r, -(-longest // FORWARD) * FORWARD) for r in rows])
         parts = [
@@ -191,10 +209,7 @@ class Ensemble:
             for start in range(0, filled.shape[1], FORWARD)
         ]
         logits = np.concatenate(parts, axis=1)
-        return [
-            mean_loss(logits[k, : len(rows[k])], member.plan.validation_labels)
-            for k, member in enumerate(members)
-        ]
+        return [found[: len(wanted)] for found, wanted in zip(logits, rows, strict=True)]
 
     def _save(self, members: list[_Member], state: Any, best: Any, context: Context) -> None:
         seen: set[int] = set()
@@ -206,7 +221,8 @@ class Ensemble:
                 self.engine.set_values(_member(best, k))
                 member.stopping.weights = self.engine.weights()
             self.engine.set_values(_member(state, k))
-            checkpoint = Checkpoint(context.scratch(member.plan.trial) / CHECKPOINT)
+            path = context.scratch(member.plan.trial) / CHECKPOINT
+            checkpoint = Checkpoint(path, member.traces)
             checkpoint.save(self.engine, member.stopping, (member.done, 0))
 
 

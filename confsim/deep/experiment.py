@@ -7,7 +7,7 @@ feature space. The holdout is neither trained on nor queried. Keras lives in wor
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -18,7 +18,9 @@ from confsim import recipes
 from confsim._errors import ConfsimError, check_choice, check_integer, check_number
 from confsim.confidence import softmax_columns
 from confsim.deep import backend as backends
+from confsim.deep import canaries as canary_kinds
 from confsim.deep import datasets, design, models, optimisation, training
+from confsim.deep.canaries import Canaries
 from confsim.deep.datasets import Dataset
 from confsim.deep.engines import Engine, Settings, Standardisation
 from confsim.deep.optimisation import Optimisation
@@ -35,7 +37,7 @@ from confsim.experiment import (
     TrialResult,
 )
 from confsim.store.capabilities import repeat_words
-from confsim.trial_tables import Examined, Similarity, holdout_table
+from confsim.trial_tables import Examined, Similarity, holdout_table, trial_column
 
 FloatArray = NDArray[np.float64]
 
@@ -97,7 +99,15 @@ class DeepExperiment(Experiment):
         Penalty on squared kernel weights of the named models.
     train_ratio : float
         Members as a fraction of the population, in (0, 1).
-    design : {"independent", "balanced"}
+    design : {"independent", "balanced", "coin"}
+        See :func:`confsim.deep.design.member_rows`.
+    canaries : int or None
+        With ``design="coin"``: only so many examples have a coin, all others are always members.
+    canary : {"mislabelled", "blank", "given"} or None
+        See :class:`confsim.deep.canaries.Canaries`; ``None`` is ``given`` with ``canary_ids``, and
+        else ``mislabelled``.
+    canary_ids : str or None
+        CSV file with a column ``id``: the canaries of kind ``given``.
     holdout : float
         Fraction of the data set aside, in (0, 1); 0 only without ``early_stopping="holdout"``.
     epochs, batch_size : int
@@ -138,6 +148,8 @@ class DeepExperiment(Experiment):
         Trials that share a GPU: one program on JAX, processes elsewhere.
     save_logits, save_features, save_model : bool
         Store them with each trial.
+    traces : bool
+        Store the log-odds of the true class of every image of the population after each epoch.
     seed : int
 
     Raises
@@ -159,6 +171,9 @@ class DeepExperiment(Experiment):
     l2: float = 0.0
     train_ratio: float = 0.5
     design: str = "independent"
+    canaries: int | None = None
+    canary: str | None = None
+    canary_ids: str | None = None
     holdout: float = 0.1
     epochs: int = 100
     batch_size: int = 100
@@ -187,6 +202,7 @@ class DeepExperiment(Experiment):
     save_logits: bool = False
     save_features: bool = False
     save_model: bool = False
+    traces: bool = False
     recipe: str | None = None
     seed: int = 0
 
@@ -228,6 +244,7 @@ class DeepExperiment(Experiment):
             recipes.load(self.recipe)
         self._check_training()
         self._check_fractions()
+        self._check_canaries()
 
     def _check_training(self) -> None:
         check_choice("optimizer", self.optimizer, optimisation.OPTIMIZERS)
@@ -264,8 +281,51 @@ class DeepExperiment(Experiment):
         if self.design == "balanced" and self.train_ratio != 0.5:
             raise ValueError(f"design 'balanced' needs train_ratio 0.5, not {self.train_ratio:g}")
 
+    def _check_canaries(self) -> None:
+        if self.canary is not None:
+            check_choice("canary", self.canary, canary_kinds.KINDS)
+        if self.canaries is not None:
+            check_integer("canaries", self.canaries, minimum=2)
+        wanted = self.canaries is not None or self.canary_ids is not None
+        if not wanted:
+            if self.canary is not None:
+                needed = "canary_ids" if self.canary == "given" else "canaries"
+                raise ValueError(f"canary {self.canary!r} needs {needed}")
+            return
+        if self.canary_ids is not None and self.canary not in (None, "given"):
+            raise ValueError(f"canary_ids is for canary 'given', not {self.canary!r}")
+        if self.canary == "given" and self.canary_ids is None:
+            raise ValueError("canary 'given' needs canary_ids, a CSV file with a column id")
+        if self.design != "coin":
+            raise ValueError(f"canaries need design 'coin', not {self.design!r}")
+        if self.train_ratio != 0.5:
+            raise ValueError(
+                "canaries are members by a fair coin: train_ratio must be 0.5, not "
+                f"{self.train_ratio:g}"
+            )
+        if self.early_stopping == "nonmembers":
+            raise ValueError(
+                "early_stopping 'nonmembers' would watch the canaries that are not members: use "
+                "'holdout' or 'off'"
+            )
+
+    @cached_property
+    def _canaries(self) -> Canaries | None:
+        """How canaries are made; read once, and sent to workers."""
+        if self.canary_ids is not None:
+            ids = canary_kinds.read_ids(self.canary_ids)
+            if self.canaries not in (None, len(ids)):
+                raise ValueError(
+                    f"canaries must be the number of ids in canary_ids, {len(ids)}, "
+                    f"not {self.canaries}"
+                )
+            return Canaries("given", len(ids), ids)
+        if self.canaries is None:
+            return None
+        return Canaries(self.canary or "mislabelled", int(self.canaries))
+
     def load(self) -> Dataset:
-        """Return the data; kept by the process."""
+        """Return the data as they are given, without canaries; kept by the process."""
         return datasets.load(
             self.dataset,
             self.data_dir,
@@ -322,7 +382,8 @@ class DeepExperiment(Experiment):
             "ensemble": int(ensemble),
             "save": [
                 name for name in ("logits", "features", "model") if getattr(self, f"save_{name}")
-            ],
+            ]
+            + ["traces"] * self.traces,
             "seed": int(self.seed),
             **self._later_identity(),
         }
@@ -341,6 +402,8 @@ class DeepExperiment(Experiment):
             del said["momentum"]
         if said.get("nesterov") is True:
             del said["nesterov"]
+        if self._canaries is not None:
+            said |= self._canaries.identity()
         if self.recipe is not None:
             said["recipe"] = self.recipe
             said["recipe_sha256"] = recipes.load(self.recipe).sha256
@@ -405,6 +468,8 @@ class DeepExperiment(Experiment):
 
     def _check_sizes(self, split: "Split") -> None:
         members = round(self.train_ratio * len(split.population))
+        if split.canaries is not None:
+            members = len(split.population) - len(split.canaries)
         if not 2 <= members <= len(split.population) - 1:
             raise ValueError(
                 f"train_ratio {self.train_ratio:g} of a population of {len(split.population)} "
@@ -446,8 +511,9 @@ class DeepExperiment(Experiment):
 
     def run_data(self) -> RunData:
         """Return the table of all images, and the images where they are small enough."""
-        data = self.load()
-        split = Split.of(self, data)
+        given = self.load()
+        split = Split.of(self, given)
+        data = split.data
         held = np.zeros(len(data.labels), np.int8)
         held[split.holdout] = 1
         population: Columns = {
@@ -457,6 +523,11 @@ class DeepExperiment(Experiment):
             "duplicate_group": data.groups,
             "split": Coded(held, ("population", "holdout")),
         }
+        if split.canaries is not None:
+            kinds = np.isin(np.arange(len(data.labels)), split.canaries)
+            original = np.full(len(data.labels), -1, np.int64)
+            original[: len(given.labels)] = given.labels
+            population = {**population, "is_canary": kinds, "label_before": original}
         pictures = data.images.dtype == np.uint8 and data.images.ndim == 4
         small = pictures and data.images.nbytes <= IMAGES_LIMIT
         return RunData({"population": population}, {"images": data.images} if small else {})
@@ -470,6 +541,7 @@ class DeepExperiment(Experiment):
         epochs = self.epochs if self.early_stopping == "off" else min(self.epochs, 40)
         trained = images * (1 - self.holdout) * self.train_ratio * epochs
         saved = 4 * (self.save_logits * data.classes + self.save_features * self.hidden)
+        saved += 4 * self.traces * epochs
         return Estimate(
             seconds_per_trial=1.0 + trained * pixels * a_pixel,
             bytes_per_trial=30_000 + images * (100 + saved),
@@ -483,19 +555,29 @@ class Split:
 
     Attributes
     ----------
+    data : Dataset
+        With the canaries in them.
     population, holdout : ndarray of int64
         Rows of the data, ascending.
+    canaries : ndarray of int64 or None
+        Rows of the data, among the population's; ``None`` where nobody asked for any.
     """
 
+    data: Dataset
     population: NDArray[np.int64]
     holdout: NDArray[np.int64]
+    canaries: NDArray[np.int64] | None
 
     @classmethod
     def of(cls, experiment: DeepExperiment, data: Dataset) -> "Split":
-        """Draw the holdout of a run."""
+        """Draw the holdout of a run, and then its canaries from the rest."""
         held = design.holdout_rows(data.labels, data.groups, experiment.holdout, experiment.seed)
+        rows, kind = None, experiment._canaries
+        if kind is not None:
+            rest = np.setdiff1d(np.arange(len(data.labels)), held, assume_unique=True)
+            data, rows = kind.put_into(data, rest, experiment.seed)
         everyone = np.arange(len(data.labels))
-        return cls(np.setdiff1d(everyone, held, assume_unique=True), held)
+        return cls(data, np.setdiff1d(everyone, held, assume_unique=True), held, rows)
 
 
 class DeepSession(Session):
@@ -506,8 +588,8 @@ class DeepSession(Session):
         backends.prepare(experiment.backend, experiment.threads_per_trial, device)
         self.experiment = experiment
         self.threads = threads
-        self.data = experiment.load()
-        self.split = Split.of(experiment, self.data)
+        self.split = Split.of(experiment, experiment.load())
+        self.data = self.split.data
         self.schedule = Schedule(
             experiment.epochs,
             experiment.batch_size,
@@ -547,8 +629,14 @@ class DeepSession(Session):
         """Draw the members of a trial and say what its training watches."""
         experiment, labels = self.experiment, self.data.labels
         population = self.split.population
+        canaries = self.split.canaries
         drawn = design.member_rows(
-            labels[population], experiment.train_ratio, experiment.design, experiment.seed, trial
+            labels[population],
+            experiment.train_ratio,
+            experiment.design,
+            experiment.seed,
+            trial,
+            canaries=None if canaries is None else np.searchsorted(population, canaries),
         )
         members = population[drawn]
         watched = {
@@ -557,7 +645,10 @@ class DeepSession(Session):
             "off": np.empty(0, np.int64),
         }[experiment.early_stopping]
         standardisation = Standardisation.of(self.data.images[members])
-        return Plan(trial, members, watched, labels[watched], standardisation)
+        traced = population if experiment.traces else np.empty(0, np.int64)
+        return Plan(
+            trial, members, watched, labels[watched], standardisation, traced, labels[traced]
+        )
 
 
 class _Examined:
@@ -606,7 +697,7 @@ class _Examined:
             holdout["label"],
             holdout["log_odds_true"],
         )
-        return self._examined.result(
+        found = self._examined.result(
             self._summary(holdout),
             percent=experiment.percent,
             same_class=experiment.same_class,
@@ -615,6 +706,19 @@ class _Examined:
             views=self._views() if experiment.query_augment > 1 else None,
             arrays=self._saved(),
         )
+        if not experiment.traces:
+            return found
+        return replace(found, tables={**found.tables, "traces": self._traces()})
+
+    def _traces(self) -> Iterator[Columns]:
+        """Yield log-odds after each epoch, from 1."""
+        for epoch, log_odds in enumerate(self._trained.traces, start=1):
+            yield {
+                "trial": trial_column(self._plan.trial, len(self._ids)),
+                "id": self._ids,
+                "epoch": np.full(len(self._ids), epoch, np.int16),
+                "log_odds_true": log_odds,
+            }
 
     def _holdout(self) -> dict[str, NDArray[Any]]:
         rows = self._session.split.holdout

@@ -98,6 +98,9 @@ class Plan:
         Rows that early stopping watches; empty: no early stopping.
     validation_labels : ndarray of int64
     standardisation : Standardisation
+    traced : ndarray of int64
+        Rows whose log-odds are recorded after each epoch; empty: none.
+    traced_labels : ndarray of int64
     """
 
     trial: int
@@ -105,6 +108,8 @@ class Plan:
     validation: NDArray[np.int64]
     validation_labels: NDArray[np.int64]
     standardisation: Standardisation
+    traced: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    traced_labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 @dataclass
@@ -150,11 +155,15 @@ class Trained:
         The one whose weights were kept.
     validation_loss : float
         Of these weights; NaN without early stopping.
+    traces : list of ndarray of float32, (traced rows,)
+        Log-odds of the true class after each epoch that was run, the last ones included that early
+        stopping gave up again.
     """
 
     epochs: int
     best_epoch: int
     validation_loss: float
+    traces: list[NDArray[np.float32]] = field(default_factory=list, compare=False)
 
 
 def weight_seed(seed: int, trial: int) -> int:
@@ -172,7 +181,8 @@ def train(engine: Engine, schedule: Schedule, plan: Plan, context: Context) -> T
     OSError
         If a checkpoint cannot be written.
     """
-    checkpoint = Checkpoint(context.scratch(plan.trial) / CHECKPOINT)
+    traces: list[NDArray[np.float32]] = []
+    checkpoint = Checkpoint(context.scratch(plan.trial) / CHECKPOINT, traces)
     stopping = EarlyStopping(schedule.patience, schedule.min_delta)
     engine.reset(weight_seed(schedule.seed, plan.trial), plan.members, plan.standardisation)
     (done, step), stopped = checkpoint.resume(engine, stopping), False
@@ -180,6 +190,10 @@ def train(engine: Engine, schedule: Schedule, plan: Plan, context: Context) -> T
     while done < schedule.epochs and not stopped:
         _epoch(engine, schedule, plan, context, checkpoint, stopping, (done, step))
         done, step = done + 1, 0
+        if len(plan.traced):
+            with engine.averaged():
+                logits, _ = engine.forward(plan.traced, plan.standardisation)
+            traces.append(trace(logits, plan.traced_labels))
         if watching:
             stopped = stopping.see(done, validation_loss(engine, plan), engine.weights)
         if done < schedule.epochs and not stopped and checkpoint.due():
@@ -188,7 +202,8 @@ def train(engine: Engine, schedule: Schedule, plan: Plan, context: Context) -> T
         engine.load(stopping.weights)
     else:
         engine.take_averages()
-    return Trained(done, stopping.best_epoch or done, stopping.best if watching else float("nan"))
+    loss = stopping.best if watching else float("nan")
+    return Trained(done, stopping.best_epoch or done, loss, traces)
 
 
 def epoch_of(schedule: Schedule, shape: tuple[int, ...], plan: Plan, number: int) -> Epoch:
@@ -246,6 +261,14 @@ def mean_loss(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
     return float(np.mean(softmax_columns(logits, labels, n_threads=1)["loss"]))
 
 
+def trace(logits: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the log-odds of the true class in float32; NaN if the model has diverged."""
+    if not np.isfinite(logits).all():
+        return np.full(len(labels), np.nan, np.float32)
+    log_odds: NDArray[np.float64] = softmax_columns(logits, labels, n_threads=1)["log_odds_true"]
+    return log_odds.astype(np.float32)
+
+
 # -- Checkpoints -----------------------------------------------------------------------------------
 
 
@@ -257,10 +280,13 @@ class Checkpoint:
     Parameters
     ----------
     path : Path
+    traces : list of ndarray
+        The trial's traces so far, which are saved, and filled when it is resumed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, traces: list[NDArray[np.float32]] | None = None) -> None:
         self.path = path
+        self.traces = [] if traces is None else traces
         self._saved = time.monotonic()
         self._cost = 0.0
 
@@ -284,6 +310,8 @@ class Checkpoint:
         started = time.monotonic()
         record = [*position, stopping.best, stopping.best_epoch, stopping.waited]
         best = {f"best/{name}": value for name, value in stopping.weights.items()}
+        if self.traces:
+            best["traces"] = np.stack(self.traces)
         content = io.BytesIO()
         np.savez(content, record=np.array(record, np.float64), **engine.state(), **best)  # type: ignore[arg-type]
         fresh = self.path.with_suffix(".new")
@@ -307,6 +335,7 @@ class Checkpoint:
         if content is None:
             return 0, 0
         record = content.pop("record").tolist()
+        traces = content.pop("traces", None)
         prefix = "best/"
         weights = {k[len(prefix) :]: v for k, v in content.items() if k.startswith(prefix)}
         state = {k: v for k, v in content.items() if not k.startswith(prefix)}
@@ -314,6 +343,7 @@ class Checkpoint:
             return 0, 0
         stopping.best, stopping.best_epoch, stopping.waited = record[2], *map(int, record[3:])
         stopping.weights = weights
+        self.traces[:] = [] if traces is None else list(traces)
         engine.load(state)
         return int(record[0]), int(record[1])
 

@@ -1,7 +1,8 @@
 """Which attack is best, without the winner's curse: chosen on some targets, quoted on others."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -119,3 +120,59 @@ def best_attack(
         quoted_on=tuple(quoted.tolist()),
         naive=float(values[:, known].mean(axis=1).max()),
     )
+
+
+#: The figures of attacks that the best one is chosen by.
+FIGURES = ("auc", "tpr_at_fpr_1pct", "tpr_at_fpr_0.1pct")
+
+
+def best_rows(
+    rows: Iterable[Mapping[str, Any]],
+    targets: Sequence[int],
+    *,
+    partner: ArrayLike | None = None,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Return the best attack of a table of attacks by each of :data:`FIGURES`.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        ``attack``, ``target`` (a trial's number as text, or a summary) and figures. Attacks without
+        a figure for every target cannot be chosen.
+    targets : sequence of int
+        Numbers of the trials.
+    partner, seed
+        As :func:`best_attack`.
+
+    Returns
+    -------
+    list of dict
+        ``figure``, ``attack``, ``value`` (with ``_low`` and ``_high``), ``chosen_on`` and
+        ``quoted_on`` (numbers of targets), ``naive``. Empty with fewer than two targets.
+    """
+    by_attack: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        by_attack.setdefault(str(row["attack"]), {})[str(row["target"])] = row
+    found = []
+    for figure in FIGURES:
+        figures = {
+            attack: [float(mine.get(str(t), {}).get(figure, np.nan)) for t in targets]
+            for attack, mine in by_attack.items()
+        }
+        figures = {name: values for name, values in figures.items() if not np.isnan(values).any()}
+        best = best_attack(figures, partner=partner, seed=seed) if figures else None
+        if best is not None:
+            found.append(
+                {
+                    "figure": figure,
+                    "attack": best.attack,
+                    "value": best.value,
+                    "value_low": best.low,
+                    "value_high": best.high,
+                    "chosen_on": len(best.chosen_on),
+                    "quoted_on": len(best.quoted_on),
+                    "naive": best.naive,
+                }
+            )
+    return found

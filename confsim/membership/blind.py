@@ -5,6 +5,7 @@ model that exists), what the baseline achieves is distribution shift, and an att
 there says nothing of the model (Das et al. 2025; Meeus et al. 2025).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,10 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 CLASSIFIERS = ("logistic regression", "gradient boosting")
+
+#: Of a run, so many trials and so many examples of each stand for all: fitting takes time.
+_TARGETS = 3
+_EXAMPLES = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,3 +172,65 @@ def _classifier(name: str, seed: int) -> Any:
     if name == "gradient boosting":
         return HistGradientBoostingClassifier(max_iter=50, random_state=seed)
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+
+
+def blind_rows(
+    columns: Mapping[str, NDArray[Any]],
+    labels: NDArray[Any],
+    is_member: BoolArray,
+    *,
+    targets: Sequence[int],
+    groups: NDArray[np.int64] | None = None,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Return what the examples alone tell of membership in the first trials of a run.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray, (examples,)
+        What is known of the examples without the model. Columns with unknown values are not used.
+    labels : ndarray, (examples,)
+    is_member : ndarray of bool, (trials, examples)
+    targets : sequence of int
+        Numbers of the trials.
+    groups : ndarray of int, (examples,), optional
+        Duplicates; -1: none.
+    seed : int
+
+    Returns
+    -------
+    list of dict
+        ``target``, ``classifier``, ``auc`` (with ``_low`` and ``_high``), ``tells_members``,
+        ``uses``, and a ``reason`` where nothing can be fitted.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    count = len(labels)
+    rows = np.sort(rng.permutation(count)[:_EXAMPLES])
+    known = {name: np.asarray(values, np.float64)[rows] for name, values in columns.items()}
+    known = {name: values for name, values in known.items() if np.isfinite(values).all()}
+    features = np.column_stack([np.zeros(len(rows)), *known.values()])
+    if groups is not None:
+        groups = np.where(groups >= 0, groups, groups.max() + 1 + np.arange(count))[rows]
+    uses = ", ".join(["label", *known])
+    made: list[dict[str, Any]] = []
+    for i, target in enumerate(targets[:_TARGETS]):
+        row = {"target": str(target), "uses": uses, "examples": len(rows)}
+        try:
+            found = blind_baseline(
+                features, is_member[i, rows], labels=labels[rows], groups=groups, seed=seed
+            )
+        except ValueError as error:
+            made.append(row | {"reason": str(error)})
+            continue
+        made += [
+            row
+            | {
+                "classifier": each.classifier,
+                "auc": each.auc,
+                "auc_low": each.low,
+                "auc_high": each.high,
+                "tells_members": each.tells_members,
+            }
+            for each in found
+        ]
+    return made

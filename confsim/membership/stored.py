@@ -34,6 +34,16 @@ VERSION = 3
 #: Tables of many rows; the others are CSV files.
 _PARQUET = ("vulnerability", "memorization", "roc")
 
+#: Files of a trial that tables are made from.
+_READ = (
+    "examples.parquet",
+    "augmented.parquet",
+    "holdout.parquet",
+    "traces.parquet",
+    "model.npz",
+    "summary.json",
+)
+
 #: What nobody need ask for.
 _DEFAULTS: dict[str, Any] = {"seed": 0, "matched": True, "features": None}
 
@@ -47,7 +57,8 @@ class MembershipTables:
     tables : dict of str to DataFrame
         By file name without suffix: ``attacks``, ``roc``, ``memorization``, ``vulnerability``,
         ``vulnerability_bins``, ``vulnerability_correlations``, ``transfer``, ``agreement``,
-        ``agreement_pairs``, ``discoveries`` (deep runs and audits); ``attacks``,
+        ``agreement_pairs``, ``discoveries``, ``best_attack``, ``blind``, ``epsilon`` (deep runs and
+        audits); ``attacks``,
         ``extremes_membership``, ``angle_correlations`` (linear runs).
     notes : tuple of str
         What was left out, and why; how figures are to be read; options other than the defaults.
@@ -177,9 +188,7 @@ def _inputs(run: "Run") -> dict[str, Any]:
     for number in [*run.trials, *([] if run.target is None else [run.target])]:
         entries = run.trial(number).record["files"]
         inputs[f"trial {number}"] = {
-            name: entries[name]["sha256"]
-            for name in ("examples.parquet", "holdout.parquet", "model.npz", "summary.json")
-            if name in entries
+            name: entries[name]["sha256"] for name in _READ if name in entries
         }
     for name in ("population.parquet", "images.npy", "features.npy"):
         if run.has(name):

@@ -14,11 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim._errors import ConfsimError
-from confsim.membership import attacks
+from confsim.membership import attacks, traces
 from confsim.membership.attacks import Design
+from confsim.membership.audit import epsilon_rows, refusal
+from confsim.membership.best import best_rows
+from confsim.membership.blind import blind_rows
 from confsim.membership.curves import curve_name, order, roc_rows
 from confsim.membership.evaluation import evaluate
 from confsim.membership.evidence import evidence_tables, other_attacks
+from confsim.membership.leverage import leverage
 from confsim.membership.memorization import memorization
 from confsim.membership.rmia import rmia_resolution
 from confsim.membership.vulnerability import (
@@ -59,23 +63,38 @@ _SIMILARITIES = (
     "fixed_distance",
     "fixed_distance_other_group",
     "density_distance",
+    "leverage",
 )
+#: What is known of examples without a look at any model.
+_WITHOUT_MODEL = ("fixed_distance", "density_distance", "leverage")
 
 
 class _Matrices:
-    """The examples of a run as arrays (trials, examples)."""
+    """The examples of a run as arrays (trials, examples); ``only`` those of some ids."""
 
-    def __init__(self, run: "Run", trials: Sequence[int], *, statistic: bool) -> None:
+    def __init__(
+        self,
+        run: "Run",
+        trials: Sequence[int],
+        *,
+        statistic: bool,
+        only: NDArray[np.int64] | None = None,
+    ) -> None:
         self.trials = np.array(trials)
         columns = [*_COLUMNS, *(["statistic"] if statistic else [])]
-        first = run.trial(trials[0]).table("examples", columns)
+
+        def read(number: int) -> "pd.DataFrame":
+            table = run.trial(number).table("examples", columns)
+            return table if only is None else table[np.isin(table["id"], only)]
+
+        first = read(trials[0])
         self.ids = first["id"].to_numpy()
         self.labels = first["label"].to_numpy()
         shape = (len(trials), len(self.ids))
         self.is_member, self.correct = np.empty(shape, bool), np.empty(shape, bool)
         self.values = {name: np.empty(shape) for name in columns[4:]}
         for i, number in enumerate(trials):
-            table = run.trial(number).table("examples", columns) if i else first
+            table = read(number) if i else first
             if not np.array_equal(table["id"].to_numpy(), self.ids):
                 raise ConfsimError(f"trial {number} of {run.path} has other examples than the rest")
             self.is_member[i] = table["is_member"].to_numpy()
@@ -142,11 +161,13 @@ class ExampleTables:
         self.run, self.features, self.seed, self.threads = run, features, seed, threads
         self.notes: list[str] = list(run.config.get("notes", ()))
         self.skipped: dict[str, str] = {}
+        self._scores: dict[str, FloatArray] = {}
         self.curves: dict[str, list[dict[str, Any]]] = {}
         self.trials = self._usable_trials() if trials is None else trials
+        self.canaries = self._canaries()
         #: Whether models give some statistic, not log-odds of classes.
         self.statistic = run.trial(self.trials[0]).summary().get("ranked_by") == "statistic"
-        self.data = _Matrices(run, self.trials, statistic=self.statistic)
+        self.data = _Matrices(run, self.trials, statistic=self.statistic, only=self.canaries)
         self.design = self._design() if trials is None else Design(self.data.is_member, seed=seed)
         self.groups = None if self.design.partner is None else self.trials_array // 2
 
@@ -154,6 +175,20 @@ class ExampleTables:
     def trials_array(self) -> NDArray[np.int64]:
         """The trials that are attacked."""
         return np.array(self.trials, dtype=np.int64)
+
+    def _canaries(self) -> NDArray[np.int64] | None:
+        """Return the ids of those whose membership was drawn, where all others are members."""
+        if not self.run.has("population.parquet"):
+            return None
+        table = self.run.population()
+        if "is_canary" not in table:
+            return None
+        ids: NDArray[np.int64] = table["id"][table["is_canary"]].to_numpy()
+        self.notes.append(
+            f"attacks and all that follows are about the {len(ids)} canaries: the other examples "
+            "are members of every trial"
+        )
+        return ids
 
     def _usable_trials(self) -> list[int]:
         trials = self.run.trials
@@ -212,9 +247,50 @@ class ExampleTables:
             found = memorization(self.data.correct, self.data.is_member)
             tables["memorization"] = pd.DataFrame(columns | found)
             columns["memorization"] = found["memorization"]
-        tables |= self._evidence()
+        evidence = self._evidence()
         answers = self._vulnerability(columns, tables)
+        tables |= evidence | self._about_draws(rows, columns)
         return tables, self.notes, answers
+
+    def _about_draws(
+        self, rows: list[dict[str, Any]], columns: dict[str, NDArray[Any]]
+    ) -> "dict[str, pd.DataFrame]":
+        """Return the best attack, epsilon, and what is told without the model."""
+        import pandas as pd
+
+        design = self.run.capabilities.design
+        found = {
+            "best_attack": best_rows(rows, self.trials, partner=self.design.partner, seed=self.seed)
+        }
+        why_not = refusal(design, float(self.run.config.get("train_ratio", 0.5)))
+        if why_not is None and self._scores:
+            found["epsilon"] = epsilon_rows(
+                self._scores,
+                self._scores["loss"],
+                self.data.is_member,
+                targets=self.trials,
+                ids=self.data.ids,
+                seed=self.seed,
+            )
+        else:
+            reason = why_not or "it needs log-odds and three trials"
+            found["epsilon"] = [{"attack": "all", "target": "none", "reason": reason}]
+        if design not in ("independent", "balanced", "coin"):
+            _, groups = self._population()
+            similar = columns if self._lira_possible else self._similarity()
+            known = {name: similar[name] for name in _WITHOUT_MODEL if name in similar}
+            if groups is not None and groups.max() >= 0:
+                _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+                known["duplicates"] = np.where(groups >= 0, sizes[group], 1)
+            found["blind"] = blind_rows(
+                known,
+                self.data.labels,
+                self.data.is_member,
+                targets=self.trials,
+                groups=groups,
+                seed=self.seed,
+            )
+        return {name: pd.DataFrame(made) for name, made in found.items() if made}
 
     # ---- attacks
 
@@ -265,6 +341,16 @@ class ExampleTables:
                 yield attack, partial(_threshold, attack, column, values)
         if self.data.has_predictions:
             yield "correctness", partial(_threshold, "correctness", "correct", self.data.correct)
+        if self.run.trial(self.trials[0]).has("traces.parquet"):
+            found, note = traces.run_scores(self.run, self.trials, self.data.ids)
+            self.notes += [note] if note else []
+            yield from ((name, partial(found.__getitem__, name)) for name in traces.ATTACKS)
+        else:
+            self._skip(", ".join(traces.ATTACKS), "the run keeps no traces (--traces)")
+        self._skip(
+            "quantile_regression",
+            "it fits a model to features: confsim.membership.quantile_regression",
+        )
         if self._lira_possible:
             yield from self._shadow_attacks()
         elif self.data.signal is None:
@@ -350,6 +436,7 @@ class ExampleTables:
             "lira_online": self._lira,
             "rmia_online": ratios,
         }
+        self._scores = scores
         found = evidence_tables(scores, log_odds, self.design, self.trials_array)
         return {name: pd.DataFrame(rows) for name, rows in found.items()}
 
@@ -362,6 +449,8 @@ class ExampleTables:
         views: FloatArray | None = None
         for i, number in enumerate(self.trials):
             table = self.run.trial(number).table("augmented", columns)
+            if self.canaries is not None:
+                table = table[np.isin(table["id"], self.canaries)]
             table = table.sort_values(["augmentation", "id"], kind="stable")
             rows = table[score].to_numpy().reshape(-1, len(self.data.ids))
             if views is None:
@@ -502,9 +591,8 @@ class ExampleTables:
             }
         )
         primary = next((name for name in _SIMILARITIES if name in columns), None)
-        return [
-            answer(a) for a in found if (a.vulnerability, a.similarity) == ("exposure", primary)
-        ]
+        told = (primary, "fixed_distance")
+        return [answer(a) for a in found if a.vulnerability == "exposure" and a.similarity in told]
 
     def _reliabilities(self, columns: dict[str, NDArray[Any]]) -> dict[str, float]:
         """Return the split-half reliability of each measure of vulnerability."""
@@ -540,10 +628,15 @@ class ExampleTables:
             found["has_duplicate"] = (sizes[group] > 1) & (groups >= 0)
             if not found["has_duplicate"].any():
                 self.notes.append("no example has a duplicate: nothing to leave out")
+        if self.canaries is not None:
+            self.notes.append("fixed_distance, density_distance: not measured among canaries")
+            return found
         space = self._space(position)
         if space is None:
             self.notes.append("fixed_distance, density_distance: no images and no features")
             return found
+        if self.features is not None:
+            found["leverage"] = leverage(space.reshape(len(space), -1)).leverage
         return found | fixed_space(space, groups)
 
     def _population(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:

@@ -1,14 +1,19 @@
 """Attacks on loss traces: log-odds after each epoch of one model's training, no shadow models."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_finite
 
+if TYPE_CHECKING:
+    from confsim.store import Run
+
 FloatArray = NDArray[np.float64]
+
+ATTACKS = ("lt_iqr", "final_minus_mean")
 
 _BLOCK = 4096
 
@@ -68,6 +73,51 @@ def trace_scores(traces: "ArrayLike | Sequence[ArrayLike]") -> dict[str, FloatAr
     if values.ndim == 2:
         spread, rise = spread[0], rise[0]
     return {"lt_iqr": spread, "final_minus_mean": rise}
+
+
+def run_scores(
+    run: "Run", trials: Sequence[int], ids: NDArray[np.int64]
+) -> tuple[dict[str, FloatArray], str]:
+    """Score the examples of a run's trials by the traces that it keeps, one trial at a time.
+
+    Parameters
+    ----------
+    run : Run
+        Its trials hold ``traces.parquet``.
+    trials : sequence of int
+    ids : ndarray, (examples,)
+
+    Returns
+    -------
+    scores : dict of ndarray, (trials, examples)
+        NaN for a trial with fewer than two epochs, or one that diverged on the way.
+    note : str
+        What is to be known of them; empty: nothing.
+    """
+    scores = {name: np.full((len(trials), len(ids)), np.nan) for name in ATTACKS}
+    lengths, without = [], []
+    for i, number in enumerate(trials):
+        table = run.trial(number).table("traces", ["id", "log_odds_true"])
+        examples = table["id"].nunique()
+        values = table["log_odds_true"].to_numpy().reshape(-1, examples)
+        own = table["id"].to_numpy()[:examples]
+        order = np.argsort(own, kind="stable")
+        values = values[:, order[np.searchsorted(own[order], ids)]]
+        lengths.append(len(values))
+        if len(values) < 2 or not np.isfinite(values).all():
+            without.append(number)
+            continue
+        for name, found in trace_scores(values).items():
+            scores[name][i] = found
+    said = []
+    if min(lengths) < max(lengths):
+        said.append(
+            f"trials have {min(lengths)} to {max(lengths)} epochs (early stopping), so that pooled "
+            "rows compare unlike scores"
+        )
+    if without:
+        said.append(f"trials {without} have fewer than two epochs or diverged: left out")
+    return scores, f"{', '.join(ATTACKS)}: {'; '.join(said)}" if said else ""
 
 
 def _as_array(traces: Any) -> NDArray[Any]:

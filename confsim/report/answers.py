@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from confsim.report.attacks import attack_name, best_attack
+from confsim.report.attacks import attack_name, best_attack, collapse_caveat
+from confsim.report.evidence import blind_sentence
 from confsim.report.material import Material, listed, plural
 from confsim.report.numbers import number, with_interval
 from confsim.report.summary import Estimate
@@ -116,7 +117,12 @@ def _membership(material: Material) -> str:
             f"; the best attack, {attack_name(str(best['attack']))}, tells {_share(value)} of "
             "the members at 1% false positives"
         )
-    return f"{verdict(signals(material))}: {told}."
+        if "quoted_on" in best:
+            told += (
+                f" (chosen on {plural(int(best['chosen_on']), 'target')}, quoted on the "
+                f"{int(best['quoted_on'])} others)"
+            )
+    return f"{blind_sentence(material)}{verdict(signals(material))}: {told}."
 
 
 @dataclass(frozen=True)
@@ -162,6 +168,7 @@ def signals(material: Material) -> list[Signal]:
     null = means.get("auc_closeness_other_null")
     if "closeness" not in names and null is not None:
         found.append(("closeness", means["auc_closeness_other"], null.value))
+    found = _without_winners_curse(material, found)
     enough = trials == 1 or trials >= FEWEST_TRIALS
     sides = _extreme_signals(material, len(found) + 2) if enough else []
     count = len(found) + len(sides)
@@ -170,6 +177,22 @@ def signals(material: Material) -> list[Signal]:
     if all(math.isnan(signal.low) for signal in areas):
         sides = []
     return [*areas, *sides]
+
+
+def _without_winners_curse(
+    material: Material, found: list[tuple[str, Estimate, float]]
+) -> list[tuple[str, Estimate, float]]:
+    """Let the attack that was chosen on half of the targets stand for all that beat guessing."""
+    best = best_attack(material, "auc")
+    if best is None or "quoted_on" not in best or math.isnan(best["auc_low"]):
+        return found
+    value, low, high = (float(best[k]) for k in ("auc", "auc_low", "auc_high"))
+    quoted = Estimate(value, low, high, int(best["quoted_on"]))
+    return [
+        (name, quoted if name == best["attack"] else area, null)
+        for name, area, null in found
+        if name == best["attack"] or not area.value > null
+    ]
 
 
 def _area_signal(name: str, area: Estimate, null: float, count: int) -> Signal:
@@ -241,6 +264,8 @@ def _cautions(material: Material) -> list[str]:
         _few_trials,
         _duplicates,
         _saturation,
+        collapse_caveat,
+        _canaries,
         _stopping,
         _degenerate,
         _redraws,
@@ -312,6 +337,15 @@ def _stopping(material: Material) -> str:
     if material.config.get("early_stopping") != "nonmembers":
         return ""
     return "early stopping watched non-members, which leaks them into the model"
+
+
+def _canaries(material: Material) -> str:
+    if not material.run.has("population.parquet") or "is_canary" not in material.run.population():
+        return ""
+    return (
+        "only canaries are ever non-members, so shares and AUCs over all queries compare canaries "
+        "with other examples; the attacks' tables are about canaries alone"
+    )
 
 
 def _degenerate(material: Material) -> str:

@@ -63,7 +63,17 @@ def attack_name(name: str) -> str:
 
 
 def best_attack(material: Material, column: str, target: str = "mean") -> "pd.Series[Any] | None":
-    """Return the row of the attack that does best by a column, ``None`` if there is none."""
+    """Return the row of the attack that does best by a column, ``None`` if there is none.
+
+    Where there are targets enough, it was chosen on one half of them, and the row holds its figure
+    on the others: the largest of many numbers is too large.
+    """
+    chosen = material.tables.get("best_attack")
+    if target == "mean" and chosen is not None and (chosen["figure"] == column).any():
+        found = chosen[chosen["figure"] == column].iloc[0]
+        value = {"": "value", "_low": "value_low", "_high": "value_high"}
+        named: pd.Series[Any] = found.rename({o: f"{column}{e}" for e, o in value.items()})
+        return named
     table = material.tables.get("attacks")
     if table is None or table.empty or column not in table:
         return None
@@ -145,11 +155,39 @@ def low_rates(material: Material, canvas: Canvas) -> Words:
 
 # ---- vulnerability by similarity ---------------------------------------------------------------
 
+#: In the model's own space first, and beside it in one that no training has changed.
 _BY = {
     "distance_out": "mean distance to training set when out",
-    "density_distance": "mean distance to 20 nearest images",
     "fixed_distance": "distance to nearest image, fixed space",
+    "density_distance": "mean distance to 20 nearest images",
 }
+
+#: What their panels are called in the caption.
+_SPACES = {
+    "distance_out": "mean distance to the nearest training image, in the model's own space, in the "
+    "trials that did not train on the example",
+    "fixed_distance": "distance to the nearest other image in a fixed space",
+    "density_distance": "mean distance to the 20 nearest others in a fixed space",
+}
+
+#: From this training accuracy on, the model's own space is shaped by its fit to the labels.
+_INTERPOLATES = 0.999
+
+
+def collapse_caveat(material: Material) -> str:
+    """Say what distances in the model's own space are worth where it fits all of its training set.
+
+    Near a training accuracy of 1, features of a class collapse onto its mean (Papyan, Han & Donoho
+    2020). Empty otherwise, and for runs without a space of the model's own.
+    """
+    found = material.headline.means.get("member_accuracy")
+    if found is None or not found.value >= _INTERPOLATES:
+        return ""
+    return (
+        "models fit their training sets (accuracy "
+        f"{number(found.value)}), so features of a class collapse onto its mean and confidence and "
+        "distance in the model's own space are tied by geometry: read both spaces side by side"
+    )
 
 
 def _needs_bins(material: Material) -> str | None:
@@ -163,8 +201,7 @@ def _needs_bins(material: Material) -> str | None:
 def vulnerability_bins(material: Material, canvas: Canvas) -> Words:
     """Draw attack power in bins of distance and of density."""
     table = material.tables["vulnerability_bins"]
-    kinds = [kind for kind in ("distance_out", "density_distance") if (table["by"] == kind).any()]
-    kinds = kinds or [kind for kind in _BY if (table["by"] == kind).any()]
+    kinds = [kind for kind in _BY if (table["by"] == kind).any()][:2]
     figures = (("auc", "AUC"), ("tpr_at_fpr_1pct", "true-positive rate at 1%"))
     axes = canvas.panels(2 * len(kinds), height=2.1, columns=len(kinds))
     for i, axis in enumerate(axes):
@@ -181,12 +218,14 @@ def vulnerability_bins(material: Material, canvas: Canvas) -> Words:
         axis.plot(centres, rows[column], "o", color=colour, markeredgecolor=SURFACE)
         axis.set_xlabel(_BY[kind])
         axis.set_ylabel(label)
+    spaces = [_SPACES[kind] for kind in kinds]
+    caveat = collapse_caveat(material) if "distance_out" in kinds else ""
+    caveat = f" {caveat[0].upper()}{caveat[1:]}." if caveat else ""
     return Words(
-        "Power of LiRA among examples of similar distance (left; the mean distance to the nearest "
-        "training image in the trials that did not train on the example) and of similar density "
-        "(right), in tenths of the examples. Horizontal bars span a bin; vertical ones are 95% "
-        "intervals of a two-way bootstrap over trials and examples. Dashed: guessing.",
-        "Attack power by distance and by density. " + " ".join(material.answers[:1]),
+        f"Power of LiRA among examples of similar {', and of similar '.join(spaces)}, in tenths of "
+        "the examples. Horizontal bars span a bin; vertical ones are 95% intervals of a two-way "
+        f"bootstrap over trials and examples. Dashed: guessing.{caveat}",
+        "Attack power by distance. " + " ".join(material.answers[:1]),
     )
 
 

@@ -18,7 +18,7 @@ from confsim.report.material import Material, plural
 from confsim.report.page import Drawn, Page, Section, render
 from confsim.report.provenance import provenance
 from confsim.report.registry import FigureKind
-from confsim.report.tables import Table
+from confsim.report.table import Table
 from confsim.store import Run, artifacts, open_run, survey
 
 #: Every figure of one run, in the order of the page.

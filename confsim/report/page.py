@@ -11,7 +11,7 @@ from typing import Any
 from confsim.report.answers import Answers
 from confsim.report.canvas import Words
 from confsim.report.provenance import Provenance
-from confsim.report.tables import Table
+from confsim.report.table import Table
 
 
 @dataclass(frozen=True)

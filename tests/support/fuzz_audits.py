@@ -6,14 +6,10 @@ with the name of the file.
 
 import gzip
 import io
-import sys
-from pathlib import Path
 
+import fuzz_data
 import numpy as np
 import pandas as pd
-
-sys.path.insert(0, str(Path(__file__).parent))
-import fuzz_data
 
 from confsim.auditing.files import naming
 from confsim.auditing.outputs import Outputs

@@ -11,12 +11,10 @@ import functools
 import io
 import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from unittest import mock
 
-sys.path.insert(0, str(Path(__file__).parent))
 import fuzz_data
 from report_runs import FakeDeep, linear, publish
 from toy_experiments import rewrite

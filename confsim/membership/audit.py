@@ -1,0 +1,128 @@
+"""Lower bounds on epsilon for the trials of a run, or the reason why there can be none.
+
+Arrays in, rows of a table out. Each trial is one training run with many canaries; over trials, one
+canary has a score of its own in each of many runs.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confsim.membership.epsilon import REFUSED_DESIGNS, EpsilonBound, epsilon_lower_bound
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+#: Of the bounds: a usual value, far below one in the number of canaries of an audit.
+DELTA = 1e-5
+
+#: Trials are audited one by one until they hold so many scores together: bounds cost time.
+MOST_SCORES = 100_000
+
+
+def refusal(design: str | None, ratio: float) -> str | None:
+    """Say why no epsilon can be bounded from membership that was drawn like this.
+
+    Parameters
+    ----------
+    design : str or None
+        How training sets were drawn; ``None`` where nobody knows.
+    ratio : float
+        The chance of each coin of design ``coin``.
+    """
+    if design == "coin":
+        if ratio == 0.5:
+            return None
+        return f"coins said member with chance {ratio:g}, and bounds need fair ones"
+    if design in REFUSED_DESIGNS:
+        return f"{REFUSED_DESIGNS[design]}; --design coin draws as bounds need"
+    return "nothing says that membership was drawn by an independent fair coin for each example"
+
+
+def epsilon_rows(
+    scores: Mapping[str, FloatArray],
+    log_odds: FloatArray,
+    is_member: BoolArray,
+    *,
+    targets: Sequence[int],
+    ids: NDArray[np.int64],
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Return the bounds of every trial by each attack, and of one canary over all trials.
+
+    Parameters
+    ----------
+    scores : mapping of str to ndarray, (trials, canaries)
+        By attack. Shadow models may have helped: they say nothing of the target's coins.
+    log_odds : ndarray, (trials, canaries)
+        The statistic of the audit over trials, which no other trial may have a part in.
+    is_member : ndarray of bool, (trials, canaries)
+    targets : sequence of int
+        Numbers of the trials.
+    ids : ndarray, (canaries,)
+    seed : int
+        Of the split that chooses thresholds.
+
+    Returns
+    -------
+    list of dict
+        ``attack``, ``method``, ``target`` (a trial's number; ``mean`` of the trials' bounds, which
+        is itself no bound with that confidence; or ``canary ID``), ``epsilon``, ``delta``,
+        ``confidence``, ``rule``, ``canaries`` (scores given), ``evaluated``, ``guesses``,
+        ``correct``, and a ``reason`` where there is no bound. Each row holds by itself: the largest
+        of many is no bound.
+    """
+    count = max(1, MOST_SCORES // is_member.shape[1])
+    rows = []
+    for attack, values in scores.items():
+        for method in ("one-run", "one-run-fdp"):
+            found = [
+                _row(attack, method, str(target), values[i], is_member[i], seed)
+                for i, target in enumerate(targets[:count])
+            ]
+            rows += [*found, *_mean(found)]
+    # The canary is chosen before any score is seen: the first of all.
+    canary = int(np.argmin(ids))
+    rows += [
+        _row("loss", method, f"canary {ids[canary]}", log_odds[:, canary], is_member[:, canary],
+             seed)
+        for method in ("clopper-pearson", "gdp")
+    ]  # fmt: skip
+    return rows
+
+
+def _row(
+    attack: str, method: str, target: str, scores: FloatArray, member: BoolArray, seed: int
+) -> dict[str, Any]:
+    row = {"attack": attack, "method": method, "target": target}
+    try:
+        found = epsilon_lower_bound(
+            scores, member, delta=DELTA, method=method, threshold="split", seed=seed
+        )
+    except ValueError as error:
+        return row | {"canaries": len(scores), "reason": str(error)}
+    return row | _plain(found)
+
+
+def _plain(found: EpsilonBound) -> dict[str, Any]:
+    return {
+        "epsilon": found.epsilon,
+        "delta": found.delta,
+        "confidence": found.confidence,
+        "rule": found.rule,
+        "canaries": found.canaries,
+        "evaluated": found.evaluated,
+        "guesses": found.guesses,
+        "correct": found.correct,
+    }
+
+
+def _mean(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    known = [row for row in rows if "epsilon" in row]
+    if len(known) < 2:
+        return []
+    kept = ("attack", "method", "delta", "rule", "canaries")
+    mean = float(np.mean([row["epsilon"] for row in known]))
+    return [{**{key: known[0][key] for key in kept}, "target": "mean", "epsilon": mean}]

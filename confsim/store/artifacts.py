@@ -331,4 +331,6 @@ def with_texts(table: "pd.DataFrame", change: Callable[[str], str]) -> "pd.DataF
         for name in texts
     }
     found: pd.DataFrame = table.assign(**changed) if texts else table
-    return found.rename(columns=lambda name: change(name) if isinstance(name, str) else name)
+    names = {name: change(name) for name in found if isinstance(name, str)}
+    renamed: pd.DataFrame = found.rename(columns=names)
+    return renamed

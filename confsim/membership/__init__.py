@@ -42,7 +42,8 @@ from confsim.membership.linear import linear_scores
 from confsim.membership.memorization import memorization
 from confsim.membership.population import attack_p, attack_r
 from confsim.membership.quantile import quantile_regression
-from confsim.membership.rmia import Resolution, RmiaTuning, rmia_resolution, tune_rmia
+from confsim.membership.rmia import Resolution, rmia_resolution
+from confsim.membership.rmia_tuning import RmiaTuning, tune_rmia
 from confsim.membership.signals import class_log_odds
 from confsim.membership.stored import MembershipTables, membership_tables
 from confsim.membership.thresholds import class_thresholds

@@ -23,7 +23,7 @@ from confsim.membership.shadow import (
     make_design,
     views_of,
 )
-from confsim.statistics import FPR_LEVELS, auc
+from confsim.statistics import FPR_LEVELS
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -156,7 +156,7 @@ def rmia(
             zs = x[:, own]
         elif kind == "population":
             own = np.ones(x.shape[1], dtype=bool)
-        scores[target] = _dominated(x, zs, own, float(np.log(setting.gamma[target])))
+        scores[target] = dominated(x, zs, own, float(np.log(setting.gamma[target])))
 
     each_target(design, work, n_threads)
     return scores
@@ -234,9 +234,9 @@ def log_ratios(
     log_p = log_probability(log_odds)
     log_out = _average(log_p, sides[1], cut)
     if online:
-        prior = _log_mean_of_two(_average(log_p, sides[0], cut), log_out)
+        prior = log_mean_of_two(_average(log_p, sides[0], cut), log_out)
     else:
-        prior = _log_prior(log_out, np.asarray(a, dtype=np.float64))
+        prior = log_prior(log_out, np.asarray(a, dtype=np.float64))
     log_p -= prior
     return log_p
 
@@ -245,14 +245,14 @@ def _average(log_p: FloatArray, side: Side, cut: float) -> FloatArray:
     return side.log_trimmed_mean(log_p, cut) if cut else side.log_mean(log_p)
 
 
-def _log_prior(log_out: FloatArray, a: FloatArray) -> FloatArray:
+def log_prior(log_out: FloatArray, a: FloatArray) -> FloatArray:
     """Return the log of the offline estimate of p(x) from that of its mean over models out."""
     with np.errstate(divide="ignore", invalid="ignore"):
         found: FloatArray = np.logaddexp(np.log1p(a) + log_out, np.log(1 - a)) - np.log(2)
     return found
 
 
-def _log_mean_of_two(a: FloatArray, b: FloatArray) -> FloatArray:
+def log_mean_of_two(a: FloatArray, b: FloatArray) -> FloatArray:
     """Return log((exp(a) + exp(b)) / 2), NaN where either is; several times faster than NumPy's."""
     found = np.abs(a - b)
     np.negative(found, out=found)
@@ -277,13 +277,14 @@ def _example_ratios(
                 for view in block_views(values, block)
             ]
         )
-        found[:, :, block] = ratios if each_view else _log_mean_of_views(ratios)
+        found[:, :, block] = ratios if each_view else log_mean_of_views(ratios)
 
     each_block(design, work, n_threads)
     return found
 
 
-def _log_mean_of_views(ratios: FloatArray) -> FloatArray:
+def log_mean_of_views(ratios: FloatArray) -> FloatArray:
+    """Return the log of the mean ratio over views, the first axis, which stays with length 1."""
     if len(ratios) == 1:
         return ratios
     top = ratios.max(axis=0)
@@ -307,7 +308,7 @@ def _holdout_ratios(
         ratios = np.stack(
             [_holdout_view(view, design, setting) for view in block_views(points, block)]
         )
-        found[:, :, block] = ratios if each_view else _log_mean_of_views(ratios)
+        found[:, :, block] = ratios if each_view else log_mean_of_views(ratios)
 
     each_block(nothing, work, n_threads)
     return found
@@ -316,7 +317,7 @@ def _holdout_ratios(
 def _holdout_view(log_odds: FloatArray, design: Design, setting: _Setting) -> FloatArray:
     log_p = log_probability(log_odds)
     log_out = _holdout_average(log_p, design, setting.cut)
-    prior = log_out if setting.online else _log_prior(log_out, setting.a[:, None])
+    prior = log_out if setting.online else log_prior(log_out, setting.a[:, None])
     found: FloatArray = log_p - prior
     return found
 
@@ -344,9 +345,7 @@ def _holdout_average(log_p: FloatArray, design: Design, cut: float) -> FloatArra
 # ---- dominance ---------------------------------------------------------------------------------
 
 
-def _dominated(
-    x: FloatArray, zs: FloatArray, own: BoolArray | None, log_gamma: float
-) -> FloatArray:
+def dominated(x: FloatArray, zs: FloatArray, own: BoolArray | None, log_gamma: float) -> FloatArray:
     """Return the fraction of ``z`` whose ratio that of each example exceeds by the factor gamma.
 
     Parameters
@@ -464,148 +463,6 @@ def rmia_resolution(
     if kind == "population":
         return Resolution(kind, member.shape[1] - 1)
     return Resolution(kind, int((~member).sum(axis=1).min()) - 1)
-
-
-# ---- gamma and a from a mock target ------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class RmiaTuning:
-    """What :func:`tune_rmia` chose for each target.
-
-    Attributes
-    ----------
-    gamma, a : ndarray, (trials,)
-    mock : ndarray of int64, (trials,)
-        The shadow model that was attacked in the target's place.
-    auc : ndarray, (trials,)
-        Of that attack; NaN where it was not possible and the defaults stay.
-    """
-
-    gamma: FloatArray
-    a: FloatArray
-    mock: IntArray
-    auc: FloatArray
-
-
-def tune_rmia(
-    log_odds: ArrayLike,
-    is_member: ArrayLike,
-    *,
-    holdout_log_odds: ArrayLike | None = None,
-    z: str | None = None,
-    online: bool = True,
-    gammas: Sequence[float] = GAMMAS,
-    offline_as: Sequence[float] = OFFLINE_AS,
-    partner: ArrayLike | None = None,
-    n_threads: int | None = None,
-) -> RmiaTuning:
-    """Choose gamma and a of :func:`rmia` for each target, on a shadow model as a mock target.
-
-    The mock target is the next trial that may vote on the target. It is attacked with every pair of
-    ``gammas`` and ``offline_as`` and the shadow models that are left, and the pair of the largest
-    AUC is taken, the first among equals. Neither the target nor its partner is used in any way.
-
-    Parameters
-    ----------
-    log_odds, is_member, holdout_log_odds, z, online, partner, n_threads
-        As in :func:`rmia`.
-    gammas, offline_as : sequence of float
-        To choose from; online there is no ``a``.
-    """
-    values = np.asarray(log_odds)
-    design = make_design("log_odds", values, is_member, partner)
-    points = check_holdout(holdout_log_odds, values)
-    kind = z_kind(z, points)
-    choices = offline_as if not online else offline_as[:1]
-    grid = [(g, a) for a in choices for g in gammas]
-    for g, a in grid:
-        check_number("gammas", g, above=0)
-        check_number("offline_as", a, minimum=0, maximum=1)
-    gamma, share = np.ones(design.trials), np.full(design.trials, 0.3)
-    mocks, best = np.full(design.trials, -1), np.full(design.trials, np.nan)
-
-    def work(target: int) -> None:
-        voters = design.voters(target)
-        if len(voters) < 2:
-            return
-        mock = int(voters[np.searchsorted(voters, target) % len(voters)])
-        mocks[target] = mock
-        shadow = np.setdiff1d(voters, [mock] if design.partner is None else design.partner[mock])
-        shadow = shadow[shadow != mock]
-        found = _mock_aucs(values, points, design.is_member, kind, mock, shadow, online, grid)
-        if not np.isnan(found).all():
-            choice = int(np.nanargmax(found))
-            (gamma[target], share[target]), best[target] = grid[choice], found[choice]
-
-    each_target(design, work, n_threads)
-    return RmiaTuning(gamma, share, mocks, best)
-
-
-def _mock_aucs(
-    values: NDArray[Any],
-    points: NDArray[Any] | None,
-    is_member: BoolArray,
-    kind: str,
-    mock: int,
-    shadow: IntArray,
-    online: bool,
-    grid: Sequence[tuple[float, float]],
-) -> FloatArray:
-    """Return the AUC of attacking the mock target with each pair of settings."""
-    held, member = is_member[shadow], is_member[mock]
-    found = np.full(len(grid), np.nan)
-    if not len(shadow) or not member.any() or member.all():
-        return found
-    ratios: dict[float, tuple[FloatArray, FloatArray | None]] = {}
-    for i, (gamma, a) in enumerate(grid):
-        if a not in ratios:
-            others = None
-            if points is not None and kind == "holdout":
-                others = _one_target(points, mock, shadow, None, online, a)
-            ratios = {a: (_one_target(values, mock, shadow, held, online, a), others)}
-        x, others = ratios[a]
-        own = None
-        if others is None:
-            own = ~member if kind == "non-members" else np.ones(len(member), dtype=bool)
-        zs = x[own] if others is None else others
-        score = _dominated(x[None], zs[None], own, float(np.log(gamma)))
-        known = ~np.isnan(score)
-        if member[known].any() and not member[known].all():
-            found[i] = auc(score[known], member[known])
-    return found
-
-
-def _one_target(
-    values: NDArray[Any],
-    target: int,
-    shadow: IntArray,
-    held: BoolArray | None,
-    online: bool,
-    a: float,
-) -> FloatArray:
-    """Return one target's mean ratios from the shadow models named; no ``held``: all are out."""
-    ratios = []
-    for k in range(views_of(values)):
-        view = values if values.ndim == 2 else values[..., k]
-        log_p = log_probability(np.asarray(view[target], dtype=np.float64))
-        shadow_p = log_probability(np.asarray(view[shadow], dtype=np.float64))
-        out = np.ones(shadow_p.shape, dtype=bool) if held is None else ~held
-        prior = _log_mean(shadow_p, out)
-        if not online:
-            prior = _log_prior(prior, np.asarray(a))
-        elif held is not None:
-            prior = _log_mean_of_two(_log_mean(shadow_p, held), prior)
-        ratios.append(log_p - prior)
-    found: FloatArray = _log_mean_of_views(np.stack(ratios))[0]
-    return found
-
-
-def _log_mean(log_p: FloatArray, chosen: BoolArray) -> FloatArray:
-    count = chosen.sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        total = np.logaddexp.reduce(np.where(chosen, log_p, -np.inf), axis=0)
-        return np.where(count > 0, total - np.log(count), np.nan)
 
 
 # ---- another program's reading -----------------------------------------------------------------

@@ -330,7 +330,6 @@ def with_texts(table: "pd.DataFrame", change: Callable[[str], str]) -> "pd.DataF
         str(name): table[name].map(lambda value: change(value) if isinstance(value, str) else value)
         for name in texts
     }
-    found: pd.DataFrame = table.assign(**changed) if texts else table
-    names = {name: change(name) for name in found if isinstance(name, str)}
-    renamed: pd.DataFrame = found.rename(columns=names)
-    return renamed
+    names = {name: change(name) for name in table if isinstance(name, str)}
+    found: pd.DataFrame = table.assign(**changed).rename(columns=names)
+    return found

@@ -5,7 +5,7 @@ few rounds of it. ``fuzz_audits.py`` and ``fuzz_runs.py`` do the same to what is
 and to run directories. Each round writes a file or a folder, reads it, and fails if the reader
 
 - raises anything but ``ValueError`` or ``ConfsimError``, or says more than one line,
-- takes more than 10 seconds, or the process more than 2 GB,
+- computes for more than 10 seconds, or the process more than 2 GB,
 - or returns other images or labels than the undamaged data have, without a note, where the format
   can tell (checksums: every zip, gzip and PNG; headers: tar).
 
@@ -331,7 +331,7 @@ def attempt(folder, name, content, reader, expected=None):
     folder.mkdir()
     path = folder / name
     path.write_bytes(content)
-    began = time.monotonic()
+    began = time.process_time()  # a busy machine is no fault of a reader
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -344,8 +344,8 @@ def attempt(folder, name, content, reader, expected=None):
         raise ReaderError(f"{name}: {type(error).__name__}: {error}") from error
     finally:
         shutil.rmtree(folder)
-    if time.monotonic() - began > SECONDS:
-        raise ReaderError(f"{name}: took {time.monotonic() - began:.0f} s")
+    if time.process_time() - began > SECONDS:
+        raise ReaderError(f"{name}: took {time.process_time() - began:.0f} s")
     if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > MEGABYTES * 1024:
         raise ReaderError(f"{name}: took more than {MEGABYTES} MB")
     if expected is not None and found is not None and found != expected:

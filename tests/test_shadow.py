@@ -12,8 +12,11 @@ import pytest
 
 import confsim
 from confsim import draws
+from confsim.deep.experiment import DeepExperiment, Split
 from confsim.membership import membership_tables
-from confsim.shadow.experiment import trial_seed
+from confsim.shadow.experiment import ShadowExperiment, trial_seed
+from confsim.shadow.opened import Opened
+from confsim.shadow.tasks import FileSource
 
 TASK = Path(__file__).parent / "shadow_task.py"
 
@@ -89,6 +92,53 @@ class TestTables:
 
     def test_names_of_classes(self, run):
         assert set(run.population()["label_name"]) == {"cat", "dog", "emu"}
+
+
+@pytest.mark.parametrize("design", ["independent", "balanced"])
+def test_members_are_those_of_the_deep_pipeline(design, tmp_path):
+    deep = DeepExperiment(dataset="digits", seed=3, design=design)
+    data = deep.load()
+    split = Split.of(deep, data)
+    (tmp_path / "task.py").write_text(
+        "from confsim.deep import datasets\nDATA = datasets.load('digits', seed=3)\n"
+        "def population():\n    return {'label': DATA.labels, 'id': DATA.ids,"
+        " 'duplicate_group': DATA.groups}\ndef train(m, s, c): pass\n"
+    )
+    experiment = ShadowExperiment(task="task.py", seed=3, design=design)
+    opened = Opened(experiment.given(source=FileSource.of(tmp_path / "task.py")))
+    assert np.array_equal(opened.held, split.holdout)
+    for trial in range(4):
+        labels = data.labels[split.population]
+        rows = draws.member_rows(labels, 0.5, design, 3, trial)
+        assert np.array_equal(opened.draw(trial).members, split.population[rows])
+
+
+def test_auditing_what_the_models_said_gives_the_same_tables(run, place):
+    task = load()
+    task.configure(pull=2.0)
+    rows = run.trial(0).table("examples")["id"].to_numpy()
+    held = run.trial(0).table("holdout")["id"].to_numpy()
+    members = [run.trial(t).table("examples")["is_member"].to_numpy() for t in run.trials]
+    models = [
+        task.fitted(rows[member], trial_seed(0, trial)) for trial, member in enumerate(members)
+    ]
+    audited = confsim.audit(
+        is_member=np.stack(members),
+        label=task.LABEL[rows],
+        id=rows,
+        logits=np.stack([model(rows)["logits"] for model in models]),
+        features=np.stack([model(rows)["features"] for model in models]),
+        holdout_logits=np.stack([model(held)["logits"] for model in models]),
+        holdout_label=task.LABEL[held],
+        design="balanced",
+        out=place / "audited",
+    )
+    for trial in run.trials:
+        ours, theirs = run.trial(trial).table("examples"), audited.trial(trial).table("examples")
+        assert ours.equals(theirs)
+    ours, theirs = (membership_tables(r)["attacks"] for r in (run, audited))
+    ours = ours[ours["target"] != "model"].reset_index(drop=True)
+    assert ours.equals(theirs)
 
 
 class TestTarget:

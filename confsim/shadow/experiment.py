@@ -7,6 +7,7 @@ and in a process of its own that looks the task over; never in the command's.
 
 import contextlib
 import gc
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -166,6 +167,12 @@ class ShadowExperiment(Experiment):
             if self.design != "coin":
                 raise ValueError(f"canaries is for design 'coin', not {self.design!r}")
         Zeros(self.votes)  # checks them
+        try:
+            json.dumps(self.parameters, allow_nan=False)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"parameters must be numbers, text, lists and None, not {self.parameters!r}"
+            ) from None
 
     def given(self, **what: Any) -> "ShadowExperiment":
         """Set what is no part of the configuration; return the same experiment."""

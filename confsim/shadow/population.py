@@ -203,7 +203,10 @@ def _groups(what: str, values: Array | None, count: int) -> Rows:
     _check_flat(what, "duplicate_group", values)
     text = np.array([str(v) for v in values])
     alone = np.isin(text, ("", "-1", "-1.0", "nan", "None", "<NA>"))
-    found = np.unique(text, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    if values.dtype.kind in "iu":
+        found = values.astype(np.int64)  # draws go by the groups' order
+    else:
+        found = np.unique(text, return_inverse=True)[1].reshape(-1).astype(np.int64)
     found[alone] = found.max() + 1 + np.arange(np.count_nonzero(alone))
     return found
 

@@ -81,6 +81,19 @@ def test_models_are_taken_in_natural_order(tmp_path):
         confsim.audit(tmp_path / "exp", design="balanced", out=tmp_path / "no")
 
 
+def test_folders_and_checkpoints_that_stand_out_are_said(tmp_path):
+    keep = arrays(4)[0]
+    folder = build(tmp_path / "exp", keep, scores=np.random.default_rng(0).normal(size=keep.shape))
+    (folder / "experiment-9_4").mkdir()
+    last = folder / "experiment-2_4" / "scores"
+    (last / "0000000100.npy").rename(last / "0000000050.npy")
+    run = confsim.audit(folder, out=tmp_path / "run")
+    assert run.config["notes"] == [
+        "folders without keep.npy and outputs are left out: experiment-9_4",
+        "the models' last checkpoints differ: 0000000050.npy, 0000000100.npy",
+    ]
+
+
 def test_more_labels_and_members_than_outputs_are_cut_and_said(tmp_path):
     keep, labels, logits = arrays()
     folder = build(tmp_path / "exp", keep, labels, logits=logits[:, :30])

@@ -163,7 +163,9 @@ class TestDamage:
 
     def test_other_formats_are_named_as_unreadable(self, rng):
         for content in (b"", b"GIF89a", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"<svg/>"):
-            with pytest.raises(DataError, match=r"x\.png is no readable PNG, JPEG"):
+            with pytest.raises(
+                DataError, match=r"^x\.png is (empty$|no readable PNG, .*: it starts as none$)"
+            ):
                 read("x.png", content)
 
 

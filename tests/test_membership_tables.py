@@ -24,6 +24,7 @@ from confsim.membership import (
     power_by,
     reliability,
     split_exposure,
+    transfer,
     vulnerability,
 )
 from confsim.membership.linear import _experiment
@@ -174,6 +175,51 @@ def test_membership_is_boolean_or_0_and_1(function, kind):
     scores, member = scored(trials=4, examples=20)
     with pytest.raises(ValueError, match=r"must be boolean, or hold only 0 and 1, but row \d"):
         function(scores, NO_MEMBERSHIP[kind](member))
+
+
+NO_SCORES = {
+    "text": lambda s: s.astype(str),
+    "complex": lambda s: s + 1j,
+    "one row": lambda s: s[0],
+    "another shape": lambda s: s[:, :-1],
+    "none": lambda s: s[:0],
+}
+
+
+@pytest.mark.parametrize("kind", NO_SCORES)
+@pytest.mark.parametrize(
+    "function",
+    [
+        evaluate,
+        transfer,
+        lambda s, m: power_by(np.arange(20), s, m, replicates=10),
+        lambda s, m: mean_distances(s, m),
+        lambda s, m: vulnerability(None, s, m),
+        split_exposure,
+    ],
+)
+def test_scores_are_real_numbers_of_the_shape_of_membership(function, kind):
+    scores, member = scored(trials=4, examples=20)
+    with pytest.raises((ValueError, TypeError), match=r"must (both have shape|be real numbers)"):
+        function(NO_SCORES[kind](scores), member)
+
+
+def test_data_frames_are_arrays():
+    scores, member = scored(trials=4, examples=20)
+    frames = pd.DataFrame(scores), pd.DataFrame(member).astype("boolean")
+    assert evaluate(*frames) == evaluate(scores, member)
+    np.testing.assert_array_equal(split_exposure(*frames), split_exposure(scores, member))
+    np.testing.assert_array_equal(
+        vulnerability(None, *frames)["exposure"], vulnerability(None, scores, member)["exposure"]
+    )
+    found = power_by(pd.Series(np.arange(20)), *frames, bins=2, replicates=20)
+    assert found == power_by(np.arange(20), scores, member, bins=2, replicates=20)
+
+
+def test_power_needs_a_value_for_each_example():
+    scores, member = scored(trials=4, examples=20)
+    with pytest.raises(ValueError, match=r"values must have shape \(20,\), not \(4, 20\)"):
+        power_by(scores, scores, member)
 
 
 def test_membership_given_as_numbers_is_the_same():

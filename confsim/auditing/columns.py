@@ -220,9 +220,9 @@ def _from_objects(name: str, values: Array) -> Array:
     if len(known) and isinstance(known[0], (list, tuple, np.ndarray)):
         return _stacked(name, flat)
     if any(isinstance(value, (str, bytes)) for value in known):
-        for value, row in _numbered(flat, ~missing):
+        for value, at in _numbered(flat, ~missing):
             if isinstance(value, bytes) and not _is_utf8(value):
-                raise ValueError(f"{name} holds text that is not UTF-8: row {row} is {value!r}")
+                raise ValueError(f"{name} holds text that is not UTF-8: row {at} is {value!r}")
         text = [str(v, "utf-8") if isinstance(v, bytes) else str(v) for v in known]
         found: Array = np.full(len(flat), "", dtype=f"U{max(map(len, text))}")
         found[~missing] = text

@@ -61,7 +61,9 @@ def read_lira_folder(path: Path) -> Given:
             raise ValueError(f"{model} has no keep.npy, which says what it was trained on")
     kind = _kind_of_outputs(models)
     given = Given(models=tuple(model.name for model in models))
-    values = _load_all(kind, [file for m in models if (file := _outputs_of(m, kind))])
+    outputs = [file for m in models if (file := _outputs_of(m, kind))]
+    given.notes += _notes_on_folders(path, models, outputs)
+    values = _load_all(kind, outputs)
     keep = _load_keep(models, values.shape[1], given.notes)
     label = _load_labels(path, values.shape[1], given.notes)
     given.columns = {"is_member": keep} | ({} if label is None else {"label": label})
@@ -72,6 +74,20 @@ def read_lira_folder(path: Path) -> Given:
         raise ValueError(f"{path} holds logits but no {' or '.join(_LABELS)}")
     given.columns |= _from_logits(values, _codes(path, label, values.shape[-1]))
     return given
+
+
+def _notes_on_folders(path: Path, models: Sequence[Path], outputs: Sequence[Path]) -> list[str]:
+    """Say which folders are no models, and whether models were stopped at different checkpoints."""
+    notes = []
+    others = natural_order(
+        {p.name for p in path.iterdir() if p.is_dir()} - {m.name for m in models}
+    )
+    if others:
+        notes.append(f"folders without keep.npy and outputs are left out: {', '.join(others[:5])}")
+    last = natural_order({file.name for file in outputs})
+    if len(last) > 1:
+        notes.append(f"the models' last checkpoints differ: {', '.join(last[:5])}")
+    return notes
 
 
 def _kind_of_outputs(models: Sequence[Path]) -> str:

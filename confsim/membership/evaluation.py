@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from confsim.membership.shadow import check_scores
 from confsim.statistics import (
     BOOTSTRAP_CAPTION,
     FEW_FALSE_POSITIVES,
@@ -95,12 +96,7 @@ def evaluate(
     >>> round(rows[-1]["auc"], 2), rows[-1]["few_false_positives"]
     (0.76, '0.1pct 0.01pct')
     """
-    values, member = np.asarray(scores, dtype=np.float64), check_membership(is_member)
-    if values.ndim != 2 or values.shape != member.shape:
-        raise ValueError(
-            "scores and is_member must both have shape (trials, examples), not "
-            f"{values.shape} and {member.shape}"
-        )
+    values, member = check_scores(scores, is_member)
     numbers = np.arange(len(values)) if targets is None else np.asarray(targets)
     groups = np.arange(len(values)) if row_groups is None else np.asarray(row_groups)
     known = ~np.isnan(values)

@@ -94,6 +94,8 @@ def fit_gaussians(
     design : Design
     n_threads : int, optional
     """
+    if not isinstance(design, Design):
+        raise TypeError(f"design must be a Design of is_member, not {type(design).__name__}")
     shape = (2, *design.is_member.shape)
     median, deviation = np.empty(shape), np.empty(shape)
     models = np.empty(shape, dtype=np.int32)

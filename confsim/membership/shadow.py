@@ -33,10 +33,22 @@ _BLOCK = 1024
 
 def check_scores(scores: ArrayLike, is_member: ArrayLike) -> tuple[FloatArray, BoolArray]:
     """Return scores (trials, examples), where NaN means "no answer", and membership."""
-    values, member = np.asarray(scores, dtype=np.float64), check_membership(is_member)
+    values, member = check_pairs("scores", scores, is_member)
+    return values.astype(np.float64, copy=False), member
+
+
+def check_pairs(
+    name: str, given: ArrayLike, is_member: ArrayLike
+) -> tuple[NDArray[Any], BoolArray]:
+    """Return real numbers (trials, examples), in their own precision, and membership."""
+    values, member = np.asarray(given), check_membership(is_member)
+    if values.dtype.kind == "O":  # numbers of pandas that may be missing
+        values = values.astype(np.float64)
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be real numbers, not {values.dtype}")
     if values.ndim != 2 or values.shape != member.shape:
         raise ValueError(
-            "scores and is_member must both have shape (trials, examples), not "
+            f"{name} and is_member must both have shape (trials, examples), not "
             f"{values.shape} and {member.shape}"
         )
     return values, member

@@ -292,8 +292,9 @@ def _few_trials(material: Material) -> str:
     count = len(material.trials)
     if count >= _FEW_TRIALS:
         return ""
-    tail = ", too few for attack intervals" if count < FEWEST_TRIALS else ""
-    return f"{plural(count, 'trial')} only, so intervals are wide{tail}"
+    if count < FEWEST_TRIALS:
+        return f"{plural(count, 'trial')} only, too few for intervals over trials"
+    return f"{plural(count, 'trial')} only, so intervals are wide"
 
 
 def _duplicates(material: Material) -> str:
@@ -374,9 +375,9 @@ def _few_members(material: Material) -> str:
     ]
     if np.isnan(members).all() or sum(hits) >= 50:
         return ""
+    found = f"only {plural(sum(hits), 'member')}" if sum(hits) else "no member"
     return (
-        f"only {plural(sum(hits), 'member')} fell into the extremes of all trials together, so "
-        "membership rates are uncertain"
+        f"{found} fell into the extremes of all trials together, so membership rates are uncertain"
     )
 
 

@@ -24,6 +24,7 @@ UNREAD_PICTURES = frozenset(
     for suffix in (
         *("avif", "heic", "heif", "jp2", "j2k", "jpx", "jxl", "ico", "icns", "svg", "svgz", "tga"),
         *(
+            "pfm",
             "psd",
             "pcx",
             "sgi",

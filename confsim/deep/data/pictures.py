@@ -104,8 +104,10 @@ def picture(name: str, content: bytes) -> "np.ndarray[Any, Any]":
 
 def _oriented(name: str, content: bytes) -> tuple["np.ndarray[Any, Any]", bool]:
     """Return the pixels, and whether an orientation mark was applied."""
+    if not content:
+        raise DataError(f"{name} is empty")
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise DataError("reading image files needs Pillow: pip install pillow") from None
     try:
@@ -122,6 +124,10 @@ def _oriented(name: str, content: bytes) -> tuple["np.ndarray[Any, Any]", bool]:
             return _turn(pixels, _orientation(opened)), marked > 1
     except DataError:
         raise
+    except UnidentifiedImageError:
+        raise DataError(
+            f"{name} is no readable PNG, JPEG, BMP, GIF, PPM, TIFF or WebP image: it starts as none"
+        ) from None
     except Exception as error:  # decoders of foreign bytes may raise anything
         raise DataError(
             f"{name} is no readable PNG, JPEG, BMP, GIF, PPM, TIFF or WebP image: {reason(error)}"

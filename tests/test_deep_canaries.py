@@ -220,3 +220,10 @@ def test_a_missing_file_of_ids_is_one_line(tmp_path, capsys):
     assert "canary_ids" in error
     assert len(error.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(BACKEND is None, reason="no Keras backend is installed")
+def test_coins_that_all_fall_alike_are_refused():
+    with pytest.raises(ValueError, match=r"coins of all 2 fall alike in trial \d"):
+        DeepExperiment(**QUICK, canaries=2).check(20)
+    DeepExperiment(**QUICK, canaries=60).check(20)

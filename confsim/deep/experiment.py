@@ -452,7 +452,9 @@ class DeepExperiment(Experiment):
                 "trials_per_device above 1 with backend 'jax' trains an ensemble, and convolutions "
                 "of ensembles need a GPU, of which there is none"
             )
-        self._check_sizes(Split.of(self, data))
+        split = Split.of(self, data)
+        self._check_sizes(split)
+        self._check_coins(split, trials)
         if self.model not in models.NAMED or self.precision != "float32":
             backends.check_trains(self.backend, self.settings(data))
 
@@ -485,6 +487,19 @@ class DeepExperiment(Experiment):
                 f"holdout {self.holdout:g} of {len(split.population)} images leaves none to watch: "
                 "raise it, or use early_stopping 'off'"
             )
+
+    def _check_coins(self, split: "Split", trials: int) -> None:
+        """Refuse few canaries whose coins all fall alike in a trial: nothing is told apart then."""
+        if split.canaries is None:
+            return
+        everyone = np.arange(len(split.canaries))
+        for trial in range(trials):
+            drawn = design.member_rows(everyone, 0.5, "coin", self.seed, trial, canaries=everyone)
+            if len(drawn) in (0, len(everyone)):
+                raise ValueError(
+                    f"canaries: the coins of all {len(everyone)} fall alike in trial {trial}; use "
+                    "more canaries, or another seed"
+                )
 
     def devices(self) -> Sequence[str | None]:
         """Return the GPUs; one that several processes share comes several times."""

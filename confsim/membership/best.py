@@ -168,8 +168,9 @@ def best_rows(
                     "figure": figure,
                     "attack": best.attack,
                     "value": best.value,
-                    "value_low": best.low,
-                    "value_high": best.high,
+                    # Both are rates: Student's t knows no bounds.
+                    "value_low": float(np.maximum(best.low, 0.0)),
+                    "value_high": float(np.minimum(best.high, 1.0)),
                     "chosen_on": len(best.chosen_on),
                     "quoted_on": len(best.quoted_on),
                     "naive": best.naive,

@@ -346,7 +346,8 @@ class ExampleTables:
             self.notes += [note] if note else []
             yield from ((name, partial(found.__getitem__, name)) for name in traces.ATTACKS)
         else:
-            self._skip(", ".join(traces.ATTACKS), "the run keeps no traces (--traces)")
+            for attack in traces.ATTACKS:
+                self._skip(attack, "the run keeps no traces (confsim-deep --traces)")
         self._skip(
             "quantile_regression",
             "it fits a model to features: confsim.membership.quantile_regression",

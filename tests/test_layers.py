@@ -12,17 +12,17 @@ PACKAGE = Path(confsim.__file__).parent
 
 #: From the ground up; what stands in one row does not import each other, but for the helpers.
 LAYERS = (
-    ("_version", "_suggest", "_environment", "_stopping"),
-    ("_errors",),
+    ("_version", "_suggest", "_environment", "_stopping", "_devices", "feather", "given_files"),
+    ("_errors", "tabular"),
     ("_kernels",),
     ("_config", "seeds"),
     ("statistics",),
-    ("confidence", "neighbors", "experiment"),
+    ("confidence", "neighbors", "experiment", "scores", "draws"),
     ("joint",),
     ("trial_tables",),
     ("store",),
     ("runner",),
-    ("recipes", "linear", "auditing", "draws"),
+    ("recipes", "linear", "auditing"),
     ("deep", "shadow"),
     ("membership",),
     ("report", "exports"),

@@ -23,6 +23,23 @@ def program(*arguments, before="pass", **options):
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["linear", "--trails", "3"], "'--trials'"),
+        (["linear", "--trails=3"], "'--trials'"),
+        (["linear", "--same-clas"], "'--same-class'"),
+        (["deep", "--epoch", "3"], "'--epochs'"),
+        (["audit", "x.csv", "--vote", "3"], "'--votes'"),
+    ],
+)
+def test_a_flag_that_there_is_not(given, meant):
+    found = program(*given)
+    assert found.returncode == 2
+    assert f"did you mean {meant}? (see " in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_subcommand_is_the_hyphenated_command(command):
     code = f"import sys; from confsim.cli.{command} import main; sys.exit(main())"

@@ -20,6 +20,7 @@ from report_runs import FakeDeep, linear, publish
 
 from confsim import audit, open_run
 from confsim.cli.report import main
+from confsim.linear import run as run_linear
 from confsim.membership.curves import on_grid
 from confsim.report import build, numbers
 from confsim.report.answers import Signal, answers, paired_difference, signals, verdict
@@ -162,6 +163,14 @@ def test_verdict_on_noise_and_on_leaks(tmp_path):
 
 def signal(value, low, high, name="loss"):
     return Signal(name, value, low, high)
+
+
+def test_two_trials_have_no_intervals_to_be_wide(tmp_path):
+    run = run_linear(n=10, queries=2000, trials=2, out=tmp_path / "run")
+    told = answers(gather(run)).caution
+    assert "2 trials only, too few for intervals over trials" in told
+    assert "no member fell into the extremes" in told
+    assert "wide" not in told
 
 
 def test_verdict_follows_the_strongest_signal_in_either_direction():

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from confsim._errors import ConfsimError
 from confsim._stopping import INTERRUPTED, Interruptible, describe
+from confsim._suggest import did_you_mean
 from confsim._version import __version__
 from confsim.runner import GRACE, check_environment
 
@@ -54,6 +55,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one line and exit."""
         self.exit(USAGE, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def _meant(parser: argparse.ArgumentParser, given: str) -> str:
+    """Return ``": did you mean '--x'?"`` for the flag nearest to one that there is not."""
+    if not given.startswith("--"):
+        return ""
+    flags = {flag for action in parser._actions for flag in action.option_strings}
+    plain = {flag[2:].replace("-", "_"): flag for flag in sorted(flags) if flag.startswith("--")}
+    hint = did_you_mean(given[2:].partition("=")[0], plain)
+    for name, flag in plain.items():
+        hint = hint.replace(f"'{name}'", f"'{flag}'")
+    return hint
 
 
 #: What arguments complete to, by their metavar.
@@ -106,7 +119,9 @@ def _parse_and_run(
     argv: Sequence[str] | None,
     stopping: Interruptible,
 ) -> int:
-    arguments = parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.error(f"unknown argument {unknown[0]}{_meant(parser, unknown[0])}")
     try:
         check_environment()
         return run(arguments)

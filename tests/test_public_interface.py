@@ -40,9 +40,11 @@ def test_settings_are_those_of_the_experiment(module, experiment):
 
 @pytest.mark.parametrize(("module", "_"), PIPELINES)
 def test_a_mistyped_keyword_is_named_with_what_was_meant(module, _):
-    with pytest.raises(TypeError, match=r"run has no argument trails: did you mean trials\?"):
+    with pytest.raises(TypeError, match=r"run has no argument trails: did you mean 'trials'\?"):
         module.run(trails=3)
-    with pytest.raises(TypeError, match=r"run has no argument same_clas: did you mean same_class"):
+    with pytest.raises(
+        TypeError, match=r"run has no argument same_clas: did you mean 'same_class'"
+    ):
         module.run(same_clas=True)
     with pytest.raises(TypeError, match=r"no argument zzz: it has .*seed, .*trials.*workers"):
         module.run(zzz=1)

@@ -14,7 +14,8 @@ def train(members, seed, context):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(seed)
-    net = GPT2LMHeadModel(GPT2Config(WORDS, LENGTH, 32, 1, 2))  # random weights, no download
+    sizes = {"vocab_size": WORDS, "n_positions": LENGTH, "n_embd": 32, "n_layer": 1, "n_head": 2}
+    net = GPT2LMHeadModel(GPT2Config(**sizes))  # random weights, no download
     optimizer, epochs = torch.optim.Adam(net.parameters(), 0.01), 40
     for epoch in range(epochs):
         optimizer.zero_grad()

@@ -85,7 +85,9 @@ def transferred_thresholds(
     pool, trial = pool[order], trial[order]
     found = np.full((len(values), len(allowed)), np.nan)
     for target in range(len(values)):
-        counted = np.cumsum(np.isin(trial, design.voters(target)), dtype=np.int64)
+        votes = np.zeros(len(values), dtype=bool)
+        votes[design.voters(target)] = True
+        counted = np.cumsum(votes[trial], dtype=np.int64)
         total = int(counted[-1]) if len(counted) else 0
         for k, level in enumerate(allowed):
             if total:

@@ -11,7 +11,7 @@ import fuzz_data
 import numpy as np
 import pandas as pd
 
-from confsim.auditing.files import naming
+from confsim.given_files import naming
 from confsim.auditing.outputs import Outputs
 from confsim.auditing.reading import read
 from confsim.auditing.scores import Zeros

@@ -11,10 +11,10 @@ import fuzz_data
 import numpy as np
 import pandas as pd
 
-from confsim.given_files import naming
 from confsim.auditing.outputs import Outputs
 from confsim.auditing.reading import read
-from confsim.auditing.scores import Zeros
+from confsim.given_files import naming
+from confsim.scores import Zeros
 
 N = 12
 

@@ -73,7 +73,7 @@ def member_rows(
     other half for the next. ``coin``: see :func:`coin_rows`, which alone knows ``canaries``.
     """
     if design == "coin":
-        return coin_rows(len(labels), canaries, seed, trial, ratio)[0]
+        return coin_rows(len(labels), canaries, seed, trial, ratio, attempts=1)[0]
     count = round(ratio * len(labels))
     first = trial - trial % 2 if design == "balanced" else trial
     drawn = np.sort(stratified(labels, count, stream(seed, Purpose.DESIGN, first)))
@@ -89,11 +89,17 @@ def canary_rows(population: int, count: int, seed: int) -> Rows:
 
 
 def coin_rows(
-    population: int, canaries: Rows | None, seed: int, trial: int, ratio: float = 0.5
+    population: int,
+    canaries: Rows | None,
+    seed: int,
+    trial: int,
+    ratio: float = 0.5,
+    attempts: int = _ATTEMPTS,
 ) -> tuple[Rows, int]:
     """Draw the members of a trial by independent coins.
 
-    Coins that come up all alike leave nothing to compare; they are thrown again.
+    Coins that come up all alike leave nothing to compare; they are thrown again, ``attempts`` times
+    at most. Thrown again, few coins are no longer independent.
 
     Parameters
     ----------
@@ -113,7 +119,7 @@ def coin_rows(
         How often the coins were thrown again.
     """
     decided = np.arange(population, dtype=np.int64) if canaries is None else canaries
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(attempts):
         heads = stream(seed, Purpose.COIN, trial, attempt).random(len(decided)) < ratio
         if heads.any() and not heads.all():
             break

@@ -324,7 +324,7 @@ def leaves(shape, classes):
             ("--seed -1", "seed"),
             ("--data-dir /nowhere --dataset mnist", "data_dir /nowhere does not exist"),
             ("--dataset folder:/nowhere", "/nowhere does not exist"),
-            ("--duplicates /nowhere.csv", "cannot be read"),
+            ("--duplicates /nowhere.csv", "/nowhere.csv does not exist"),
             ("--keep summary --csv", "--csv needs the extremes"),
         ],
     )

@@ -266,7 +266,7 @@ class ExampleTables:
         if why_not is None and self._scores:
             found["epsilon"] = epsilon_rows(
                 self._scores,
-                self._scores["loss"],
+                self._signal,
                 self.data.is_member,
                 targets=self.trials,
                 ids=self.data.ids,

@@ -99,7 +99,8 @@ def test_every_stop_signal(number):
     process.send_signal(number)
     process.send_signal(number)
     _, err = process.communicate(timeout=20)
-    assert process.returncode == INTERRUPTED
+    # The second one may come when all is done, and ends a process as it ends any.
+    assert process.returncode in (INTERRUPTED, -number)
     name = signal.Signals(number).name
     assert err == f"confsim-test: stopped by {name}; give the same command again\n"
 

@@ -273,12 +273,12 @@ def test_a_trial_has_one_name_and_its_files(run, capsys):
 
 def test_partial_makes_no_table_with_a_damaged_trial(deep, capsys):
     before = membership_tables(open_run(deep))
-    assert set(before["attacks"]["target"]) == {"0", "1", "2", "3", "mean", "pooled"}
+    assert set(before["attacks"]["target"]) == {"0", "1", "2", "3", "mean", "pooled", "none"}
     (deep / TRIAL / "holdout.parquet").write_bytes(b"x")
     assert report_command.main([str(deep), "--partial"]) == 0
     found = membership_tables(open_run(deep).restricted([0, 2, 3]))
     assert not found.made
-    assert set(found["attacks"]["target"]) == {"0", "2", "3", "mean", "pooled"}
+    assert set(found["attacks"]["target"]) == {"0", "2", "3", "mean", "pooled", "none"}
     assert "holdout.parquet" in (deep / "report.html").read_text()
 
 

@@ -313,10 +313,10 @@ class TestWorkers:
     def test_a_worker_that_dies_is_replaced_on_its_device(self, tmp_path):
         marks = tmp_path / "marks"
         toy = ToyWithData(marks=str(marks), seconds=0.1, faults=((0, "die_once"), (1, "die_once")))
-        outcome = run(toy, trials=6, out=tmp_path / "run", workers=2, quiet=True)
+        outcome = run(toy, trials=40, out=tmp_path / "run", workers=2, quiet=True)
         assert outcome.complete
         lines = [line.split() for line in marks.read_text().splitlines() if "begin" in line]
-        assert {line[4] for line in lines[-4:]} == {"gpu:0", "gpu:1"}
+        assert {line[4] for line in lines[2:]} == {"gpu:0", "gpu:1"}  # both had died by then
 
     def test_a_worker_that_dies_beside_others_is_started_again_later(self, tmp_path):
         """Where memory is short there may be no room for it now; the others go on."""

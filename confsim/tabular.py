@@ -160,7 +160,7 @@ def csv_frame(
                 header=0,
                 names=names,
                 low_memory=False,
-                **_round_trip(),
+                **exact_floats(),
             )
     except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
         raise ValueError(f"{path} cannot be read: {one_line(error)}") from None
@@ -211,11 +211,13 @@ def _by_column(
     }
 
 
-def _round_trip() -> dict[str, Any]:
-    """Ask a pandas whose default may miss the last digit of a number to read all of them."""
+def exact_floats() -> dict[str, Any]:
+    """Return what ``pandas.read_csv`` is to be told to read every number as it is written."""
     import pandas as pd
 
-    return {} if int(pd.__version__.split(".")[0]) >= 3 else {"float_precision": "round_trip"}
+    major, minor = map(int, pd.__version__.split(".")[:2])
+    # Before that, last digits are lost unless one asks; later versions deprecate asking.
+    return {"float_precision": "round_trip"} if (major, minor) < (3, 1) else {}
 
 
 def _decoded(content: bytes) -> tuple[str, list[str]]:

@@ -17,6 +17,7 @@ import pickle
 import sys
 import sysconfig
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
@@ -168,7 +169,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(ABC):
     """Where a task is.
 
     Attributes
@@ -182,9 +183,9 @@ class Source:
     name: str
     sha256: str
 
+    @abstractmethod
     def load(self) -> Task:
         """Import the task; its parameters are not yet set."""
-        raise NotImplementedError
 
     def imports(self) -> set[str]:
         """Return the packages that its text imports, also later, in a function."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from confsim.experiment import Coded, Columns, Scalar, Table
 from confsim.store.files import seal
+from confsim.tabular import exact_floats
 
 if TYPE_CHECKING:
     import pandas
@@ -289,8 +290,5 @@ def read_csv(path: str | os.PathLike[str], **options: Any) -> "pandas.DataFrame"
     """Read a CSV file with ``pandas.read_csv``, every number exactly as it is written."""
     import pandas
 
-    major, minor = map(int, pandas.__version__.split(".")[:2])
-    if (major, minor) < (3, 1):  # before that, last digits are lost unless one asks
-        options["float_precision"] = "round_trip"
-    table: pandas.DataFrame = pandas.read_csv(path, **options)
+    table: pandas.DataFrame = pandas.read_csv(path, **exact_floats(), **options)
     return table

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import PurePath
 from types import FrameType, TracebackType
 from typing import Any, ClassVar
@@ -23,6 +24,9 @@ INTERRUPTED = os.EX_TEMPFAIL
 
 #: Seconds that work gets to end after a stop signal, when it cannot be interrupted at once.
 LIMIT = 1.5
+
+#: Seconds after which a signal whose exception was lost comes again.
+_RETRY = 0.02
 
 _PR_SET_PDEATHSIG = 1
 
@@ -44,6 +48,10 @@ class Interruptible:
     ends the process in one line when the work has not ended within :data:`LIMIT`; what it had begun
     to write is swept by the next command, as after any crash.
 
+    A signal may also come while Python runs something whose exceptions go nowhere: a destructor, or
+    the callback of a weak reference, as imports use them. Such a lost exception is not printed, and
+    the thread has the signal come again.
+
     Outside the main thread, where Python allows no handlers, it does nothing; inside of another
     one, it is that one.
 
@@ -59,6 +67,7 @@ class Interruptible:
         self.number: int | None = None
         self._mine = False
         self._before: dict[int, Any] = {}
+        self._lost = False
         self._ended = threading.Event()
 
     def __enter__(self) -> "Interruptible":
@@ -74,6 +83,8 @@ class Interruptible:
             self._wakeup_before = signal.set_wakeup_fd(
                 self._alarm.fileno(), warn_on_full_buffer=False
             )
+            self._hook_before = sys.unraisablehook
+            sys.unraisablehook = self._note_lost
             for number in taken_signals():
                 self._before[number] = signal.signal(number, self._handle)
         return self
@@ -89,6 +100,7 @@ class Interruptible:
         for number, handler in self._before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         signal.set_wakeup_fd(self._wakeup_before)
+        sys.unraisablehook = self._hook_before
         self._ended.set()
         self._alarm.close()  # ends the thread's wait
         self._guard.join()
@@ -100,12 +112,27 @@ class Interruptible:
             self.number = number
             raise Stopped
 
+    def _note_lost(self, lost: "sys.UnraisableHookArgs") -> None:
+        if lost.exc_type is not None and issubclass(lost.exc_type, Stopped):
+            self.number = None
+            self._lost = True
+        else:
+            self._hook_before(lost)
+
     def _end_process(self) -> None:
-        number = self._wake.recv(1)
-        if number and not self._ended.wait(LIMIT):
-            with contextlib.suppress(OSError):
-                os.write(2, f"{PurePath(sys.argv[0]).name}: {describe(number[0])}\n".encode())
-            os._exit(INTERRUPTED)
+        came = self._wake.recv(1)
+        if not came:
+            return
+        number, deadline = came[0], time.monotonic() + LIMIT
+        while time.monotonic() < deadline:
+            if self._ended.wait(_RETRY):
+                return
+            if self._lost:
+                self._lost = False
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
+        with contextlib.suppress(OSError):
+            os.write(2, f"{PurePath(sys.argv[0]).name}: {describe(number)}\n".encode())
+        os._exit(INTERRUPTED)
 
 
 def describe(number: int | None) -> str:

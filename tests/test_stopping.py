@@ -119,6 +119,38 @@ def test_handlers_are_put_back_and_nest():
         assert again.number is None
 
 
+def test_a_signal_during_a_destructor_is_not_lost(capsys):
+    class Stubborn:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    hook = sys.unraisablehook
+    began = time.monotonic()
+
+    def work():
+        Stubborn()  # whose exception Python would print and forget
+        time.sleep(5)
+
+    with Interruptible() as stop, pytest.raises(Stopped):
+        work()
+    assert stop.number == signal.SIGTERM
+    assert time.monotonic() - began < 1
+    assert sys.unraisablehook is hook
+    assert capsys.readouterr().err == ""
+
+
+def test_other_lost_exceptions_are_told_as_ever(monkeypatch):
+    class Broken:
+        def __del__(self):
+            raise ValueError("told")
+
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    with Interruptible():
+        Broken()
+    assert [lost.exc_type for lost in told] == [ValueError]
+
+
 def test_a_hangup_is_not_taken_under_nohup():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

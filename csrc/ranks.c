@@ -136,3 +136,112 @@ confsim_rank_pairs confsim_count_pairs(const int64_t *members, const int64_t *no
     found.tied = sum_terms(copied, tied, 0, used);
     return found;
 }
+
+/* ---- exact ranks -------------------------------------------------------------------------------- */
+
+/* Up to so many keys are ranked by comparing all pairs. */
+enum { FEW = 64 };
+
+/* Integers that are in the order of the numbers; both zeros have the same one. */
+static inline int64_t key_of(double value) {
+    int64_t bits;
+    value += 0.0;
+    memcpy(&bits, &value, sizeof bits);
+    return bits ^ (int64_t)((uint64_t)(bits >> 63) >> 1);
+}
+
+/* Writes the ranks of the rows that hold n keys; `base` is the rank of a value in their midst. Up to
+ * CONFSIM_RANK_PADDING entries after the keys are read, too. */
+typedef void (*rank_few)(const int64_t *keys, const uint32_t *rows, int64_t n, int32_t base, int32_t *ranks);
+
+static inline __attribute__((always_inline))
+void write_few(const int64_t *keys, const uint32_t *rows, int64_t n, int32_t base, int32_t *ranks) {
+    for (int64_t i = 0; i < n; i += LANES) {
+        int64_t own[LANES], rank[LANES] = {0};
+        for (int j = 0; j < LANES; j++) own[j] = keys[i + j];
+        for (int64_t k = 0; k < n; k++)
+            for (int j = 0; j < LANES; j++) rank[j] += (keys[k] < own[j]) - (keys[k] > own[j]);
+        int64_t used = n - i < LANES ? n - i : LANES;
+        for (int64_t j = 0; j < used; j++) ranks[rows[i + j]] = base + (int32_t)rank[j];
+    }
+}
+
+static void few_portable(const int64_t *keys, const uint32_t *rows, int64_t n, int32_t base, int32_t *ranks) {
+    write_few(keys, rows, n, base, ranks);
+}
+#ifdef CONFSIM_X86
+CONFSIM_TARGET_AVX2
+static void few_avx2(const int64_t *keys, const uint32_t *rows, int64_t n, int32_t base, int32_t *ranks) {
+    write_few(keys, rows, n, base, ranks);
+}
+CONFSIM_TARGET_AVX512
+static void few_avx512(const int64_t *keys, const uint32_t *rows, int64_t n, int32_t base, int32_t *ranks) {
+    write_few(keys, rows, n, base, ranks);
+}
+#endif
+
+static rank_few few_with(confsim_isa isa) {
+#ifdef CONFSIM_X86
+    if (isa == CONFSIM_ISA_AVX512) return few_avx512;
+    if (isa == CONFSIM_ISA_AVX2) return few_avx2;
+#endif
+    (void)isa;
+    return few_portable;
+}
+
+/* Moves keys up to `middle` to the front, and their rows with them; returns how many they are. */
+static int64_t part(int64_t *keys, uint32_t *rows, int64_t n, int64_t middle) {
+    int64_t lower = 0;
+    for (int64_t i = 0; i < n; i++) { /* always swapped, and kept sometimes: no branch to mispredict */
+        int64_t key = keys[i];
+        uint32_t row = rows[i];
+        keys[i] = keys[lower];
+        rows[i] = rows[lower];
+        keys[lower] = key;
+        rows[lower] = row;
+        lower += key <= middle;
+    }
+    return lower;
+}
+
+/* Halves the range of the keys until few of them are left, or all are equal: at most 64 times. */
+static void rank_group(int64_t *keys, uint32_t *rows, int64_t n, int32_t base, int32_t *ranks, rank_few few) {
+    while (n > FEW) {
+        int64_t low = keys[0], high = keys[0];
+        for (int64_t i = 1; i < n; i++) {
+            low = keys[i] < low ? keys[i] : low;
+            high = keys[i] > high ? keys[i] : high;
+        }
+        if (low == high) {
+            for (int64_t i = 0; i < n; i++) ranks[rows[i]] = base;
+            return;
+        }
+        uint64_t width = (uint64_t)high - (uint64_t)low;
+        int64_t lower = part(keys, rows, n, (int64_t)((uint64_t)low + width / 2));
+        rank_group(keys, rows, lower, base - (int32_t)(n - lower), ranks, few);
+        keys += lower;
+        rows += lower;
+        base += (int32_t)lower;
+        n -= lower;
+    }
+    few(keys, rows, n, base, ranks);
+}
+
+void confsim_midranks(const double *values, const uint32_t *codes, int shift, const int64_t *histogram,
+                      int64_t count, int32_t *ranks, confsim_rank_scratch scratch, confsim_isa isa) {
+    int64_t *keys = scratch.keys;
+    uint32_t *rows = scratch.rows, *next = scratch.next;
+    rank_few few = few_with(isa);
+    int64_t start = 0;
+    for (int b = 0; b < CONFSIM_RANK_BINS; start += histogram[b++]) next[b] = (uint32_t)start;
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t place = next[codes[i] >> shift & (CONFSIM_RANK_BINS - 1)]++;
+        keys[place] = key_of(values[i]);
+        rows[place] = (uint32_t)i;
+    }
+    memset(keys + count, 0, CONFSIM_RANK_PADDING * sizeof *keys);
+    for (int b = 0; b < CONFSIM_RANK_BINS; b++) {
+        int64_t held = histogram[b], first = next[b] - held;
+        if (held) rank_group(keys + first, rows + first, held, (int32_t)(first + next[b] - count), ranks, few);
+    }
+}

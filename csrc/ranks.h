@@ -1,4 +1,4 @@
-/* Rank statistics from histograms: spreads, covariances and AUCs of points that share bins.
+/* Rank statistics: of points that share the bins of a histogram, and exact ranks of single points.
  *
  * Ranks are integers, twice the centred mid-rank. Sums of floating-point terms are pairwise: blocks of
  * at most 128 in eight interleaved partial sums, then halves; the order depends on the number of terms
@@ -9,6 +9,8 @@
 #include <stdint.h>
 
 #include "isa.h"
+
+enum { CONFSIM_RANK_BINS = 1 << 16, CONFSIM_RANK_PADDING = 8 };
 
 /* Of mid-ranks, doubled and divided by the number of points: their variance times that number, and what
  * the order inside bins can add to it at most. Without points both are 0. */
@@ -35,5 +37,20 @@ typedef struct {
 /* `terms` has room for 2 * bins. */
 confsim_rank_pairs confsim_count_pairs(const int64_t *members, const int64_t *non_members, int64_t bins,
                                        int descending, double *terms);
+
+/* Arrays that confsim_midranks works in: `keys` of count + CONFSIM_RANK_PADDING entries, `rows` of count,
+ * `next` of CONFSIM_RANK_BINS. */
+typedef struct {
+    int64_t *keys;
+    uint32_t *rows, *next;
+} confsim_rank_scratch;
+
+/* Exact ranks: ranks[i] becomes the number of values below values[i] less that of values above it.
+ *
+ * The bin of a value is (codes[i] >> shift) % CONFSIM_RANK_BINS, `histogram` counts them, and a higher
+ * value must not have a lower bin (confsim_tally makes such codes). No value is NaN; count < 2^31. Values
+ * that crowd into few bins cost a factor of at most 64, the number of their bits. */
+void confsim_midranks(const double *values, const uint32_t *codes, int shift, const int64_t *histogram,
+                      int64_t count, int32_t *ranks, confsim_rank_scratch scratch, confsim_isa isa);
 
 #endif

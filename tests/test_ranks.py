@@ -1,4 +1,4 @@
-"""Rank statistics of histograms against NumPy: the same sums in the same order, the same bits."""
+"""Rank statistics against NumPy: of histograms and of single points, the same numbers."""
 
 import math
 
@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from confsim._kernels import isa
-from confsim._kernels.ranks import count_pairs, rank_covariance, rank_spread
+from confsim._kernels.ranks import count_pairs, midranks, rank_covariance, rank_spread
+from confsim.statistics import average_ranks
 
 CODES = [isa.CODES[name] for name in isa.available()]
 
@@ -80,6 +81,77 @@ def test_pairs_equal_those_of_every_point(members, data, descending):
     below = np.count_nonzero(b > a if descending else b < a)
     tied = np.count_nonzero(a == b)
     assert count_pairs(members, others, descending) == (len(a), len(b), below, tied)
+
+
+def binned(values, shift):
+    """Return codes of 65,536 bins of equal width, and how many values each holds."""
+    low, high = values.min(), values.max()
+    with np.errstate(over="ignore", invalid="ignore"):
+        position = (values - low) * (65_536 / (high - low) if high > low else 0.0)
+    bins = np.minimum(np.nan_to_num(position), 65_535).astype(np.uint32)
+    other = (
+        np.arange(len(values), dtype=np.uint32) % 65_521
+    )  # the half of the codes that is not asked for
+    codes = bins << shift | other << (16 - shift)
+    return codes, np.bincount(bins, minlength=65_536)
+
+
+def values_of(kind, size, rng):
+    values = rng.normal(size=size)
+    if kind == "rounded":
+        return np.round(values, 1)
+    if kind == "outlier":  # all others share a bin
+        return np.where(np.arange(size) == size // 2, 1e12, values)
+    if kind == "heavy tail":
+        return values / rng.random(size) ** 40
+    if kind == "neighbours":  # numbers that differ in their last bits, and one far away
+        return np.nextafter(1.0, 2.0) * (1 + rng.integers(0, 50, size) * 2.0**-52) + 9 * (
+            np.arange(size) == 0
+        )
+    if kind == "zeros":
+        return np.where(rng.random(size) < 0.5, 0.0, -0.0)
+    return values
+
+
+@pytest.mark.parametrize("shift", [0, 16])
+@pytest.mark.parametrize("size", [1, 2, 63, 64, 65, 5000, 300_000])
+@pytest.mark.parametrize(
+    "kind", ["normal", "rounded", "outlier", "heavy tail", "neighbours", "zeros"]
+)
+def test_exact_ranks_of_points(kind, size, shift):
+    values = values_of(kind, size, np.random.default_rng(size))
+    codes, histogram = binned(values, shift)
+    expected = 2 * average_ranks(values) - size - 1
+    for code in CODES:
+        np.testing.assert_array_equal(midranks(values, codes, shift, histogram, code), expected)
+
+
+@given(
+    hnp.arrays(
+        np.float64, st.integers(1, 200), elements=st.floats(allow_nan=False, allow_infinity=False)
+    )
+)
+def test_exact_ranks_of_any_points(values):
+    codes, histogram = binned(values, 0)
+    below = (values < values[:, np.newaxis]).sum(axis=1) - (values > values[:, np.newaxis]).sum(
+        axis=1
+    )
+    for code in CODES:
+        np.testing.assert_array_equal(midranks(values, codes, 0, histogram, code), below)
+
+
+def test_a_histogram_of_other_points_is_refused():
+    values = np.arange(10.0)
+    codes, histogram = binned(values, 0)
+    assert len(midranks(values[:0], codes[:0], 0, histogram * 0, CODES[0])) == 0
+    for call in (
+        lambda: midranks(values[:9], codes, 0, histogram, CODES[0]),
+        lambda: midranks(values, codes, 0, histogram[:100].copy(), CODES[0]),
+        lambda: midranks(values, codes, 0, histogram * 2, CODES[0]),
+        lambda: midranks(values, codes, 8, histogram, CODES[0]),
+    ):
+        with pytest.raises(ValueError, match="histogram"):
+            call()
 
 
 def test_lengths_are_checked():

@@ -10,3 +10,10 @@ def rank_covariance(
 def count_pairs(
     members: NDArray[np.int64], non_members: NDArray[np.int64], descending: bool
 ) -> tuple[int, int, float, float]: ...
+def midranks(
+    values: NDArray[np.float64],
+    codes: NDArray[np.uint32],
+    shift: int,
+    histogram: NDArray[np.int64],
+    isa: int,
+) -> NDArray[np.int32]: ...

@@ -1,4 +1,4 @@
-/* Rank statistics of histograms: every path gives the same bits, near a plain sum; pairs are exact. */
+/* Rank statistics: every path gives the same bits, near a plain sum; pairs and ranks of points are exact. */
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
@@ -48,6 +48,41 @@ static void check_pairs(int64_t bins, int descending) {
     assert(found.below == (double)below && found.tied == (double)tied); /* sums of small integers are exact */
 }
 
+/* Values of few or of many kinds, in bins that are too few for them. */
+static void check_midranks(int64_t count, int kinds, int shift) {
+    double *values = malloc((size_t)count * sizeof *values);
+    uint32_t *codes = malloc((size_t)count * sizeof *codes);
+    int64_t *histogram = calloc(CONFSIM_RANK_BINS, sizeof *histogram);
+    int32_t *found = malloc((size_t)count * sizeof *found);
+    confsim_rank_scratch scratch = {malloc((size_t)(count + CONFSIM_RANK_PADDING) * sizeof(int64_t)),
+                                    malloc((size_t)count * sizeof(uint32_t)),
+                                    malloc(CONFSIM_RANK_BINS * sizeof(uint32_t))};
+    assert(values && codes && histogram && found && scratch.keys && scratch.rows && scratch.next);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t kind = i * 7919 % kinds - kinds / 3;
+        uint32_t bin = (uint32_t)(kind < 0 ? 0 : kind / 50 < CONFSIM_RANK_BINS ? kind / 50 : CONFSIM_RANK_BINS - 1);
+        values[i] = kind ? (double)kind / 7 : i % 2 ? 0.0 : -0.0;
+        codes[i] = bin << shift | 0xabcdu << (16 - shift);
+        histogram[bin]++;
+    }
+    for (int isa = 0; isa <= CONFSIM_ISA_NEON; isa++) {
+        if (!confsim_isa_available((confsim_isa)isa)) continue;
+        confsim_midranks(values, codes, shift, histogram, count, found, scratch, (confsim_isa)isa);
+        for (int64_t i = 0; i < count; i++) {
+            int32_t rank = 0;
+            for (int64_t j = 0; j < count; j++) rank += (values[j] < values[i]) - (values[j] > values[i]);
+            assert(found[i] == rank);
+        }
+    }
+    free(values);
+    free(codes);
+    free(histogram);
+    free(found);
+    free(scratch.keys);
+    free(scratch.rows);
+    free(scratch.next);
+}
+
 int main(void) {
     const int64_t sizes[] = {1, 7, 8, 9, 127, 128, 129, 137, 1000, MOST};
     for (int every = 1; every <= 1000; every *= 10)
@@ -60,6 +95,9 @@ int main(void) {
             check_pairs(sizes[s], 0);
             check_pairs(sizes[s], 1);
         }
+    for (int64_t count = 1; count <= 1000; count = count * 5 / 2 + 1)
+        for (int kinds = 1; kinds <= 10000; kinds *= 10)
+            for (int shift = 0; shift <= 16; shift += 16) check_midranks(count, kinds, shift);
     puts("ranks: ok");
     return 0;
 }

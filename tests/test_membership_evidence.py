@@ -18,6 +18,7 @@ from confsim.membership import (
     discoveries,
     evaluate,
     leverage,
+    leverage_without,
     lira,
     p_values,
     transfer,
@@ -328,6 +329,33 @@ def test_leverage_where_columns_depend_on_each_other():
     assert np.isinf(few.excluding_self).all()
 
 
+@pytest.mark.parametrize(("n", "d", "ridge"), [(30, 4, 0.0), (30, 4, 0.5), (6, 9, 0.5)])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_leverage_without_any_row_equals_the_hat_matrix(n, d, ridge, intercept):
+    rng = np.random.default_rng(18)
+    training = rng.normal(size=(n, d)) * rng.uniform(0.1, 10, size=d)
+    points = np.vstack([training, 3 * rng.normal(size=(8, d))])
+    gone = rng.integers(-1, n, size=len(points))
+    gone[0], gone[-1] = 0, -1
+    found = leverage_without(points, training, gone, ridge=ridge, intercept=intercept)
+    expected = [
+        literal_leverage(
+            x, np.delete(training, i, axis=0) if i >= 0 else training, ridge, intercept
+        )
+        for x, i in zip(points, gone, strict=True)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_leverage_without_the_only_row_of_a_direction():
+    training = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+    points = np.array([[3.0, 0.0], [3.0, 1.0], [3.0, 1.0]])
+    found = leverage_without(points, training, [3, 3, 0])
+    assert found[0] == pytest.approx(leverage(points[:1, :1], training[:3, :1]).leverage[0])
+    assert found[1] == np.inf
+    assert np.isfinite(found[2])
+
+
 # ---- documentation -----------------------------------------------------------------------------
 
 MODULES = [
@@ -366,6 +394,10 @@ SCORES, MEMBER = np.zeros((3, 4)), np.array([[1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 
         (lambda: blind_baseline(np.zeros((4, 2)), [1, 0, 1, 0]), "at least 5 of either class"),
         (lambda: blind_baseline(np.zeros((3, 2)), [1, 0, 1, 0]), "features must have shape"),
         (lambda: leverage(np.zeros((3, 2)), np.zeros((3, 4))), "4 columns of training, not 2"),
+        (
+            lambda: leverage_without(np.zeros((1, 2)), np.zeros((3, 2)), [-2]),
+            r"left_out must be in \[-1, 3\), but row 0 is -2",
+        ),
         (lambda: leverage(np.zeros((3, 2)), ridge=-1), "ridge must be at least 0"),
         (
             lambda: leverage(np.zeros((1, 2)), np.zeros((3, 2)), self_index=[3]),

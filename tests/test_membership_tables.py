@@ -28,6 +28,7 @@ from confsim.membership import (
     vulnerability,
 )
 from confsim.membership.linear import _experiment
+from confsim.membership.linear_leverage import LinearLeverage
 from confsim.membership.vulnerability import answer, halves
 from confsim.statistics import (
     RATE,
@@ -536,7 +537,11 @@ def test_matched_closeness_is_unbiased():
 def test_linear_tables(linear_run):
     found = membership_tables(linear_run)
     attacks = found["attacks"]
-    assert set(attacks["attack"]) == {"confidence", "closeness", "closeness_matched"}
+    kinds = {"confidence", "closeness", "closeness_matched", "leverage"}
+    assert set(attacks["attack"]) == kinds
+    assert set(found["leverage_bins"]["bin"]) == set(range(5))
+    assert found["leverage_bins"]["members"].sum() == 5 * 30
+    assert len(found["leverage_correlations"]) == 4
     nulls = attacks.set_index("attack")["null_auc"]
     assert nulls["closeness"].iloc[0] == pytest.approx(29 / 59, abs=0.004)
     assert nulls["closeness"].iloc[0] == linear_run.summary()["auc_closeness_other_null"].iloc[0]
@@ -547,6 +552,51 @@ def test_linear_tables(linear_run):
     assert set(found["angle_correlations"]["trials"]) == {5}
     assert not membership_tables(linear_run).made
     assert membership_tables(linear_run, matched=False).made
+
+
+def test_leverage_of_linear_trials_is_a_half_on_average():
+    """Members are drawn at random: with one training point fewer on both sides nothing is told."""
+    lattice, rng = confsim.Lattice(grid_size=50.0, dimensions=3), np.random.default_rng(6)
+    measured, areas = LinearLeverage(lattice, 0), []
+    for trial in range(300):
+        ids = lattice.sample(200, rng)
+        member = np.zeros(200, dtype=bool)
+        member[rng.choice(200, 8, replace=False)] = True
+        noise = rng.normal(size=(2, 200))
+        areas.append(auc(measured.add(trial, ids, member, *noise), member))
+    assert np.mean(areas) == pytest.approx(0.5, abs=4 * np.std(areas) / np.sqrt(300))
+    rows = measured.bins()
+    assert sum(row["members"] for row in rows) == 300 * 8
+    assert [row["leverage_low"] for row in rows] == sorted(row["leverage_low"] for row in rows)
+    for row in rows:  # confidence is noise
+        assert abs(row["auc_confidence"] - 0.5) < 0.04
+    for row in measured.correlations():
+        assert abs(row["spearman"]) < 0.05
+
+
+def test_leverage_of_linear_trials_equals_the_hat_matrix():
+    lattice, rng = confsim.Lattice(grid_size=50.0, dimensions=2), np.random.default_rng(7)
+    ids = lattice.sample(40, rng)
+    member = np.arange(40) % 4 == 0
+    found = -LinearLeverage(lattice, 0).add(3, ids, member, np.zeros(40), np.zeros(40))
+    points = lattice.points(ids)
+    z = np.column_stack([np.ones(40), points])
+    for i in np.flatnonzero(member):
+        rows = z[member & (np.arange(40) != i)]
+        assert found[i] == pytest.approx(z[i] @ np.linalg.solve(rows.T @ rows, z[i]))
+    for i in np.flatnonzero(~member):
+        each = [np.delete(z[member], j, axis=0) for j in range(10)]
+        possible = [z[i] @ np.linalg.solve(rows.T @ rows, z[i]) for rows in each]
+        assert np.isclose(found[i], possible).any()
+
+
+def test_too_few_training_points_have_no_leverage(tmp_path):
+    run = confsim.linear.run(trials=2, out=tmp_path / "run", n=4, queries=300, workers=1)
+    found = membership_tables(run)
+    reasons = found["attacks"].query("target == 'none'").set_index("attack")["reason"]
+    assert "every fit without one of them is exact" in reasons["leverage"]
+    assert any(note.startswith("leverage: skipped") for note in found.notes)
+    assert "leverage_bins" not in found.tables
 
 
 def test_linear_nulls_follow_the_classes_of_each_trial(tmp_path):

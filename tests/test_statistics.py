@@ -16,6 +16,8 @@ from confsim.statistics import (
     POSITIVE,
     RATE,
     UNBOUNDED,
+    CrossedAuc,
+    Roc,
     agresti_caffo,
     auc,
     auc_by_column,
@@ -485,3 +487,94 @@ def test_correction_for_attenuation_recovers_the_correlation():
     assert np.isnan(corrected_for_attenuation(plain, 0.01).value)
     assert np.isnan(corrected_for_attenuation(plain, np.nan).value)
     assert np.isnan(spearman_brown(-1.0))
+
+
+# ---- new trials and new examples -----------------------------------------------------------------
+
+
+def crossed(scores, member, pairs=False):
+    found = CrossedAuc(scores.shape[1])
+    curves = []
+    for row, held in zip(scores, member, strict=True):
+        order = np.argsort(row)
+        inside = held[order]
+        curves.append((Roc(row[order][inside], row[order][~inside]), order[inside], order[~inside]))
+    for group in zip(curves[::2], curves[1::2], strict=True) if pairs else [[c] for c in curves]:
+        found.add(list(group))
+    return found
+
+
+def test_placements_give_the_auc_and_delongs_interval():
+    rng = np.random.default_rng(30)
+    for ties in (False, True):
+        member = rng.random(300) < 0.3
+        scores = rng.normal(size=300) + member
+        scores = np.round(scores, 1) if ties else scores
+        curve = roc(scores, member)
+        for found, own, others in (
+            (curve.placements()[0], curve.member_scores, curve.non_member_scores),
+            (1 - curve.placements()[1], curve.non_member_scores, curve.member_scores),
+        ):
+            literal = [np.mean(others < x) + np.mean(others == x) / 2 for x in own]
+            np.testing.assert_allclose(found, literal)
+        found = curve.auc, *curve.auc_interval()
+        assert found == pytest.approx(delong_interval(scores, member), rel=1e-14)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_crossed_variances_equal_their_definition(pairs):
+    """With a jackknife for what an example contributes, which an AUC equals to first order."""
+    rng = np.random.default_rng(31)
+    trials, examples = 8, 400
+    member = rng.random((trials, examples)) < 0.5
+    scores = rng.normal(size=member.shape) + member * (0.5 + rng.normal(size=examples))
+    keep = np.arange(examples)[:, None] != np.arange(examples)[None]
+    areas = np.array([auc(s, m) for s, m in zip(scores, member, strict=True)])
+    moved = np.array(
+        [[area - auc(s[k], m[k]) for k in keep]
+         for s, m, area in zip(scores, member, areas, strict=True)]
+    )  # fmt: skip
+    if pairs:
+        areas, moved = (
+            areas.reshape(-1, 2).mean(axis=1),
+            moved.reshape(-1, 2, examples).mean(axis=1),
+        )
+    groups = len(areas)
+    of_examples = np.sum(moved.mean(axis=0) ** 2)
+    noise = (np.sum(moved**2) / groups - of_examples) / (groups - 1)
+    variance = np.var(areas, ddof=1) / groups + of_examples - noise
+    mean, low, high = crossed(scores, member, pairs).interval()
+    assert mean == pytest.approx(areas.mean())
+    odds = [np.log(x / (1 - x)) for x in (low, high)]
+    half = (odds[1] - odds[0]) / 2 * mean * (1 - mean)
+    assert half == pytest.approx(1.98 * np.sqrt(variance), rel=0.05)  # of many degrees of freedom
+
+
+@pytest.mark.parametrize(
+    ("trials", "examples", "by_trial", "by_example", "share"),
+    [(5, 200, 0.3, 0.0, 0.5), (20, 100, 0.2, 1.0, 0.5), (40, 300, 0.0, 2.0, 0.5),
+     (20, 800, 0.3, 1.0, 0.03)],
+)  # fmt: skip
+def test_crossed_intervals_cover_new_trials_and_new_examples(
+    trials, examples, by_trial, by_example, share
+):
+    rng = np.random.default_rng(32)
+
+    def draw(trials, examples):
+        member = rng.random((trials, examples)) < share
+        leak = (
+            0.5 + by_trial * rng.normal(size=(trials, 1)) + by_example * rng.normal(size=examples)
+        )
+        return rng.normal(size=member.shape) + member * leak, member
+
+    truth = np.mean([crossed(*draw(4, 5000)).interval()[0] for _ in range(60)])
+    found = np.array([crossed(*draw(trials, examples)).interval() for _ in range(300)])
+    covered = np.mean((found[:, 1] <= truth) & (truth <= found[:, 2]))
+    assert 0.92 <= covered <= 0.99
+
+
+def test_crossed_intervals_of_few_trials_and_of_none_that_differ():
+    member = np.arange(20) < 10
+    apart = np.tile(np.arange(20)[::-1] * 1.0, (3, 1))
+    assert np.isnan(crossed(apart[:2], np.tile(member, (2, 1))).interval()[1:]).all()
+    assert crossed(apart, np.tile(member, (3, 1))).interval() == (1.0, 1.0, 1.0)

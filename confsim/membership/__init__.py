@@ -10,7 +10,8 @@
   an attacker could choose; ``best``: which attack to quote;
 - ``agreement``: whether attacks find the same examples; ``discoveries``: lists with few false ones;
 - ``blind``: how well members are told from others without the model;
-- ``leverage``: how much a linear fit bends towards each point;
+- ``leverage``: how much a linear fit bends towards each point; ``linear_leverage``: that in the
+  trials of the linear pipeline;
 - ``memorization``: accuracy with and without an example in training (Feldman & Zhang 2020);
 - ``vulnerability``: how exposed each example is, and how that goes with similarity;
 - ``linear``: what of this the linear pipeline's trials can answer;
@@ -37,7 +38,7 @@ from confsim.membership.calibration import base, difficulty_calibration
 from confsim.membership.discoveries import benjamini_hochberg, discoveries, p_values
 from confsim.membership.epsilon import EpsilonBound, epsilon_lower_bound
 from confsim.membership.evaluation import evaluate
-from confsim.membership.leverage import Leverage, leverage
+from confsim.membership.leverage import Leverage, leverage, leverage_without
 from confsim.membership.linear import linear_scores
 from confsim.membership.memorization import memorization
 from confsim.membership.population import attack_p, attack_r
@@ -87,6 +88,7 @@ __all__ = [
     "fit_gaussians",
     "fixed_space",
     "leverage",
+    "leverage_without",
     "linear_scores",
     "lira",
     "lira_scores",

@@ -18,10 +18,9 @@ from confsim.statistics import (
     FPR_LEVELS,
     PRIORS,
     RATE,
+    CrossedAuc,
     Roc,
-    check_membership,
     clopper_pearson,
-    delong_interval,
     mean_interval,
     percent_name,
     roc,
@@ -30,9 +29,15 @@ from confsim.statistics import (
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
 
-_TARGET_INTERVAL = "over examples: DeLong (AUC), Clopper-Pearson at the realised threshold (TPR)"
-_MEAN_INTERVAL = "Student-t over targets, on the logit scale"
+_TARGET_INTERVAL = (
+    "this target, examples drawn anew: DeLong (AUC), Clopper-Pearson at the realised threshold"
+)
+_MEAN_INTERVAL = (
+    "Student-t over targets, on the logit scale: these examples, trials drawn anew; "
+    "auc_new_examples: examples drawn anew, too"
+)
 _NO_INTERVAL = "none: fewer than {} targets"
 _BOUNDED = (
     "auc",
@@ -76,8 +81,10 @@ def evaluate(
         ``precision_at_fpr_a_prior_p`` for shares ``p`` of members of 50%, 10% and 1%, and at FPR 0
         ``precision_bound_...``, with the FPR at its upper 95% bound; ``few_false_positives``: the
         rates at which fewer than 5 distinct examples are expected as false positives;
-        ``interval``: what the intervals are; of a single target they are over its examples in every
-        row. A target whose known scores are all of one class is left out.
+        ``interval``: what the intervals are about; of a single target they are over its examples in
+        every row. In the row ``mean``, ``auc_new_examples_low`` and ``_high`` are an interval for
+        new trials *and* new examples (:class:`confsim.statistics.CrossedAuc`). A target whose known
+        scores are all of one class is left out.
 
     Raises
     ------
@@ -100,11 +107,15 @@ def evaluate(
     numbers = np.arange(len(values)) if targets is None else np.asarray(targets)
     groups = np.arange(len(values)) if row_groups is None else np.asarray(row_groups)
     known = ~np.isnan(values)
-    found = [evaluate_target(v, m, int(t)) for v, m, t in zip(values, member, numbers, strict=True)]
-    used = [i for i, row in enumerate(found) if row is not None]
-    rows = [row for row in found if row is not None]
-    if not rows:
+    by_target = TargetRows(values.shape[1])
+    for group in np.unique(groups):
+        chosen = np.flatnonzero(groups == group)
+        by_target.add(values[chosen], member[chosen], numbers[chosen])
+    if not by_target.rows:
         return []
+    place = {number: i for i, number in enumerate(numbers.tolist())}
+    rows = sorted(by_target.rows, key=lambda row: place[row["target"]])
+    mean = by_target.mean()
     pooled = _figures(roc(values[known], member[known]))
     if len(rows) == 1:
         pooled |= _bounds(rows[0])
@@ -118,21 +129,58 @@ def evaluate(
     )
     return [
         *rows,
-        mean_row(rows, groups[used]),
+        mean,
         {"target": "pooled", "unanswered": unanswered, **pooled},
     ]
 
 
-def evaluate_target(scores: FloatArray, is_member: ArrayLike, number: int) -> dict[str, Any] | None:
-    """Return one target's row of :func:`evaluate`; ``None`` if known scores are of one class."""
-    member, known = check_membership(is_member), ~np.isnan(scores)
-    if not (member & known).any() or not (~member & known).any():
+class TargetRows:
+    """The rows of targets and of their mean, from scores that are given one group after another.
+
+    Parameters
+    ----------
+    examples : int
+
+    Attributes
+    ----------
+    rows : list of dict
+        Those of :func:`evaluate` for each target that was added and has known scores of both
+        classes.
+    """
+
+    def __init__(self, examples: int) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._group_of_row: list[int] = []
+        self._examples, self._groups = examples, 0
+        self._crossed = CrossedAuc(examples)
+
+    def add(self, scores: FloatArray, is_member: BoolArray, numbers: ArrayLike) -> None:
+        """Add the targets of one group: arrays (targets, examples), and their numbers."""
+        curves = []
+        for row, member, number in zip(scores, is_member, np.asarray(numbers), strict=True):
+            found = _ordered(row, member)
+            if found is not None:
+                curves.append(found)
+                self.rows.append(_target_row(found[0], int(number), self._examples))
+                self._group_of_row.append(self._groups)
+        self._groups += 1
+        if curves:
+            self._crossed.add(curves)
+
+    def mean(self) -> dict[str, Any]:
+        """Return the row ``mean``."""
+        _, low, high = self._crossed.interval()
+        mean = _mean_row(self.rows, np.array(self._group_of_row))
+        return mean | {"auc_new_examples_low": low, "auc_new_examples_high": high}
+
+
+def _ordered(scores: FloatArray, member: BoolArray) -> tuple[Roc, IntArray, IntArray] | None:
+    """Return a target's curve, and the examples that its members and its others are."""
+    order = np.argsort(scores)[: np.count_nonzero(~np.isnan(scores))]  # NaN is last
+    ordered, held = scores[order], member[order]
+    if not held.any() or held.all():
         return None
-    unanswered = int(np.count_nonzero(~known))
-    curve = roc(scores[known], member[known])
-    _, low, high = delong_interval(scores, member)
-    area = {"auc_low": low, "auc_high": high}
-    return {"target": number, "unanswered": unanswered, **_target_row(curve), **area}
+    return Roc(ordered[held], ordered[~held]), order[held], order[~held]
 
 
 def _bounds(row: dict[str, Any]) -> dict[str, Any]:
@@ -167,16 +215,19 @@ def _figures(curve: Roc) -> dict[str, Any]:
     return row | {"few_false_positives": " ".join(few)}
 
 
-def _target_row(curve: Roc) -> dict[str, Any]:
-    row = _figures(curve) | {"interval": _TARGET_INTERVAL}
+def _target_row(curve: Roc, number: int, examples: int) -> dict[str, Any]:
+    unanswered = examples - curve.members - curve.non_members
+    row = {"target": number, "unanswered": unanswered, **_figures(curve)}
+    row["interval"] = _TARGET_INTERVAL
     for level in FPR_LEVELS:
         name, point = f"tpr_at_fpr_{percent_name(level)}", curve.at_fpr(level)
         low, high = clopper_pearson(point.true_positives, point.members)
         row |= {f"{name}_low": float(low), f"{name}_high": float(high)}
-    return row
+    low, high = curve.auc_interval()
+    return row | {"auc_low": low, "auc_high": high}
 
 
-def mean_row(rows: list[dict[str, Any]], groups: NDArray[Any]) -> dict[str, Any]:
+def _mean_row(rows: list[dict[str, Any]], groups: NDArray[Any]) -> dict[str, Any]:
     """Average over targets; the intervals are over independent ones, that is over groups."""
     _, group = np.unique(groups, return_inverse=True)
     sizes = np.bincount(group)

@@ -105,6 +105,58 @@ def leverage(
     return Leverage(found, without, fit.degrees_of_freedom)
 
 
+def leverage_without(
+    points: ArrayLike,
+    training: ArrayLike,
+    left_out: ArrayLike,
+    *,
+    ridge: float = 0.0,
+    intercept: bool = True,
+) -> FloatArray:
+    r"""Return the leverage of each point with one training row left out, any row.
+
+    With :math:`A` the (ridge) scatter matrix, :math:`g = x^T A^{-1} t` and :math:`h` the leverage
+    of the row ``t`` that is left out, it is :math:`x^T A^{-1} x + g^2 / (1 - h)` (Sherman &
+    Morrison 1950). A member without its own row and a non-member without a random one are compared
+    alike: both with one training row fewer.
+
+    Parameters
+    ----------
+    points, training, ridge, intercept
+        As in :func:`leverage`.
+    left_out : array_like of int, (points,)
+        Row of ``training`` that does not count for each point, -1 for none.
+
+    Returns
+    -------
+    ndarray, (points,)
+        Infinite where the rows that are left do not hold the fit at the point.
+
+    Examples
+    --------
+    >>> from confsim.membership import leverage_without
+    >>> rows = [[0.0], [1.0], [2.0], [9.0]]
+    >>> leverage_without([[0.0], [9.0], [5.0]], rows, [0, 3, -1]).round(2).tolist()
+    [0.75, 32.33, 0.33]
+    """
+    x, rows = _rows("points", points), _rows("training", training)
+    ridge = check_number("ridge", ridge, minimum=0)
+    if x.shape[1] != rows.shape[1]:
+        raise ValueError(
+            f"points must have the {rows.shape[1]} columns of training, not {x.shape[1]}"
+        )
+    gone = _own(left_out, len(x), len(rows), "left_out")
+    fit = _Fit(rows, ridge, intercept)
+    found, own = fit(x), fit(rows)
+    inside = np.flatnonzero(gone >= 0)
+    cross = fit.between(x, inside, rows, gone[inside])
+    left = 1 - np.minimum(own[gone[inside]], 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        more = np.where(left > 1e-12, cross**2 / left, np.where(np.abs(cross) > 1e-9, np.inf, 0.0))
+    found[inside] += more
+    return found
+
+
 class _Fit:
     """The eigenvectors of the training rows' scatter, and what each adds to a leverage."""
 
@@ -143,6 +195,19 @@ class _Fit:
             found[start : start + _BLOCK] = np.where(outside, np.inf, inside)
         return found
 
+    def between(
+        self, points: FloatArray, which: IntArray, rows: FloatArray, other: IntArray
+    ) -> FloatArray:
+        """Return the entries of the hat matrix of some points and a row for each of them."""
+        found = np.empty(len(which))
+        along_rows = (rows.astype(np.float64) - self.centre) @ self.axes.T * self.weights
+        for start in range(0, len(which), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            part = points[which[block]].astype(np.float64) - self.centre
+            along = part @ self.axes.T
+            found[block] = self.constant + np.sum(along * along_rows[other[block]], axis=1)
+        return found
+
 
 def _mean(rows: FloatArray) -> FloatArray:
     total = np.zeros(rows.shape[1])
@@ -162,12 +227,12 @@ def _rows(name: str, values: ArrayLike) -> Any:
     return found
 
 
-def _own(self_index: ArrayLike, points: int, rows: int) -> IntArray:
+def _own(self_index: ArrayLike, points: int, rows: int, name: str = "self_index") -> IntArray:
     own = np.asarray(self_index)
     if own.shape != (points,) or own.dtype.kind not in "iu":
-        raise ValueError(f"self_index must be {points} integers, one for each point")
+        raise ValueError(f"{name} must be {points} integers, one for each point")
     outside = (own < -1) | (own >= rows)
     if outside.any():
         row = int(np.argmax(outside))
-        raise ValueError(f"self_index must be in [-1, {rows}), but row {row} is {own[row]}")
+        raise ValueError(f"{name} must be in [-1, {rows}), but row {row} is {own[row]}")
     return own.astype(np.int64)

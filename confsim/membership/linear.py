@@ -2,8 +2,8 @@
 
 A trial of the linear pipeline stores its model, not its queries; scores of all queries are computed
 again from the configuration, the model and the seeds. There are far more queries than members, so
-attacks that need shadow models have nothing to learn from here: confidence and closeness are scored
-as they are.
+attacks that need shadow models have nothing to learn from here: confidence, closeness and leverage
+are scored as they are.
 
 Closeness excluding self is biased: a member has one candidate fewer than a non-member, so that its
 AUC is below 0.5 when membership means nothing. ``matched=True`` takes one random training point
@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from confsim._errors import ConfsimError
 from confsim._kernels import resolve_isa, resolve_threads
 from confsim.linear import chance
-from confsim.membership.evaluation import evaluate, evaluate_target, mean_row
+from confsim.membership.evaluation import TargetRows, evaluate
+from confsim.membership.linear_leverage import LinearLeverage, why_not
 from confsim.seeds import Purpose, stream
 from confsim.statistics import clopper_pearson, closeness_chance, spearman_interval
 
@@ -184,17 +185,33 @@ def tables(
     if queries > QUERIES_LIMIT:
         notes.append(f"attacks: skipped, {queries:,} queries are too many to compute again")
         return found, notes
-    rows = _attack_rows(run, matched, seed, n_threads, notes)
+    experiment = _experiment(run)
+    reason = why_not(experiment.n, experiment.lattice.dimensions)
+    measured = LinearLeverage(experiment.lattice, seed) if reason is None else None
+    rows = _attack_rows(run, matched, measured, seed, n_threads, notes)
+    if measured is None:
+        notes.append(f"leverage: skipped, {reason}")
+        rows.append({"attack": "leverage", "target": "none", "reason": reason})
+    else:
+        found["leverage_bins"] = pd.DataFrame(measured.bins())
+        found["leverage_correlations"] = pd.DataFrame(measured.correlations())
     return {"attacks": pd.DataFrame(rows), **found}, notes
 
 
 def _attack_rows(
-    run: "Run", matched: bool, seed: int, n_threads: int | None, notes: list[str]
+    run: "Run",
+    matched: bool,
+    measured: LinearLeverage | None,
+    seed: int,
+    n_threads: int | None,
+    notes: list[str],
 ) -> list[dict[str, Any]]:
     """Evaluate trial by trial; all trials together only where they fit."""
     trials = run.trials
-    pool = _experiment(run).query_count * len(trials) <= _POOLED_LIMIT
+    queries = _experiment(run).query_count
+    pool = queries * len(trials) <= _POOLED_LIMIT
     scores: dict[str, list[FloatArray]] = {}
+    by_target: dict[str, TargetRows] = {}
     found: dict[str, list[dict[str, Any]]] = {}
     membership = []
     for trial in trials:
@@ -203,22 +220,26 @@ def _attack_rows(
         if matched:
             other = linear_scores(run, trial, matched=True, seed=seed, n_threads=n_threads)
             by_attack["closeness_matched"] = other.closeness
+        if measured is not None:
+            by_attack["leverage"] = measured.add(
+                trial, plain.ids, plain.is_member, plain.confidence, plain.closeness
+            )
         if pool:
             membership.append(plain.is_member)
         for name, values in by_attack.items():
             if pool:
                 scores.setdefault(name, []).append(values)
             else:
-                row = evaluate_target(values, plain.is_member, trial)
-                found.setdefault(name, []).extend([] if row is None else [row])
+                one = by_target.setdefault(name, TargetRows(queries))
+                one.add(values[None], plain.is_member[None], [trial])
     for name, matrix in scores.items():
         found[name] = evaluate(
             np.stack(matrix), np.stack(membership), targets=trials, seed=seed, n_threads=n_threads
         )
     if not pool:
         notes.append("attacks: too many scores to pool; rows are per target, and their mean")
-        for rows in found.values():
-            rows += [mean_row(rows, np.arange(len(rows)))] if rows else []
+        for name, one in by_target.items():
+            found[name] = [*one.rows, *([one.mean()] if one.rows else [])]
     by_chance = _Chance(run)
     return [
         {

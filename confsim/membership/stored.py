@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 RECORD = "membership.json"
 
 #: Raised when the same inputs give other tables.
-VERSION = 3
+VERSION = 4
 
 #: Tables of many rows; the others are CSV files.
 _PARQUET = ("vulnerability", "memorization", "roc")
@@ -59,7 +59,8 @@ class MembershipTables:
         ``vulnerability_bins``, ``vulnerability_correlations``, ``transfer``, ``agreement``,
         ``agreement_pairs``, ``discoveries``, ``best_attack``, ``blind``, ``epsilon`` (deep runs and
         audits); ``attacks``,
-        ``extremes_membership``, ``angle_correlations`` (linear runs).
+        ``extremes_membership``, ``angle_correlations``, ``leverage_bins``,
+        ``leverage_correlations`` (linear runs).
     notes : tuple of str
         What was left out, and why; how figures are to be read; options other than the defaults.
     answers : tuple of str

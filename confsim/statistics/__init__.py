@@ -5,6 +5,7 @@
 - ``intervals``: of rates, AUCs and means over trials, never beyond what is possible;
 - ``correlation``: Spearman's, within groups, its split-half reliability;
 - ``chance``: what an AUC is where membership means nothing;
+- ``crossed``: intervals for new trials and new examples at once;
 - ``bootstrap``: trials and examples resampled together.
 """
 
@@ -19,6 +20,7 @@ from confsim.statistics.correlation import (
     spearman_brown,
     spearman_interval,
 )
+from confsim.statistics.crossed import CrossedAuc
 from confsim.statistics.curves import (
     FEW_FALSE_POSITIVES,
     FPR_LEVELS,
@@ -57,6 +59,7 @@ __all__ = [
     "RATE",
     "UNBOUNDED",
     "Correlation",
+    "CrossedAuc",
     "OperatingPoint",
     "Roc",
     "agresti_caffo",

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from confsim._errors import ConfsimWarning, check_number
 from confsim.statistics.checks import check_membership
 from confsim.statistics.correlation import ranks_of_sorted
-from confsim.statistics.intervals import clopper_pearson
+from confsim.statistics.intervals import clopper_pearson, placement_interval
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -121,18 +121,56 @@ class Roc:
         return _share_above(self.non_member_scores, self.thresholds)
 
     @cached_property
+    def _below(self) -> NDArray[np.int64]:
+        """Non-members below each member."""
+        found: NDArray[np.int64] = np.searchsorted(self.non_member_scores, self.member_scores)
+        return found
+
+    @cached_property
+    def _up_to(self) -> NDArray[np.int64]:
+        """Non-members below each member or equal to it."""
+        others, members = self.non_member_scores, self.member_scores
+        tied = others[np.minimum(self._below, len(others) - 1)] == members
+        if not tied.any():
+            return self._below
+        found = self._below.copy()
+        found[tied] = np.searchsorted(others, members[tied], side="right")
+        return found
+
+    @cached_property
     def auc(self) -> float:
         """Probability that a member scores higher than a non-member, ties counting half."""
-        below = np.searchsorted(self.non_member_scores, self.member_scores, side="left")
-        up_to = np.searchsorted(self.non_member_scores, self.member_scores, side="right")
-        return (int(below.sum()) + int(up_to.sum())) / (2 * self.members * self.non_members)
+        pairs = self.members * self.non_members
+        return (int(self._below.sum()) + int(self._up_to.sum())) / (2 * pairs)
+
+    def auc_interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return DeLong's interval over examples; see :func:`delong_interval`."""
+        return placement_interval(*self.placements(), level)[1:]
+
+    def placements(self) -> tuple[FloatArray, FloatArray]:
+        """Return the share of non-members below each member, and of members above each non-member.
+
+        Ties count half; both in the order of the sorted scores. The mean of either is the AUC.
+        """
+        # Members that a non-member is above, or not below: those that have it not below them.
+        ends = [
+            np.cumsum(np.bincount(counts, minlength=self.non_members + 1))[:-1]
+            for counts in (self._below, self._up_to)
+        ]
+        return (
+            (self._below + self._up_to) / (2 * self.non_members),
+            1 - (ends[0] + ends[1]) / (2 * self.members),
+        )
 
     @cached_property
     def advantage(self) -> float:
         """Largest TPR - FPR over thresholds (Yeom et al. 2018)."""
         # The difference can only grow where a member is passed: other thresholds need no look.
-        hits = 1 - np.searchsorted(self.member_scores, self.member_scores) / self.members
-        alarms = 1 - np.searchsorted(self.non_member_scores, self.member_scores) / self.non_members
+        members = self.member_scores
+        first = np.arange(len(members))
+        first[1:][members[1:] == members[:-1]] = 0
+        hits = 1 - np.maximum.accumulate(first) / self.members
+        alarms = 1 - self._below / self.non_members
         return max(0.0, float(np.max(hits - alarms)))
 
     @property

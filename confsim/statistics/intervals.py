@@ -210,10 +210,29 @@ def delong_interval(
     >>> [round(x, 3) for x in delong_interval([4, 3, 2, 3, 1, 0], [1, 1, 1, 0, 0, 0])]
     [0.833, 0.249, 0.987]
     """
+    return _interval(*delong(scores, is_member), level)
+
+
+def placement_interval(
+    of_members: FloatArray, of_others: FloatArray, level: float = 0.95
+) -> tuple[float, float, float]:
+    """Return what :func:`delong_interval` does, from placements.
+
+    Parameters
+    ----------
+    of_members, of_others : ndarray
+        The share of non-members below each member, and of members above each non-member, ties
+        counting half.
+    """
+    return _interval(*_from_placements(of_members, of_others), level)
+
+
+def _interval(
+    area: float, deviation: float, fewest: int, level: float
+) -> tuple[float, float, float]:
     from scipy.special import ndtri
 
     z = float(ndtri((1 + check_level(level)) / 2))
-    area, deviation, fewest = delong(scores, is_member)
     if math.isnan(deviation):
         return area, math.nan, math.nan
     if area in (0.0, 1.0):
@@ -236,14 +255,16 @@ def delong(scores: ArrayLike, is_member: ArrayLike) -> tuple[float, float, int]:
         )
     known = ~np.isnan(values)
     x, y = np.sort(values[known & member]), np.sort(values[known & ~member])
-    fewest = min(len(x), len(y))
-    if fewest == 0:
+    if min(len(x), len(y)) == 0:
         return math.nan, math.nan, 0
-    won = _share_below(y, x), 1 - _share_below(x, y)
-    area = float(np.mean(won[0]))
+    return _from_placements(_share_below(y, x), 1 - _share_below(x, y))
+
+
+def _from_placements(of_members: FloatArray, of_others: FloatArray) -> tuple[float, float, int]:
+    area, fewest = float(np.mean(of_members)), min(len(of_members), len(of_others))
     if fewest < 2:
         return area, math.nan, fewest
-    variance = sum(float(np.var(part, ddof=1)) / len(part) for part in won)
+    variance = sum(float(np.var(part, ddof=1)) / len(part) for part in (of_members, of_others))
     return area, math.sqrt(variance), fewest
 
 

@@ -96,23 +96,34 @@ def agreement(
     if not scores:
         raise ValueError("scores must hold at least one attack")
     member = check_membership(is_member)
-    found: dict[str, BoolArray] = {}
     arrays: dict[str, FloatArray] = {}
     for name, given in scores.items():
-        values, member = check_scores(given, is_member)
-        arrays[name] = values
-        cuts = (
-            transferred_thresholds(values, member, levels=[level], partner=partner)[:, 0]
-            if threshold == "transferred"
-            else np.array([_oracle(*row, level) for row in zip(values, member, strict=True)])
-        )
-        found[name] = (values >= cuts[:, None]) & member  # NaN never
+        arrays[name], member = check_scores(given, is_member)
+    if threshold == "transferred":
+        cuts = {
+            name: transferred_thresholds(values, member, levels=[level], partner=partner)[:, 0]
+            for name, values in arrays.items()
+        }
+    else:
+        cuts = {
+            name: np.array([_oracle(*row, level) for row in zip(values, member, strict=True)])
+            for name, values in arrays.items()
+        }
+    return agreement_at(cuts, arrays, member)
+
+
+def agreement_at(
+    thresholds: Mapping[str, FloatArray], scores: Mapping[str, FloatArray], member: BoolArray
+) -> Agreement:
+    """Compare attacks as :func:`agreement` does, at each target's threshold (trials,)."""
+    # NaN is never found.
+    found = {name: (scores[name] >= cuts[:, None]) & member for name, cuts in thresholds.items()}
     members = max(1, int(np.count_nonzero(member)))
     every = list(found.values())
     return Agreement(
         attacks=[_row(name, hits, member) for name, hits in found.items()],
         pairs=[
-            _pair(a, b, found[a], found[b], arrays[a], arrays[b], member)
+            _pair(a, b, found[a], found[b], scores[a], scores[b], member)
             for a, b in combinations(found, 2)
         ],
         union=float(np.count_nonzero(np.logical_or.reduce(every)) / members),

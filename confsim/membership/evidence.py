@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim.membership.agreement import agreement
+from confsim.membership.agreement import agreement_at
 from confsim.membership.calibration import base, difficulty_calibration
 from confsim.membership.discoveries import discoveries, p_values
 from confsim.membership.lira import lira
@@ -18,14 +18,15 @@ from confsim.membership.population import attack_p, attack_r
 from confsim.membership.rmia import log_probability
 from confsim.membership.shadow import Design
 from confsim.membership.thresholds import class_thresholds
-from confsim.membership.transfer import transfer
+from confsim.membership.transfer import transfer_at, transferred_thresholds
+from confsim.statistics import FPR_LEVELS
 
 FloatArray = NDArray[np.float64]
 
 #: Models that the pooled variance of ``lira_online_shrunken_variance`` counts as.
 SHRINKAGE = 16.0
 
-#: The false-positive rate at which attacks are compared by what they find.
+#: The false-positive rate at which attacks are compared by what they find: one of ``FPR_LEVELS``.
 AGREEMENT_LEVEL = 0.01
 
 
@@ -91,7 +92,13 @@ def evidence_tables(
         :func:`confsim.membership.transfer`, ``agreement`` and ``discoveries``.
     """
     member, partner = design.is_member, design.partner
-    found = agreement(scores, member, level=AGREEMENT_LEVEL, partner=partner)
+    thresholds = {
+        name: transferred_thresholds(values, member, partner=partner)
+        for name, values in scores.items()
+    }
+    column = FPR_LEVELS.index(AGREEMENT_LEVEL)
+    at_level = {name: cuts[:, column] for name, cuts in thresholds.items()}
+    found = agreement_at(at_level, scores, member)
     given: dict[str, Any] = {"partner": partner, "trim": design.trim, "seed": design.seed}
     lists = [
         {"p_values": kind, **row, "target": str(row["target"])}
@@ -103,7 +110,9 @@ def evidence_tables(
         "transfer": [
             {"attack": name, **row, "target": str(row["target"])}
             for name, values in scores.items()
-            for row in transfer(values, member, partner=partner, targets=targets)
+            for row in transfer_at(
+                thresholds[name], values, member, partner=partner, targets=targets
+            )
         ],
         "agreement": [{"level": AGREEMENT_LEVEL, **row} for row in found.attacks],
         "agreement_pairs": [{"level": AGREEMENT_LEVEL, **row} for row in found.pairs],

@@ -83,23 +83,31 @@ def transferred_thresholds(
     pool = values[trial, example]
     order = np.argsort(-pool, kind="stable")
     pool, trial = pool[order], trial[order]
+    # Places in the pool of each trial's scores, trial after trial.
+    places = np.argsort(trial, kind="stable")
+    ends = np.cumsum(np.bincount(trial, minlength=len(values)))
     found = np.full((len(values), len(allowed)), np.nan)
     for target in range(len(values)):
-        votes = np.zeros(len(values), dtype=bool)
-        votes[design.voters(target)] = True
-        counted = np.cumsum(votes[trial], dtype=np.int64)
-        total = int(counted[-1]) if len(counted) else 0
+        silent = np.setdiff1d(np.arange(len(values)), design.voters(target))
+        excluded = np.sort(np.concatenate([places[ends[t - 1] if t else 0 : ends[t]]
+                                           for t in silent]))  # fmt: skip
+        total = len(pool) - len(excluded)
         for k, level in enumerate(allowed):
             if total:
-                found[target, k] = _threshold(pool, counted, _largest_count(level, total))
+                found[target, k] = _threshold(pool, excluded, _largest_count(level, total))
     return found
 
 
-def _threshold(pool: FloatArray, counted: NDArray[np.int64], count: int) -> float:
-    """Return the smallest threshold that at most ``count`` of the pool reach; all may: -inf."""
-    if count >= counted[-1]:
+def _threshold(pool: FloatArray, excluded: NDArray[np.int64], count: int) -> float:
+    """Return the smallest threshold that at most ``count`` of the pool reach; all may: -inf.
+
+    The pool is in descending order; ``excluded`` are the places of those that do not count.
+    """
+    if count >= len(pool) - len(excluded):
         return -np.inf
-    return float(np.nextafter(pool[np.searchsorted(counted, count + 1)], np.inf))
+    # Of those before an excluded place so many count: the next one that counts is after it.
+    before = np.searchsorted(excluded - np.arange(len(excluded)), count, side="right")
+    return float(np.nextafter(pool[count + before], np.inf))
 
 
 def _largest_count(level: float, total: int) -> int:
@@ -148,8 +156,21 @@ def transfer(
     next to a rate above the one wanted says nothing by itself.
     """
     values, member = check_scores(scores, is_member)
-    shares = [check_number("priors", p, above=0, maximum=1) for p in priors]
     thresholds = transferred_thresholds(values, member, levels=levels, partner=partner)
+    return transfer_at(thresholds, values, member, levels, priors, partner, targets)
+
+
+def transfer_at(
+    thresholds: FloatArray,
+    values: FloatArray,
+    member: BoolArray,
+    levels: Sequence[float] = FPR_LEVELS,
+    priors: Sequence[float] = PRIORS,
+    partner: ArrayLike | None = None,
+    targets: ArrayLike | None = None,
+) -> list[dict[str, Any]]:
+    """Evaluate an attack as :func:`transfer` does, at known thresholds (trials, levels)."""
+    shares = [check_number("priors", p, above=0, maximum=1) for p in priors]
     numbers = np.arange(len(values)) if targets is None else np.asarray(targets)
     rows: list[dict[str, Any]] = []
     for i, number in enumerate(numbers.tolist()):

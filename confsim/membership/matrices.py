@@ -1,0 +1,159 @@
+"""What attacks look at, read from a run: arrays (trials, examples), views, the holdout, a space.
+
+The only place where membership reads the tables of trials with examples. Nothing is computed here.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from confsim._errors import ConfsimError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from confsim.store import Run, Trial
+
+FloatArray = NDArray[np.float64]
+
+_COLUMNS = (
+    "id",
+    "label",
+    "predicted",
+    "is_member",
+    "log_odds_max",
+    "log_odds_true",
+    "entropy",
+    "modified_entropy",
+    "distance_excluding_self",
+)
+
+
+class Matrices:
+    """The examples of a run as arrays (trials, examples).
+
+    Parameters
+    ----------
+    run : Run
+    trials : sequence of int
+    statistic : bool
+        Whether models give some statistic, not log-odds of classes.
+    only : ndarray of int64, optional
+        Ids of the examples that are read; default: all.
+    """
+
+    def __init__(
+        self,
+        run: "Run",
+        trials: Sequence[int],
+        *,
+        statistic: bool,
+        only: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.run, self.statistic = run, statistic
+        self.trials, self.only = np.array(trials), only
+        columns = [*_COLUMNS, *(["statistic"] if statistic else [])]
+
+        def read(number: int) -> "pd.DataFrame":
+            table = run.trial(number).table("examples", columns)
+            return table if only is None else table[np.isin(table["id"], only)]
+
+        first = read(trials[0])
+        self.ids = first["id"].to_numpy()
+        self.labels = first["label"].to_numpy()
+        shape = (len(trials), len(self.ids))
+        self.is_member, self.correct = np.empty(shape, bool), np.empty(shape, bool)
+        self.values = {name: np.empty(shape) for name in columns[4:]}
+        for i, number in enumerate(trials):
+            table = read(number) if i else first
+            if not np.array_equal(table["id"].to_numpy(), self.ids):
+                raise ConfsimError(f"trial {number} of {run.path} has other examples than the rest")
+            self.is_member[i] = table["is_member"].to_numpy()
+            self.correct[i] = table["predicted"].to_numpy() == self.labels
+            for name, matrix in self.values.items():
+                matrix[i] = table[name].to_numpy()
+        self.has_predictions = bool((first["predicted"] >= 0).all())
+        #: What attacks learn from, a row a trial; ``None`` where the run has none.
+        self.signal = self.get("statistic" if statistic else "log_odds_true")
+
+    def get(self, name: str) -> FloatArray | None:
+        """Return a column, ``None`` where the run has nothing in it."""
+        matrix = self.values.get(name)
+        return None if matrix is None or np.isnan(matrix).all() else matrix
+
+    def has(self, name: str) -> bool:
+        """Whether trials keep a file."""
+        return self._trial(0).has(name)
+
+    def _trial(self, place: int) -> "Trial":
+        return self.run.trial(int(self.trials[place]))
+
+    def views(self) -> FloatArray | None:
+        """Return the log-odds of flipped and shifted examples (trials, examples, views)."""
+        if not self.has("augmented.parquet"):
+            return None
+        score = "statistic" if self.statistic else "log_odds_true"
+        columns = ["id", "augmentation", score]
+        views: FloatArray | None = None
+        for i in range(len(self.trials)):
+            table = self._trial(i).table("augmented", columns)
+            if self.only is not None:
+                table = table[np.isin(table["id"], self.only)]
+            table = table.sort_values(["augmentation", "id"], kind="stable")
+            rows = table[score].to_numpy().reshape(-1, len(self.ids))
+            if views is None:
+                views = np.empty((len(self.trials), len(self.ids), len(rows)))
+            views[i, np.argsort(self.ids, kind="stable")] = rows.T
+        return views
+
+    def holdout(self) -> FloatArray | None:
+        """Return what attacks learn from of points that no trial was trained on."""
+        if not self.has("holdout.parquet"):
+            return None
+        score = "statistic" if self.statistic else "log_odds_true"
+        every = range(len(self.trials))
+        rows = [self._trial(i).table("holdout", [score])[score].to_numpy() for i in every]
+        return np.stack(rows) if len(rows[0]) else None
+
+    def population(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """Return each example's row in the population, and its duplicate group."""
+        if not self.run.has("population.parquet"):
+            return np.arange(len(self.ids)), None
+        table = self.run.population()
+        order = np.argsort(table["id"].to_numpy(), kind="stable")
+        position = order[np.searchsorted(table["id"].to_numpy()[order], self.ids)]
+        if "duplicate_group" not in table:
+            return position, None
+        return position, table["duplicate_group"].to_numpy()[position]
+
+    def space(self, features: Path | None) -> NDArray[Any] | None:
+        """Return a row of a fixed space for each example: of the user's file, or the run's own."""
+        position, _ = self.population()
+        if features is not None:
+            return _load_features(features, len(self.ids), position)
+        if self.run.has("features.npy"):
+            return self.run.features()[position]
+        if not self.run.has("images.npy"):
+            return None
+        return self.run.images()[position]
+
+
+def _load_features(path: Path, examples: int, position: NDArray[np.int64]) -> NDArray[Any]:
+    try:
+        features = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"features {path} cannot be read as .npy: {error}") from None
+    if features.ndim < 2:
+        raise ValueError(f"features {path} must have shape (examples, ...), not {features.shape}")
+    if len(features) == examples:
+        return np.asarray(features)
+    if len(features) <= position.max(initial=0):
+        raise ValueError(
+            f"features {path} must have a row for each of the {examples} examples or for each row "
+            f"of population.parquet, not {len(features)} rows"
+        )
+    chosen: NDArray[Any] = features[position]
+    return chosen

@@ -16,7 +16,7 @@ from confsim.seeds import Purpose, stream
 from confsim.statistics import CORRELATION, RATE, auc, mean_interval, spearman
 
 if TYPE_CHECKING:
-    from confsim.lattice import Lattice
+    from confsim.linear.lattice import Lattice
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]

@@ -133,7 +133,7 @@ class Roc:
         tied = others[np.minimum(self._below, len(others) - 1)] == members
         if not tied.any():
             return self._below
-        found = self._below.copy()
+        found: NDArray[np.int64] = self._below.copy()
         found[tied] = np.searchsorted(others, members[tied], side="right")
         return found
 

@@ -8,8 +8,8 @@ from scipy.stats import beta as beta_distribution
 from scipy.stats import binom, norm
 
 from confsim.membership import epsilon_lower_bound
-from confsim.membership.epsilon import (
-    GUESSES,
+from confsim.membership.epsilon import GUESSES
+from confsim.membership.epsilon_formulas import (
     gaussian_epsilon,
     one_run_epsilon,
     one_run_fdp_epsilon,
@@ -127,6 +127,46 @@ def test_one_run_fdp_is_a_fixed_point_of_the_recursion():
     assert one_run_fdp_epsilon(200, 100, 90, 0.3, 0.05) < one_run_fdp_epsilon(
         200, 100, 90, 0.0, 0.05
     )
+
+
+def literal_one_run_fdp(m, guesses, correct, epsilon, delta, beta):
+    """Whether the published recursion refutes a curve; its inverse is found by bisection.
+
+    Arrays over numbers of correct guesses, as in the algorithm of Mahloujifar et al. (2024), which
+    knows the mechanism by the largest true-positive rate that a false-positive rate allows.
+    """
+
+    def blow_up(x):
+        return 1 - max(0.0, 1 - delta - math.exp(epsilon) * x, math.exp(-epsilon) * (1 - delta - x))
+
+    def inverse(y):
+        low, high = 0.0, 1.0
+        if blow_up(0.0) >= y:
+            return 0.0
+        for _ in range(200):
+            middle = (low + high) / 2
+            low, high = (middle, high) if blow_up(middle) < y else (low, middle)
+        return high
+
+    share = beta * guesses / m
+    r, h = np.zeros(guesses + 1), np.zeros(guesses + 1)
+    r[correct] = share * correct / guesses
+    h[correct] = share * (guesses - correct) / guesses
+    for i in range(correct - 1, -1, -1):
+        h[i] = max(h[i + 1], inverse(r[i + 1]))
+        r[i] = r[i + 1] + i / (guesses - i) * (h[i] - h[i + 1])
+    return r[0] + h[0] > guesses / m
+
+
+@pytest.mark.parametrize(
+    ("m", "guesses", "correct", "delta"),
+    [(200, 200, 150, 0.0), (400, 100, 80, 1e-5), (300, 40, 39, 1e-2), (1000, 500, 300, 1e-3)],
+)
+def test_one_run_fdp_inverts_the_published_recursion(m, guesses, correct, delta):
+    found = one_run_fdp_epsilon(m, guesses, correct, delta, 0.05)
+    assert found > 0
+    assert literal_one_run_fdp(m, guesses, correct, found - 1e-6, delta, 0.05)
+    assert not literal_one_run_fdp(m, guesses, correct, found + 1e-6, delta, 0.05)
 
 
 @pytest.mark.parametrize("mu", [0.3, 1.0, 3.0])

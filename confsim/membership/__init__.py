@@ -14,6 +14,7 @@
   trials of the linear pipeline;
 - ``memorization``: accuracy with and without an example in training (Feldman & Zhang 2020);
 - ``vulnerability``: how exposed each example is, and how that goes with similarity;
+  ``fixed_space``: similarity in a space that no trial has changed;
 - ``linear``: what of this the linear pipeline's trials can answer;
 - ``tables``: all of these from a run directory, into its ``tables/``.
 
@@ -38,6 +39,7 @@ from confsim.membership.calibration import base, difficulty_calibration
 from confsim.membership.discoveries import benjamini_hochberg, discoveries, p_values
 from confsim.membership.epsilon import EpsilonBound, epsilon_lower_bound
 from confsim.membership.evaluation import evaluate
+from confsim.membership.fixed_space import fixed_space
 from confsim.membership.leverage import Leverage, leverage, leverage_without
 from confsim.membership.linear import linear_scores
 from confsim.membership.memorization import memorization
@@ -52,7 +54,6 @@ from confsim.membership.traces import trace_scores
 from confsim.membership.transfer import transfer, transferred_thresholds
 from confsim.membership.vulnerability import (
     associations,
-    fixed_space,
     mean_distances,
     power_by,
     reliability,

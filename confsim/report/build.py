@@ -9,7 +9,7 @@ from pathlib import Path
 
 from confsim._errors import ConfsimError
 from confsim._version import __version__
-from confsim.report import attacks, figures, lattice, pictures
+from confsim.report import attacks, figures, lattice, pictures, transfer
 from confsim.report import sweep as sweeps
 from confsim.report import tables as table_makers
 from confsim.report.answers import answers, incomplete_line
@@ -26,6 +26,7 @@ FIGURES: tuple[FigureKind, ...] = (
     *figures.FIGURES,
     *lattice.FIGURES,
     *attacks.FIGURES,
+    *transfer.FIGURES,
     *pictures.FIGURES,
 )
 

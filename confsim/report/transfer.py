@@ -1,0 +1,145 @@
+"""Figures of what an attacker gets: thresholds chosen on other models, and which members are found.
+
+Drawn from the membership tables ``transfer``, ``agreement`` and ``agreement_pairs``.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from confsim.report.attacks import attack_name
+from confsim.report.canvas import MARKERS, MUTED, SERIES, SURFACE, Canvas, Words, dot_rows
+from confsim.report.material import Material
+from confsim.report.numbers import number
+from confsim.report.registry import figure, has_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: False-positive rates that thresholds are chosen for.
+_LEVELS = (0.1, 0.01, 0.001)
+
+
+def _of_means(material: Material) -> "pd.DataFrame":
+    table = material.tables["transfer"]
+    chosen = table["level"].isin(_LEVELS) & (table["target"].astype(str) == "mean")
+    ordered: pd.DataFrame = table[chosen].sort_values("level", ascending=False, kind="stable")
+    return ordered
+
+
+def _needs_transfer(material: Material) -> str | None:
+    reason = has_table("transfer", "realised_fpr_low", "oracle_tpr")(material)
+    return reason or (
+        "no target has both members and others" if _of_means(material).empty else None
+    )
+
+
+@figure("What does an attacker get who chooses thresholds on models of his own?", _needs_transfer)
+def transfer(material: Material, canvas: Canvas) -> Words:
+    """Draw the realised false-positive rate beside the one wanted, and the rate of detection."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    rows = _of_means(material)
+    labels = [
+        f"{attack_name(str(attack))}, {100 * level:g}%"
+        for attack, level in zip(rows["attack"], rows["level"], strict=True)
+    ]
+    axes = canvas.panels(2, height=0.9 + 0.21 * len(rows), sharey=not canvas.narrow)
+    floor = float(rows["level"].min()) / 10
+    places = np.arange(len(rows))[::-1]
+    for axis, name, hollow, colour in (
+        (axes[0], "realised_fpr", "level", SERIES[1]),
+        (axes[1], "tpr", "oracle_tpr", SERIES[0]),
+    ):
+        ends = (np.maximum(rows[f"{name}{end}"], floor) for end in ("", "_low", "_high"))
+        axis.plot(
+            np.maximum(rows[hollow], floor), places, MARKERS[3],
+            markerfacecolor="none", markeredgecolor=MUTED, markersize=6,
+        )  # fmt: skip
+        dot_rows(axis, labels, *ends, colour=colour)
+        axis.set(xscale="log", xlim=(floor, 1))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    axes[0].set_title("false-positive rate")
+    axes[0].set_xlabel("realised (diamond: wanted)")
+    axes[1].set_title("true-positive rate")
+    axes[1].set_xlabel("transferred (diamond: oracle)")
+    worst = rows.iloc[int(np.argmax(np.abs(np.log(_ratio(rows)))))]
+    return Words(
+        "Thresholds chosen for a false-positive rate of 10%, 1% and 0.1% on the other trials as "
+        "mock targets, and applied to each target: what is realised there, mean over targets with "
+        "95% intervals (these examples, trials drawn anew). Diamonds: the rate that was wanted, "
+        "and what the best threshold for the target itself would detect, an upper bound on what an "
+        "attacker gets. Logarithmic scales, whose left end stands for less, too.",
+        f"Farthest from the rate wanted: {attack_name(str(worst['attack']))}, wanted "
+        f"{100 * worst['level']:g}%, realised {number(100 * float(worst['realised_fpr']))}%.",
+    )
+
+
+def _ratio(rows: "pd.DataFrame") -> Any:
+    return np.maximum(rows["realised_fpr"], 1e-9) / rows["level"]
+
+
+@figure("Do attacks find the same members, trial after trial?", has_table("agreement", "coverage"))
+def agreement(material: Material, canvas: Canvas) -> Words:
+    """Draw shares of members found always, on average and once, and what trials have in common."""
+    rows = material.tables["agreement"]
+    labels = [attack_name(str(attack)) for attack in rows["attack"]]
+    axes = canvas.panels(2, height=1.35 + 0.3 * len(rows), sharey=not canvas.narrow)
+    places = np.arange(len(rows))[::-1]
+    dot_rows(
+        axes[0], labels, rows["tpr"], rows["stability"], rows["coverage"],
+        colour=SERIES[0], label="a trial, on average",
+    )  # fmt: skip
+    for column, marker, label in (
+        ("stability", MARKERS[1], "in every trial"),
+        ("coverage", MARKERS[2], "at least once"),
+    ):
+        axes[0].plot(
+            rows[column], places, marker, color=SERIES[2 if marker == MARKERS[1] else 1],
+            markeredgecolor=SURFACE, label=label,
+        )  # fmt: skip
+    axes[0].set_title("share of members found")
+    axes[1].hlines(
+        places, rows["jaccard_trials_chance"], rows["jaccard_trials"], color=MUTED, linewidth=1.0
+    )
+    axes[1].plot(
+        rows["jaccard_trials_chance"], places, MARKERS[3],
+        markerfacecolor="none", markeredgecolor=MUTED, markersize=6, label="by chance",
+    )  # fmt: skip
+    dot_rows(
+        axes[1], labels, rows["jaccard_trials"], rows["jaccard_trials"], rows["jaccard_trials"],
+        colour=SERIES[1], label="two trials",
+    )  # fmt: skip
+    axes[1].set_title("Jaccard index")
+    jaccard = rows[["jaccard_trials", "jaccard_trials_chance"]]
+    for axis, largest in zip(axes, (rows["coverage"].max(), jaccard.max().max()), strict=True):
+        top = 1.1 * largest if 0 < largest < 0.9 else 1.0
+        axis.set_xlim(-0.03 * top, 1.03 * top)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=2, fontsize="small")
+    level = f"{100 * float(rows['level'].iloc[0]):g}%"
+    best = rows.iloc[int(rows["coverage"].to_numpy().argmax())]
+    return Words(
+        f"Which members attacks find at a false-positive rate of {level}, with thresholds chosen "
+        "on the other trials. Left: of the examples that were members, the share found in every "
+        "trial that they were members of, in a trial on average, and at least once. Right: found "
+        "in both of two trials over found in either, among members of both, beside what finds that "
+        "fell anywhere would give: far above it, the attack singles out the same examples."
+        + _between(material),
+        f"{attack_name(str(best['attack']))} finds {number(100 * float(best['coverage']))}% of "
+        f"members at least once and {number(100 * float(best['stability']))}% always.",
+    )
+
+
+def _between(material: Material) -> str:
+    pairs = material.tables.get("agreement_pairs")
+    if pairs is None or pairs.empty or "jaccard" not in pairs:
+        return ""
+    told = [
+        f"{attack_name(str(a))} and {attack_name(str(b))} {number(float(j))}"
+        for a, b, j in zip(pairs["attack"], pairs["other"], pairs["jaccard"], strict=True)
+    ]
+    return f" Jaccard index of two attacks on the same target: {'; '.join(told)}."
+
+
+FIGURES = (transfer, agreement)

@@ -1,24 +1,27 @@
 /* How the search works.
  *
- * Training rows are sorted by class. The filter computes, for tiles of queries times groups of training
- * rows held in registers, upper bounds of the cosine: with orthonormal directions V,
+ * Training rows are sorted by class. The filter computes, for tiles of queries times groups of
+ * training rows held in registers, upper bounds of the cosine: with orthonormal directions V,
+ *
  *     a.b <= (V'a).(V'b) + |a - VV'a| |b - VV'b|      (Cauchy-Schwarz),
- * a product of k + 1 terms instead of d. The directions are the leading principal axes of a sample of
- * the training set; how many to use is decided by counting the survivors of a sample of queries, and
- * where the spectrum is flat the "bound" is the whole product. Terms are 16-bit fixed point, because
- * processors multiply and add twice as many of these as of float32, and their sums are exact. Survivors
- * get a whole product, with axes first in fixed point and then in float32; those within its error of the
- * best are kept, and in the end compared by the answer's float64 arithmetic. Every comparison gives way
- * by a bound on all rounding, so the filter can never discard an answer or one of its ties.
  *
- * Where few directions suffice, a balanced tree over the bound's own coordinates puts training rows into
- * cells of CELL neighbours, and queries are taken in the order of their cells: a query's own cell gives
- * its first guess, and each query skips the cells whose cones of directions lie too far away. A query
- * that repeats its own training row takes over what was prepared for that row.
+ * a product of k + 1 terms instead of d. The directions are the leading principal axes of a sample
+ * of the training set; how many to use is decided by counting the survivors of a sample of queries,
+ * and where the spectrum is flat the "bound" is the whole product. Terms are 16-bit fixed point,
+ * because processors multiply and add twice as many of these as of float32, and their sums are
+ * exact. Survivors get a whole product, with axes first in fixed point and then in float32; those
+ * within its error of the best are kept, and in the end compared by the answer's float64
+ * arithmetic. Every comparison gives way by a bound on all rounding, so the filter can never
+ * discard an answer or one of its ties.
  *
- * Rounding, with u = 2^-24, for rows of length at most 1 + 2u: a float32 product of d terms by vectors
- * of at least four lanes errs by less than (d / 4 + 24) u (product_error); fixed point errs by
- * fixed_error. */
+ * Where few directions suffice, a balanced tree over the bound's own coordinates puts training rows
+ * into cells of CELL neighbours, and queries are taken in the order of their cells: a query's own
+ * cell gives its first guess, and each query skips the cells whose cones of directions lie too far
+ * away. A query that repeats its own training row takes over what was prepared for that row.
+ *
+ * Rounding, with u = 2^-24, for rows of length at most 1 + 2u: a float32 product of d terms by
+ * vectors of at least four lanes errs by less than (d / 4 + 24) u (product_error); fixed point errs
+ * by fixed_error. */
 #include "angular.h"
 
 #include <float.h>
@@ -37,26 +40,27 @@
 #endif
 
 enum {
-    BLOCK = 192,      /* queries of a work item: whole tiles, and places that fit into a byte */
-    CELL = 32,        /* training rows that are skipped or searched together: whole groups */
-    KEPT = 48,        /* candidates of a query that wait for the exact comparison */
+    BLOCK = 192, /* queries of a work item: whole tiles, and places that fit into a byte */
+    CELL = 32,   /* training rows that are skipped or searched together: whole groups */
+    KEPT = 48,   /* candidates of a query that wait for the exact comparison */
     MAX_TILE = 8,
-    MAX_GROUP = 32,    /* rows, or cells */
-    PAIRS = 1024,      /* that get their whole products at a time */
+    MAX_GROUP = 32, /* rows, or cells */
+    PAIRS = 1024,   /* that get their whole products at a time */
     MAX_AXES = 32,
-    SAMPLE = 1024,    /* training rows that the principal axes come from */
-    PROBES = 16,      /* queries that the number of axes is chosen with */
+    SAMPLE = 1024, /* training rows that the principal axes come from */
+    PROBES = 16,   /* queries that the number of axes is chosen with */
     PREPARE_ROWS = 128,
-    PART = 64,        /* float64 coordinates of a row at a time */
-    CROWDED_ONE_IN = 32, /* rows within float32's error of the best: more are told apart otherwise */
-    SMALL = 512       /* below this many queries or rows the axes do not pay */
+    PART = 64, /* float64 coordinates of a row at a time */
+    CROWDED_ONE_IN =
+        32,     /* rows within float32's error of the best: more are told apart otherwise */
+    SMALL = 512 /* below this many queries or rows the axes do not pay */
 };
 
 static const float UNIT_ROUNDOFF = 0x1p-24f;
 
-/* What 1 is in fixed point of 16 bits. Sums are exact in 32 bits: the vectors have lengths of at most
- * 1.2, or 1.6 where a cell is judged, and a sum starts where it stays between -2^31 and 2^31 (given
- * CONFSIM_ANGULAR_COLUMNS). */
+/* What 1 is in fixed point of 16 bits. Sums are exact in 32 bits: the vectors have lengths of at
+ * most 1.2, or 1.6 where a cell is judged, and a sum starts where it stays between -2^31 and 2^31
+ * (given CONFSIM_ANGULAR_COLUMNS). */
 static const float ONE = 23170;
 static const int32_t ALWAYS = 3 << 28, NEVER = -(1 << 30);
 
@@ -77,8 +81,8 @@ typedef struct {
     void (*apart)(const double *groups, int64_t d, const double *query, int plus, double *sums);
     void (*products)(const float *const *a, const float *const *b, int64_t d, int64_t count,
                      float *out);
-    void (*fixed_products)(const int16_t *const *a, const int16_t *const *b, int64_t d, int64_t count,
-                           int32_t *out);
+    void (*fixed_products)(const int16_t *const *a, const int16_t *const *b, int64_t d,
+                           int64_t count, int32_t *out);
     int (*sift)(const int16_t *const *queries, const int32_t *start, const int16_t *points,
                 int64_t pairs, int groups, hits *out);
 } path;
@@ -132,7 +136,7 @@ CONFSIM_TARGET_AVX2 static inline int32_t total_of_eight(__m256i v) {
 #define PATH_TILE 6
 #define PATH_SPLIT 1
 #define PATH_FMA(a, b, c) ((VECTOR)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
-#define PATH_ADD_TWO(sum, query, rows) \
+#define PATH_ADD_TWO(sum, query, rows)                                                             \
     ((sum) + (LANES)_mm256_madd_epi16((__m256i)(query), (__m256i)(rows)))
 #define PATH_SUM(v) sum_of_eight((__m256)(v))
 #define PATH_SIGNS(v) ((uint32_t)_mm256_movemask_ps((__m256)(v)))
@@ -146,7 +150,7 @@ CONFSIM_TARGET_AVX2 static inline int32_t total_of_eight(__m256i v) {
 #define PATH_TILE 8
 #define PATH_SPLIT 1
 #define PATH_FMA(a, b, c) ((VECTOR)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
-#define PATH_ADD_TWO(sum, query, rows) \
+#define PATH_ADD_TWO(sum, query, rows)                                                             \
     ((sum) + (LANES)_mm512_madd_epi16((__m512i)(query), (__m512i)(rows)))
 #define PATH_SUM(v) _mm512_reduce_add_ps((__m512)(v))
 #define PATH_SIGNS(v) ((uint32_t)_mm512_movepi32_mask((__m512i)(v)))
@@ -156,12 +160,13 @@ CONFSIM_TARGET_AVX2 static inline int32_t total_of_eight(__m256i v) {
 
 /* The same for processors that add two products in one instruction. */
 #define PATH(name) vnni_##name
-#define PATH_TARGET __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,avx2,fma")))
+#define PATH_TARGET                                                                                \
+    __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,avx2,fma")))
 #define PATH_WIDTH 16
 #define PATH_TILE 8
 #define PATH_SPLIT 1
 #define PATH_FMA(a, b, c) ((VECTOR)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
-#define PATH_ADD_TWO(sum, query, rows) \
+#define PATH_ADD_TWO(sum, query, rows)                                                             \
     ((LANES)_mm512_dpwssd_epi32((__m512i)(sum), (__m512i)(query), (__m512i)(rows)))
 #define PATH_SUM(v) _mm512_reduce_add_ps((__m512)(v))
 #define PATH_SIGNS(v) ((uint32_t)_mm512_movepi32_mask((__m512i)(v)))
@@ -176,7 +181,8 @@ static inline uint32_t signs_of_neon(int32x4_t v) {
     return vaddvq_u32(vshlq_u32(vshrq_n_u32((uint32x4_t)v, 31), places));
 }
 
-/* Of four rows, their first terms before their second ones: sum + the products of two terms each. */
+/* Of four rows, their first terms before their second ones: sum + the products of two terms each.
+ */
 static inline int32x4_t add_two_of_neon(int32x4_t sum, int16x8_t query, int16x8_t rows) {
     sum = vmlal_lane_s16(sum, vget_low_s16(rows), vget_low_s16(query), 0);
     return vmlal_high_lane_s16(sum, rows, vget_low_s16(query), 1);
@@ -191,13 +197,12 @@ static inline int32x4_t add_all_of_neon(int32x4_t sum, int16x8_t a, int16x8_t b)
 #define PATH_WIDTH 4
 #define PATH_TILE 8 /* with 12, compilers run out of registers */
 #define PATH_SPLIT 4
-#define PATH_FMA(a, b, c) \
-    ((VECTOR)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
-#define PATH_ADD_TWO(sum, query, rows) \
+#define PATH_FMA(a, b, c) ((VECTOR)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
+#define PATH_ADD_TWO(sum, query, rows)                                                             \
     ((LANES)add_two_of_neon((int32x4_t)(sum), (int16x8_t)(query), (int16x8_t)(rows)))
 #define PATH_SUM(v) vaddvq_f32((float32x4_t)(v))
 #define PATH_SIGNS(v) signs_of_neon((int32x4_t)(v))
-#define PATH_ADD_ALL(sum, a, b) \
+#define PATH_ADD_ALL(sum, a, b)                                                                    \
     ((LANES)add_all_of_neon((int32x4_t)(sum), (int16x8_t)(a), (int16x8_t)(b)))
 #define PATH_TOTAL(v) vaddvq_s32((int32x4_t)(v))
 #include "angular_path.inc"
@@ -254,8 +259,8 @@ static inline double unit_at(const confsim_matrix *matrix, int64_t row, int64_t 
 }
 
 /* Some coordinates of a unit row; divisions run side by side where the row is plain memory. */
-static void unit_part(const confsim_matrix *matrix, int64_t row, int64_t from, int64_t count, scale s,
-                      double *out) {
+static void unit_part(const confsim_matrix *matrix, int64_t row, int64_t from, int64_t count,
+                      scale s, double *out) {
     const char *data = matrix->data + row * matrix->row_stride;
     if (s.exponent == 0 && matrix->is_float32 && matrix->column_stride == sizeof(float))
         for (int64_t k = 0; k < count; k++) out[k] = ((const float *)data)[from + k] / s.norm;
@@ -266,8 +271,8 @@ static void unit_part(const confsim_matrix *matrix, int64_t row, int64_t from, i
 }
 
 /* theta / pi between a query's unit row and a training row. */
-static double angular_distance(const double *query, int query_is_zero, const confsim_matrix *training,
-                               int64_t row, scale s) {
+static double angular_distance(const double *query, int query_is_zero,
+                               const confsim_matrix *training, int64_t row, scale s) {
     if (s.norm == 0 || query_is_zero) return s.norm == 0 && query_is_zero ? 0 : 0.5;
     double apart = 0, together = 0;
     for (int64_t from = 0; from < training->columns; from += PART) {
@@ -285,7 +290,8 @@ static double angular_distance(const double *query, int query_is_zero, const con
 
 /* ---- The training set, prepared ------------------------------------------------------------- */
 
-/* A node of the tree that puts near rows into one cell: to the left where the term is below the cut. */
+/* A node of the tree that puts near rows into one cell: to the left where the term is below the
+ * cut. */
 typedef struct {
     float cut;
     int32_t term, left, right; /* children: a split of the class, or ~ a cell of the class */
@@ -304,7 +310,7 @@ typedef struct {
     const confsim_pairing *pairing;
     const confsim_nearest *answer;
     const path *path;
-    crowd crowd;                   /* in use where it has `units` */
+    crowd crowd; /* in use where it has `units` */
     int threads;
     confsim_classes classes;       /* of training rows; "rank" below: a place in its order */
     confsim_classes query_classes; /* the same for queries */
@@ -322,21 +328,23 @@ typedef struct {
     int64_t *first_group;          /* a class's first group of packed rows; count + 1 entries */
     int16_t *packed;               /* groups of 2 * width rows, pair of terms by pair of terms */
     float *row_terms;              /* of rows, `terms` apart, where there are axes */
-    int64_t *first_cell;           /* a class's first cell, count + 1 entries; cells split it evenly */
-    int64_t *first_centre;         /* a class's first group of cells */
-    int64_t *lowest;               /* of a cell: its lowest training row */
-    int16_t *centres;              /* groups of 2 * width cells, packed like rows, and one more pair */
-    split *splits;                 /* of a class from first_cell[class] on, the root first */
-    int16_t *query_terms;          /* by query, `step` apart, where there are axes */
+    int64_t *first_cell;   /* a class's first cell, count + 1 entries; cells split it evenly */
+    int64_t *first_centre; /* a class's first group of cells */
+    int64_t *lowest;       /* of a cell: its lowest training row */
+    int16_t *centres;      /* groups of 2 * width cells, packed like rows, and one more pair */
+    split *splits;         /* of a class from first_cell[class] on, the root first */
+    int16_t *query_terms;  /* by query, `step` apart, where there are axes */
     scale *query_scales;
     int32_t *leaves;
-    uint8_t *repeats;              /* by query: whether its own row has the same bytes; NULL without */
-    double inflation;              /* |terms|^2 may be that much over 1 */
+    uint8_t *repeats; /* by query: whether its own row has the same bytes; NULL without */
+    double inflation; /* |terms|^2 may be that much over 1 */
     float product_error, bound_error, cell_error, window;
-    int32_t fixed_slack;           /* what fixed point may take from the product of two unit rows */
+    int32_t fixed_slack; /* what fixed point may take from the product of two unit rows */
 } search;
 
-static void *floats(int64_t count) { return aligned_alloc(64, (size_t)((count * 4 + 63) / 64 * 64)); }
+static void *floats(int64_t count) {
+    return aligned_alloc(64, (size_t)((count * 4 + 63) / 64 * 64));
+}
 
 static inline int64_t group_rows(const search *s) { return 2 * s->path->width; }
 
@@ -363,8 +371,10 @@ static inline int64_t class_of_rank(const search *s, int64_t rank) {
     return low;
 }
 
-/* Scales of `count` rows; eight sums run side by side because each is a chain of dependent additions. */
-static void scale_rows(const confsim_matrix *matrix, const int64_t *rows, int64_t count, scale *out) {
+/* Scales of `count` rows; eight sums run side by side because each is a chain of dependent
+ * additions. */
+static void scale_rows(const confsim_matrix *matrix, const int64_t *rows, int64_t count,
+                       scale *out) {
     enum { LANES = 8 };
     for (int64_t begin = 0; begin < count; begin += LANES) {
         double sums[LANES] = {0};
@@ -376,8 +386,8 @@ static void scale_rows(const confsim_matrix *matrix, const int64_t *rows, int64_
         for (int64_t k = 0; k < matrix->columns; k++)
             for (int lane = 0; lane < LANES; lane++) {
                 const char *entry = data[lane] + k * matrix->column_stride;
-                const double x = matrix->is_float32 ? (double)*(const float *)entry
-                                                    : *(const double *)entry;
+                const double x =
+                    matrix->is_float32 ? (double)*(const float *)entry : *(const double *)entry;
                 sums[lane] += x * x;
             }
         for (int lane = 0; lane < LANES && begin + lane < count; lane++)
@@ -402,7 +412,8 @@ static void unit_row(const search *s, const confsim_matrix *matrix, int64_t row,
             out[k] = (float)(confsim_matrix_at(matrix, row, k) * inverse);
 }
 
-static int same_bytes(const confsim_matrix *a, int64_t row, const confsim_matrix *b, int64_t other) {
+static int same_bytes(const confsim_matrix *a, int64_t row, const confsim_matrix *b,
+                      int64_t other) {
     const int64_t size = a->is_float32 ? sizeof(float) : sizeof(double);
     return a->is_float32 == b->is_float32 && a->column_stride == size && b->column_stride == size &&
            !memcmp(a->data + row * a->row_stride, b->data + other * b->row_stride,
@@ -502,8 +513,8 @@ static double skew_of(const float *rows, int64_t count, int64_t d) {
     return sqrt(total) * (1 + 1e-6);
 }
 
-/* Leading principal axes by orthogonal iteration on evenly spaced training rows. Any directions give
- * right bounds; better ones give tighter bounds. */
+/* Leading principal axes by orthogonal iteration on evenly spaced training rows. Any directions
+ * give right bounds; better ones give tighter bounds. */
 static CONFSIM_MUST_CHECK confsim_status find_directions(search *s) {
     enum { ITERATIONS = 4 };
     const path *p = s->path;
@@ -534,7 +545,8 @@ static CONFSIM_MUST_CHECK confsim_status find_directions(search *s) {
     return CONFSIM_OK;
 }
 
-/* What rounding to fixed point may change in a product of vectors of that many terms and that length. */
+/* What rounding to fixed point may change in a product of vectors of that many terms and that
+ * length. */
 static double fixed_error(double terms, double length) {
     const double each = 0.51 * sqrt(terms) / ONE;
     return each * (2 * length + each);
@@ -607,7 +619,8 @@ static void probe(void *context, int64_t item, int thread) {
     free(unit);
 }
 
-/* Chooses the number of axes that makes the search cheapest; 0, whole products, where none helps. */
+/* Chooses the number of axes that makes the search cheapest; 0, whole products, where none helps.
+ */
 static void choose_axes(search *s) {
     static const int64_t choices[] = {4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32};
     const double per_term = 0.6 / group_rows(s); /* cycles a pair */
@@ -622,8 +635,7 @@ static void choose_axes(search *s) {
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
         const int64_t axes = choices[i];
         if (axes >= s->training->columns || s->product_error + s->skew > 0.005) break;
-        const double cost =
-            per_term * (double)(axes + 1) + per_survivor * probing.survivors[axes];
+        const double cost = per_term * (double)(axes + 1) + per_survivor * probing.survivors[axes];
         if (cost >= cheapest) continue;
         cheapest = cost;
         set_axes(s, axes);
@@ -632,8 +644,9 @@ static void choose_axes(search *s) {
 
 /* ---- Cells of near rows ---------------------------------------------------------------------- */
 
-/* Terms of rows and queries are nearly unit vectors whose product is the bound, so a cell's rows within
- * the angle r of its centre c all have bounds below t for a query q if q.c < cos(acos(t) + r). */
+/* Terms of rows and queries are nearly unit vectors whose product is the bound, so a cell's rows
+ * within the angle r of its centre c all have bounds below t for a query q if q.c < cos(acos(t) +
+ * r). */
 
 typedef struct {
     float key;
@@ -697,7 +710,8 @@ static int32_t grow(const search *s, keyed *rows, int64_t n, int64_t cell, split
     select_first(rows, n, left * CELL);
     splits[node].term = (int32_t)term;
     splits[node].cut = rows[left * CELL].key;
-    for (int64_t i = left * CELL; i < n; i++) splits[node].cut = fminf(splits[node].cut, rows[i].key);
+    for (int64_t i = left * CELL; i < n; i++)
+        splits[node].cut = fminf(splits[node].cut, rows[i].key);
     splits[node].left = grow(s, rows, left * CELL, cell, splits, used);
     splits[node].right = grow(s, rows + left * CELL, n - left * CELL, cell + left, splits, used);
     return node;
@@ -725,11 +739,14 @@ static int64_t farthest_row(float rows[][CELL], int64_t terms, const float *cent
     return farthest;
 }
 
-/* Writes a cell's centre, and the cosine and the sine of the angle that all its rows are within. The
- * narrowest such cone is approached by steps towards whichever row is farthest (Badoiu and Clarkson). */
-static void write_centre(const search *s, int64_t rank, int64_t count, int16_t *out, int64_t place) {
+/* Writes a cell's centre, and the cosine and the sine of the angle that all its rows are within.
+ * The narrowest such cone is approached by steps towards whichever row is farthest (Badoiu and
+ * Clarkson). */
+static void write_centre(const search *s, int64_t rank, int64_t count, int16_t *out,
+                         int64_t place) {
     enum { STEPS = 24 };
-    float rows[MAX_AXES + 1][CELL], centre[MAX_AXES + 1] = {0}, best[MAX_AXES + 1] = {0}, narrowest = -2;
+    float rows[MAX_AXES + 1][CELL], centre[MAX_AXES + 1] = {0}, best[MAX_AXES + 1] = {0},
+                                                      narrowest = -2;
     const int64_t terms = s->terms;
     for (int64_t i = 0; i < CELL; i++) {
         const float *row = s->row_terms + s->classes.order[rank + (i < count ? i : 0)] * s->terms;
@@ -755,9 +772,11 @@ static void write_centre(const search *s, int64_t rank, int64_t count, int16_t *
     }
     const double cosine = narrowest - 1e-5;
     const int useful = cosine > 0; /* if not, the product is positive whatever the query */
-    for (int64_t k = 0; k < terms; k++) out[packed_place(s, place, k)] = fixed(useful ? best[k] : 0);
+    for (int64_t k = 0; k < terms; k++)
+        out[packed_place(s, place, k)] = fixed(useful ? best[k] : 0);
     out[packed_place(s, place, s->padded)] = fixed(useful ? (float)cosine : 0);
-    out[packed_place(s, place, s->padded + 1)] = fixed(useful ? (float)sqrt(1 - cosine * cosine) : 1);
+    out[packed_place(s, place, s->padded + 1)] =
+        fixed(useful ? (float)sqrt(1 - cosine * cosine) : 1);
 }
 
 static void list_terms(void *context, int64_t item, int thread) {
@@ -793,7 +812,8 @@ static CONFSIM_MUST_CHECK confsim_status build_cells(search *s) {
         for (int64_t cell = 0; cell < s->first_cell[c + 1] - s->first_cell[c]; cell++) {
             const int64_t rank = begin + cell * CELL, rest = end - rank;
             write_centre(s, rank, rest < CELL ? rest : CELL,
-                         s->centres + (s->first_centre[c] + cell / width) * width * step, cell % width);
+                         s->centres + (s->first_centre[c] + cell / width) * width * step,
+                         cell % width);
         }
     }
     free(rows);
@@ -806,14 +826,14 @@ static CONFSIM_MUST_CHECK confsim_status build_cells(search *s) {
 typedef struct {
     int64_t query, own; /* own: its training row, -1 for none */
     scale scale;
-    const float *row;   /* unit row */
+    const float *row;         /* unit row */
     const int16_t *fixed_row; /* the same in fixed point, where there are axes */
-    int16_t *terms;     /* of bounds; with axes, two more for cells */
-    double *unit;       /* float64 unit row, made when it is first needed */
+    int16_t *terms;           /* of bounds; with axes, two more for cells */
+    double *unit;             /* float64 unit row, made when it is first needed */
     int unit_ready;
-    float best, keep;   /* largest product so far, and how large one must be to matter */
-    int32_t start;      /* of a bound's sum that reaches what matters where it is not negative */
-    double distance;    /* nearest so far by the answer's arithmetic; infinite for none */
+    float best, keep; /* largest product so far, and how large one must be to matter */
+    int32_t start;    /* of a bound's sum that reaches what matters where it is not negative */
+    double distance;  /* nearest so far by the answer's arithmetic; infinite for none */
     int64_t index;
     int kept;
     int64_t rows[KEPT];
@@ -837,7 +857,8 @@ typedef struct {
     int64_t pairs; /* that wait for their whole products */
     candidate_list *pair_lists[PAIRS];
     int64_t pair_rows[PAIRS];
-    int64_t waiting[MAX_GROUP]; /* for each cell of a group: how many queries cannot do without it */
+    int64_t
+        waiting[MAX_GROUP]; /* for each cell of a group: how many queries cannot do without it */
     uint8_t places[MAX_GROUP][BLOCK]; /* and which */
 } block;
 
@@ -905,7 +926,8 @@ static void consider(const search *s, candidate_list *list, int64_t row, float p
     list->products[list->kept++] = product;
 }
 
-/* Products with the rows of a query's own cell, no larger than what the search will find for them. */
+/* Products with the rows of a query's own cell, no larger than what the search will find for them.
+ */
 static void guess_products(const search *s, const candidate_list *list, const int64_t *rows,
                            int64_t count, float *out) {
     const int16_t *queries[CELL], *fixed_rows[CELL];
@@ -938,7 +960,8 @@ static void start_list(const search *s, block *b, int64_t place, int64_t query, 
     const int64_t *self = s->pairing->self_index;
     candidate_list *list = &b->lists[place];
     const int64_t repeated = repeated_row(s, query);
-    float *row = (repeated < 0 ? b->units : s->units) + (repeated < 0 ? place : repeated) * s->length;
+    float *row =
+        (repeated < 0 ? b->units : s->units) + (repeated < 0 ? place : repeated) * s->length;
     if (repeated < 0) unit_row(s, s->queries, query, scale, row);
     list->query = query;
     list->own = self ? self[query] : -1;
@@ -1032,7 +1055,8 @@ static void multiply_pairs(const search *s, block *b) {
         rows[i] = s->units + b->pair_rows[i] * s->length;
     }
     s->path->products(queries, rows, s->length, b->pairs, products);
-    for (int64_t i = 0; i < b->pairs; i++) consider(s, b->pair_lists[i], b->pair_rows[i], products[i]);
+    for (int64_t i = 0; i < b->pairs; i++)
+        consider(s, b->pair_lists[i], b->pair_rows[i], products[i]);
     b->pairs = 0;
 }
 
@@ -1064,8 +1088,8 @@ static void search_tile(const search *s, block *b, const uint8_t *places, int64_
     if (b->pairs > PAIRS - MAX_TILE * CELL) multiply_pairs(s, b);
 }
 
-static void search_cell(const search *s, block *b, const uint8_t *places, int64_t count, int64_t class,
-                        int64_t cell) {
+static void search_cell(const search *s, block *b, const uint8_t *places, int64_t count,
+                        int64_t class, int64_t cell) {
     const int64_t tile = s->path->tile, width = group_rows(s);
     const int64_t rank = s->classes.start[class] + cell * CELL;
     const int64_t rest = s->classes.start[class + 1] - rank;
@@ -1113,7 +1137,8 @@ static double distance_to_own(const search *s, candidate_list *list) {
 /* The search left out the query's own row, which now competes with the winner. */
 static void answer(const search *s, candidate_list *list, int64_t class) {
     resolve(s, list);
-    put(s->answer->distance_other, s->answer->index_other, list->query, list->distance, list->index);
+    put(s->answer->distance_other, s->answer->index_other, list->query, list->distance,
+        list->index);
     double distance = list->distance;
     int64_t index = list->index;
     const int64_t own = list->own;
@@ -1278,7 +1303,8 @@ static CONFSIM_MUST_CHECK confsim_status search_build(search *s) {
     s->product_error = ((float)s->length / 4 + 24) * UNIT_ROUNDOFF;
     /* What float32 may misjudge on both sides, and what float64 answers may. */
     s->window = 2 * s->product_error + ((float)s->length + 32) * 0x1p-49f;
-    if (confsim_classes_build(&s->classes, s->pairing->training_labels, n)) return CONFSIM_NO_MEMORY;
+    if (confsim_classes_build(&s->classes, s->pairing->training_labels, n))
+        return CONFSIM_NO_MEMORY;
     if (confsim_classes_build(&s->query_classes, s->pairing->query_labels, s->queries->rows))
         return CONFSIM_NO_MEMORY;
     s->units = floats(n * s->length);
@@ -1344,16 +1370,19 @@ static block *blocks_build(const search *s) {
         blocks[i].units = floats(BLOCK * s->length);
         blocks[i].terms = malloc((size_t)(BLOCK * s->step) * sizeof(int16_t));
         blocks[i].fixed_rows = malloc((size_t)(BLOCK * s->length) * sizeof(int16_t));
-        if (blocks[i].units64 && blocks[i].units && blocks[i].terms && blocks[i].fixed_rows) continue;
+        if (blocks[i].units64 && blocks[i].units && blocks[i].terms && blocks[i].fixed_rows)
+            continue;
         blocks_free(blocks, s->threads);
         return NULL;
     }
     return blocks;
 }
 
-confsim_status confsim_angular_nearest(const confsim_matrix *queries, const confsim_matrix *training,
-                                       const confsim_pairing *pairing, const confsim_nearest *answer,
-                                       int threads, confsim_isa isa) {
+confsim_status confsim_angular_nearest(const confsim_matrix *queries,
+                                       const confsim_matrix *training,
+                                       const confsim_pairing *pairing,
+                                       const confsim_nearest *answer, int threads,
+                                       confsim_isa isa) {
     search s = {.queries = queries, .training = training, .pairing = pairing, .answer = answer};
     work *items = NULL;
     block *blocks = NULL;

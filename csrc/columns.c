@@ -22,7 +22,8 @@ static int64_t block_end(int64_t block, int64_t count) {
 static void sigmoid_block(void *context, int64_t block, int thread) {
     const column_job *job = context;
     (void)thread;
-    for (int64_t i = block * BLOCK; i < block_end(block, job->count); i++) job->out[i] = tanh(fabs(job->scores[i]) / 2);
+    for (int64_t i = block * BLOCK; i < block_end(block, job->count); i++)
+        job->out[i] = tanh(fabs(job->scores[i]) / 2);
 }
 
 static void complement_block(void *context, int64_t block, int thread) {
@@ -44,7 +45,8 @@ void confsim_sigmoid_complement(const double *scores, int64_t count, double *out
     confsim_parallel_for(blocks_of(count), threads, complement_block, &job);
 }
 
-/* ---- softmax ---------------------------------------------------------------------------------- */
+/* ---- softmax ----------------------------------------------------------------------------------
+ */
 
 static double softplus(double x) { return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)); }
 
@@ -59,7 +61,8 @@ typedef struct {
     confsim_softmax_columns out;
 } softmax_job;
 
-/* log p_k - log(1 - p_k) = z_k - log sum_{j != k} exp(z_j), shifted by the largest of the others. */
+/* log p_k - log(1 - p_k) = z_k - log sum_{j != k} exp(z_j), shifted by the largest of the others.
+ */
 static double log_odds(const confsim_matrix *m, int64_t row, int64_t k) {
     double others = -INFINITY, sum = 0.0;
     for (int64_t j = 0; j < m->columns; j++)
@@ -84,7 +87,9 @@ static void softmax_row(const softmax_job *job, int64_t row) {
     double log_best = -softplus(-odds_max);
     double entropy = 0.0, others = 0.0;
     for (int64_t k = 0; k < m->columns; k++) {
-        double log_p = k == best ? log_best : log_best + (confsim_matrix_at(m, row, k) - confsim_matrix_at(m, row, best));
+        double log_p =
+            k == best ? log_best
+                      : log_best + (confsim_matrix_at(m, row, k) - confsim_matrix_at(m, row, best));
         double p = exp(log_p);
         /* 1 - p loses digits only where p > 1/2, that is for the predicted class. */
         double log_not_p = k == best ? -softplus(odds_max) : log1p(-p);
@@ -104,10 +109,12 @@ static void softmax_row(const softmax_job *job, int64_t row) {
 static void softmax_block(void *context, int64_t block, int thread) {
     const softmax_job *job = context;
     (void)thread;
-    for (int64_t row = block * BLOCK; row < block_end(block, job->logits.rows); row++) softmax_row(job, row);
+    for (int64_t row = block * BLOCK; row < block_end(block, job->logits.rows); row++)
+        softmax_row(job, row);
 }
 
-void confsim_softmax(confsim_matrix logits, const int64_t *labels, confsim_softmax_columns out, int threads) {
+void confsim_softmax(confsim_matrix logits, const int64_t *labels, confsim_softmax_columns out,
+                     int threads) {
     softmax_job job = {logits, labels, out};
     confsim_parallel_for(blocks_of(logits.rows), threads, softmax_block, &job);
 }

@@ -1,4 +1,5 @@
-/* Transcendental columns: one scalar implementation of each formula, whatever the instruction set. */
+/* Transcendental columns: one scalar implementation of each formula, whatever the instruction set.
+ */
 #ifndef CONFSIM_COLUMNS_H
 #define CONFSIM_COLUMNS_H
 
@@ -14,12 +15,13 @@ void confsim_sigmoid_complement(const double *scores, int64_t count, double *out
 
 /* Columns from logits (n, classes >= 2), all in natural logarithms; see confsim.confidence. */
 typedef struct {
-    double *softmax, *log_odds_max;                          /* of the predicted class */
-    double *log_odds_true, *loss, *modified_entropy;         /* null without labels */
+    double *softmax, *log_odds_max;                  /* of the predicted class */
+    double *log_odds_true, *loss, *modified_entropy; /* null without labels */
     double *entropy;
-    int64_t *predicted;                                      /* lowest index among equal logits */
+    int64_t *predicted; /* lowest index among equal logits */
 } confsim_softmax_columns;
 
-void confsim_softmax(confsim_matrix logits, const int64_t *labels, confsim_softmax_columns out, int threads);
+void confsim_softmax(confsim_matrix logits, const int64_t *labels, confsim_softmax_columns out,
+                     int threads);
 
 #endif

@@ -14,7 +14,8 @@
 #include <arm_neon.h>
 #endif
 
-#pragma GCC diagnostic ignored "-Wpsabi" /* vectors are only passed to functions that are inlined */
+#pragma GCC diagnostic ignored "-Wpsabi" /* vectors are only passed to functions that are inlined  \
+                                          */
 
 enum { LANES = 8, QUERIES_PER_ITEM = 64, FEWEST_FOR_CELLS = 256 };
 
@@ -99,8 +100,7 @@ static inline nearest better(nearest a, nearest b) {
 }
 
 static inline __attribute__((always_inline)) f64x8 sums_of_squares(const double *group,
-                                                                   const double *query,
-                                                                   int64_t d) {
+                                                                   const double *query, int64_t d) {
     f64x8 sum = {0};
     for (int64_t k = 0; k < d; k++) {
         const f64x8 difference = query[k] - *(const f64x8 *)(group + k * LANES);
@@ -131,8 +131,7 @@ static inline __attribute__((always_inline)) nearest scan(const packed *p, const
     }
     nearest found = {INFINITY, -1};
     for (int lane = 0; lane < LANES; lane++)
-        if (where[lane] >= 0)
-            found = better(found, (nearest){best[lane], p->index[where[lane]]});
+        if (where[lane] >= 0) found = better(found, (nearest){best[lane], p->index[where[lane]]});
     return found;
 }
 
@@ -205,9 +204,7 @@ static inline int64_t own_row(const search *s, int64_t query) {
     return pairing->training_labels[self] == pairing->query_labels[query] ? self : -1;
 }
 
-static inline double distance_of(nearest found) {
-    return found.index < 0 ? NAN : sqrt(found.sum);
-}
+static inline double distance_of(nearest found) { return found.index < 0 ? NAN : sqrt(found.sum); }
 
 static inline void store_other(nearest other, int64_t query, const confsim_nearest *to) {
     if (to->distance_other) to->distance_other[query] = distance_of(other);
@@ -380,7 +377,8 @@ static confsim_status run(search *s, int threads) {
     double *corners = malloc((size_t)(4 * d) * sizeof(double));
     if (!corners) return CONFSIM_NO_MEMORY;
     const extent_pair x = {corners, corners + d, corners + 2 * d, corners + 3 * d};
-    confsim_status status = confsim_euclidean_extent(s->queries, x.query_low, x.query_high, threads);
+    confsim_status status =
+        confsim_euclidean_extent(s->queries, x.query_low, x.query_high, threads);
     if (!status)
         status = confsim_euclidean_extent(s->training, x.training_low, x.training_high, threads);
     if (!status) {
@@ -403,7 +401,8 @@ confsim_status confsim_euclidean_nearest(const confsim_matrix *queries,
     confsim_classes classes;
     packed p;
     if (queries->rows == 0) return CONFSIM_OK;
-    confsim_status status = confsim_classes_build(&classes, pairing->training_labels, training->rows);
+    confsim_status status =
+        confsim_classes_build(&classes, pairing->training_labels, training->rows);
     if (status) return status;
     status = packed_build(&p, training, &classes);
     if (!status) {

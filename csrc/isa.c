@@ -22,7 +22,8 @@ int confsim_isa_available(confsim_isa isa) {
 }
 
 confsim_isa confsim_isa_best(void) {
-    static const confsim_isa preference[] = {CONFSIM_ISA_AVX512, CONFSIM_ISA_AVX2, CONFSIM_ISA_NEON};
+    static const confsim_isa preference[] = {CONFSIM_ISA_AVX512, CONFSIM_ISA_AVX2,
+                                             CONFSIM_ISA_NEON};
     for (int i = 0; i < 3; i++)
         if (confsim_isa_available(preference[i])) return preference[i];
     return CONFSIM_ISA_PORTABLE;

@@ -99,9 +99,10 @@ void confsim_lattice_points(const confsim_lattice *lattice, const confsim_ids *i
 
 void confsim_lattice_labels(const confsim_lattice *lattice, const confsim_ids *ids,
                             const double *weights, double bias, int8_t *labels, int threads) {
-    derive(&(derivation){.lattice = lattice, .ids = ids, .weights = weights, .bias = bias,
-                         .labels = labels},
-           threads);
+    derive(
+        &(derivation){
+            .lattice = lattice, .ids = ids, .weights = weights, .bias = bias, .labels = labels},
+        threads);
 }
 
 /* ---------------------------------------------------------------- nearest training points
@@ -113,7 +114,7 @@ void confsim_lattice_labels(const confsim_lattice *lattice, const confsim_ids *i
  * queries; points that nobody asked for are computed and dropped. */
 
 enum {
-    SIDE = 16,         /* rows and columns of a tile */
+    SIDE = 16, /* rows and columns of a tile */
     BAND_ROWS = 32,
     CHUNK_TILES = 4,   /* side by side */
     WINDOW = 256,      /* queries that are stored at once, when nobody among them is a member */
@@ -122,11 +123,11 @@ enum {
     MANY = 128,        /* candidates of a band that are worth bounding by chunks */
     FAR_AWAY = 1 << 30,
     PADDING = 16,
-    FEW_CLASSES = 4, /* so few that a label is compared with each of them */
+    FEW_CLASSES = 4,  /* so few that a label is compared with each of them */
     BEYOND = 1 << 15, /* a coordinate farther from all points than any two of them are apart */
-    NO_CLASS = -1, /* of a query whose label no training point has */
-    NO_QUERY = -2, /* of a point that nobody asked for */
-    SEVERAL = -3   /* of a tile's queries: they are of several classes */
+    NO_CLASS = -1,    /* of a query whose label no training point has */
+    NO_QUERY = -2,    /* of a point that nobody asked for */
+    SEVERAL = -3      /* of a tile's queries: they are of several classes */
 };
 
 /* For a squared distance: there is no such point. */
@@ -198,7 +199,7 @@ static void pad_candidates(candidates *list) {
 #define TARGET
 #define WIDTH 1
 #define VEC uint32_t
-#define LOAD(p) ((uint32_t) * (p))
+#define LOAD(p) ((uint32_t)*(p))
 #define STORE(p, v) (*(p) = (int32_t)(v))
 #define SET1(x) ((uint32_t)(x))
 #define ADD(a, b) ((a) + (b))
@@ -209,7 +210,7 @@ static void pad_candidates(candidates *list) {
 #define MIN(a, b) ((int32_t)(a) < (int32_t)(b) ? (a) : (b))
 #define OR(a, b) ((a) | (b))
 #define UMIN(a, b) ((a) < (b) ? (a) : (b))
-#define ROOTS(sums, unit, out, turn) \
+#define ROOTS(sums, unit, out, turn)                                                               \
     for (int i = 0; i < SIDE; i++) (out)[i] = sqrt((double)(int32_t)(sums)[i]) * (unit)
 #include "lattice_tile.inc"
 #include "lattice_undef.inc"
@@ -230,12 +231,11 @@ static void pad_candidates(candidates *list) {
 #define MIN _mm256_min_epi32
 #define OR _mm256_or_si256
 #define UMIN _mm256_min_epu32
-#define ROOTS(sums, unit, out, turn)                                                            \
-    for (int i = 0; i < SIDE; i += 4)                                                           \
-    _mm256_storeu_pd((out) + i,                                                                 \
-                     _mm256_mul_pd(_mm256_set1_pd(unit),                                        \
-                                   _mm256_sqrt_pd(_mm256_cvtepi32_pd(_mm_loadu_si128(           \
-                                       (const __m128i *)((sums) + i))))))
+#define ROOTS(sums, unit, out, turn)                                                               \
+    for (int i = 0; i < SIDE; i += 4)                                                              \
+    _mm256_storeu_pd((out) + i, _mm256_mul_pd(_mm256_set1_pd(unit),                                \
+                                              _mm256_sqrt_pd(_mm256_cvtepi32_pd(_mm_loadu_si128(   \
+                                                  (const __m128i *)((sums) + i))))))
 #include "lattice_tile.inc"
 #include "lattice_undef.inc"
 
@@ -258,12 +258,11 @@ CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit
     /* Zero gets the estimate of one, and its root stays zero. */
     const __m512 s = _mm512_cvtepi32_ps(_mm512_max_epi32(all, _mm512_set1_epi32(1)));
     const __m512 y = _mm512_rsqrt14_ps(s);
-    const __m512 error = _mm512_fnmadd_ps(_mm512_mul_ps(s, y), _mm512_mul_ps(y, _mm512_set1_ps(0.5F)),
-                                          _mm512_set1_ps(0.5F));
+    const __m512 error = _mm512_fnmadd_ps(
+        _mm512_mul_ps(s, y), _mm512_mul_ps(y, _mm512_set1_ps(0.5F)), _mm512_set1_ps(0.5F));
     const __m512 estimate = _mm512_fmadd_ps(y, error, y);
     const __m512d scale = _mm512_set1_pd(unit);
-    const __m512d low =
-        root_of_half(_mm512_castsi512_si256(all), _mm512_castps512_ps256(estimate));
+    const __m512d low = root_of_half(_mm512_castsi512_si256(all), _mm512_castps512_ps256(estimate));
     const __m256i rest = _mm512_extracti64x4_epi64(all, 1);
     const __m512d high = turn % 2 ? _mm512_sqrt_pd(_mm512_cvtepi32_pd(rest))
                                   : root_of_half(rest, _mm512_extractf32x8_ps(estimate, 1));
@@ -287,22 +286,22 @@ CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit
 #define OR _mm512_or_si512
 #define UMIN _mm512_min_epu32
 #define ROOTS roots_avx512
-#define LOOK_UP(table, numbers, out) \
+#define LOOK_UP(table, numbers, out)                                                               \
     STORE(out, _mm512_permutexvar_epi32(LOAD(numbers), LOAD(table)))
 /* Compressed in a register, then stored whole: a compressing store is microcode on AMD Zen 4, a
  * hundred cycles and more. What a store writes beyond the kept entries fits into the padding. */
-#define KEEP_COLUMN(keep, from, to) \
+#define KEEP_COLUMN(keep, from, to)                                                                \
     STORE(to, _mm512_maskz_compress_epi32(keep, _mm512_loadu_si512(from)))
-#define KEEP_WHERE(smallest, bound, in, out, i, kept)                               \
-    {                                                                               \
-        const __mmask16 keep =                                                      \
-            _mm512_cmple_epi32_mask(LOAD((smallest) + (i)), _mm512_set1_epi32(bound)); \
-        if (!keep) continue;                                                        \
-        KEEP_COLUMN(keep, (in)->row + (i), (out)->row + (kept));                    \
-        KEEP_COLUMN(keep, (in)->column + (i), (out)->column + (kept));              \
-        KEEP_COLUMN(keep, (in)->base + (i), (out)->base + (kept));                  \
-        KEEP_COLUMN(keep, (in)->index + (i), (out)->index + (kept));                \
-        (kept) += __builtin_popcount(keep);                                         \
+#define KEEP_WHERE(smallest, bound, in, out, i, kept)                                              \
+    {                                                                                              \
+        const __mmask16 keep =                                                                     \
+            _mm512_cmple_epi32_mask(LOAD((smallest) + (i)), _mm512_set1_epi32(bound));             \
+        if (!keep) continue;                                                                       \
+        KEEP_COLUMN(keep, (in)->row + (i), (out)->row + (kept));                                   \
+        KEEP_COLUMN(keep, (in)->column + (i), (out)->column + (kept));                             \
+        KEEP_COLUMN(keep, (in)->base + (i), (out)->base + (kept));                                 \
+        KEEP_COLUMN(keep, (in)->index + (i), (out)->index + (kept));                               \
+        (kept) += __builtin_popcount(keep);                                                        \
     }
 #include "lattice_tile.inc"
 #include "lattice_undef.inc"
@@ -323,9 +322,9 @@ CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit
 #define MAX vmaxq_s32
 #define MIN vminq_s32
 #define OR vorrq_s32
-#define UMIN(a, b) \
+#define UMIN(a, b)                                                                                 \
     vreinterpretq_s32_u32(vminq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b)))
-#define ROOTS(sums, unit, out, turn) \
+#define ROOTS(sums, unit, out, turn)                                                               \
     for (int i = 0; i < SIDE; i++) (out)[i] = sqrt((double)(int32_t)(sums)[i]) * (unit)
 #include "lattice_tile.inc"
 #include "lattice_undef.inc"
@@ -362,13 +361,13 @@ typedef struct {
     int64_t plane_number; /* the plane that the lists are for, -1 for none yet */
     spot at;              /* in that plane, and anywhere in it */
     int32_t *smallest;
-    uint32_t *sums;        /* a band's answers: squared distances and indices, `stride` a row */
+    uint32_t *sums; /* a band's answers: squared distances and indices, `stride` a row */
     int32_t *index;
-    int32_t *codes;        /* the class of each point of a band, of a dense one only where they are
-                              needed: in tiles of several classes */
-    int32_t *tile_codes;   /* of each tile of a band: the class of its queries, or SEVERAL */
-    int32_t rows; /* of the band */
-    int nobody;   /* the band has queries whose class no training point has */
+    int32_t *codes;      /* the class of each point of a band, of a dense one only where they are
+                            needed: in tiles of several classes */
+    int32_t *tile_codes; /* of each tile of a band: the class of its queries, or SEVERAL */
+    int32_t rows;        /* of the band */
+    int nobody;          /* the band has queries whose class no training point has */
 } workspace;
 
 typedef struct {
@@ -523,14 +522,15 @@ static void classify(const search *s, const band *b, workspace *w) {
     if (b->dense && s->pairing->query_labels) {
         const int bytes = s->pairing->query_label_bytes;
         const char *labels = (const char *)s->pairing->query_labels + b->begin * bytes;
-        for (int64_t i = 0; i < (b->end - b->begin) * bytes; i += 64) __builtin_prefetch(labels + i);
+        for (int64_t i = 0; i < (b->end - b->begin) * bytes; i += 64)
+            __builtin_prefetch(labels + i);
     }
     for (int32_t row = 0; row < b->rows; row += SIDE)
         for (int64_t tile = 0; tile < s->tiles_across; tile++) {
             const int32_t column = column_of(s, tile);
             w->tile_codes[row / SIDE * s->tiles_across + tile] =
                 !s->pairing->query_labels ? 0
-                : b->dense                ? common_label(s, w, b, b->row + row, column)
+                : b->dense ? common_label(s, w, b, b->row + row, column)
                            : common_code(w->codes + row * s->stride + column, s->stride);
         }
 }
@@ -592,9 +592,8 @@ static const candidates *list_of(const search *s, workspace *w, lists *l, int32_
     if (l->made[code]) return list;
     const candidates *wider = list_of(s, w, l->parent, code);
     if (l == &w->tile && wider->count <= FEW) return wider;
-    const int32_t limit = l == &w->band && wider->count > MANY
-                              ? bound_by_chunks(s, w, wider, list, code)
-                              : INT32_MAX;
+    const int32_t limit =
+        l == &w->band && wider->count > MANY ? bound_by_chunks(s, w, wider, list, code) : INT32_MAX;
     const int32_t bound = s->kernels->bound(wider, &l->where, w->smallest);
     s->kernels->keep(wider, list, least(bound, limit), w->smallest);
     l->made[code] = 1;
@@ -715,8 +714,8 @@ static void emit_band(const search *s, workspace *w, const band *b) {
         const int64_t count = ((stop < b->end ? stop : b->end) - i) / SIDE * SIDE;
         if (count > 0 && line == i + SIDE && place_of(s, b, i + count - 1) == place + count - 1) {
             stop = i + count;
-            s->kernels->emit(w->sums + place, w->index + place, count, s->training->unit,
-                             s->answer, i);
+            s->kernels->emit(w->sums + place, w->index + place, count, s->training->unit, s->answer,
+                             i);
         } else {
             stop = line < b->end ? line : b->end;
             emit_few(s, w, b, i, stop);
@@ -733,8 +732,7 @@ static box rows_of(const search *s, int32_t row, int32_t rows) {
     return (box){.row_low = row * step, .row_high = (end - 1) * step};
 }
 
-static void search_tile(const search *s, workspace *w, const band *b, int32_t row,
-                        int64_t number) {
+static void search_tile(const search *s, workspace *w, const band *b, int32_t row, int64_t number) {
     const int64_t corner = (row - b->row) * s->stride + column_of(s, number);
     const int32_t code = w->tile_codes[(row - b->row) / SIDE * s->tiles_across + number];
     if (code == NO_CLASS || code == NO_QUERY) return;
@@ -800,7 +798,8 @@ static size_t lay_out(const search *s, workspace *w, char *memory) {
         l->made = confsim_take(memory, &used, classes);
         l->by_class = confsim_take(memory, &used, classes * sizeof *l->by_class);
         int32_t *columns[4];
-        for (int i = 0; i < 4; i++) columns[i] = confsim_take(memory, &used, entries * sizeof(int32_t));
+        for (int i = 0; i < 4; i++)
+            columns[i] = confsim_take(memory, &used, entries * sizeof(int32_t));
         for (size_t c = 0; memory && c < classes; c++) {
             const size_t at = (size_t)s->classes.start[c] + c * PADDING;
             l->by_class[c] =
@@ -810,7 +809,8 @@ static size_t lay_out(const search *s, workspace *w, char *memory) {
     w->smallest = confsim_take(memory, &used, entries * sizeof *w->smallest);
     w->sums = confsim_take(memory, &used, points * sizeof *w->sums);
     w->index = confsim_take(memory, &used, points * sizeof *w->index);
-    w->codes = confsim_take(memory, &used, s->pairing->query_labels ? points * sizeof *w->codes : 0);
+    w->codes =
+        confsim_take(memory, &used, s->pairing->query_labels ? points * sizeof *w->codes : 0);
     w->tile_codes = confsim_take(memory, &used, tiles * sizeof *w->tile_codes);
     return used;
 }
@@ -844,8 +844,12 @@ static void measure_cells(const search *s, int64_t c, cells *grid) {
         rows = ((high[1] - low[1]) >> shift) + 1;
         if (rows * columns <= count) break;
     }
-    *grid = (cells){.count = count, .leading = s->lattice->dimensions - 2, .row_low = low[1],
-                    .column_low = low[0], .rows = (int32_t)rows, .columns = (int32_t)columns,
+    *grid = (cells){.count = count,
+                    .leading = s->lattice->dimensions - 2,
+                    .row_low = low[1],
+                    .column_low = low[0],
+                    .rows = (int32_t)rows,
+                    .columns = (int32_t)columns,
                     .shift = shift};
 }
 
@@ -918,8 +922,13 @@ confsim_status confsim_lattice_nearest(const confsim_lattice *lattice, const con
     const int64_t m = lattice->per_axis;
     int invalid = 0;
     if (ids->count == 0) return CONFSIM_OK;
-    search s = {.lattice = lattice, .ids = ids, .training = training, .pairing = pairing,
-                .answer = answer, .kernels = choose(isa), .invalid = &invalid};
+    search s = {.lattice = lattice,
+                .ids = ids,
+                .training = training,
+                .pairing = pairing,
+                .answer = answer,
+                .kernels = choose(isa),
+                .invalid = &invalid};
     confsim_status status =
         confsim_classes_build(&s.classes, pairing->training_labels, training->count);
     if (status) return status;

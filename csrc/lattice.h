@@ -54,9 +54,10 @@ typedef struct {
     const int64_t *self_index;
 } confsim_lattice_pairing;
 
-/* Nearest training points of lattice points with strictly ascending ids. The work is proportional to
- * the ids between the first and the last, so they should be dense among them. CONFSIM_INVALID: an
- * entry of self_index is neither -1 nor a training point (seen only where its answer is wanted). */
+/* Nearest training points of lattice points with strictly ascending ids. The work is proportional
+ * to the ids between the first and the last, so they should be dense among them. CONFSIM_INVALID:
+ * an entry of self_index is neither -1 nor a training point (seen only where its answer is wanted).
+ */
 CONFSIM_MUST_CHECK confsim_status confsim_lattice_nearest(const confsim_lattice *lattice,
                                                           const confsim_ids *ids,
                                                           const confsim_lattice_training *training,

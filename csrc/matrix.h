@@ -12,8 +12,7 @@ typedef struct {
 } confsim_matrix;
 
 static inline double confsim_matrix_at(const confsim_matrix *matrix, int64_t row, int64_t column) {
-    const char *entry =
-        matrix->data + row * matrix->row_stride + column * matrix->column_stride;
+    const char *entry = matrix->data + row * matrix->row_stride + column * matrix->column_stride;
     return matrix->is_float32 ? (double)*(const float *)entry : *(const double *)entry;
 }
 

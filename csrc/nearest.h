@@ -11,8 +11,8 @@ typedef struct {
     const int64_t *self_index; /* a query's own training row, -1 for none; NULL: nobody has one */
 } confsim_pairing;
 
-/* One entry a query each; no neighbour: NaN and -1. Any array but `distance` may be NULL; those that
- * exclude a query's own training row need `self_index`. */
+/* One entry a query each; no neighbour: NaN and -1. Any array but `distance` may be NULL; those
+ * that exclude a query's own training row need `self_index`. */
 typedef struct {
     double *distance;
     int64_t *index;

@@ -1,7 +1,7 @@
 /* The one place that knows threads: a parallel loop over independent items.
  *
- * Items must write to places of their own, so that the answer never depends on the number of threads
- * or on the order in which items run. */
+ * Items must write to places of their own, so that the answer never depends on the number of
+ * threads or on the order in which items run. */
 #ifndef CONFSIM_PARALLEL_H
 #define CONFSIM_PARALLEL_H
 

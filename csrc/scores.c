@@ -12,7 +12,8 @@ static int64_t blocks_of(int64_t count) { return (count + BLOCK - 1) / BLOCK; }
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* ---- any points ------------------------------------------------------------------------------- */
+/* ---- any points -------------------------------------------------------------------------------
+ */
 
 typedef struct {
     confsim_matrix points;
@@ -24,7 +25,8 @@ typedef struct {
 static double score_point(const confsim_matrix *points, int64_t row, const double *weights,
                           double bias) {
     double sum = 0.0;
-    for (int64_t k = 0; k < points->columns; k++) sum += weights[k] * confsim_matrix_at(points, row, k);
+    for (int64_t k = 0; k < points->columns; k++)
+        sum += weights[k] * confsim_matrix_at(points, row, k);
     return sum + bias;
 }
 
@@ -42,7 +44,8 @@ void confsim_scores(confsim_matrix points, const double *weights, double bias, d
     confsim_parallel_for(blocks_of(points.rows), threads, scores_block, &job);
 }
 
-/* ---- lattice points --------------------------------------------------------------------------- */
+/* ---- lattice points ---------------------------------------------------------------------------
+ */
 
 typedef struct {
     confsim_lattice_points points;
@@ -59,14 +62,15 @@ typedef struct {
     int64_t first, count;
     int64_t row_start; /* id of the point whose last coordinate is 0 */
     double granularity;
-    double prefix, weight, bias;                   /* learned */
+    double prefix, weight, bias; /* learned */
     double ideal_prefix, ideal_weight, ideal_bias;
     double *margin;
     int8_t *label;
 } lattice_row;
 
-static inline __attribute__((always_inline))
-int64_t score_points_of_row(const lattice_row *row, int with_ids, int with_labels) {
+static inline __attribute__((always_inline)) int64_t score_points_of_row(const lattice_row *row,
+                                                                         int with_ids,
+                                                                         int with_labels) {
     const lattice_row r = *row;
     double *restrict margin = r.margin;
     int8_t *restrict label = r.label;
@@ -89,10 +93,10 @@ static int64_t bits_of(double value) {
     return bits;
 }
 
-/* Floats without a sign are in the order of their bits, and compilers make vectors of a running minimum
- * only of integers. */
-static inline __attribute__((always_inline))
-void range_of(const double *margin, int64_t count, confsim_margin_summary *summary) {
+/* Floats without a sign are in the order of their bits, and compilers make vectors of a running
+ * minimum only of integers. */
+static inline __attribute__((always_inline)) void range_of(const double *margin, int64_t count,
+                                                           confsim_margin_summary *summary) {
     int64_t low = bits_of(summary->low), high = bits_of(summary->high);
     for (int64_t i = 0; i < count; i++) {
         int64_t bits = bits_of(margin[i]);
@@ -103,12 +107,14 @@ void range_of(const double *margin, int64_t count, confsim_margin_summary *summa
     memcpy(&summary->high, &high, sizeof high);
 }
 
-static inline __attribute__((always_inline))
-void score_lattice_row(const lattice_row *row, confsim_margin_summary *summary) {
+static inline __attribute__((always_inline)) void
+score_lattice_row(const lattice_row *row, confsim_margin_summary *summary) {
     if (row->ids)
-        summary->right += row->label ? score_points_of_row(row, 1, 1) : score_points_of_row(row, 1, 0);
+        summary->right +=
+            row->label ? score_points_of_row(row, 1, 1) : score_points_of_row(row, 1, 0);
     else
-        summary->right += row->label ? score_points_of_row(row, 0, 1) : score_points_of_row(row, 0, 0);
+        summary->right +=
+            row->label ? score_points_of_row(row, 0, 1) : score_points_of_row(row, 0, 0);
     range_of(row->margin, row->count, summary);
 }
 
@@ -126,7 +132,8 @@ static void score_row_avx512(const lattice_row *row, confsim_margin_summary *sum
 }
 #endif
 
-static void score_row_with(confsim_isa isa, const lattice_row *row, confsim_margin_summary *summary) {
+static void score_row_with(confsim_isa isa, const lattice_row *row,
+                           confsim_margin_summary *summary) {
 #ifdef CONFSIM_X86
     if (isa == CONFSIM_ISA_AVX512) {
         score_row_avx512(row, summary);
@@ -146,8 +153,8 @@ static int64_t id_at(const confsim_lattice_points *points, int64_t i) {
     return points->ids ? points->ids[i] : points->start + i;
 }
 
-/* The first position in [from, end) whose id is at least `id`, or `end`; looked for from the end, which
- * is near where few points of the lattice are left out. */
+/* The first position in [from, end) whose id is at least `id`, or `end`; looked for from the end,
+ * which is near where few points of the lattice are left out. */
 static int64_t first_at_least(const confsim_lattice_points *points, int64_t from, int64_t end,
                               int64_t id) {
     if (!points->ids) return smaller(end, from + (id - (points->start + from)));
@@ -215,7 +222,8 @@ static void margins_block(void *context, int64_t block, int thread) {
 
 confsim_status confsim_lattice_margins(confsim_lattice_points points, confsim_hyperplane learned,
                                        confsim_hyperplane ideal, double *margin, int8_t *label,
-                                       confsim_margin_summary *summary, int threads, confsim_isa isa) {
+                                       confsim_margin_summary *summary, int threads,
+                                       confsim_isa isa) {
     int64_t blocks = blocks_of(points.count);
     margins_job job = {points, learned, ideal, margin, label, 0, isa};
     *summary = (confsim_margin_summary){INFINITY, 0.0, 0};
@@ -225,7 +233,8 @@ confsim_status confsim_lattice_margins(confsim_lattice_points points, confsim_hy
     confsim_parallel_for(blocks, threads, margins_block, &job);
     for (int64_t b = 0; b < blocks; b++) {
         summary->low = job.summaries[b].low < summary->low ? job.summaries[b].low : summary->low;
-        summary->high = job.summaries[b].high > summary->high ? job.summaries[b].high : summary->high;
+        summary->high =
+            job.summaries[b].high > summary->high ? job.summaries[b].high : summary->high;
         summary->right += job.summaries[b].right;
     }
     free(job.summaries);

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Keep the values in the buckets that hold the k lowest and the k highest, and sort them by buckets of
- * their own, about one a value. Buckets are found by a linear map, which is monotone, so they never
- * change the order; a bad distribution costs only time. */
+/* Keep the values in the buckets that hold the k lowest and the k highest, and sort them by buckets
+ * of their own, about one a value. Buckets are found by a linear map, which is monotone, so they
+ * never change the order; a bad distribution costs only time. */
 enum {
     BUCKETS = CONFSIM_SELECT_BUCKETS,
     MOST_SORT_BUCKETS = 1 << 15,
@@ -18,7 +18,7 @@ enum {
 };
 
 typedef struct {
-    double key; /* value, or -value among the highest: the lowest key comes first */
+    double key;    /* value, or -value among the highest: the lowest key comes first */
     int64_t place; /* among all candidates, in the order of rows */
 } candidate;
 
@@ -162,7 +162,8 @@ static bucket_map map_of_keys(const candidate *found, int64_t count, int buckets
     return map_between(low, high, buckets);
 }
 
-/* Move candidates to `to`, bucket by bucket; within one their order stays. Return how many buckets. */
+/* Move candidates to `to`, bucket by bucket; within one their order stays. Return how many buckets.
+ */
 static int spread(const candidate *from, candidate *to, int64_t count, int64_t *end) {
     int buckets = 1;
     while (buckets < count && buckets < MOST_SORT_BUCKETS) buckets *= 2;
@@ -180,7 +181,8 @@ static int spread(const candidate *from, candidate *to, int64_t count, int64_t *
 }
 
 /* Sort a crowded bucket by buckets of its own: scores of a lattice lie in bands. */
-static void sort_bucket(candidate *a, candidate *spare, int64_t n, int64_t *end, const int64_t *ids) {
+static void sort_bucket(candidate *a, candidate *spare, int64_t n, int64_t *end,
+                        const int64_t *ids) {
     int buckets = spread(a, spare, n, end);
     memcpy(a, spare, (size_t)n * sizeof *a);
     int64_t begin = 0;
@@ -193,7 +195,8 @@ static void sort_side(side *s, const sort_room *room, const int64_t *ids) {
     int64_t begin = 0;
     for (int b = 0; b < buckets; begin = room->end[b++])
         if (room->end[b] - begin > SMALL)
-            sort_bucket(room->sorted + begin, s->found, room->end[b] - begin, room->end + MOST_SORT_BUCKETS, ids);
+            sort_bucket(room->sorted + begin, s->found, room->end[b] - begin,
+                        room->end + MOST_SORT_BUCKETS, ids);
     insertion_sort(room->sorted, s->count, ids); /* what is left to do is within buckets of a few */
 }
 
@@ -207,7 +210,8 @@ static void gather(const side *s, const sort_room *room, const void *from) {
     }
 }
 
-static void finish_side(side *s, const sort_room *room, const int64_t *ids, int64_t k, double sign, confsim_extreme out) {
+static void finish_side(side *s, const sort_room *room, const int64_t *ids, int64_t k, double sign,
+                        confsim_extreme out) {
     if (ids) gather(s, room, ids);
     sort_side(s, room, ids ? room->column : 0);
     for (int64_t i = 0; i < k; i++) {
@@ -216,16 +220,20 @@ static void finish_side(side *s, const sort_room *room, const int64_t *ids, int6
     }
 }
 
-/* By place first: that reads the rows in their order, and the cache holds what is then read in any. */
-static void order_column(const side *s, const sort_room *room, const void *from, int64_t k, void *to) {
+/* By place first: that reads the rows in their order, and the cache holds what is then read in any.
+ */
+static void order_column(const side *s, const sort_room *room, const void *from, int64_t k,
+                         void *to) {
     char *target = to;
     gather(s, room, from);
     for (int64_t i = 0; i < k; i++) memcpy(target + 8 * i, room->column + room->sorted[i].place, 8);
 }
 
-confsim_status confsim_extremes_by_code(const double *values, const int64_t *ids, const uint32_t *codes,
-                                        const int64_t *histogram, int64_t count, int64_t k, confsim_extreme bottom,
-                                        confsim_extreme top, const confsim_select_column *columns, int column_count) {
+confsim_status confsim_extremes_by_code(const double *values, const int64_t *ids,
+                                        const uint32_t *codes, const int64_t *histogram,
+                                        int64_t count, int64_t k, confsim_extreme bottom,
+                                        confsim_extreme top, const confsim_select_column *columns,
+                                        int column_count) {
     confsim_status status = CONFSIM_NO_MEMORY;
     side sides[2] = {{0}};
     sort_room room = {0};
@@ -234,9 +242,11 @@ confsim_status confsim_extremes_by_code(const double *values, const int64_t *ids
     if (!make_room(&room, sides[0].kept > sides[1].kept ? sides[0].kept : sides[1].kept)) goto out;
     offer_all(sides, values, codes, count);
     finish_side(&sides[0], &room, ids, k, 1.0, bottom);
-    for (int c = 0; c < column_count; c++) order_column(&sides[0], &room, columns[c].from, k, columns[c].bottom);
+    for (int c = 0; c < column_count; c++)
+        order_column(&sides[0], &room, columns[c].from, k, columns[c].bottom);
     finish_side(&sides[1], &room, ids, k, -1.0, top);
-    for (int c = 0; c < column_count; c++) order_column(&sides[1], &room, columns[c].from, k, columns[c].top);
+    for (int c = 0; c < column_count; c++)
+        order_column(&sides[1], &room, columns[c].from, k, columns[c].top);
     status = CONFSIM_OK;
 out:
     for (int i = 0; i < 2; i++) {
@@ -269,16 +279,18 @@ out:
     return status;
 }
 
-/* ---- the median -------------------------------------------------------------------------------- */
+/* ---- the median --------------------------------------------------------------------------------
+ */
 
 static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-/* The values of rank `rank` and, where there is one, `rank` + 1, counted from 0. Each round keeps the values
- * of one bucket, never all: the lowest and the highest value are in different ones. */
-static void middle_values(const double *values, int64_t count, int64_t rank, double *spare, double found[2]) {
+/* The values of rank `rank` and, where there is one, `rank` + 1, counted from 0. Each round keeps
+ * the values of one bucket, never all: the lowest and the highest value are in different ones. */
+static void middle_values(const double *values, int64_t count, int64_t rank, double *spare,
+                          double found[2]) {
     int64_t histogram[MEDIAN_BUCKETS];
     const double *all = values;
     const int64_t total = count;
@@ -305,7 +317,8 @@ static void middle_values(const double *values, int64_t count, int64_t rank, dou
         found[1] = spare[rank + 1];
     } else {
         double next = INFINITY;
-        for (int64_t i = 0; i < total; i++) next = all[i] > found[0] && all[i] < next ? all[i] : next;
+        for (int64_t i = 0; i < total; i++)
+            next = all[i] > found[0] && all[i] < next ? all[i] : next;
         if (next < INFINITY) found[1] = next;
     }
 }

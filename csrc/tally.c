@@ -12,7 +12,8 @@
 
 enum { BLOCK = CONFSIM_TALLY_BLOCK, STRIP = 512, LANES = 8 };
 
-/* One thread's counts; 32 bits suffice for one call (at most 2^31 queries) and halve the cache use. */
+/* One thread's counts; 32 bits suffice for one call (at most 2^31 queries) and halve the cache use.
+ */
 typedef struct {
     uint32_t grid[CONFSIM_GRID * CONFSIM_GRID];
     uint32_t confidence[2 * CONFSIM_FINE];
@@ -23,9 +24,9 @@ typedef struct {
     const double *confidence, *distance;
     int64_t count;
     confsim_bins bins;
-    counts *counts;             /* one a thread; null for a single block, counted where it belongs */
+    counts *counts; /* one a thread; null for a single block, counted where it belongs */
     int64_t *grid, *fine_confidence, *fine_distance;
-    confsim_moments *moments;   /* one a block */
+    confsim_moments *moments; /* one a block */
     uint32_t *codes;
     confsim_isa isa;
 } tally_job;
@@ -157,8 +158,8 @@ static void count_few(const tally_job *job, const strip_bins *bins, int64_t n) {
     }
 }
 
-/* One strip, from a padded copy where it is the last, short one: pairs of NaN distance add nothing to
- * sums, and are not counted. */
+/* One strip, from a padded copy where it is the last, short one: pairs of NaN distance add nothing
+ * to sums, and are not counted. */
 static void tally_strip(const tally_job *job, int64_t i, int64_t n, strip_bins *bins,
                         double sums[5][LANES]) {
     const double *confidence = job->confidence + i, *distance = job->distance + i;
@@ -200,8 +201,12 @@ static void tally_block(void *context, int64_t block, int thread) {
         else
             count_few(job, &bins, n);
     }
-    job->moments[block] = (confsim_moments){pairs,           add_lanes(sums[0]), add_lanes(sums[1]),
-                                            add_lanes(sums[2]), add_lanes(sums[3]), add_lanes(sums[4])};
+    job->moments[block] = (confsim_moments){pairs,
+                                            add_lanes(sums[0]),
+                                            add_lanes(sums[1]),
+                                            add_lanes(sums[2]),
+                                            add_lanes(sums[3]),
+                                            add_lanes(sums[4])};
 }
 
 static void add_counts(int64_t *to, const uint32_t *from, int64_t n) {
@@ -214,9 +219,15 @@ confsim_status confsim_tally(const double *confidence, const double *distance, i
                              int threads, confsim_isa isa) {
     confsim_status status = CONFSIM_NO_MEMORY;
     int64_t blocks = (count + BLOCK - 1) / BLOCK;
-    tally_job job = {.confidence = confidence, .distance = distance, .count = count, .bins = bins,
-                     .grid = grid, .fine_confidence = fine_confidence, .fine_distance = fine_distance,
-                     .codes = codes, .isa = isa};
+    tally_job job = {.confidence = confidence,
+                     .distance = distance,
+                     .count = count,
+                     .bins = bins,
+                     .grid = grid,
+                     .fine_confidence = fine_confidence,
+                     .fine_distance = fine_distance,
+                     .codes = codes,
+                     .isa = isa};
     if (!blocks) return CONFSIM_OK;
     if (threads > blocks) threads = (int)blocks;
     if (blocks > 1) job.counts = calloc((size_t)threads, sizeof *job.counts);
@@ -244,7 +255,8 @@ out:
     return status;
 }
 
-/* ---- ranks ------------------------------------------------------------------------------------- */
+/* ---- ranks -------------------------------------------------------------------------------------
+ */
 
 typedef struct {
     const uint32_t *codes;
@@ -292,9 +304,11 @@ confsim_status confsim_rank_sums(const uint32_t *codes, const double *distance, 
     return CONFSIM_OK;
 }
 
-/* ---- rows of some bins -------------------------------------------------------------------------- */
+/* ---- rows of some bins --------------------------------------------------------------------------
+ */
 
-int64_t confsim_rows_in_bins(const uint32_t *codes, int64_t count, const uint8_t *wanted, uint32_t *rows) {
+int64_t confsim_rows_in_bins(const uint32_t *codes, int64_t count, const uint8_t *wanted,
+                             uint32_t *rows) {
     const uint8_t *wanted_distance = wanted + CONFSIM_FINE;
     int64_t found = 0;
     for (int64_t i = 0; i < count; i++) {
@@ -305,7 +319,8 @@ int64_t confsim_rows_in_bins(const uint32_t *codes, int64_t count, const uint8_t
     return found;
 }
 
-/* ---- the grid alone ---------------------------------------------------------------------------- */
+/* ---- the grid alone ----------------------------------------------------------------------------
+ */
 
 void confsim_grid_counts(const double *confidence, const double *distance, int64_t count,
                          confsim_bins bins, int64_t *grid, confsim_isa isa) {

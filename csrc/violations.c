@@ -129,12 +129,13 @@ confsim_status confsim_points_sample(const confsim_points *points, int64_t capac
     return CONFSIM_OK;
 }
 
-/* Distances sum_k slope_k (x_k - centre_k) + bias of `count` <= LANES consecutive points, interleaved to
- * hide the latency of the additions; each sum is in the order of the definition. Inlined with a constant
- * kind of value and number of points, so that the inner loop is straight. */
-static inline void distances_of(const confsim_points *points, int64_t row, int count, int is_float32,
-                                const double *slope, const double *centre, double bias,
-                                double *out) {
+/* Distances sum_k slope_k (x_k - centre_k) + bias of `count` <= LANES consecutive points,
+ * interleaved to hide the latency of the additions; each sum is in the order of the definition.
+ * Inlined with a constant kind of value and number of points, so that the inner loop is straight.
+ */
+static inline void distances_of(const confsim_points *points, int64_t row, int count,
+                                int is_float32, const double *slope, const double *centre,
+                                double bias, double *out) {
     confsim_points view = *points;
     view.is_float32 = is_float32;
     for (int r = 0; r < count; r++) out[r] = bias;

@@ -24,24 +24,21 @@ typedef struct {
     const double *weight;              /* NULL: all 1 */
 } confsim_points;
 
-/* Smallest and largest value of each column over the points that count. Returns the first row, counting
- * or not, that holds NaN or infinity, or -1. */
+/* Smallest and largest value of each column over the points that count. Returns the first row,
+ * counting or not, that holds NaN or infinity, or -1. */
 int64_t confsim_points_range(const confsim_points *points, double *low, double *high);
 
-/* For each class, the `capacity` points with the lowest hash of their values: a uniform random sample of
- * the distinct points. Class -1 fills selected[0 ..], class +1 selected[capacity ..]. */
+/* For each class, the `capacity` points with the lowest hash of their values: a uniform random
+ * sample of the distinct points. Class -1 fills selected[0 ..], class +1 selected[capacity ..]. */
 CONFSIM_MUST_CHECK confsim_status confsim_points_sample(const confsim_points *points,
                                                         int64_t capacity, int64_t *selected,
                                                         int64_t counts[2]);
 
-/* For each class, the `capacity` points with the smallest margin, ascending, among those whose margin is
- * below `limit`; and the smallest margin of all points. */
-CONFSIM_MUST_CHECK confsim_status confsim_points_violations(const confsim_points *points,
-                                                            const double *slope,
-                                                            const double *centre, double bias,
-                                                            double limit, int64_t capacity,
-                                                            int64_t *selected, int64_t counts[2],
-                                                            double *smallest);
+/* For each class, the `capacity` points with the smallest margin, ascending, among those whose
+ * margin is below `limit`; and the smallest margin of all points. */
+CONFSIM_MUST_CHECK confsim_status confsim_points_violations(
+    const confsim_points *points, const double *slope, const double *centre, double bias,
+    double limit, int64_t capacity, int64_t *selected, int64_t counts[2], double *smallest);
 
 /* Margins of the listed points. */
 void confsim_points_margins(const confsim_points *points, const int64_t *listed, int64_t count,
@@ -55,9 +52,9 @@ CONFSIM_MUST_CHECK confsim_status confsim_points_combine(const confsim_points *p
                                                          const double *coefficient,
                                                          const double *centre, double *totals);
 
-/* The distinct points that count in lexicographic order (values, then class), each by the first of its
- * rows, with the sum of the weights of its rows taken in ascending order. `listed` and `weights` have
- * room for every row. */
+/* The distinct points that count in lexicographic order (values, then class), each by the first of
+ * its rows, with the sum of the weights of its rows taken in ascending order. `listed` and
+ * `weights` have room for every row. */
 CONFSIM_MUST_CHECK confsim_status confsim_points_merge(const confsim_points *points,
                                                        int64_t *listed, double *weights,
                                                        int64_t *count);

@@ -35,7 +35,7 @@ enum { ROWS = 1100, COLUMNS = 24, DUPLICATE = 1000 };
 
 static confsim_matrix view(const double *data, int64_t rows, int64_t columns) {
     return (confsim_matrix){(const char *)data, rows, columns, columns * (int64_t)sizeof *data,
-                            sizeof *data, 0};
+                            sizeof *data,       0};
 }
 
 static void zero_rows_and_antipodes(confsim_isa isa, int threads) {
@@ -95,7 +95,8 @@ static void duplicates_go_to_the_lowest(confsim_isa isa, int threads) {
     free(index);
 }
 
-/* Rows that use axes; what a search takes is given back wherever it stops, or sanitizers complain. */
+/* Rows that use axes; what a search takes is given back wherever it stops, or sanitizers complain.
+ */
 static void running_out_of_memory_is_reported(void) {
     enum { N = 600, D = 24 };
     static double points[N * D], distance[2 * N];
@@ -103,7 +104,8 @@ static void running_out_of_memory_is_reported(void) {
     for (int64_t i = 0; i < N; i++) {
         own[i] = i;
         labels[i] = i % 2;
-        for (int64_t k = 0; k < D; k++) points[i * D + k] = (random_unit() - 0.5) / (double)(1 + k * k);
+        for (int64_t k = 0; k < D; k++)
+            points[i * D + k] = (random_unit() - 0.5) / (double)(1 + k * k);
     }
     const confsim_matrix m = view(points, N, D);
     const confsim_nearest answer = {distance, index, distance + N, index + N};
@@ -163,8 +165,9 @@ static double distance_of(const double *a, const double *b, int64_t d) {
     return 2 * atan2(sqrt(apart), sqrt(together)) / 3.14159265358979323846;
 }
 
-static void expect(const problem *p, const double *query, const double *training, const int64_t *labels,
-                   int64_t label, int64_t without, double distance, int64_t index) {
+static void expect(const problem *p, const double *query, const double *training,
+                   const int64_t *labels, int64_t label, int64_t without, double distance,
+                   int64_t index) {
     double best = INFINITY;
     int64_t at = -1;
     for (int64_t i = 0; i < p->training; i++) {
@@ -197,12 +200,15 @@ static void answers_are_the_nearest(const problem *p) {
             memcpy(queries + i * d, training + self[i] * d, (size_t)d * sizeof(double));
     }
     const confsim_matrix a = view(queries, q, d), b = view(training, n, d);
-    const confsim_pairing pairing = {p->labels ? query_labels : NULL, p->labels ? labels : NULL, self};
+    const confsim_pairing pairing = {p->labels ? query_labels : NULL, p->labels ? labels : NULL,
+                                     self};
     for (int isa = CONFSIM_ISA_PORTABLE; isa <= CONFSIM_ISA_NEON; isa++) {
         if (!confsim_isa_available((confsim_isa)isa)) continue;
         const int64_t at = isa == CONFSIM_ISA_PORTABLE ? 0 : 2 * q;
-        const confsim_nearest answer = {distance + at, index + at, distance + at + q, index + at + q};
-        assert(confsim_angular_nearest(&a, &b, &pairing, &answer, 2, (confsim_isa)isa) == CONFSIM_OK);
+        const confsim_nearest answer = {distance + at, index + at, distance + at + q,
+                                        index + at + q};
+        assert(confsim_angular_nearest(&a, &b, &pairing, &answer, 2, (confsim_isa)isa) ==
+               CONFSIM_OK);
         assert(!memcmp(distance, distance + at, (size_t)(2 * q) * sizeof *distance));
         assert(!memcmp(index, index + at, (size_t)(2 * q) * sizeof *index));
     }
@@ -238,13 +244,17 @@ static void fixed_point_is_exact(const path *p) {
         const int64_t most = (int64_t)(ONE / sqrt((double)terms));
         for (int i = 0; i < p->tile; i++) {
             pointers[i] = queries[i];
-            start[i] = i == 1 ? NEVER : i == 2 ? ALWAYS : (int32_t)random_below(1 << 27) - (1 << 26);
-            for (int64_t k = 0; k < terms; k++) queries[i][k] = (int16_t)(random_below(2 * most) - most);
+            start[i] = i == 1   ? NEVER
+                       : i == 2 ? ALWAYS
+                                : (int32_t)random_below(1 << 27) - (1 << 26);
+            for (int64_t k = 0; k < terms; k++)
+                queries[i][k] = (int16_t)(random_below(2 * most) - most);
         }
         for (int64_t row = 0; row < GROUPS * width; row++)
             for (int64_t k = 0; k < terms; k++) {
                 rows[row][k] = (int16_t)(random_below(2 * most) - most);
-                packed[row / width * width * terms + packed_place(&s, row % width, k)] = rows[row][k];
+                packed[row / width * width * terms + packed_place(&s, row % width, k)] =
+                    rows[row][k];
             }
         const int count = p->sift(pointers, start, packed, terms / 2, GROUPS, found);
         for (int i = 0; i < count; i++) bits[found[i].query][found[i].group] = found[i].rows;
@@ -254,7 +264,8 @@ static void fixed_point_is_exact(const path *p) {
                 for (int64_t k = 0; k < terms; k++) sum += queries[i][k] * rows[row][k];
                 expected[i][row / width] |= (uint32_t)(sum >= 0) << row % width;
             }
-        /* Whole words, because GCC 12 for x86-64 forgets the sign in `(bits >> i & 1) == (sum >= 0)`. */
+        /* Whole words, because GCC 12 for x86-64 forgets the sign in `(bits >> i & 1) == (sum >=
+         * 0)`. */
         assert(!memcmp(bits, expected, sizeof bits));
     }
     for (int64_t d = 2 * p->width; d <= 128; d += 2 * p->width)

@@ -18,7 +18,8 @@ static double draw(const problem *p) {
 }
 
 static void expect(const problem *p, const double *q, const double *t, int64_t query,
-                   const confsim_pairing *pairing, int64_t without, double distance, int64_t index) {
+                   const confsim_pairing *pairing, int64_t without, double distance,
+                   int64_t index) {
     double best = INFINITY;
     int64_t at = -1;
     for (int64_t i = 0; i < p->training; i++) {
@@ -47,8 +48,7 @@ static void check(const problem *p, confsim_isa isa) {
     int64_t *self = malloc((size_t)q * sizeof(int64_t));
     int64_t *labels = malloc((size_t)(q + n) * sizeof(int64_t));
     for (int64_t i = 0; i < q * d; i++) queries[i] = draw(p);
-    for (int64_t i = 0; i < n * d; i++)
-        training[i] = p->varied && i % d >= p->varied ? 1 : draw(p);
+    for (int64_t i = 0; i < n * d; i++) training[i] = p->varied && i % d >= p->varied ? 1 : draw(p);
     for (int64_t i = 0; i < q + n; i++) labels[i] = random_below(i < q ? 3 : 2) * 7 - 3;
     for (int64_t i = 0; i < q; i++) {
         self[i] = random_below(4) ? -1 : random_below(n);
@@ -58,7 +58,8 @@ static void check(const problem *p, confsim_isa isa) {
     const int64_t row = d * (int64_t)sizeof(double);
     const confsim_matrix a = {(char *)queries, q, d, row, sizeof(double), 0};
     const confsim_matrix b = {(char *)training, n, d, row, sizeof(double), 0};
-    const confsim_pairing pairing = {p->labels ? labels : NULL, p->labels ? labels + q : NULL, self};
+    const confsim_pairing pairing = {p->labels ? labels : NULL, p->labels ? labels + q : NULL,
+                                     self};
     const confsim_nearest answer = {distance, index, distance + q, index + q};
     assert(confsim_euclidean_nearest(&a, &b, &pairing, &answer, 2, isa) == CONFSIM_OK);
     for (int64_t i = 0; i < q; i += 1 + random_below(7)) {
@@ -76,8 +77,13 @@ int main(void) {
     for (int isa = CONFSIM_ISA_PORTABLE; isa <= CONFSIM_ISA_NEON; isa++) {
         if (!confsim_isa_available((confsim_isa)isa)) continue;
         for (int i = 0; i < 6 * 6 * 7; i++) {
-            const problem p = {queries[i / 6 % 6], training[i / 36], dimensions[i % 6],
-                               i % 2 == 0,         i % 3 == 0,       scales[i % 4], 0};
+            const problem p = {queries[i / 6 % 6],
+                               training[i / 36],
+                               dimensions[i % 6],
+                               i % 2 == 0,
+                               i % 3 == 0,
+                               scales[i % 4],
+                               0};
             check(&p, (confsim_isa)isa);
         }
         /* Enough queries to be brought into an order, and training points to be listed. */

@@ -59,7 +59,8 @@ static void answers_are_the_nearest(confsim_isa isa, int64_t d, int64_t per_axis
         for (int64_t i = 0; i < n; i++) {
             int64_t sum = 0, rest = ids[q];
             for (int64_t k = d - 1; k >= 0; k--, rest /= per_axis)
-                sum += (rest % per_axis - points[i * d + k]) * (rest % per_axis - points[i * d + k]);
+                sum +=
+                    (rest % per_axis - points[i * d + k]) * (rest % per_axis - points[i * d + k]);
             for (int other = 0; other < 2; other++)
                 if (labels[i] == query_labels[q] && sum < sums[other] && !(other && i == self[q])) {
                     sums[other] = sum;

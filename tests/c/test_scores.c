@@ -28,13 +28,14 @@ static void check(int dimensions, int64_t m, int64_t start, int64_t count, int64
         for (int threads = 1; threads <= 3; threads++)
             for (int as_range = 0; as_range <= (stride == 1); as_range++) {
                 if (!confsim_isa_available((confsim_isa)isa)) continue;
-                confsim_lattice_points points = {as_range ? 0 : ids, start, count, dimensions, m, 0.25};
+                confsim_lattice_points points = {as_range ? 0 : ids, start, count,
+                                                 dimensions,         m,     0.25};
                 confsim_hyperplane learned = {w, -0.6}, wanted = {ideal, 0.0};
                 confsim_margin_summary summary;
                 int64_t right = 0;
                 double low = INFINITY, high = 0.0;
-                assert(confsim_lattice_margins(points, learned, wanted, margin, label, &summary, threads,
-                                               (confsim_isa)isa) == CONFSIM_OK);
+                assert(confsim_lattice_margins(points, learned, wanted, margin, label, &summary,
+                                               threads, (confsim_isa)isa) == CONFSIM_OK);
                 for (int64_t i = 0; i < count; i++) {
                     double s = score(ids[i], dimensions, m, 0.25, w, -0.6);
                     int positive = score(ids[i], dimensions, m, 0.25, ideal, 0.0) > 0;

@@ -41,7 +41,8 @@ static int before(const double *values, const int64_t *ids, double sign, int64_t
 }
 
 /* The chosen rows are in order, and none that was left out belongs before the last of them. */
-static void check_side(const double *values, const int64_t *ids, int64_t n, int64_t k, double sign, confsim_extreme found) {
+static void check_side(const double *values, const int64_t *ids, int64_t n, int64_t k, double sign,
+                       confsim_extreme found) {
     const int64_t *rows = found.rows;
     char *chosen = calloc((size_t)n, 1);
     for (int64_t i = 0; i < k; i++) {
@@ -70,7 +71,8 @@ static void check_median(const double *values, int64_t n) {
 }
 
 /* Codes of few buckets, so that each holds many values. */
-static void check_codes(const double *values, int64_t n, int64_t k, confsim_extreme bottom, confsim_extreme top) {
+static void check_codes(const double *values, int64_t n, int64_t k, confsim_extreme bottom,
+                        confsim_extreme top) {
     static int64_t histogram[CONFSIM_SELECT_BUCKETS];
     uint32_t *codes = malloc((size_t)n * sizeof *codes);
     for (int64_t i = 0; i < CONFSIM_SELECT_BUCKETS; i++) histogram[i] = 0;
@@ -79,14 +81,17 @@ static void check_codes(const double *values, int64_t n, int64_t k, confsim_extr
         codes[i] = bucket << 16 | (uint32_t)(i & 0xffff);
         histogram[bucket]++;
     }
-    int64_t *lowest = malloc((size_t)k * sizeof *lowest), *highest = malloc((size_t)k * sizeof *highest);
+    int64_t *lowest = malloc((size_t)k * sizeof *lowest),
+            *highest = malloc((size_t)k * sizeof *highest);
     int64_t *numbers = malloc((size_t)n * sizeof *numbers);
     for (int64_t i = 0; i < n; i++) numbers[i] = 3 * i;
     confsim_select_column column = {numbers, lowest, highest};
-    assert(confsim_extremes_by_code(values, 0, codes, histogram, n, k, bottom, top, &column, 1) == CONFSIM_OK);
+    assert(confsim_extremes_by_code(values, 0, codes, histogram, n, k, bottom, top, &column, 1) ==
+           CONFSIM_OK);
     check_side(values, 0, n, k, 1.0, bottom);
     check_side(values, 0, n, k, -1.0, top);
-    for (int64_t i = 0; i < k; i++) assert(lowest[i] == 3 * bottom.rows[i] && highest[i] == 3 * top.rows[i]);
+    for (int64_t i = 0; i < k; i++)
+        assert(lowest[i] == 3 * bottom.rows[i] && highest[i] == 3 * top.rows[i]);
     free(numbers);
     free(lowest);
     free(highest);
@@ -101,8 +106,10 @@ int main(void) {
                 int64_t n = sizes[s], k = 1 + (int64_t)(uniform() * (double)n / 2);
                 double *values = malloc((size_t)n * sizeof *values);
                 int64_t *ids = malloc((size_t)n * sizeof *ids);
-                confsim_extreme bottom = {malloc((size_t)k * sizeof *ids), malloc((size_t)k * sizeof *values)};
-                confsim_extreme top = {malloc((size_t)k * sizeof *ids), malloc((size_t)k * sizeof *values)};
+                confsim_extreme bottom = {malloc((size_t)k * sizeof *ids),
+                                          malloc((size_t)k * sizeof *values)};
+                confsim_extreme top = {malloc((size_t)k * sizeof *ids),
+                                       malloc((size_t)k * sizeof *values)};
                 for (int64_t i = 0; i < n; i++) {
                     values[i] = value_of(kind);
                     ids[i] = n - i;

@@ -22,8 +22,8 @@ static const confsim_bins bins = {2.0, 0.0, 128.0, 0.1, 65536 / 1.9, 3.0, 65536.
 
 static void run(result *r, int threads, confsim_isa isa) {
     memset(r, 0, sizeof *r);
-    assert(confsim_tally(c, d, N, bins, r->grid, r->confidence, r->distance, &r->moments, r->codes, threads, isa) ==
-           CONFSIM_OK);
+    assert(confsim_tally(c, d, N, bins, r->grid, r->confidence, r->distance, &r->moments, r->codes,
+                         threads, isa) == CONFSIM_OK);
     assert(confsim_rank_sums(r->codes, d, N, rank, r->rank_sums, threads) == CONFSIM_OK);
     confsim_grid_counts(c, d, N, bins, r->alone, isa);
 }
@@ -59,14 +59,17 @@ static void check(int nan_in) {
         double v = d[i] / bins.distance_divisor;
         int64_t far = bin(v * bins.distance_fine_scale, CONFSIM_FINE);
         first.distance[far]--;
-        first.grid[bin((c[i] / bins.confidence_divisor - bins.grid_low) * bins.grid_scale, CONFSIM_GRID) * CONFSIM_GRID +
+        first.grid[bin((c[i] / bins.confidence_divisor - bins.grid_low) * bins.grid_scale,
+                       CONFSIM_GRID) *
+                       CONFSIM_GRID +
                    bin(v * CONFSIM_GRID, CONFSIM_GRID)]--;
         pairs++;
         first.rank_sums[far] -= rank[fine];
     }
     for (int i = 0; i < CONFSIM_GRID * CONFSIM_GRID; i++) assert(first.grid[i] == 0);
     for (int i = 0; i < 2 * CONFSIM_FINE; i++) assert(first.confidence[i] == 0);
-    for (int i = 0; i < CONFSIM_FINE; i++) assert(first.distance[i] == 0 && first.rank_sums[i] == 0);
+    for (int i = 0; i < CONFSIM_FINE; i++)
+        assert(first.distance[i] == 0 && first.rank_sums[i] == 0);
     assert(first.moments.pairs == pairs);
 }
 
@@ -75,7 +78,8 @@ static void check_rows(void) {
     static uint32_t codes[N], rows[N];
     static uint8_t wanted[2 * CONFSIM_FINE];
     int64_t found = 0;
-    for (int i = 0; i < N; i++) codes[i] = i < 4 ? (i & 1 ? 0xffffffffu : 0) : (uint32_t)i * 2654435761u;
+    for (int i = 0; i < N; i++)
+        codes[i] = i < 4 ? (i & 1 ? 0xffffffffu : 0) : (uint32_t)i * 2654435761u;
     for (int b = 0; b < 2 * CONFSIM_FINE; b += 97) wanted[b] = 1;
     wanted[CONFSIM_FINE - 1] = 1;
     int64_t count = confsim_rows_in_bins(codes, N, wanted, rows);

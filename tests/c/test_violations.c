@@ -30,8 +30,9 @@ static void fill(void) {
 }
 
 static confsim_points all_points(void) {
-    return (confsim_points){(const char *)values, 0, ROWS, COLUMNS, COLUMNS * sizeof(double),
-                            sizeof(double), positive, weight};
+    return (confsim_points){
+        (const char *)values, 0,        ROWS,  COLUMNS, COLUMNS * sizeof(double),
+        sizeof(double),       positive, weight};
 }
 
 static int equal(int64_t a, int64_t b) {
@@ -73,7 +74,8 @@ static void test_merge_sorts_and_loses_no_weight(void) {
         if (i == 0) continue;
         int order = 0;
         for (int k = 0; k < COLUMNS && !order; k++) {
-            const double a = values[listed[i - 1] * COLUMNS + k], b = values[listed[i] * COLUMNS + k];
+            const double a = values[listed[i - 1] * COLUMNS + k],
+                         b = values[listed[i] * COLUMNS + k];
             order = (b > a) - (b < a);
         }
         assert(order > 0 || (order == 0 && positive[listed[i]] > positive[listed[i - 1]]));
@@ -95,8 +97,8 @@ static void test_violations(void) {
     for (int64_t capacity = 1; capacity <= 64; capacity *= 4) {
         int64_t selected[128], again[128], counts[2], counts_again[2];
         double smallest, smallest_again;
-        assert(confsim_points_violations(&points, slope, centre, 0.1, 1.0, capacity, selected, counts,
-                                         &smallest) == CONFSIM_OK);
+        assert(confsim_points_violations(&points, slope, centre, 0.1, 1.0, capacity, selected,
+                                         counts, &smallest) == CONFSIM_OK);
         assert(confsim_points_violations(&narrow, slope, centre, 0.1, 1.0, capacity, again,
                                          counts_again, &smallest_again) == CONFSIM_OK);
         assert(smallest == smallest_again);

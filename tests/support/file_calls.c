@@ -65,14 +65,14 @@ static int strikes_fd(int fd) {
     return strikes(path);
 }
 
-#define OPEN(name)                                                                   \
-    int name(const char *path, int flags, ...) {                                     \
-        va_list rest;                                                                \
-        va_start(rest, flags);                                                       \
-        mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;                    \
-        va_end(rest);                                                                \
-        if ((flags & O_CREAT) && access(path, F_OK) && strikes(path)) return -1;     \
-        return REAL(name)(path, flags, mode);                                        \
+#define OPEN(name)                                                                                 \
+    int name(const char *path, int flags, ...) {                                                   \
+        va_list rest;                                                                              \
+        va_start(rest, flags);                                                                     \
+        mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;                                  \
+        va_end(rest);                                                                              \
+        if ((flags & O_CREAT) && access(path, F_OK) && strikes(path)) return -1;                   \
+        return REAL(name)(path, flags, mode);                                                      \
     }
 OPEN(open)
 OPEN(open64)
@@ -86,18 +86,12 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t where) {
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t where) {
     return strikes_fd(fd) ? -1 : REAL(pwrite64)(fd, data, size, where);
 }
-int mkdir(const char *path, mode_t mode) {
-    return strikes(path) ? -1 : REAL(mkdir)(path, mode);
-}
+int mkdir(const char *path, mode_t mode) { return strikes(path) ? -1 : REAL(mkdir)(path, mode); }
 int symlink(const char *target, const char *path) {
     return strikes(path) ? -1 : REAL(symlink)(target, path);
 }
-int link(const char *from, const char *to) {
-    return strikes(to) ? -1 : REAL(link)(from, to);
-}
-int rename(const char *from, const char *to) {
-    return strikes(to) ? -1 : REAL(rename)(from, to);
-}
+int link(const char *from, const char *to) { return strikes(to) ? -1 : REAL(link)(from, to); }
+int rename(const char *from, const char *to) { return strikes(to) ? -1 : REAL(rename)(from, to); }
 int unlink(const char *path) { /* needs no room: it only counts, as a moment to be killed at */
     if (kills) strikes(path);
     return REAL(unlink)(path);

@@ -1,7 +1,8 @@
-"""Build the compiled core: one extension module for each ``confsim/_kernels/*.pyx``.
+"""Build the compiled core: ``csrc/`` once, as a static library, and what links with it.
 
-``confsim/_kernels/NAME.pyx`` wraps ``csrc/NAME.h`` and is linked with ``csrc/NAME.c`` and with what
-every kernel shares (``csrc/isa.c``, ``csrc/parallel.c``). Everything else is in ``pyproject.toml``.
+Each ``confsim/_kernels/NAME.pyx`` becomes an extension module. Whatever in ``csrc/`` is older than
+a source, a header or this file, or was compiled with other flags, is compiled again; so nothing
+stale is ever linked. Everything else is in ``pyproject.toml``.
 
 Environment
 -----------
@@ -12,9 +13,11 @@ CONFSIM_SANITIZE : str
     A value for ``-fsanitize=``, for instance ``address,undefined``.
 """
 
+import hashlib
 import os
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
@@ -22,8 +25,10 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
+from setuptools.modified import newer_group
 
-SHARED = ["csrc/isa.c", "csrc/parallel.c"]
+SOURCES = sorted(map(str, Path("csrc").rglob("*.c")))
+HEADERS = sorted(map(str, [*Path("csrc").rglob("*.h"), *Path("csrc").rglob("*.inc")]))
 FLAGS = [
     "-std=c11",
     "-O3",
@@ -69,7 +74,36 @@ class BuildKernels(build_ext):
         for extension in self.extensions:
             extension.extra_compile_args += compile_flags
             extension.extra_link_args += link_flags
+        library = self.library([*FLAGS, *compile_flags])
+        for extension in self.extensions:
+            extension.extra_objects.append(library)
+            extension.depends.append(library)
         super().build_extensions()
+
+    def library(self, flags):
+        """Compile what is out of date in ``csrc/`` and return the path of the static library."""
+        words = [*self.compiler.compiler_so, *flags]
+        digest = hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
+        folder = str(Path(self.build_temp) / f"csrc-{digest}")
+        objects = self.compiler.object_filenames(SOURCES, output_dir=folder)
+        stale = [
+            source
+            for source, built in zip(SOURCES, objects, strict=True)
+            if self.force or newer_group([source, *HEADERS, "setup.py"], built)
+        ]
+
+        def compile_one(source):
+            self.compiler.compile(
+                [source], output_dir=folder, include_dirs=["csrc"], extra_postargs=flags
+            )
+
+        with ThreadPoolExecutor(self.parallel or os.cpu_count() or 1) as pool:
+            list(pool.map(compile_one, stale))
+        name = str(Path(folder, self.compiler.library_filename("confsim_core")))
+        # Anew, because `ar` keeps members whose source is gone; every module is then linked again.
+        Path(name).unlink(missing_ok=True)
+        self.compiler.create_static_lib(objects, "confsim_core", output_dir=folder)
+        return name
 
     def check_compiler(self):
         """End with one line that says what to install where C programs cannot be built."""
@@ -121,21 +155,18 @@ class BuildKernels(build_ext):
 
 def extensions():
     """Return one ``Extension`` for each wrapper, all with the same flags."""
-    headers = [str(path) for path in sorted(Path("csrc").glob("*.[hi]*"))]
-    built = []
-    for wrapper in sorted(Path("confsim/_kernels").glob("*.pyx")):
-        sources = [str(wrapper), *dict.fromkeys([f"csrc/{wrapper.stem}.c", *SHARED])]
-        built.append(
-            Extension(
-                f"confsim._kernels.{wrapper.stem}",
-                sources=sources,
-                include_dirs=["csrc", numpy.get_include()],
-                depends=headers,
-                define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-                extra_compile_args=list(FLAGS),
-                libraries=["m"],
-            )
+    built = [
+        Extension(
+            f"confsim._kernels.{wrapper.stem}",
+            sources=[str(wrapper)],
+            include_dirs=["csrc", numpy.get_include()],
+            depends=[*HEADERS, "setup.py"],
+            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+            extra_compile_args=list(FLAGS),
+            libraries=["m"],
         )
+        for wrapper in sorted(Path("confsim/_kernels").glob("*.pyx"))
+    ]
     return cythonize(
         built, language_level=3, compiler_directives={"boundscheck": False, "wraparound": False}
     )

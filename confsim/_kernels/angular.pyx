@@ -6,15 +6,15 @@ from libc.stdint cimport int64_t
 
 from confsim._kernels.matrix cimport confsim_matrix, matrix_of
 
-cdef extern from "isa.h":
+cdef extern from "core/isa.h":
     ctypedef enum confsim_isa:
         CONFSIM_ISA_PORTABLE
 
-cdef extern from "status.h":
+cdef extern from "core/status.h":
     ctypedef enum confsim_status:
         CONFSIM_OK
 
-cdef extern from "nearest.h":
+cdef extern from "nearest/nearest.h":
     ctypedef struct confsim_pairing:
         const int64_t *query_labels
         const int64_t *training_labels
@@ -25,7 +25,7 @@ cdef extern from "nearest.h":
         double *distance_other
         int64_t *index_other
 
-cdef extern from "angular.h":
+cdef extern from "nearest/angular.h":
     enum:
         CONFSIM_ANGULAR_COLUMNS
     confsim_status confsim_angular_nearest(

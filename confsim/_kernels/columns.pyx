@@ -6,7 +6,7 @@ import numpy as np
 
 from confsim._kernels.matrix cimport confsim_matrix, matrix_of
 
-cdef extern from "columns.h" nogil:
+cdef extern from "stats/confidence.h" nogil:
     ctypedef struct confsim_softmax_columns:
         double *softmax
         double *log_odds_max

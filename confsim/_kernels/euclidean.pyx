@@ -6,21 +6,21 @@ from confsim._kernels import memory
 
 from libc.stdint cimport int64_t
 
-cdef extern from "isa.h":
+cdef extern from "core/isa.h":
     ctypedef enum confsim_isa:
         CONFSIM_ISA_PORTABLE
 
-cdef extern from "status.h":
+cdef extern from "core/status.h":
     ctypedef enum confsim_status:
         CONFSIM_OK
 
-cdef extern from "matrix.h":
+cdef extern from "core/matrix.h":
     ctypedef struct confsim_matrix:
         const char *data
         int64_t rows, columns, row_stride, column_stride
         int is_float32
 
-cdef extern from "nearest.h":
+cdef extern from "nearest/nearest.h":
     ctypedef struct confsim_pairing:
         const int64_t *query_labels
         const int64_t *training_labels
@@ -31,7 +31,7 @@ cdef extern from "nearest.h":
         double *distance_other
         int64_t *index_other
 
-cdef extern from "euclidean.h":
+cdef extern from "nearest/euclidean.h":
     confsim_status confsim_euclidean_extent(const confsim_matrix *matrix, double *low, double *high,
                                             int threads) nogil
     confsim_status confsim_euclidean_nearest(

@@ -1,6 +1,6 @@
 """Instruction sets: what this processor can run and what the build knows."""
 
-cdef extern from "isa.h":
+cdef extern from "core/isa.h":
     ctypedef enum confsim_isa:
         CONFSIM_ISA_PORTABLE
         CONFSIM_ISA_AVX2
@@ -9,7 +9,7 @@ cdef extern from "isa.h":
     int confsim_isa_available(confsim_isa isa)
     confsim_isa confsim_isa_best()
 
-cdef extern from "parallel.h":
+cdef extern from "core/parallel.h":
     int confsim_parallel_has_openmp()
 
 CODES = {"portable": <int>CONFSIM_ISA_PORTABLE, "avx2": <int>CONFSIM_ISA_AVX2,

@@ -7,23 +7,23 @@ import numpy as np
 
 from libc.stdint cimport int8_t, int32_t, int64_t
 
-cdef extern from "isa.h":
+cdef extern from "core/isa.h":
     ctypedef enum confsim_isa:
         CONFSIM_ISA_PORTABLE
 
-cdef extern from "status.h":
+cdef extern from "core/status.h":
     ctypedef enum confsim_status:
         CONFSIM_OK
         CONFSIM_INVALID
 
-cdef extern from "nearest.h":
+cdef extern from "nearest/nearest.h":
     ctypedef struct confsim_nearest:
         double *distance
         int64_t *index
         double *distance_other
         int64_t *index_other
 
-cdef extern from "lattice.h":
+cdef extern from "lattice/lattice.h":
     ctypedef struct confsim_lattice:
         double step
         int64_t per_axis, dimensions

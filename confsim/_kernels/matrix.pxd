@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t
 
-cdef extern from "matrix.h":
+cdef extern from "core/matrix.h":
     ctypedef struct confsim_matrix:
         const char *data
         int64_t rows, columns

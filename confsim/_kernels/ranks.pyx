@@ -6,11 +6,11 @@ import numpy as np
 
 from confsim._kernels import memory
 
-cdef extern from "isa.h":
+cdef extern from "core/isa.h":
     ctypedef enum confsim_isa:
         pass
 
-cdef extern from "ranks.h" nogil:
+cdef extern from "stats/ranks.h" nogil:
     enum:
         CONFSIM_RANK_BINS
         CONFSIM_RANK_PADDING

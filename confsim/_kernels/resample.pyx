@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint16_t
 
 import numpy as np
 
-cdef extern from "resample.h" nogil:
+cdef extern from "stats/bootstrap.h" nogil:
     void confsim_resample(const uint16_t *codes, int64_t rows, int64_t columns, const int32_t *row_weights,
                           const int32_t *column_weights, int64_t replicates, int64_t bins, int64_t *counts,
                           int threads)

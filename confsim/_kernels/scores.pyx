@@ -6,15 +6,15 @@ import numpy as np
 
 from confsim._kernels.matrix cimport confsim_matrix, matrix_of
 
-cdef extern from "isa.h":
+cdef extern from "core/isa.h":
     ctypedef enum confsim_isa:
         pass
 
-cdef extern from "status.h":
+cdef extern from "core/status.h":
     ctypedef enum confsim_status:
         CONFSIM_OK
 
-cdef extern from "scores.h" nogil:
+cdef extern from "lattice/scores_old.h" nogil:
     ctypedef struct confsim_lattice_points:
         const int64_t *ids
         int64_t start, count

@@ -4,11 +4,11 @@ from libc.stdint cimport int64_t, uint32_t
 
 import numpy as np
 
-cdef extern from "status.h":
+cdef extern from "core/status.h":
     ctypedef enum confsim_status:
         CONFSIM_OK
 
-cdef extern from "select.h" nogil:
+cdef extern from "stats/select.h" nogil:
     ctypedef struct confsim_extreme:
         int64_t *rows
         double *values

@@ -6,15 +6,15 @@ import numpy as np
 
 from confsim._kernels import memory
 
-cdef extern from "isa.h":
+cdef extern from "core/isa.h":
     ctypedef enum confsim_isa:
         pass
 
-cdef extern from "status.h":
+cdef extern from "core/status.h":
     ctypedef enum confsim_status:
         CONFSIM_OK
 
-cdef extern from "tally.h" nogil:
+cdef extern from "stats/histogram.h" nogil:
     enum:
         CONFSIM_GRID
         CONFSIM_FINE

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t
 import numpy as np
 
 
-cdef extern from "violations.h" nogil:
+cdef extern from "lp/constraint_points.h" nogil:
     ctypedef enum confsim_status:
         CONFSIM_OK
         CONFSIM_NO_MEMORY

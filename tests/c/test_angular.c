@@ -24,7 +24,7 @@ static void *try_aligned_alloc(size_t alignment, size_t size) {
 #define malloc try_malloc
 #define calloc try_calloc
 #define aligned_alloc try_aligned_alloc
-#include "../../csrc/angular.c"
+#include "nearest/angular.c"
 #undef malloc
 #undef calloc
 #undef aligned_alloc

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "columns.h"
+#include "stats/confidence.h"
 
 enum { ROWS = 5000, CLASSES = 4 };
 

@@ -1,5 +1,5 @@
 /* Every method of the Euclidean search gives the definition's answer, on every instruction set. */
-#include "../../csrc/euclidean.c"
+#include "nearest/euclidean.c"
 
 #include <assert.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* Properties of the lattice kernels that cannot be seen from Python. */
-#include "../../csrc/lattice.c"
+#include "lattice/lattice_nearest.c"
 
 #include <assert.h>
 #include <stdio.h>

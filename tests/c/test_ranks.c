@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "ranks.h"
+#include "stats/ranks.h"
 
 enum { MOST = 3000 };
 

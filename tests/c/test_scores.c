@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "scores.h"
+#include "lattice/scores_old.h"
 
 static double score(int64_t id, int dimensions, int64_t m, double step, const double *w, double b) {
     int64_t divisor = 1;

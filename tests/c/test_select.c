@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "select.h"
+#include "stats/select.h"
 
 static uint64_t state = 88172645463325252ull;
 

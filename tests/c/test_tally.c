@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tally.h"
+#include "stats/histogram.h"
 
 enum { N = 40007 }; /* several blocks, and a last strip that fills no vector */
 

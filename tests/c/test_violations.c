@@ -1,5 +1,5 @@
 /* The points kernel: invariants that hold for any input, and small answers worked out by hand. */
-#include "../../csrc/violations.h"
+#include "lp/constraint_points.h"
 
 #include <assert.h>
 #include <math.h>

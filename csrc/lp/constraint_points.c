@@ -1,4 +1,4 @@
-#include "violations.h"
+#include "lp/constraint_points.h"
 
 #include <math.h>
 #include <stdlib.h>

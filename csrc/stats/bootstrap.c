@@ -1,8 +1,8 @@
-#include "resample.h"
+#include "stats/bootstrap.h"
 
 #include <string.h>
 
-#include "parallel.h"
+#include "core/parallel.h"
 
 typedef struct {
     const uint16_t *codes;

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "status.h"
+#include "core/status.h"
 
 /* For each replicate r, counts[r * bins + codes[i * columns + j]] = sum over (i, j) of
  * row_weights[r * rows + i] * column_weights[r * columns + j]. Every code is below `bins`; `counts`

@@ -8,8 +8,8 @@
 
 #include <stdint.h>
 
-#include "isa.h"
-#include "status.h"
+#include "core/isa.h"
+#include "core/status.h"
 
 enum {
     CONFSIM_GRID = 128,     /* bins of either axis of the joint histogram */

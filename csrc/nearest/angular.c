@@ -22,15 +22,15 @@
  * Rounding, with u = 2^-24, for rows of length at most 1 + 2u: a float32 product of d terms by
  * vectors of at least four lanes errs by less than (d / 4 + 24) u (product_error); fixed point errs
  * by fixed_error. */
-#include "angular.h"
+#include "nearest/angular.h"
 
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "classes.h"
-#include "parallel.h"
+#include "core/classes.h"
+#include "core/parallel.h"
 
 #ifdef CONFSIM_X86
 #include <immintrin.h>
@@ -115,7 +115,7 @@ static inline four_lanes add_two_of_four(four_lanes sum, four_lanes query, four_
 #define PATH_SIGNS(v) signs_of_four(v)
 #define PATH_ADD_ALL(sum, a, b) add_two_of_four(sum, a, b)
 #define PATH_TOTAL(v) ((v)[0] + (v)[1] + ((v)[2] + (v)[3]))
-#include "angular_path.inc"
+#include "nearest/angular_path.inc"
 
 #ifdef CONFSIM_X86
 CONFSIM_TARGET_AVX2 static inline float sum_of_eight(__m256 v) {
@@ -142,7 +142,7 @@ CONFSIM_TARGET_AVX2 static inline int32_t total_of_eight(__m256i v) {
 #define PATH_SIGNS(v) ((uint32_t)_mm256_movemask_ps((__m256)(v)))
 #define PATH_ADD_ALL(sum, a, b) PATH_ADD_TWO(sum, a, b)
 #define PATH_TOTAL(v) total_of_eight((__m256i)(v))
-#include "angular_path.inc"
+#include "nearest/angular_path.inc"
 
 #define PATH(name) avx512_##name
 #define PATH_TARGET CONFSIM_TARGET_AVX512
@@ -156,7 +156,7 @@ CONFSIM_TARGET_AVX2 static inline int32_t total_of_eight(__m256i v) {
 #define PATH_SIGNS(v) ((uint32_t)_mm512_movepi32_mask((__m512i)(v)))
 #define PATH_ADD_ALL(sum, a, b) PATH_ADD_TWO(sum, a, b)
 #define PATH_TOTAL(v) _mm512_reduce_add_epi32((__m512i)(v))
-#include "angular_path.inc"
+#include "nearest/angular_path.inc"
 
 /* The same for processors that add two products in one instruction. */
 #define PATH(name) vnni_##name
@@ -172,7 +172,7 @@ CONFSIM_TARGET_AVX2 static inline int32_t total_of_eight(__m256i v) {
 #define PATH_SIGNS(v) ((uint32_t)_mm512_movepi32_mask((__m512i)(v)))
 #define PATH_ADD_ALL(sum, a, b) PATH_ADD_TWO(sum, a, b)
 #define PATH_TOTAL(v) _mm512_reduce_add_epi32((__m512i)(v))
-#include "angular_path.inc"
+#include "nearest/angular_path.inc"
 #endif
 
 #ifdef CONFSIM_NEON
@@ -205,7 +205,7 @@ static inline int32x4_t add_all_of_neon(int32x4_t sum, int16x8_t a, int16x8_t b)
 #define PATH_ADD_ALL(sum, a, b)                                                                    \
     ((LANES)add_all_of_neon((int32x4_t)(sum), (int16x8_t)(a), (int16x8_t)(b)))
 #define PATH_TOTAL(v) vaddvq_s32((int32x4_t)(v))
-#include "angular_path.inc"
+#include "nearest/angular_path.inc"
 #endif
 
 static const path *path_for(confsim_isa isa) {
@@ -1153,7 +1153,7 @@ static void answer(const search *s, candidate_list *list, int64_t class) {
     put(s->answer->distance, s->answer->index, list->query, distance, index);
 }
 
-#include "angular_crowd.inc"
+#include "nearest/angular_crowd.inc"
 
 static void search_item(void *context, int64_t item, int thread) {
     const job *j = context;

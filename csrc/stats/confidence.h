@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#include "matrix.h"
+#include "core/matrix.h"
 
 /* tanh(|s| / 2) = |2 sigmoid(s) - 1|. */
 void confsim_sigmoid_confidence(const double *scores, int64_t count, double *out, int threads);

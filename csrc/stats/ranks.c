@@ -1,4 +1,4 @@
-#include "ranks.h"
+#include "stats/ranks.h"
 
 #include <string.h>
 

@@ -6,9 +6,9 @@
 
 #include <stdint.h>
 
-#include "isa.h"
-#include "nearest.h"
-#include "status.h"
+#include "core/isa.h"
+#include "nearest/nearest.h"
+#include "core/status.h"
 
 /* At least two points an axis and fewer than 2^63 in all, so at most 62 dimensions. */
 typedef struct {

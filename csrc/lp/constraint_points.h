@@ -13,7 +13,7 @@
 
 #include <stdint.h>
 
-#include "status.h"
+#include "core/status.h"
 
 typedef struct {
     const char *data;

@@ -1,8 +1,8 @@
-#include "columns.h"
+#include "stats/confidence.h"
 
 #include <math.h>
 
-#include "parallel.h"
+#include "core/parallel.h"
 
 enum { BLOCK = 1 << 12 };
 

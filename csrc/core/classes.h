@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "status.h"
+#include "core/status.h"
 
 typedef struct {
     int64_t count;   /* classes; 1 without labels */

@@ -1,11 +1,11 @@
-#include "euclidean.h"
+#include "nearest/euclidean.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "classes.h"
-#include "parallel.h"
-#include "workspace.h"
+#include "core/classes.h"
+#include "core/parallel.h"
+#include "core/arena.h"
 
 #ifdef CONFSIM_X86
 #include <immintrin.h>
@@ -357,11 +357,11 @@ typedef struct {
 typedef nearest (*leaf_kernel)(const double *data, const int32_t *index, int64_t groups, int64_t d,
                                const double *query, int64_t without);
 
-#include "euclidean_tree.inc"
-#include "euclidean_diagram.inc"
-#include "euclidean_cells.inc"
-#include "euclidean_places.inc"
-#include "euclidean_tiles.inc"
+#include "nearest/euclidean_tree.inc"
+#include "nearest/euclidean_diagram.inc"
+#include "nearest/euclidean_cells.inc"
+#include "nearest/euclidean_places.inc"
+#include "nearest/euclidean_tiles.inc"
 
 /* Float32 scores need room for their error bound above the smallest float64 squares. */
 static int tiles_are_exact(const extent_pair *x, int64_t d) {

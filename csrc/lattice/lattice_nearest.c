@@ -1,12 +1,12 @@
-#include "lattice.h"
+#include "lattice/lattice.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "classes.h"
-#include "parallel.h"
-#include "workspace.h"
+#include "core/classes.h"
+#include "core/parallel.h"
+#include "core/arena.h"
 
 #ifdef CONFSIM_X86
 #include <immintrin.h>
@@ -212,8 +212,8 @@ static void pad_candidates(candidates *list) {
 #define UMIN(a, b) ((a) < (b) ? (a) : (b))
 #define ROOTS(sums, unit, out, turn)                                                               \
     for (int i = 0; i < SIDE; i++) (out)[i] = sqrt((double)(int32_t)(sums)[i]) * (unit)
-#include "lattice_tile.inc"
-#include "lattice_undef.inc"
+#include "lattice/lattice_simd.inc"
+#include "lattice/lattice_undef.inc"
 
 #ifdef CONFSIM_X86
 #define NAME(x) x##_avx2
@@ -236,8 +236,8 @@ static void pad_candidates(candidates *list) {
     _mm256_storeu_pd((out) + i, _mm256_mul_pd(_mm256_set1_pd(unit),                                \
                                               _mm256_sqrt_pd(_mm256_cvtepi32_pd(_mm_loadu_si128(   \
                                                   (const __m128i *)((sums) + i))))))
-#include "lattice_tile.inc"
-#include "lattice_undef.inc"
+#include "lattice/lattice_simd.inc"
+#include "lattice/lattice_undef.inc"
 
 /* Correctly rounded square roots of integers below 2^28, faster than the divider's: an estimate,
  * Newton's step, and a last correction by the exact remainder (Markstein 1990). That no rounding is
@@ -303,8 +303,8 @@ CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit
         KEEP_COLUMN(keep, (in)->index + (i), (out)->index + (kept));                               \
         (kept) += __builtin_popcount(keep);                                                        \
     }
-#include "lattice_tile.inc"
-#include "lattice_undef.inc"
+#include "lattice/lattice_simd.inc"
+#include "lattice/lattice_undef.inc"
 #endif
 
 #ifdef CONFSIM_NEON
@@ -326,8 +326,8 @@ CONFSIM_TARGET_AVX512 static void roots_avx512(const uint32_t *sums, double unit
     vreinterpretq_s32_u32(vminq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b)))
 #define ROOTS(sums, unit, out, turn)                                                               \
     for (int i = 0; i < SIDE; i++) (out)[i] = sqrt((double)(int32_t)(sums)[i]) * (unit)
-#include "lattice_tile.inc"
-#include "lattice_undef.inc"
+#include "lattice/lattice_simd.inc"
+#include "lattice/lattice_undef.inc"
 #endif
 
 static const kernels *choose(confsim_isa isa) {

@@ -1,4 +1,4 @@
-#include "select.h"
+#include "stats/select.h"
 
 #include <math.h>
 #include <stdlib.h>

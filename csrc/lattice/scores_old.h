@@ -7,9 +7,9 @@
 
 #include <stdint.h>
 
-#include "isa.h"
-#include "matrix.h"
-#include "status.h"
+#include "core/isa.h"
+#include "core/matrix.h"
+#include "core/status.h"
 
 /* scores[i] = weights . row i + bias. */
 void confsim_scores(confsim_matrix points, const double *weights, double bias, double *scores,

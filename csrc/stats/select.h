@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "status.h"
+#include "core/status.h"
 
 enum { CONFSIM_SELECT_BUCKETS = 1 << 16 };
 

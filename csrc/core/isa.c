@@ -1,4 +1,4 @@
-#include "isa.h"
+#include "core/isa.h"
 
 int confsim_isa_available(confsim_isa isa) {
     switch (isa) {

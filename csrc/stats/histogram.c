@@ -1,10 +1,10 @@
-#include "tally.h"
+#include "stats/histogram.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "parallel.h"
+#include "core/parallel.h"
 
 #ifdef CONFSIM_X86
 #include <immintrin.h>
@@ -96,7 +96,7 @@ static void strip_portable(const double *confidence, const double *distance, int
 #define JOIN(high, bits, low) _mm_or_si128(_mm_slli_epi32(high, bits), low)
 #define STORE_INTS(p, x) _mm_storeu_si128((__m128i *)(p), x)
 #define ANY_NAN(x) _mm256_movemask_pd(_mm256_cmp_pd(x, x, _CMP_UNORD_Q))
-#include "tally_strip.inc"
+#include "stats/histogram_simd.inc"
 
 #define NAME strip_avx512
 #define TARGET CONFSIM_TARGET_AVX512
@@ -113,7 +113,7 @@ static void strip_portable(const double *confidence, const double *distance, int
 #define JOIN(high, bits, low) _mm256_or_si256(_mm256_slli_epi32(high, bits), low)
 #define STORE_INTS(p, x) _mm256_storeu_si256((__m256i *)(p), x)
 #define ANY_NAN(x) _mm512_cmp_pd_mask(x, x, _CMP_UNORD_Q)
-#include "tally_strip.inc"
+#include "stats/histogram_simd.inc"
 #endif
 
 static void strip_with(confsim_isa isa, const double *c, const double *d, int64_t n,

@@ -8,10 +8,10 @@
 #ifndef CONFSIM_ANGULAR_H
 #define CONFSIM_ANGULAR_H
 
-#include "isa.h"
-#include "matrix.h"
-#include "nearest.h"
-#include "status.h"
+#include "core/isa.h"
+#include "core/matrix.h"
+#include "nearest/nearest.h"
+#include "core/status.h"
 
 enum {
     CONFSIM_ANGULAR_COLUMNS = 1 << 24

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#include "isa.h"
+#include "core/isa.h"
 
 enum { CONFSIM_RANK_BINS = 1 << 16, CONFSIM_RANK_PADDING = 8 };
 

@@ -1,5 +1,5 @@
 #define _POSIX_C_SOURCE 200809L
-#include "parallel.h"
+#include "core/parallel.h"
 
 #include <pthread.h>
 

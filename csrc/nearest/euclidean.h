@@ -5,10 +5,10 @@
 #ifndef CONFSIM_EUCLIDEAN_H
 #define CONFSIM_EUCLIDEAN_H
 
-#include "isa.h"
-#include "matrix.h"
-#include "nearest.h"
-#include "status.h"
+#include "core/isa.h"
+#include "core/matrix.h"
+#include "nearest/nearest.h"
+#include "core/status.h"
 
 /* The corners of the box around the rows, `columns` entries each. Where an entry is NaN or
  * infinite, some corner is not finite either. There is at least one row. */

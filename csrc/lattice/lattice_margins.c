@@ -1,10 +1,10 @@
-#include "scores.h"
+#include "lattice/scores_old.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "parallel.h"
+#include "core/parallel.h"
 
 enum { BLOCK = 1 << 14 };
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from confsim._kernels import angular, resolve_isa
+from confsim._kernels import nearest, resolve_isa
 
 sys.path.insert(0, str(Path(__file__).parent))
 from turns import in_turns
@@ -44,7 +44,7 @@ def isotropic(q, n):
 
 
 def ours(queries, training, query_labels=None, training_labels=None, self_index=None):
-    return angular.nearest(
+    return nearest.angular(
         queries, training, query_labels, training_labels, self_index, THREADS, resolve_isa()
     )
 

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_finite, check_number
-from confsim._kernels import columns as _columns
 from confsim._kernels import memory, resolve_threads
-from confsim._kernels import select as _select
+from confsim._kernels import stats as _stats
 
 FloatArray = NDArray[np.float64]
 
@@ -92,7 +91,7 @@ def sigmoid_confidence(
     ValueError
         If a score is NaN or infinite.
     """
-    return _columns.sigmoid(_vector("decision", decision), complement, resolve_threads(n_threads))
+    return _stats.sigmoid(_vector("decision", decision), complement, resolve_threads(n_threads))
 
 
 def softmax_confidence(logits: ArrayLike) -> FloatArray:
@@ -154,7 +153,7 @@ def softmax_columns(
         names = ["softmax", "log_odds_max", "entropy"]
         names += [] if y is None else ["log_odds_true", "loss", "modified_entropy"]
         return {name: np.empty(0) for name in names} | {"predicted": np.empty(0, dtype=np.int64)}
-    return _columns.softmax(z, y, threads)
+    return _stats.softmax(z, y, threads)
 
 
 def extreme_count(count: int, percent: float) -> int:
@@ -197,7 +196,7 @@ def extremes(
         order = np.ascontiguousarray(memory.native(np.asarray(ids)), dtype=np.int64)
         if order.shape != values.shape:
             raise ValueError(f"ids must have shape {values.shape}, not {order.shape}")
-    return _select.extremes(values, order, extreme_count(len(values), percent))
+    return _stats.extremes(values, order, extreme_count(len(values), percent))
 
 
 def _vector(name: str, values: ArrayLike) -> FloatArray:

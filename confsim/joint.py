@@ -24,9 +24,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim._kernels import resolve_isa
-from confsim._kernels.ranks import count_pairs, rank_covariance, rank_spread
-from confsim._kernels.select import median
-from confsim._kernels.tally import FINE, GRID, Counts, rank_sums, rows_in_bins
+from confsim._kernels.stats import (
+    FINE,
+    GRID,
+    Counts,
+    count_pairs,
+    median,
+    rank_covariance,
+    rank_spread,
+    rank_sums,
+    rows_in_bins,
+)
 from confsim.statistics.chance import closeness_chance
 from confsim.statistics.intervals import delong_interval
 

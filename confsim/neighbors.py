@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_choice
-from confsim._kernels import euclidean, memory, resolve_isa, resolve_threads
+from confsim._kernels import memory, resolve_isa, resolve_threads
+from confsim._kernels import nearest as _kernel
 
 Array: TypeAlias = NDArray[Any]
 Float64Array: TypeAlias = NDArray[np.float64]
@@ -108,15 +109,13 @@ def nearest_training(
     extents = _extent("queries", queries, threads), _extent("training", training, threads)
     settings = (threads, resolve_isa())
     if metric == "angular":
-        from confsim._kernels import angular
-
-        answers = angular.nearest(queries, training, classes, training_classes, members, *settings)
+        answers = _kernel.angular(queries, training, classes, training_classes, members, *settings)
         return Nearest(*answers)
     reason = why_not(*extents)
     if reason:
         raise ValueError(reason)
     return Nearest(
-        *euclidean.nearest(queries, training, classes, training_classes, members, *settings)
+        *_kernel.euclidean(queries, training, classes, training_classes, members, *settings)
     )
 
 
@@ -209,7 +208,7 @@ def check_rows(self_index: Int64Array, n: int) -> None:
 
 def _extent(name: str, points: Array, threads: int) -> tuple[Float64Array, Float64Array]:
     """Return the corners of the box around ``points``, which must be finite."""
-    low, high = euclidean.extent(points, threads)
+    low, high = _kernel.extent(points, threads)
     if len(points) and not (np.isfinite(low).all() and np.isfinite(high).all()):
         row = int(np.argmin(np.isfinite(points).all(axis=1)))
         raise ValueError(f"{name} must be finite, but row {row} holds NaN or infinity")

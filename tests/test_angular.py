@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confsim import _kernels
-from confsim._kernels import angular, isa
+from confsim._kernels import isa, nearest
 
 ISAS = {name: isa.CODES[name] for name in isa.available()}
 LARGEST = np.finfo(np.float64).max
@@ -88,7 +88,7 @@ def check(
     expected = oracle(*arguments)
     for name, code in ISAS.items():
         for count in threads:
-            assert_same(angular.nearest(*arguments, count, code), expected, f"{name}, {count}")
+            assert_same(nearest.angular(*arguments, count, code), expected, f"{name}, {count}")
     return expected
 
 
@@ -200,7 +200,7 @@ def test_strided_and_mixed_inputs_are_read_in_place():
 
 
 def test_empty_queries():
-    got = angular.nearest(np.empty((0, 3)), np.ones((1, 3)), None, None, None, 1, 0)
+    got = nearest.angular(np.empty((0, 3)), np.ones((1, 3)), None, None, None, 1, 0)
     assert got[0].shape == got[1].shape == (0,)
 
 
@@ -232,7 +232,7 @@ def test_bad_arguments_are_named(change, message):
         "isa": _kernels.resolve_isa(),
     }
     with pytest.raises((ValueError, TypeError), match=message):
-        angular.nearest(*{**arguments, **change}.values())
+        nearest.angular(*{**arguments, **change}.values())
 
 
 @settings(max_examples=60, deadline=None)
@@ -290,5 +290,5 @@ def test_rows_that_float32_cannot_tell_apart(crowd, turned, d, isa_name):
         queries[own >= 0] = training[own[own >= 0]]
     labels = rng.integers(0, 3, len(queries)), rng.integers(0, 2, 150)
     for pairing in ((None, None, None), (None, None, own), (*labels, own)):
-        got = angular.nearest(queries, training, *pairing, 2, ISAS[isa_name])
+        got = nearest.angular(queries, training, *pairing, 2, ISAS[isa_name])
         assert_same(got, oracle(queries, training, *pairing), f"{crowd}, {pairing}")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import confsim
-from confsim._kernels.select import extremes_by_code, median
+from confsim._kernels.stats import extremes_by_code, median
 from confsim.confidence import extreme_count, softmax_columns
 
 finite = st.floats(-1e6, 1e6)

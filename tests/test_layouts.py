@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import confsim
-from confsim._kernels import columns, euclidean, scores
-from confsim._kernels.violations import Points
+from confsim._kernels import nearest, stats
+from confsim._kernels.lp import Points
 from confsim.confidence import softmax_columns
 from confsim.linear.program import fit_program
 
@@ -85,10 +85,8 @@ def test_integers_in_any_layout(function, dtype, layout):
 def test_kernels_refuse_what_they_cannot_read():
     bad = unaligned(X)
     with pytest.raises(ValueError, match="aligned"):
-        columns.softmax(bad, None, 1)
+        stats.softmax(bad, None, 1)
     with pytest.raises(ValueError, match="aligned"):
-        scores.linear_scores(bad, np.ones(4), 0.0, 1)
-    with pytest.raises(ValueError, match="aligned"):
-        euclidean.extent(bad, 1)
+        nearest.extent(bad, 1)
     with pytest.raises(TypeError, match="aligned"):
         Points(bad, SIDE > 0)

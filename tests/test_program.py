@@ -13,7 +13,7 @@ from scipy.optimize import linprog
 from scipy.stats import ks_2samp
 
 from confsim import ConfsimError
-from confsim._kernels.violations import Points
+from confsim._kernels.lp import Points
 from confsim.linear.program import LinearFit, fit_program
 from confsim.linear.program import data as program_data
 from confsim.linear.program import dual as program_dual

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from confsim._kernels import isa
-from confsim._kernels.ranks import count_pairs, midranks, rank_covariance, rank_spread
+from confsim._kernels.stats import count_pairs, midranks, rank_covariance, rank_spread
 from confsim.statistics import average_ranks
 
 CODES = [isa.CODES[name] for name in isa.available()]

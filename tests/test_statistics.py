@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn import metrics
 
 from confsim import ConfsimWarning
-from confsim._kernels.resample import resample_counts
+from confsim._kernels.stats import resample_counts
 from confsim.statistics import (
     CORRELATION,
     POSITIVE,

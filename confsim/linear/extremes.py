@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim._kernels.tally import FINE
+from confsim._kernels.stats import FINE
 
 #: Scans all points in id order: (ids, margins, lowest margin, highest margin) of each block.
 Scan: TypeAlias = (

@@ -216,9 +216,8 @@ class Lattice:
         wanted = self._check_ids(ids)
         labels = np.empty(wanted.length, np.int8)
         _kernel.labels(
-            self.granularity,
-            self.points_per_axis,
-            *wanted[:3],
+            self._shape,
+            wanted[:3],
             np.ascontiguousarray(normal),
             offset,
             labels,
@@ -298,15 +297,16 @@ class Lattice:
         """
         pairing = (query_labels, training_labels, self_index)
         found = (distance, index, distance_excluding_self, index_excluding_self)
-        if isinstance(ids, range):
-            wanted = _Ids(None, ids.start, len(ids), True)
-        else:
-            wanted = _Ids(ids, 0, len(ids), True)
-        self._search(training_points, wanted, pairing, found, n_threads)
+        self._search(training_points, _trusted(ids), pairing, found, n_threads)
+
+    @property
+    def _shape(self) -> tuple[float, int, int]:
+        """What the kernels know of a lattice."""
+        return self.granularity, self.points_per_axis, self.dimensions
 
     def _points(self, ids: _Ids, threads: int) -> Float64Array:
         points = np.empty((ids.length, self.dimensions))
-        _kernel.points(self.granularity, self.points_per_axis, *ids[:3], points, threads)
+        _kernel.points(self._shape, ids[:3], points, threads)
         return points
 
     def _search(
@@ -316,19 +316,7 @@ class Lattice:
         if tiles is None or not ids.ascending or ids.span() > _SPARSEST * ids.length:
             self._search_by_coordinates(training, ids, pairing, found, threads)
             return
-        distance, index, distance_excluding_self, index_excluding_self = found
-        _kernel.nearest(
-            self.points_per_axis,
-            *ids[:3],
-            *tiles,
-            *pairing,
-            distance,
-            index,
-            distance_excluding_self,
-            index_excluding_self,
-            threads,
-            resolve_isa(),
-        )
+        _kernel.nearest(self._shape, ids[:3], tiles, pairing, found, threads, resolve_isa())
 
     def _search_by_coordinates(
         self, training: Array, ids: _Ids, pairing: _Pairing, found: _Found, threads: int
@@ -412,6 +400,35 @@ class Lattice:
             bad = int(np.argmax((array < 0) | (array >= self.size)))
             raise ValueError(f"ids must be in [0, {self.size}), but entry {bad} is {array[bad]}")
         return _Ids(array, 0, len(array), ascending)
+
+
+def _trusted(ids: Int64Array | range) -> _Ids:
+    """Describe ids that are known to be valid and to ascend."""
+    if isinstance(ids, range):
+        return _Ids(None, ids.start, len(ids), True)
+    return _Ids(ids, 0, len(ids), True)
+
+
+def margins_into(
+    lattice: Lattice,
+    ids: Int64Array | range,
+    learned: tuple[Float64Array, float],
+    ideal: tuple[Float64Array, float],
+    margin: Float64Array,
+    labels: Int8Array | None,
+    *,
+    n_threads: int,
+) -> tuple[float, float, int]:
+    """Write the margins of lattice points and their ideal labels into arrays of the caller's.
+
+    ``learned`` and ``ideal`` are ``(weights, bias)``. Returns the lowest and the highest margin,
+    and how many points are on the ideal hyperplane's side. The arguments are trusted, as those of
+    :meth:`Lattice.nearest_into`.
+    """
+    wanted = _trusted(ids)[:3]
+    return _kernel.margins(
+        lattice._shape, wanted, learned, ideal, margin, labels, n_threads, resolve_isa()
+    )
 
 
 def sample_distinct(size: int, count: int, rng: np.random.Generator) -> Int64Array:

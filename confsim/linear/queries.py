@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim._kernels import resolve_isa
-from confsim._kernels.scores import lattice_margins
-from confsim._kernels.select import extremes_by_code
+from confsim._kernels.stats import extremes_by_code
 from confsim.joint import Kept, Relation
 from confsim.linear.draw import Draw, Ids
 from confsim.linear.extremes import ExtremeScan
+from confsim.linear.lattice import margins_into
 from confsim.linear.program import LinearFit
 
 if TYPE_CHECKING:
@@ -88,26 +87,19 @@ class Measure:
         self, experiment: "LinearExperiment", draw: Draw, fit: LinearFit, threads: int
     ) -> None:
         self.experiment, self.draw, self.fit, self.threads = experiment, draw, fit, threads
-        self._isa = resolve_isa()
 
     def margins(
         self, ids: Ids, margin: FloatArray, labels: NDArray[np.int8] | None
     ) -> tuple[float, float, int]:
         """Write margins and classes; return the range of margins, and how many are right."""
-        lattice = self.experiment.lattice
-        ideal_weights, ideal_bias = self.experiment.ideal
-        return lattice_margins(
+        return margins_into(
+            self.experiment.lattice,
             ids,
-            lattice.points_per_axis,
-            lattice.granularity,
-            self.fit.weights,
-            self.fit.bias,
-            ideal_weights,
-            ideal_bias,
+            (self.fit.weights, self.fit.bias),
+            self.experiment.ideal,
             margin,
             labels,
-            self.threads,
-            self._isa,
+            n_threads=self.threads,
         )
 
     def distances(self, ids: Ids, labels: NDArray[np.int8], distance: FloatArray) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim._kernels.tally import FINE
+from confsim._kernels.stats import FINE
 from confsim.confidence import extreme_count, largest_score, sigmoid_confidence
 from confsim.experiment import Coded, Columns, Context, Finish, Interrupted, Scalar, TrialResult
 from confsim.joint import Axes, ExtremeSummary, Relation

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim._errors import ConfsimError
-from confsim._kernels import resolve_isa, resolve_threads
+from confsim._kernels import resolve_threads
 from confsim.linear import chance
 from confsim.membership.evaluation import TargetRows, evaluate
 from confsim.membership.linear_leverage import LinearLeverage, why_not
@@ -96,7 +96,7 @@ def linear_scores(
             f"{run.path} has {experiment.query_count:,} queries; scores of at most "
             f"{QUERIES_LIMIT:,} are computed again"
         )
-    from confsim._kernels.scores import lattice_margins
+    from confsim.linear.lattice import margins_into
 
     threads = resolve_threads(n_threads)
     model = run.trial(trial).model()
@@ -104,17 +104,14 @@ def linear_scores(
     ids = np.asarray(queries, dtype=np.int64)
     margin, labels = np.empty(len(ids)), np.empty(len(ids), dtype=np.int8)
     lattice = experiment.lattice
-    lattice_margins(
+    margins_into(
+        lattice,
         queries,
-        lattice.points_per_axis,
-        lattice.granularity,
-        model["weights"],
-        float(model["bias"]),
-        *experiment.ideal,
+        (model["weights"], float(model["bias"])),
+        experiment.ideal,
         margin,
         labels,
-        threads,
-        resolve_isa(),
+        n_threads=threads,
     )
     training = model["training_ids"]
     rows = np.searchsorted(ids, training)

@@ -74,7 +74,7 @@ def two_way_bootstrap(
     True
     """
     from confsim._kernels import resolve_threads
-    from confsim._kernels.resample import resample_counts
+    from confsim._kernels.stats import resample_counts
 
     check_integer("replicates", replicates, minimum=2)
     check_level(level)

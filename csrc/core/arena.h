@@ -1,6 +1,6 @@
 /* Several arrays in one piece of memory: laid out once to measure it, and again to place them. */
-#ifndef CONFSIM_WORKSPACE_H
-#define CONFSIM_WORKSPACE_H
+#ifndef CONFSIM_ARENA_H
+#define CONFSIM_ARENA_H
 
 #include <stddef.h>
 

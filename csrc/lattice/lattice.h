@@ -23,6 +23,10 @@ typedef struct {
     int64_t start, count;
 } confsim_ids;
 
+static inline int64_t confsim_id_at(const confsim_ids *ids, int64_t position) {
+    return ids->ids ? ids->ids[position] : ids->start + position;
+}
+
 /* 1 when every id is greater than the one before it. */
 int confsim_lattice_ascending(const int64_t *ids, int64_t count);
 
@@ -33,6 +37,24 @@ void confsim_lattice_points(const confsim_lattice *lattice, const confsim_ids *i
 /* +1 where w.x + b > 0, else -1; summed in the order of the coordinates, then b. */
 void confsim_lattice_labels(const confsim_lattice *lattice, const confsim_ids *ids,
                             const double *weights, double bias, int8_t *labels, int threads);
+
+typedef struct {
+    const double *weights;
+    double bias;
+} confsim_hyperplane;
+
+typedef struct {
+    double low, high; /* of the margins */
+    int64_t right;    /* points that the learned hyperplane puts on the ideal one's side */
+} confsim_margin_summary;
+
+/* margin[i] = |learned score of point i|; label[i] = +1 when its ideal score is > 0, else -1. Ids
+ * ascend. A learned score >= 0 predicts +1. `label` may be NULL. A score is
+ * ((0 + w_0 x_0) + w_1 x_1) + ... + b, without fused multiply-add. */
+CONFSIM_MUST_CHECK confsim_status confsim_lattice_margins(
+    const confsim_lattice *lattice, const confsim_ids *ids, const confsim_hyperplane *learned,
+    const confsim_hyperplane *ideal, double *margin, int8_t *label, confsim_margin_summary *summary,
+    int threads, confsim_isa isa);
 
 /* Training points whose coordinates, like those of the lattice, are small multiples of one power of
  * two: every squared distance is then an exact integer. */
@@ -55,8 +77,9 @@ typedef struct {
 } confsim_lattice_pairing;
 
 /* Nearest training points of lattice points with strictly ascending ids. The work is proportional
- * to the ids between the first and the last, so they should be dense among them. CONFSIM_INVALID:
- * an entry of self_index is neither -1 nor a training point (seen only where its answer is wanted).
+ * to the ids between the first and the last, so they should be dense among them.
+ * CONFSIM_NO_SUCH_TRAINING_ROW: an entry of self_index is neither -1 nor a training point (seen
+ * only where its answer is wanted).
  */
 CONFSIM_MUST_CHECK confsim_status confsim_lattice_nearest(const confsim_lattice *lattice,
                                                           const confsim_ids *ids,

@@ -1,55 +1,17 @@
-#include "lattice/scores_old.h"
-
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/parallel.h"
+#include "core/util.h"
+#include "lattice/lattice.h"
 
 enum { BLOCK = 1 << 14 };
 
-static int64_t blocks_of(int64_t count) { return (count + BLOCK - 1) / BLOCK; }
-
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-/* ---- any points -------------------------------------------------------------------------------
- */
-
 typedef struct {
-    confsim_matrix points;
-    const double *weights;
-    double bias;
-    double *scores;
-} scores_job;
-
-static double score_point(const confsim_matrix *points, int64_t row, const double *weights,
-                          double bias) {
-    double sum = 0.0;
-    for (int64_t k = 0; k < points->columns; k++)
-        sum += weights[k] * confsim_matrix_at(points, row, k);
-    return sum + bias;
-}
-
-static void scores_block(void *context, int64_t block, int thread) {
-    const scores_job *job = context;
-    int64_t end = smaller((block + 1) * BLOCK, job->points.rows);
-    (void)thread;
-    for (int64_t i = block * BLOCK; i < end; i++)
-        job->scores[i] = score_point(&job->points, i, job->weights, job->bias);
-}
-
-void confsim_scores(confsim_matrix points, const double *weights, double bias, double *scores,
-                    int threads) {
-    scores_job job = {points, weights, bias, scores};
-    confsim_parallel_for(blocks_of(points.rows), threads, scores_block, &job);
-}
-
-/* ---- lattice points ---------------------------------------------------------------------------
- */
-
-typedef struct {
-    confsim_lattice_points points;
-    confsim_hyperplane learned, ideal;
+    const confsim_lattice *lattice;
+    const confsim_ids *ids;
+    const confsim_hyperplane *learned, *ideal;
     double *margin;
     int8_t *label;
     confsim_margin_summary *summaries; /* one a block */
@@ -149,21 +111,16 @@ static void score_row_with(confsim_isa isa, const lattice_row *row,
     score_row_portable(row, summary);
 }
 
-static int64_t id_at(const confsim_lattice_points *points, int64_t i) {
-    return points->ids ? points->ids[i] : points->start + i;
-}
-
 /* The first position in [from, end) whose id is at least `id`, or `end`; looked for from the end,
  * which is near where few points of the lattice are left out. */
-static int64_t first_at_least(const confsim_lattice_points *points, int64_t from, int64_t end,
-                              int64_t id) {
-    if (!points->ids) return smaller(end, from + (id - (points->start + from)));
+static int64_t first_at_least(const confsim_ids *ids, int64_t from, int64_t end, int64_t id) {
+    if (!ids->ids) return confsim_least(end, from + (id - (ids->start + from)));
     int64_t step = 1;
-    for (; end - step >= from && points->ids[end - step] >= id; step *= 2) end -= step;
+    for (; end - step >= from && ids->ids[end - step] >= id; step *= 2) end -= step;
     if (end - step >= from) from = end - step;
     while (from < end) {
         int64_t middle = from + (end - from) / 2;
-        if (points->ids[middle] < id)
+        if (ids->ids[middle] < id)
             from = middle + 1;
         else
             end = middle;
@@ -172,46 +129,46 @@ static int64_t first_at_least(const confsim_lattice_points *points, int64_t from
 }
 
 /* The terms of all axes but the last, added in axis order. */
-static double prefix_sum(const confsim_lattice_points *points, const double *weights,
-                         int64_t row_index) {
+static double prefix_sum(const confsim_lattice *lattice, const double *weights, int64_t row_index) {
     double sum = 0.0;
     int64_t divisor = 1;
-    for (int k = 0; k + 2 < points->dimensions; k++) divisor *= points->points_per_axis;
-    for (int k = 0; k + 1 < points->dimensions; k++) {
+    for (int64_t k = 0; k + 2 < lattice->dimensions; k++) divisor *= lattice->per_axis;
+    for (int64_t k = 0; k + 1 < lattice->dimensions; k++) {
         int64_t coordinate = row_index / divisor;
         row_index -= coordinate * divisor;
-        divisor /= points->points_per_axis;
-        sum += weights[k] * ((double)coordinate * points->granularity);
+        divisor /= lattice->per_axis;
+        sum += weights[k] * ((double)coordinate * lattice->step);
     }
     return sum;
 }
 
 static void margins_block(void *context, int64_t block, int thread) {
     const margins_job *job = context;
-    const confsim_lattice_points *points = &job->points;
-    const int last = points->dimensions - 1;
-    int64_t end = smaller((block + 1) * BLOCK, points->count);
+    const confsim_lattice *lattice = job->lattice;
+    const confsim_ids *ids = job->ids;
+    const int64_t last = lattice->dimensions - 1;
+    int64_t end = confsim_least((block + 1) * BLOCK, ids->count);
     confsim_margin_summary *summary = &job->summaries[block];
     (void)thread;
     *summary = (confsim_margin_summary){INFINITY, 0.0, 0};
     for (int64_t i = block * BLOCK; i < end;) {
-        int64_t id = id_at(points, i);
-        int64_t row_index = id / points->points_per_axis;
-        int64_t row_start = row_index * points->points_per_axis;
-        int64_t stop = smaller(end, i + points->points_per_axis);
-        stop = first_at_least(points, i, stop, row_start + points->points_per_axis);
+        int64_t id = confsim_id_at(ids, i);
+        int64_t row_index = id / lattice->per_axis;
+        int64_t row_start = row_index * lattice->per_axis;
+        int64_t stop = confsim_least(end, i + lattice->per_axis);
+        stop = first_at_least(ids, i, stop, row_start + lattice->per_axis);
         lattice_row row = {
-            .ids = points->ids ? points->ids + i : 0,
+            .ids = ids->ids ? ids->ids + i : 0,
             .first = id,
             .count = stop - i,
             .row_start = row_start,
-            .granularity = points->granularity,
-            .prefix = prefix_sum(points, job->learned.weights, row_index),
-            .weight = job->learned.weights[last],
-            .bias = job->learned.bias,
-            .ideal_prefix = prefix_sum(points, job->ideal.weights, row_index),
-            .ideal_weight = job->ideal.weights[last],
-            .ideal_bias = job->ideal.bias,
+            .granularity = lattice->step,
+            .prefix = prefix_sum(lattice, job->learned->weights, row_index),
+            .weight = job->learned->weights[last],
+            .bias = job->learned->bias,
+            .ideal_prefix = prefix_sum(lattice, job->ideal->weights, row_index),
+            .ideal_weight = job->ideal->weights[last],
+            .ideal_bias = job->ideal->bias,
             .margin = job->margin + i,
             .label = job->label ? job->label + i : 0,
         };
@@ -220,12 +177,13 @@ static void margins_block(void *context, int64_t block, int thread) {
     }
 }
 
-confsim_status confsim_lattice_margins(confsim_lattice_points points, confsim_hyperplane learned,
-                                       confsim_hyperplane ideal, double *margin, int8_t *label,
-                                       confsim_margin_summary *summary, int threads,
+confsim_status confsim_lattice_margins(const confsim_lattice *lattice, const confsim_ids *ids,
+                                       const confsim_hyperplane *learned,
+                                       const confsim_hyperplane *ideal, double *margin,
+                                       int8_t *label, confsim_margin_summary *summary, int threads,
                                        confsim_isa isa) {
-    int64_t blocks = blocks_of(points.count);
-    margins_job job = {points, learned, ideal, margin, label, 0, isa};
+    int64_t blocks = confsim_blocks(ids->count, BLOCK);
+    margins_job job = {lattice, ids, learned, ideal, margin, label, 0, isa};
     *summary = (confsim_margin_summary){INFINITY, 0.0, 0};
     if (!blocks) return CONFSIM_OK;
     job.summaries = malloc((size_t)blocks * sizeof *job.summaries);

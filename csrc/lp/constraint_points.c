@@ -7,15 +7,7 @@
 enum { BLOCK = 256, LANES = 8 };
 
 static inline double value_at(const confsim_points *points, int64_t row, int64_t column) {
-    const char *at = points->data + row * points->row_stride + column * points->column_stride;
-    if (points->is_float32) {
-        float single;
-        memcpy(&single, at, sizeof single);
-        return (double)single;
-    }
-    double value;
-    memcpy(&value, at, sizeof value);
-    return value;
+    return confsim_matrix_at(&points->values, row, column);
 }
 
 static inline int counts_row(const confsim_points *points, int64_t row) {
@@ -24,7 +16,7 @@ static inline int counts_row(const confsim_points *points, int64_t row) {
 
 /* Lexicographic order of two points' values. */
 static int compare_values(const confsim_points *points, int64_t a, int64_t b) {
-    for (int64_t k = 0; k < points->columns; k++) {
+    for (int64_t k = 0; k < points->values.columns; k++) {
         const double left = value_at(points, a, k), right = value_at(points, b, k);
         if (left != right) return left < right ? -1 : 1;
     }
@@ -33,14 +25,14 @@ static int compare_values(const confsim_points *points, int64_t a, int64_t b) {
 
 int64_t confsim_points_range(const confsim_points *points, double *low, double *high) {
     int64_t bad = -1;
-    for (int64_t k = 0; k < points->columns; k++) {
+    for (int64_t k = 0; k < points->values.columns; k++) {
         low[k] = INFINITY;
         high[k] = -INFINITY;
     }
-    for (int64_t row = 0; row < points->rows; row++) {
+    for (int64_t row = 0; row < points->values.rows; row++) {
         const int counted = counts_row(points, row);
         double poison = 0; /* becomes NaN with the first value that is not finite */
-        for (int64_t k = 0; k < points->columns; k++) {
+        for (int64_t k = 0; k < points->values.columns; k++) {
             const double value = value_at(points, row, k);
             poison += value * 0.0;
             if (counted && value < low[k]) low[k] = value;
@@ -113,10 +105,10 @@ confsim_status confsim_points_sample(const confsim_points *points, int64_t capac
     shortlist lists[2];
     entry *entries = new_shortlists(capacity, lists);
     if (!entries) return CONFSIM_NO_MEMORY;
-    for (int64_t row = 0; row < points->rows; row++) {
+    for (int64_t row = 0; row < points->values.rows; row++) {
         if (!counts_row(points, row)) continue;
         uint64_t state = 0;
-        for (int64_t k = 0; k < points->columns; k++) {
+        for (int64_t k = 0; k < points->values.columns; k++) {
             const double value = value_at(points, row, k) + 0.0; /* -0 becomes 0 */
             uint64_t bits;
             memcpy(&bits, &value, sizeof bits);
@@ -137,9 +129,9 @@ static inline void distances_of(const confsim_points *points, int64_t row, int c
                                 int is_float32, const double *slope, const double *centre,
                                 double bias, double *out) {
     confsim_points view = *points;
-    view.is_float32 = is_float32;
+    view.values.is_float32 = is_float32;
     for (int r = 0; r < count; r++) out[r] = bias;
-    for (int64_t k = 0; k < points->columns; k++)
+    for (int64_t k = 0; k < points->values.columns; k++)
         for (int r = 0; r < count; r++)
             out[r] += slope[k] * (value_at(&view, row + r, k) - centre[k]);
 }
@@ -147,14 +139,15 @@ static inline void distances_of(const confsim_points *points, int64_t row, int c
 static void block_distances(const confsim_points *points, int64_t start, int64_t stop,
                             const double *slope, const double *centre, double bias, double *out) {
     int64_t row = start;
-    if (points->is_float32)
+    if (points->values.is_float32)
         for (; row + LANES <= stop; row += LANES)
             distances_of(points, row, LANES, 1, slope, centre, bias, out + (row - start));
     else
         for (; row + LANES <= stop; row += LANES)
             distances_of(points, row, LANES, 0, slope, centre, bias, out + (row - start));
     for (; row < stop; row++)
-        distances_of(points, row, 1, points->is_float32, slope, centre, bias, out + (row - start));
+        distances_of(points, row, 1, points->values.is_float32, slope, centre, bias,
+                     out + (row - start));
 }
 
 confsim_status confsim_points_violations(const confsim_points *points, const double *slope,
@@ -166,8 +159,9 @@ confsim_status confsim_points_violations(const confsim_points *points, const dou
     if (!entries) return CONFSIM_NO_MEMORY;
     double distances[BLOCK];
     *smallest = INFINITY;
-    for (int64_t start = 0; start < points->rows; start += BLOCK) {
-        const int64_t stop = start + BLOCK < points->rows ? start + BLOCK : points->rows;
+    for (int64_t start = 0; start < points->values.rows; start += BLOCK) {
+        const int64_t stop =
+            start + BLOCK < points->values.rows ? start + BLOCK : points->values.rows;
         block_distances(points, start, stop, slope, centre, bias, distances);
         for (int64_t row = start; row < stop; row++) {
             const double distance = distances[row - start];
@@ -190,7 +184,7 @@ void confsim_points_margins(const confsim_points *points, const int64_t *listed,
     for (int64_t j = 0; j < count; j++) {
         const int64_t row = listed[j];
         double distance;
-        distances_of(points, row, 1, points->is_float32, slope, centre, bias, &distance);
+        distances_of(points, row, 1, points->values.is_float32, slope, centre, bias, &distance);
         margins[j] = points->positive[row] ? distance : -distance;
     }
 }
@@ -198,7 +192,7 @@ void confsim_points_margins(const confsim_points *points, const int64_t *listed,
 confsim_status confsim_points_combine(const confsim_points *points, const int64_t *listed,
                                       int64_t count, const double *coefficient,
                                       const double *centre, double *totals) {
-    const int64_t columns = points->columns;
+    const int64_t columns = points->values.columns;
     double *block = malloc((size_t)(columns + 1) * sizeof(double));
     if (!block) return CONFSIM_NO_MEMORY;
     for (int64_t k = 0; k <= columns; k++) totals[k] = 0;
@@ -257,12 +251,12 @@ static entry *sort_entries(const confsim_points *points, entry *from, entry *to,
 
 confsim_status confsim_points_merge(const confsim_points *points, int64_t *listed, double *weights,
                                     int64_t *count) {
-    entry *space = malloc((size_t)(2 * points->rows) * sizeof(entry));
+    entry *space = malloc((size_t)(2 * points->values.rows) * sizeof(entry));
     if (!space) return CONFSIM_NO_MEMORY;
     int64_t kept = 0;
-    for (int64_t row = 0; row < points->rows; row++)
+    for (int64_t row = 0; row < points->values.rows; row++)
         if (counts_row(points, row)) space[kept++] = (entry){value_at(points, row, 0), row};
-    const entry *sorted = sort_entries(points, space, space + points->rows, kept);
+    const entry *sorted = sort_entries(points, space, space + points->values.rows, kept);
     int64_t groups = 0;
     for (int64_t i = 0; i < kept; i++) {
         const double weight = points->weight ? points->weight[sorted[i].row] : 1.0;

@@ -8,20 +8,18 @@
  * The margin of a point, in the centred coordinates that the linear programs use, is
  *     sign * (bias + sum_k slope_k (x_k - centre_k)),   k ascending,
  * in float64, so it does not depend on the point's place in the array. */
-#ifndef CONFSIM_VIOLATIONS_H
-#define CONFSIM_VIOLATIONS_H
+#ifndef CONFSIM_CONSTRAINT_POINTS_H
+#define CONFSIM_CONSTRAINT_POINTS_H
 
 #include <stdint.h>
 
+#include "core/matrix.h"
 #include "core/status.h"
 
 typedef struct {
-    const char *data;
-    int is_float32;
-    int64_t rows, columns;
-    int64_t row_stride, column_stride; /* in bytes */
-    const uint8_t *positive;           /* 1 for class +1, 0 for class -1 */
-    const double *weight;              /* NULL: all 1 */
+    confsim_matrix values;
+    const uint8_t *positive; /* 1 for class +1, 0 for class -1 */
+    const double *weight;    /* NULL: all 1 */
 } confsim_points;
 
 /* Smallest and largest value of each column over the points that count. Returns the first row,

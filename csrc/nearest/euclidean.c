@@ -1,64 +1,28 @@
-#include "nearest/euclidean.h"
-
-#include <math.h>
-#include <string.h>
-
-#include "core/classes.h"
+/* The Euclidean search: packs the training points, chooses a method, and scans where none pays.
+ *
+ * In up to three dimensions a grid of candidates is looked up (grid_search.c), in more of them
+ * blocks of queries are compared in float32 (block_search.c), and a few queries scan the packed
+ * points. Every method ends in the same float64 arithmetic. */
 #include "core/parallel.h"
-#include "core/arena.h"
+#include "nearest/block_kernels.h"
+#include "nearest/candidate_grid.h"
+#include "nearest/euclidean_internal.h"
 
-#ifdef CONFSIM_X86
-#include <immintrin.h>
-#endif
-#ifdef CONFSIM_NEON
-#include <arm_neon.h>
-#endif
+enum { QUERIES_PER_ITEM = 64, FEWEST_FOR_CELLS = 256 };
 
-#pragma GCC diagnostic ignored "-Wpsabi" /* vectors are only passed to functions that are inlined  \
-                                          */
-
-enum { LANES = 8, QUERIES_PER_ITEM = 64, FEWEST_FOR_CELLS = 256 };
-
-typedef double f64x8 __attribute__((vector_size(64)));
 typedef int64_t i64x8 __attribute__((vector_size(64)));
 
-/* The training points for scanning: each class padded to whole groups of eight with points at
- * infinity, a group stored coordinate by coordinate. */
-typedef struct {
-    int64_t dimensions;
-    int64_t *first_group; /* a class's first group; count + 1 entries */
-    int64_t *position;    /* where training point i is: group * 8 + lane */
-    int32_t *index;       /* which training point is at a position, -1 for none */
-    double *groups;
-} packed;
-
-typedef struct {
-    const confsim_matrix *queries, *training;
-    const confsim_pairing *pairing;
-    const confsim_nearest *answer;
-    const confsim_classes *classes;
-    const packed *packed;
-    double *scratch; /* one query a thread */
-    confsim_isa isa;
-} search;
-
-/* The nearest so far: its sum of squares and which training point it is, -1 for none. */
-typedef struct {
-    double sum;
-    int64_t index;
-} nearest;
-
-static void packed_free(packed *p) {
+static void packed_free(packed_points *p) {
     free(p->first_group);
     free(p->position);
     free(p->index);
     free(p->groups);
 }
 
-static confsim_status packed_build(packed *p, const confsim_matrix *training,
+static confsim_status packed_build(packed_points *p, const confsim_matrix *training,
                                    const confsim_classes *classes) {
     const int64_t d = training->columns;
-    *p = (packed){.dimensions = d};
+    *p = (packed_points){.dimensions = d};
     p->first_group = malloc(((size_t)classes->count + 1) * sizeof(int64_t));
     p->position = malloc((size_t)training->rows * sizeof(int64_t));
     if (!p->first_group || !p->position) goto no_memory;
@@ -88,30 +52,10 @@ no_memory:
     return CONFSIM_NO_MEMORY;
 }
 
-/* Whether a is a smaller distance than b. Roots round: different sums can be the same distance. */
-static inline int closer(double a, double b) { return a < b && sqrt(a) < sqrt(b); }
-
-/* The smaller distance; of equal ones, the lower index. */
-static inline nearest better(nearest a, nearest b) {
-    if (a.index < 0 || b.index < 0) return a.index < 0 ? b : a;
-    if (closer(a.sum, b.sum)) return a;
-    if (closer(b.sum, a.sum)) return b;
-    return a.index < b.index ? a : b;
-}
-
-static inline __attribute__((always_inline)) f64x8 sums_of_squares(const double *group,
-                                                                   const double *query, int64_t d) {
-    f64x8 sum = {0};
-    for (int64_t k = 0; k < d; k++) {
-        const f64x8 difference = query[k] - *(const f64x8 *)(group + k * LANES);
-        sum += difference * difference;
-    }
-    return sum;
-}
-
 /* The nearest of a class, without the point at position `without`. */
-static inline __attribute__((always_inline)) nearest scan(const packed *p, const double *query,
-                                                          int64_t class, int64_t without) {
+static inline __attribute__((always_inline)) neighbor scan(const packed_points *p,
+                                                           const double *query, int64_t class,
+                                                           int64_t without) {
     const int64_t d = p->dimensions;
     f64x8 best = {0};
     best += INFINITY;
@@ -129,30 +73,31 @@ static inline __attribute__((always_inline)) nearest scan(const packed *p, const
                 where[lane] = group * LANES + lane;
             }
     }
-    nearest found = {INFINITY, -1};
+    neighbor found = {INFINITY, -1};
     for (int lane = 0; lane < LANES; lane++)
-        if (where[lane] >= 0) found = better(found, (nearest){best[lane], p->index[where[lane]]});
+        if (where[lane] >= 0) found = better(found, (neighbor){best[lane], p->index[where[lane]]});
     return found;
 }
 
-static nearest scan_portable(const packed *p, const double *query, int64_t class, int64_t without) {
+static neighbor scan_portable(const packed_points *p, const double *query, int64_t class,
+                              int64_t without) {
     return scan(p, query, class, without);
 }
 
 #ifdef CONFSIM_X86
-CONFSIM_TARGET_AVX2 static nearest scan_avx2(const packed *p, const double *query, int64_t class,
-                                             int64_t without) {
+CONFSIM_TARGET_AVX2 static neighbor scan_avx2(const packed_points *p, const double *query,
+                                              int64_t class, int64_t without) {
     return scan(p, query, class, without);
 }
 
-CONFSIM_TARGET_AVX512 static nearest scan_avx512(const packed *p, const double *query,
-                                                 int64_t class, int64_t without) {
+CONFSIM_TARGET_AVX512 static neighbor scan_avx512(const packed_points *p, const double *query,
+                                                  int64_t class, int64_t without) {
     return scan(p, query, class, without);
 }
 #endif
 
-static nearest scan_class(confsim_isa isa, const packed *p, const double *query, int64_t class,
-                          int64_t without) {
+static neighbor scan_class(confsim_isa isa, const packed_points *p, const double *query,
+                           int64_t class, int64_t without) {
 #ifdef CONFSIM_X86
     if (isa == CONFSIM_ISA_AVX512) return scan_avx512(p, query, class, without);
     if (isa == CONFSIM_ISA_AVX2) return scan_avx2(p, query, class, without);
@@ -161,81 +106,9 @@ static nearest scan_class(confsim_isa isa, const packed *p, const double *query,
     return scan_portable(p, query, class, without);
 }
 
-static const double *point_at(const packed *p, int64_t position) {
-    return p->groups + position / LANES * p->dimensions * LANES + position % LANES;
-}
-
-static double sum_at(const packed *p, const double *query, int64_t position) {
-    const double *point = point_at(p, position);
-    double sum = 0;
-    for (int64_t k = 0; k < p->dimensions; k++) {
-        const double difference = query[k] - point[k * LANES];
-        sum += difference * difference;
-    }
-    return sum;
-}
-
-/* The classes whose training points some queries are compared with, -1 for none. */
-static inline __attribute__((always_inline)) void classes_of(const search *s, int64_t first,
-                                                             int64_t count, int64_t *class) {
-    const int64_t *labels = s->pairing->query_labels;
-    for (int64_t i = 0; i < count; i++) class[i] = labels ? -1 : 0;
-    if (!labels) return;
-    if (s->classes->count > 4)
-        for (int64_t i = 0; i < count; i++)
-            class[i] = confsim_classes_find(s->classes, labels[first + i]);
-    else /* without branches: labels are as good as random */
-        for (int64_t c = 0; c < s->classes->count; c++)
-            for (int64_t i = 0, label = s->classes->labels[c]; i < count; i++)
-                class[i] = labels[first + i] == label ? c : class[i];
-}
-
-static inline int64_t class_of(const search *s, int64_t query) {
-    int64_t class;
-    classes_of(s, query, 1, &class);
-    return class;
-}
-
-/* A query's own training row where it would be a candidate, else -1. */
-static inline int64_t own_row(const search *s, int64_t query) {
-    const confsim_pairing *pairing = s->pairing;
-    const int64_t self = pairing->self_index ? pairing->self_index[query] : -1;
-    if (self < 0 || !pairing->query_labels) return self;
-    return pairing->training_labels[self] == pairing->query_labels[query] ? self : -1;
-}
-
-static inline double distance_of(nearest found) { return found.index < 0 ? NAN : sqrt(found.sum); }
-
-static inline void store_other(nearest other, int64_t query, const confsim_nearest *to) {
-    if (to->distance_other) to->distance_other[query] = distance_of(other);
-    if (to->index_other) to->index_other[query] = other.index;
-}
-
-/* The answer of a query that is no member, so that nobody is left out. */
-static inline void store(nearest found, int64_t query, const confsim_nearest *to) {
-    const double distance = distance_of(found);
-    if (to->distance) to->distance[query] = distance;
-    if (to->index) to->index[query] = found.index;
-    if (to->distance_other) to->distance_other[query] = distance;
-    if (to->index_other) to->index_other[query] = found.index;
-}
-
-/* One search gives both answers: it leaves the query's own row out, which then competes with the
- * winner. */
-static inline void store_both(const search *s, int64_t query, const double *coordinates,
-                              int64_t self, nearest other) {
-    if (self < 0) {
-        store(other, query, s->answer);
-        return;
-    }
-    const nearest itself = {sum_at(s->packed, coordinates, s->packed->position[self]), self};
-    store(better(itself, other), query, s->answer);
-    store_other(other, query, s->answer);
-}
-
-static void search_one(const search *s, int64_t query, double *coordinates) {
+static void search_one(const euclidean_search *s, int64_t query, double *coordinates) {
     const int64_t class = class_of(s, query), self = own_row(s, query);
-    nearest other = {INFINITY, -1};
+    neighbor other = {INFINITY, -1};
     confsim_matrix_row(s->queries, query, coordinates, 1);
     if (class >= 0)
         other = scan_class(s->isa, s->packed, coordinates, class,
@@ -244,7 +117,7 @@ static void search_one(const search *s, int64_t query, double *coordinates) {
 }
 
 static void search_item(void *context, int64_t item, int thread) {
-    const search *s = context;
+    const euclidean_search *s = context;
     double *coordinates = s->scratch + thread * s->queries->columns;
     const int64_t begin = item * QUERIES_PER_ITEM;
     const int64_t rest = s->queries->rows - begin;
@@ -340,7 +213,7 @@ confsim_status confsim_euclidean_extent(const confsim_matrix *matrix, double *lo
 
 /* ---------------------------------------------------------------- choice of a method */
 
-static confsim_status scan_run(search *s, int threads) {
+static confsim_status scan_run(euclidean_search *s, int threads) {
     s->scratch = malloc((size_t)threads * (size_t)s->queries->columns * sizeof(double));
     if (!s->scratch) return CONFSIM_NO_MEMORY;
     confsim_parallel_for((s->queries->rows + QUERIES_PER_ITEM - 1) / QUERIES_PER_ITEM, threads,
@@ -348,20 +221,6 @@ static confsim_status scan_run(search *s, int threads) {
     free(s->scratch);
     return CONFSIM_OK;
 }
-
-/* The corners of the boxes around both sets, `columns` entries each. */
-typedef struct {
-    double *query_low, *query_high, *training_low, *training_high;
-} extent_pair;
-
-typedef nearest (*leaf_kernel)(const double *data, const int32_t *index, int64_t groups, int64_t d,
-                               const double *query, int64_t without);
-
-#include "nearest/euclidean_tree.inc"
-#include "nearest/euclidean_diagram.inc"
-#include "nearest/euclidean_cells.inc"
-#include "nearest/euclidean_places.inc"
-#include "nearest/euclidean_tiles.inc"
 
 /* Float32 scores need room for their error bound above the smallest float64 squares. */
 static int tiles_are_exact(const extent_pair *x, int64_t d) {
@@ -372,7 +231,7 @@ static int tiles_are_exact(const extent_pair *x, int64_t d) {
     return widest > 1e-130;
 }
 
-static confsim_status run(search *s, int threads) {
+static confsim_status run(euclidean_search *s, int threads) {
     const int64_t d = s->queries->columns, q = s->queries->rows;
     double *corners = malloc((size_t)(4 * d) * sizeof(double));
     if (!corners) return CONFSIM_NO_MEMORY;
@@ -383,9 +242,9 @@ static confsim_status run(search *s, int threads) {
         status = confsim_euclidean_extent(s->training, x.training_low, x.training_high, threads);
     if (!status) {
         if (d <= MOST_AXES && q >= FEWEST_FOR_CELLS)
-            status = cells_run(s, &x, threads);
-        else if (q >= PANEL && tiles_are_exact(&x, d))
-            status = tiles_run(s, &x, threads);
+            status = confsim_grid_search(s, &x, threads);
+        else if (q >= BLOCK && tiles_are_exact(&x, d))
+            status = confsim_block_search(s, &x, threads);
         else
             status = scan_run(s, threads);
     }
@@ -399,14 +258,14 @@ confsim_status confsim_euclidean_nearest(const confsim_matrix *queries,
                                          const confsim_nearest *answer, int threads,
                                          confsim_isa isa) {
     confsim_classes classes;
-    packed p;
+    packed_points p;
     if (queries->rows == 0) return CONFSIM_OK;
     confsim_status status =
         confsim_classes_build(&classes, pairing->training_labels, training->rows);
     if (status) return status;
     status = packed_build(&p, training, &classes);
     if (!status) {
-        search s = {queries, training, pairing, answer, &classes, &p, NULL, isa};
+        euclidean_search s = {queries, training, pairing, answer, &classes, &p, NULL, isa};
         status = run(&s, threads);
         packed_free(&p);
     }

@@ -1,8 +1,15 @@
-/* What a search for nearest training points is asked for, and where its answers go. */
+/* Exact nearest training points, by Euclidean distance and by angle.
+ *
+ * What is asked for, where the answers go, and the two searches. docs/how-the-search-works.md tells
+ * which method answers what. */
 #ifndef CONFSIM_NEAREST_H
 #define CONFSIM_NEAREST_H
 
 #include <stdint.h>
+
+#include "core/isa.h"
+#include "core/matrix.h"
+#include "core/status.h"
 
 /* Who may be paired with whom. Both label arrays are given (same class only) or neither. */
 typedef struct {
@@ -19,5 +26,43 @@ typedef struct {
     double *distance_other;
     int64_t *index_other;
 } confsim_nearest;
+
+/* ---------------------------------------------------------------- Euclidean distance
+ *
+ * The distance is sqrt(sum_k (q_k - t_k)^2) in float64, k ascending, without fused multiply-add;
+ * among equal distances (not: equal sums) the lowest training index wins. */
+
+/* The corners of the box around the rows, `columns` entries each. Where an entry is NaN or
+ * infinite, some corner is not finite either. There is at least one row. */
+CONFSIM_MUST_CHECK confsim_status confsim_euclidean_extent(const confsim_matrix *matrix,
+                                                           double *low, double *high, int threads);
+
+/* Both matrices are finite, have the same number of columns (at least one) and at least one
+ * training row; no sum of squares overflows. */
+CONFSIM_MUST_CHECK confsim_status confsim_euclidean_nearest(const confsim_matrix *queries,
+                                                            const confsim_matrix *training,
+                                                            const confsim_pairing *pairing,
+                                                            const confsim_nearest *answer,
+                                                            int threads, confsim_isa isa);
+
+/* ---------------------------------------------------------------- angle
+ *
+ * The distance of two rows is theta / pi with theta = 2 atan2(|a - b|, |a + b|), where a and b are
+ * the rows divided by sqrt(sum x^2); float64, columns ascending, without fused multiply-add. A row
+ * whose sum of squares leaves the range of float64 is first multiplied by a power of two. A zero
+ * row is at 0.5 from any other row and at 0 from a zero row. Among equal distances the lowest
+ * training index wins. */
+
+enum {
+    CONFSIM_ANGULAR_COLUMNS = 1 << 24
+}; /* at most: with many more, the filter's sums overflow */
+
+/* Both matrices are finite, have the same number of columns, from 1 to CONFSIM_ANGULAR_COLUMNS, and
+ * at least one training row. */
+CONFSIM_MUST_CHECK confsim_status confsim_angular_nearest(const confsim_matrix *queries,
+                                                          const confsim_matrix *training,
+                                                          const confsim_pairing *pairing,
+                                                          const confsim_nearest *answer,
+                                                          int threads, confsim_isa isa);
 
 #endif

@@ -1,6 +1,6 @@
 /* Histograms of resampled matrices: the inner loop of a two-way bootstrap. */
-#ifndef CONFSIM_RESAMPLE_H
-#define CONFSIM_RESAMPLE_H
+#ifndef CONFSIM_BOOTSTRAP_H
+#define CONFSIM_BOOTSTRAP_H
 
 #include <stdint.h>
 

@@ -113,8 +113,8 @@ static void softmax_block(void *context, int64_t block, int thread) {
         softmax_row(job, row);
 }
 
-void confsim_softmax(confsim_matrix logits, const int64_t *labels, confsim_softmax_columns out,
-                     int threads) {
-    softmax_job job = {logits, labels, out};
-    confsim_parallel_for(blocks_of(logits.rows), threads, softmax_block, &job);
+void confsim_softmax(const confsim_matrix *logits, const int64_t *labels,
+                     const confsim_softmax_columns *out, int threads) {
+    softmax_job job = {*logits, labels, *out};
+    confsim_parallel_for(blocks_of(logits->rows), threads, softmax_block, &job);
 }

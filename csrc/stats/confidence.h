@@ -1,7 +1,7 @@
 /* Transcendental columns: one scalar implementation of each formula, whatever the instruction set.
  */
-#ifndef CONFSIM_COLUMNS_H
-#define CONFSIM_COLUMNS_H
+#ifndef CONFSIM_CONFIDENCE_H
+#define CONFSIM_CONFIDENCE_H
 
 #include <stdint.h>
 
@@ -21,7 +21,7 @@ typedef struct {
     int64_t *predicted; /* lowest index among equal logits */
 } confsim_softmax_columns;
 
-void confsim_softmax(confsim_matrix logits, const int64_t *labels, confsim_softmax_columns out,
-                     int threads);
+void confsim_softmax(const confsim_matrix *logits, const int64_t *labels,
+                     const confsim_softmax_columns *out, int threads);
 
 #endif

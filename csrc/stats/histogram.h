@@ -3,8 +3,8 @@
  * Confidence may be any finite number; a distance may be NaN (no training point of the class), and
  * such a pair counts only in the confidence histogram, in its second half. Counts are integers and
  * sums are made block by block in a fixed order, so nothing depends on the number of threads. */
-#ifndef CONFSIM_TALLY_H
-#define CONFSIM_TALLY_H
+#ifndef CONFSIM_HISTOGRAM_H
+#define CONFSIM_HISTOGRAM_H
 
 #include <stdint.h>
 

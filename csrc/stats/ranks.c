@@ -24,22 +24,24 @@ typedef void (*terms_of)(const void *context, int64_t begin, int64_t n, double *
 static double sum_terms(terms_of fill, const void *context, int64_t begin, int64_t n) {
     if (n > LEAF) {
         int64_t half = n / 2 - n / 2 % LANES;
-        return sum_terms(fill, context, begin, half) + sum_terms(fill, context, begin + half, n - half);
+        return sum_terms(fill, context, begin, half) +
+               sum_terms(fill, context, begin + half, n - half);
     }
     double terms[LEAF];
     fill(context, begin, n, terms);
     return sum_leaf(terms, n);
 }
 
-/* ---- terms, for each instruction set ------------------------------------------------------------ */
+/* ---- terms, for each instruction set ------------------------------------------------------------
+ */
 
 typedef struct {
     const int64_t *a, *b;
     double total;
 } scaled;
 
-static inline __attribute__((always_inline))
-void write_weighted_squares(const void *context, int64_t begin, int64_t n, double *terms) {
+static inline __attribute__((always_inline)) void
+write_weighted_squares(const void *context, int64_t begin, int64_t n, double *terms) {
     const scaled s = *(const scaled *)context;
     for (int64_t i = begin; i < begin + n; i++) {
         double x = (double)s.b[i] / s.total;
@@ -47,14 +49,15 @@ void write_weighted_squares(const void *context, int64_t begin, int64_t n, doubl
     }
 }
 
-static inline __attribute__((always_inline))
-void write_products(const void *context, int64_t begin, int64_t n, double *terms) {
+static inline __attribute__((always_inline)) void write_products(const void *context, int64_t begin,
+                                                                 int64_t n, double *terms) {
     const scaled s = *(const scaled *)context;
     for (int64_t i = begin; i < begin + n; i++)
         terms[i - begin] = ((double)s.a[i] / s.total) * ((double)s.b[i] / s.total);
 }
 
-static void weighted_squares_portable(const void *context, int64_t begin, int64_t n, double *terms) {
+static void weighted_squares_portable(const void *context, int64_t begin, int64_t n,
+                                      double *terms) {
     write_weighted_squares(context, begin, n, terms);
 }
 static void products_portable(const void *context, int64_t begin, int64_t n, double *terms) {
@@ -88,7 +91,8 @@ static terms_of products_with(confsim_isa isa) {
     return products_portable;
 }
 
-/* ---- ranks -------------------------------------------------------------------------------------- */
+/* ---- ranks --------------------------------------------------------------------------------------
+ */
 
 void confsim_ranks(const int64_t *counts, int64_t bins, int64_t *ranks, confsim_rank_spread *spread,
                    confsim_isa isa) {
@@ -106,20 +110,21 @@ void confsim_ranks(const int64_t *counts, int64_t bins, int64_t *ranks, confsim_
     spread->hidden = sum_terms(squares, &within, 0, bins) / 3; /* of doubled ranks */
 }
 
-double confsim_rank_covariance(const int64_t *sums, const int64_t *ranks, int64_t bins, int64_t total,
-                               confsim_isa isa) {
+double confsim_rank_covariance(const int64_t *sums, const int64_t *ranks, int64_t bins,
+                               int64_t total, confsim_isa isa) {
     scaled products = {sums, ranks, (double)total};
     return sum_terms(products_with(isa), &products, 0, bins);
 }
 
-/* ---- pairs -------------------------------------------------------------------------------------- */
+/* ---- pairs --------------------------------------------------------------------------------------
+ */
 
 static void copied(const void *context, int64_t begin, int64_t n, double *terms) {
     memcpy(terms, (const double *)context + begin, (size_t)n * sizeof *terms);
 }
 
-confsim_rank_pairs confsim_count_pairs(const int64_t *members, const int64_t *non_members, int64_t bins,
-                                       int descending, double *terms) {
+confsim_rank_pairs confsim_count_pairs(const int64_t *members, const int64_t *non_members,
+                                       int64_t bins, int descending, double *terms) {
     confsim_rank_pairs found = {0, 0, 0.0, 0.0};
     double *below = terms, *tied = terms + bins;
     int64_t used = 0; /* bins that hold members: often few */
@@ -137,7 +142,8 @@ confsim_rank_pairs confsim_count_pairs(const int64_t *members, const int64_t *no
     return found;
 }
 
-/* ---- exact ranks -------------------------------------------------------------------------------- */
+/* ---- exact ranks --------------------------------------------------------------------------------
+ */
 
 /* Up to so many keys are ranked by comparing all pairs. */
 enum { FEW = 64 };
@@ -150,12 +156,13 @@ static inline int64_t key_of(double value) {
     return bits ^ (int64_t)((uint64_t)(bits >> 63) >> 1);
 }
 
-/* Writes the ranks of the rows that hold n keys; `base` is the rank of a value in their midst. Up to
- * CONFSIM_RANK_PADDING entries after the keys are read, too. */
-typedef void (*rank_few)(const int64_t *keys, const uint32_t *rows, int64_t n, int32_t base, int32_t *ranks);
+/* Writes the ranks of the rows that hold n keys; `base` is the rank of a value in their midst. Up
+ * to CONFSIM_RANK_PADDING entries after the keys are read, too. */
+typedef void (*rank_few)(const int64_t *keys, const uint32_t *rows, int64_t n, int32_t base,
+                         int32_t *ranks);
 
-static inline __attribute__((always_inline))
-void write_few(const int64_t *keys, const uint32_t *rows, int64_t n, int32_t base, int32_t *ranks) {
+static inline __attribute__((always_inline)) void
+write_few(const int64_t *keys, const uint32_t *rows, int64_t n, int32_t base, int32_t *ranks) {
     for (int64_t i = 0; i < n; i += LANES) {
         int64_t own[LANES], rank[LANES] = {0};
         for (int j = 0; j < LANES; j++) own[j] = keys[i + j];
@@ -166,16 +173,19 @@ void write_few(const int64_t *keys, const uint32_t *rows, int64_t n, int32_t bas
     }
 }
 
-static void few_portable(const int64_t *keys, const uint32_t *rows, int64_t n, int32_t base, int32_t *ranks) {
+static void few_portable(const int64_t *keys, const uint32_t *rows, int64_t n, int32_t base,
+                         int32_t *ranks) {
     write_few(keys, rows, n, base, ranks);
 }
 #ifdef CONFSIM_X86
 CONFSIM_TARGET_AVX2
-static void few_avx2(const int64_t *keys, const uint32_t *rows, int64_t n, int32_t base, int32_t *ranks) {
+static void few_avx2(const int64_t *keys, const uint32_t *rows, int64_t n, int32_t base,
+                     int32_t *ranks) {
     write_few(keys, rows, n, base, ranks);
 }
 CONFSIM_TARGET_AVX512
-static void few_avx512(const int64_t *keys, const uint32_t *rows, int64_t n, int32_t base, int32_t *ranks) {
+static void few_avx512(const int64_t *keys, const uint32_t *rows, int64_t n, int32_t base,
+                       int32_t *ranks) {
     write_few(keys, rows, n, base, ranks);
 }
 #endif
@@ -192,7 +202,8 @@ static rank_few few_with(confsim_isa isa) {
 /* Moves keys up to `middle` to the front, and their rows with them; returns how many they are. */
 static int64_t part(int64_t *keys, uint32_t *rows, int64_t n, int64_t middle) {
     int64_t lower = 0;
-    for (int64_t i = 0; i < n; i++) { /* always swapped, and kept sometimes: no branch to mispredict */
+    for (int64_t i = 0; i < n;
+         i++) { /* always swapped, and kept sometimes: no branch to mispredict */
         int64_t key = keys[i];
         uint32_t row = rows[i];
         keys[i] = keys[lower];
@@ -205,7 +216,8 @@ static int64_t part(int64_t *keys, uint32_t *rows, int64_t n, int64_t middle) {
 }
 
 /* Halves the range of the keys until few of them are left, or all are equal: at most 64 times. */
-static void rank_group(int64_t *keys, uint32_t *rows, int64_t n, int32_t base, int32_t *ranks, rank_few few) {
+static void rank_group(int64_t *keys, uint32_t *rows, int64_t n, int32_t base, int32_t *ranks,
+                       rank_few few) {
     while (n > FEW) {
         int64_t low = keys[0], high = keys[0];
         for (int64_t i = 1; i < n; i++) {
@@ -227,8 +239,9 @@ static void rank_group(int64_t *keys, uint32_t *rows, int64_t n, int32_t base, i
     few(keys, rows, n, base, ranks);
 }
 
-void confsim_midranks(const double *values, const uint32_t *codes, int shift, const int64_t *histogram,
-                      int64_t count, int32_t *ranks, confsim_rank_scratch scratch, confsim_isa isa) {
+void confsim_midranks(const double *values, const uint32_t *codes, int shift,
+                      const int64_t *histogram, int64_t count, int32_t *ranks,
+                      confsim_rank_scratch scratch, confsim_isa isa) {
     int64_t *keys = scratch.keys;
     uint32_t *rows = scratch.rows, *next = scratch.next;
     rank_few few = few_with(isa);
@@ -242,6 +255,8 @@ void confsim_midranks(const double *values, const uint32_t *codes, int shift, co
     memset(keys + count, 0, CONFSIM_RANK_PADDING * sizeof *keys);
     for (int b = 0; b < CONFSIM_RANK_BINS; b++) {
         int64_t held = histogram[b], first = next[b] - held;
-        if (held) rank_group(keys + first, rows + first, held, (int32_t)(first + next[b] - count), ranks, few);
+        if (held)
+            rank_group(keys + first, rows + first, held, (int32_t)(first + next[b] - count), ranks,
+                       few);
     }
 }

@@ -103,21 +103,22 @@ typedef struct {
 } sort_room;
 
 /* Take buckets until they hold k values; bucket i of the side is i, or counted from the top. */
-static int plan_side(side *s, const int64_t *histogram, int64_t k, int from_top) {
+static CONFSIM_MUST_CHECK confsim_status plan_side(side *s, const int64_t *histogram, int64_t k,
+                                                   int from_top) {
     while (s->kept < k) {
         s->kept += histogram[from_top ? BUCKETS - 1 - s->buckets : s->buckets];
         s->buckets++;
     }
     s->found = malloc((size_t)(s->kept + 1) * sizeof *s->found);
     s->rows = malloc((size_t)(s->kept + 1) * sizeof *s->rows);
-    return s->found && s->rows;
+    return s->found && s->rows ? CONFSIM_OK : CONFSIM_NO_MEMORY;
 }
 
-static int make_room(sort_room *room, int64_t most) {
+static CONFSIM_MUST_CHECK confsim_status make_room(sort_room *room, int64_t most) {
     room->sorted = malloc((size_t)most * sizeof *room->sorted);
     room->column = malloc((size_t)most * sizeof *room->column);
     room->end = malloc(2 * MOST_SORT_BUCKETS * sizeof *room->end);
-    return room->sorted && room->column && room->end;
+    return room->sorted && room->column && room->end ? CONFSIM_OK : CONFSIM_NO_MEMORY;
 }
 
 /* Without a branch: whether a value is wanted is hard to predict. */
@@ -238,8 +239,8 @@ confsim_status confsim_extremes_by_code(const double *values, const int64_t *ids
     side sides[2] = {{0}};
     sort_room room = {0};
     if (k == 0) return CONFSIM_OK;
-    if (!plan_side(&sides[0], histogram, k, 0) || !plan_side(&sides[1], histogram, k, 1)) goto out;
-    if (!make_room(&room, sides[0].kept > sides[1].kept ? sides[0].kept : sides[1].kept)) goto out;
+    if (plan_side(&sides[0], histogram, k, 0) || plan_side(&sides[1], histogram, k, 1)) goto out;
+    if (make_room(&room, sides[0].kept > sides[1].kept ? sides[0].kept : sides[1].kept)) goto out;
     offer_all(sides, values, codes, count);
     finish_side(&sides[0], &room, ids, k, 1.0, bottom);
     for (int c = 0; c < column_count; c++)

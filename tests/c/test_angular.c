@@ -1,35 +1,11 @@
 /* The angular search from C, on every path that runs here: answers that can be worked out by hand,
  * random ones that comparing all pairs finds, products in fixed point, and memory that runs out. */
 #include <assert.h>
-#include <math.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-static int64_t memory_left = INT64_MAX; /* allocations that succeed before all others fail */
-
-static int out_of_memory(void) {
-    if (memory_left == 0) return 1;
-    memory_left--;
-    return 0;
-}
-
-static void *try_malloc(size_t size) { return out_of_memory() ? NULL : malloc(size); }
-static void *try_calloc(size_t n, size_t size) { return out_of_memory() ? NULL : calloc(n, size); }
-static void *try_aligned_alloc(size_t alignment, size_t size) {
-    return out_of_memory() ? NULL : aligned_alloc(alignment, size);
-}
-
-#define malloc try_malloc
-#define calloc try_calloc
-#define aligned_alloc try_aligned_alloc
-#include "nearest/angular.c"
-#undef malloc
-#undef calloc
-#undef aligned_alloc
-
+#include "failing_memory.h"
+#include "nearest/angular_internal.h"
 #include "random.h"
+#include "testing.h"
 
 enum { ROWS = 1100, COLUMNS = 24, DUPLICATE = 1000 };
 
@@ -231,15 +207,15 @@ static void random_answers_are_the_nearest(void) {
 }
 
 /* Products in fixed point are exact, on the paths that dispatch passes over here as well. */
-static void fixed_point_is_exact(const path *p) {
+static void fixed_point_is_exact(const angular_kernels *p) {
     enum { TERMS = 130, GROUPS = 3, MOST = 3 * MAX_GROUP };
-    const search s = {.path = p};
+    const angular_search s = {.kernels = p};
     const int64_t width = group_rows(&s);
     static int16_t queries[MAX_TILE][TERMS], rows[MOST][TERMS], packed[MOST * TERMS];
     for (int64_t terms = 2; terms <= TERMS; terms += 16) {
         const int16_t *pointers[MAX_TILE];
         int32_t start[MAX_TILE];
-        hits found[MAX_TILE * GROUPS + 1];
+        survivors found[MAX_TILE * GROUPS + 1];
         uint32_t bits[MAX_TILE][GROUPS] = {{0}}, expected[MAX_TILE][GROUPS] = {{0}};
         const int64_t most = (int64_t)(ONE / sqrt((double)terms));
         for (int i = 0; i < p->tile; i++) {
@@ -256,7 +232,7 @@ static void fixed_point_is_exact(const path *p) {
                 packed[row / width * width * terms + packed_place(&s, row % width, k)] =
                     rows[row][k];
             }
-        const int count = p->sift(pointers, start, packed, terms / 2, GROUPS, found);
+        const int count = p->filter(pointers, start, packed, terms / 2, GROUPS, found);
         for (int i = 0; i < count; i++) bits[found[i].query][found[i].group] = found[i].rows;
         for (int i = 0; i < p->tile; i++)
             for (int64_t row = 0; row < GROUPS * width; row++) {
@@ -286,27 +262,33 @@ static void fixed_point_is_exact(const path *p) {
 }
 
 static void every_path_is_exact_in_fixed_point(void) {
-    fixed_point_is_exact(&portable_path);
+    fixed_point_is_exact(&confsim_angular_portable);
 #ifdef CONFSIM_X86
-    if (confsim_isa_available(CONFSIM_ISA_AVX2)) fixed_point_is_exact(&avx2_path);
-    if (confsim_isa_available(CONFSIM_ISA_AVX512)) fixed_point_is_exact(&avx512_path);
-    if (__builtin_cpu_supports("avx512vnni")) fixed_point_is_exact(&vnni_path);
+    if (confsim_isa_available(CONFSIM_ISA_AVX2)) fixed_point_is_exact(&confsim_angular_avx2);
+    if (confsim_isa_available(CONFSIM_ISA_AVX512)) fixed_point_is_exact(&confsim_angular_avx512);
+    if (__builtin_cpu_supports("avx512vnni")) fixed_point_is_exact(&confsim_angular_vnni);
 #endif
 #ifdef CONFSIM_NEON
-    fixed_point_is_exact(&neon_path);
+    fixed_point_is_exact(&confsim_angular_neon);
 #endif
 }
 
-int main(void) {
-    every_path_is_exact_in_fixed_point();
-    running_out_of_memory_is_reported();
-    random_answers_are_the_nearest();
-    for (int isa = CONFSIM_ISA_PORTABLE; isa <= CONFSIM_ISA_NEON; isa++)
-        for (int threads = 1; confsim_isa_available((confsim_isa)isa) && threads <= 4; threads++) {
-            zero_rows_and_antipodes((confsim_isa)isa, threads);
-            a_lone_member_has_no_other((confsim_isa)isa, threads);
-            duplicates_go_to_the_lowest((confsim_isa)isa, threads);
-        }
-    puts("angular: ok");
-    return 0;
+static void hand_made(confsim_isa isa) {
+    for (int threads = 1; threads <= 4; threads++) {
+        zero_rows_and_antipodes(isa, threads);
+        a_lone_member_has_no_other(isa, threads);
+        duplicates_go_to_the_lowest(isa, threads);
+    }
+}
+
+static void answers_known_by_hand(void) { on_every_isa(hand_made); }
+
+int main(int argc, char **argv) {
+    static const test_case cases[] = {
+        CASE(every_path_is_exact_in_fixed_point),
+        CASE(running_out_of_memory_is_reported),
+        CASE(random_answers_are_the_nearest),
+        CASE(answers_known_by_hand),
+    };
+    return RUN_CASES(cases, argc, argv);
 }

@@ -1,10 +1,12 @@
 /* Every method of the Euclidean search gives the definition's answer, on every instruction set. */
-#include "nearest/euclidean.c"
-
 #include <assert.h>
-#include <stdio.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
+#include "nearest/nearest.h"
 #include "random.h"
+#include "testing.h"
 
 typedef struct {
     int64_t queries, training, dimensions;
@@ -69,40 +71,59 @@ static void check(const problem *p, confsim_isa isa) {
     free(queries), free(training), free(distance), free(index), free(self), free(labels);
 }
 
-int main(void) {
+static void every_shape(confsim_isa isa) {
     const int64_t dimensions[] = {1, 2, 3, 4, 10, 129};
     const int64_t queries[] = {1, 63, 64, 65, 256, 1000};
     const int64_t training[] = {1, 7, 8, 9, 24, 25, 200};
     const double scales[] = {1, 1e150, 1e-150, 1e-165};
-    for (int isa = CONFSIM_ISA_PORTABLE; isa <= CONFSIM_ISA_NEON; isa++) {
-        if (!confsim_isa_available((confsim_isa)isa)) continue;
-        for (int i = 0; i < 6 * 6 * 7; i++) {
-            const problem p = {queries[i / 6 % 6],
-                               training[i / 36],
-                               dimensions[i % 6],
-                               i % 2 == 0,
-                               i % 3 == 0,
-                               scales[i % 4],
-                               0};
-            check(&p, (confsim_isa)isa);
-        }
-        /* Enough queries to be brought into an order, and training points to be listed. */
-        for (int i = 0; i < 6; i++) {
-            const problem p = {4200, 700, i % 2 ? 4 : 9, i < 2, i % 3 == 0, i == 5 ? 1e-150 : 1, 0};
-            check(&p, (confsim_isa)isa);
-        }
-        /* Enough queries to be surveyed by a sample, and cells to be thinned out. */
-        for (int i = 0; i < 6; i++) {
-            const problem p = {40000, 300, 1 + i % 3, i < 3, i % 2, 1, 0};
-            check(&p, (confsim_isa)isa);
-        }
-        /* Training points on a plane or a line, some of them equal: what trees are for. */
-        for (int i = 0; i < 12; i++) {
-            const int64_t d = 2 + i / 2 % 3, q = d > 3 ? 4200 : 1000;
-            const problem p = {q, 900, d, i % 2, i % 3 == 0, 1, i < 6 ? d - 1 : 1};
-            check(&p, (confsim_isa)isa);
-        }
+    for (int i = 0; i < 6 * 6 * 7; i++) {
+        const problem p = {queries[i / 6 % 6],
+                           training[i / 36],
+                           dimensions[i % 6],
+                           i % 2 == 0,
+                           i % 3 == 0,
+                           scales[i % 4],
+                           0};
+        check(&p, isa);
     }
-    puts("euclidean: ok");
-    return 0;
+}
+
+/* Enough queries to be brought into an order, and training points to be listed. */
+static void ordered(confsim_isa isa) {
+    for (int i = 0; i < 6; i++) {
+        const problem p = {4200, 700, i % 2 ? 4 : 9, i < 2, i % 3 == 0, i == 5 ? 1e-150 : 1, 0};
+        check(&p, isa);
+    }
+}
+
+/* Enough queries for occupancy to come from a sample, and for candidates to be pruned. */
+static void sampled(confsim_isa isa) {
+    for (int i = 0; i < 6; i++) {
+        const problem p = {40000, 300, 1 + i % 3, i < 3, i % 2, 1, 0};
+        check(&p, isa);
+    }
+}
+
+/* Training points on a plane or a line, some of them equal: what trees are for. */
+static void degenerate(confsim_isa isa) {
+    for (int i = 0; i < 12; i++) {
+        const int64_t d = 2 + i / 2 % 3, q = d > 3 ? 4200 : 1000;
+        const problem p = {q, 900, d, i % 2, i % 3 == 0, 1, i < 6 ? d - 1 : 1};
+        check(&p, isa);
+    }
+}
+
+static void answers_of_every_shape(void) { on_every_isa(every_shape); }
+static void answers_of_ordered_queries(void) { on_every_isa(ordered); }
+static void answers_of_sampled_queries(void) { on_every_isa(sampled); }
+static void answers_of_degenerate_points(void) { on_every_isa(degenerate); }
+
+int main(int argc, char **argv) {
+    static const test_case cases[] = {
+        CASE(answers_of_every_shape),
+        CASE(answers_of_ordered_queries),
+        CASE(answers_of_sampled_queries),
+        CASE(answers_of_degenerate_points),
+    };
+    return RUN_CASES(cases, argc, argv);
 }

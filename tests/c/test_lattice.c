@@ -1,10 +1,9 @@
 /* Properties of the lattice kernels that cannot be seen from Python. */
-#include "lattice/lattice_nearest.c"
-
 #include <assert.h>
-#include <stdio.h>
 
+#include "lattice/lattice_internal.h"
 #include "random.h"
+#include "testing.h"
 
 /* Slow builds check every ROOTS_STEPth root; no power of two, for all kinds of bits to be met. */
 #ifndef ROOTS_STEP
@@ -79,16 +78,23 @@ static void answers_are_the_nearest(confsim_isa isa, int64_t d, int64_t per_axis
     free(distance);
 }
 
-int main(void) {
-    for (int isa = CONFSIM_ISA_PORTABLE; isa <= CONFSIM_ISA_NEON; isa++)
-        if (confsim_isa_available((confsim_isa)isa)) {
-            roots_are_correctly_rounded(choose((confsim_isa)isa));
-            answers_are_the_nearest((confsim_isa)isa, 1, 1000, 20);
-            answers_are_the_nearest((confsim_isa)isa, 2, 15, 1);
-            answers_are_the_nearest((confsim_isa)isa, 2, 133, 300);
-            answers_are_the_nearest((confsim_isa)isa, 3, 27, 90);
-            answers_are_the_nearest((confsim_isa)isa, 5, 4, 40);
-        }
-    puts("lattice: ok");
-    return 0;
+static void roots(confsim_isa isa) { roots_are_correctly_rounded(confsim_lattice_kernels(isa)); }
+
+static void answers(confsim_isa isa) {
+    answers_are_the_nearest(isa, 1, 1000, 20);
+    answers_are_the_nearest(isa, 2, 15, 1);
+    answers_are_the_nearest(isa, 2, 133, 300);
+    answers_are_the_nearest(isa, 3, 27, 90);
+    answers_are_the_nearest(isa, 5, 4, 40);
+}
+
+static void every_root_is_correctly_rounded(void) { on_every_isa(roots); }
+static void every_answer_is_the_nearest(void) { on_every_isa(answers); }
+
+int main(int argc, char **argv) {
+    static const test_case cases[] = {
+        CASE(every_root_is_correctly_rounded),
+        CASE(every_answer_is_the_nearest),
+    };
+    return RUN_CASES(cases, argc, argv);
 }

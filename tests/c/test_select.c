@@ -1,10 +1,10 @@
 /* Extremes against a full sort, on distributions that fill one bucket, few, or all. */
 #include <assert.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "stats/select.h"
+#include "testing.h"
 
 static uint64_t state = 88172645463325252ull;
 
@@ -98,7 +98,7 @@ static void check_codes(const double *values, int64_t n, int64_t k, confsim_extr
     free(codes);
 }
 
-int main(void) {
+static void extremes_are_those_of_a_full_sort(void) {
     const int64_t sizes[] = {1, 2, 7, 8, 9, 100, 5000};
     for (int kind = 0; kind < 7; kind++)
         for (int s = 0; s < 7; s++)
@@ -128,6 +128,11 @@ int main(void) {
                 free(top.rows);
                 free(top.values);
             }
-    puts("select: ok");
-    return 0;
+}
+
+int main(int argc, char **argv) {
+    static const test_case cases[] = {
+        CASE(extremes_are_those_of_a_full_sort),
+    };
+    return RUN_CASES(cases, argc, argv);
 }

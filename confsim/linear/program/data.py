@@ -1,6 +1,6 @@
 """The points of a linear program and its objective, in scaled coordinates.
 
-Points are read in place, through :class:`confsim._kernels.violations.Points`. What is derived from
+Points are read in place, through :class:`confsim._kernels.lp.Points`. What is derived from
 them depends on the set of points and their summed weights alone. Nothing is solved here.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from confsim._kernels import memory
-from confsim._kernels.violations import Points
+from confsim._kernels.lp import Points
 
 Array: TypeAlias = np.ndarray[Any, Any]
 

@@ -1,0 +1,569 @@
+/* Nearest training points in more dimensions, in float32, as a matrix product.
+ *
+ * |q - t|^2 orders training points like |t|^2 / 2 - q.t. A register tile computes this score for a
+ * block of queries and a few training points. What comes within the rounding error of the best
+ * score is compared again by the exact arithmetic.
+ *
+ * Many queries are taken in an order in which those of a block lie close together. Then a block's
+ * box tells most training points to be too far away, and only the others are listed and scored.
+ * Where the box tells nothing (many dimensions, no structure), every training point is scored, and
+ * only the smallest score of each chunk of them is kept. */
+#include "core/arena.h"
+#include "core/parallel.h"
+#include "nearest/block_kernels.h"
+#include "nearest/kd_tree.h"
+#include "nearest/query_order.h"
+
+enum {
+    CHUNK = 24,           /* training points of the smallest chunk: whole tiles and whole groups */
+    MOST_CHUNKS = 512,    /* of a class: larger classes have larger chunks */
+    LISTED = 40 * POINTS, /* points that are scored before their scores are looked at */
+    ROUNDS = 8,           /* of widening a block's radius */
+    FEWEST_TO_ORDER = 4096, /* queries that are worth an order */
+    FEWEST_TO_LIST = 256,   /* training points of a class that are worth a list */
+    MOST_FAILURES = 4,
+    BLOCKS_SKIPPED = 252, /* blocks in vain before the lists are left for some blocks */
+    MOST_EXACT = 32,      /* exact comparisons a query, if float32 tells points apart */
+    TRIED = 8,            /* blocks that tell whether a tree is quicker */
+    TILES_PER_TREE = 8    /* points that tiles score while a tree compares one */
+};
+
+#define FIRST_RADIUS 0x1p-6 /* squared, where the coordinates are between -1 and 1 */
+
+/* One class, packed for the register tile: for each tile the halved squared lengths of its points,
+ * then coordinate by coordinate. Packed for lists: `stride` points a coordinate, and points row by
+ * row behind their halved squared lengths; NULL where lists are never made. */
+typedef struct {
+    float *points, *columns, *rows;
+    int64_t chunk_points, chunks, stride, count;
+    double longest; /* of a training point, from the centre */
+} block_class;
+
+/* What the blocks of a thread have taught: how far the next one will have to radius, and whether
+ * lists are worth the trouble. Answers do not depend on it. */
+typedef struct {
+    double radius;
+    int failures, skipped;
+} list_radius;
+
+typedef struct {
+    const euclidean_search *s;
+    const double *centre;
+    double scale; /* a power of two: coordinates from the centre, scaled, are at most 1 */
+    block_class *classes;
+    int64_t *order;       /* queries by class */
+    int64_t *first_query; /* of each class in `order`, and the end */
+    int64_t *first_block; /* of each class, and the end */
+    int64_t most_listed;  /* points of the largest class that is listed, padded; 0: no lists */
+    const block_kernels *kernels;
+    leaf_kernel leaf;
+    char *memory;
+    size_t bytes_per_thread;
+    list_radius *radii; /* one a thread */
+    kd_tree *trees;     /* one a class, where they are quicker; without nodes elsewhere */
+} block_plan;
+
+static double placed(const block_plan *t, double coordinate, int64_t k) {
+    return (coordinate - t->centre[k]) * t->scale;
+}
+
+/* From the tiles that are packed already. */
+static CONFSIM_MUST_CHECK confsim_status class_pack_for_lists(const block_plan *t, int64_t class,
+                                                              block_class *out) {
+    const int64_t d = t->s->packed->dimensions, tile = POINTS * (d + 1);
+    out->count = t->s->classes->start[class + 1] - t->s->classes->start[class];
+    if (out->count < FEWEST_TO_LIST) return CONFSIM_OK;
+    out->stride = (out->count + BLOCK - 1) / BLOCK * BLOCK;
+    out->columns = aligned_alloc(64, (size_t)(out->stride * d) * sizeof(float));
+    out->rows = malloc((size_t)(out->count * (d + 1)) * sizeof(float));
+    if (!out->columns || !out->rows) return CONFSIM_NO_MEMORY;
+    for (int64_t i = 0; i < out->stride; i++) {
+        const float *half = out->points + i / POINTS * tile + i % POINTS;
+        const int real = i < out->count;
+        if (real) out->rows[i * (d + 1)] = *half;
+        for (int64_t k = 0; k < d; k++) {
+            out->columns[k * out->stride + i] = real ? half[(k + 1) * POINTS] : NOWHERE;
+            if (real) out->rows[i * (d + 1) + k + 1] = half[(k + 1) * POINTS];
+        }
+    }
+    return CONFSIM_OK;
+}
+
+static CONFSIM_MUST_CHECK confsim_status class_pack(const block_plan *t, int64_t class,
+                                                    block_class *out) {
+    const packed_points *p = t->s->packed;
+    const int64_t d = p->dimensions, tile = POINTS * (d + 1);
+    const int64_t first = p->first_group[class] * LANES;
+    const int64_t groups = p->first_group[class + 1] - p->first_group[class];
+    const int64_t smallest = (groups * LANES + CHUNK - 1) / CHUNK;
+    out->chunk_points = CHUNK * ((smallest + MOST_CHUNKS - 1) / MOST_CHUNKS);
+    out->chunks = (groups * LANES + out->chunk_points - 1) / out->chunk_points;
+    out->longest = 0;
+    const int64_t points = out->chunks * out->chunk_points;
+    const size_t bytes = (size_t)(points / POINTS * tile) * sizeof(float);
+    out->points = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (!out->points) return CONFSIM_NO_MEMORY;
+    for (int64_t i = 0; i < points; i++) {
+        float *half = out->points + i / POINTS * tile + i % POINTS;
+        const int real = i < groups * LANES && p->index[first + i] >= 0;
+        const double *point = real ? point_at(p, first + i) : NULL;
+        double length = 0;
+        for (int64_t k = 0; k < d; k++) {
+            const double x = real ? placed(t, point[k * LANES], k) : 0;
+            half[(k + 1) * POINTS] = (float)x;
+            length += x * x;
+        }
+        *half = real ? (float)(length / 2) : NOWHERE;
+        out->longest = fmax(out->longest, sqrt(length));
+    }
+    return t->most_listed ? class_pack_for_lists(t, class, out) : CONFSIM_OK;
+}
+
+/* How far two scores of a query may be apart in float32 while the exact sums of squares are in the
+ * other order, or round to the same distance. Every float32 operation errs by 2^-24 of at most
+ * |q||t| + |t|^2/2; the exact ones, with the root, by 2^-50 or so of (|q| + |t|)^2. */
+static float margin(double query, double longest, int64_t d) {
+    const double terms = query * longest + longest * longest / 2;
+    const double fallback = (query + longest) * (query + longest);
+    const double error = (double)(d + 8) * (0x1.1p-24 * terms + 0x1p-46 * fallback) + 1e-35;
+    return (float)(2.1 * error);
+}
+
+/* A thread's memory for one block. */
+typedef struct {
+    float *block, *scores; /* coordinate by coordinate; chunk by chunk, or listed point by point */
+    double *queries;       /* row by row */
+    float *low, *high;     /* of the box around the block */
+    float *box_bound;      /* how far away each training point at least is, squared */
+    int32_t *list;
+} block_space;
+
+static size_t lay_out_space(const block_plan *t, block_space *space, char *memory) {
+    const size_t d = (size_t)t->s->queries->columns, listed = (size_t)t->most_listed;
+    _Static_assert(LISTED <= MOST_CHUNKS, "the scores of listed points need more room");
+    size_t used = 0;
+    space->block = confsim_take(memory, &used, BLOCK * d * sizeof(float));
+    space->scores = confsim_take(memory, &used, BLOCK * MOST_CHUNKS * sizeof(float));
+    space->queries = confsim_take(memory, &used, BLOCK * d * sizeof(double));
+    space->low = confsim_take(memory, &used, d * sizeof(float));
+    space->high = confsim_take(memory, &used, d * sizeof(float));
+    space->box_bound = confsim_take(memory, &used, listed * sizeof(float));
+    space->list = confsim_take(memory, &used, (listed + POINTS) * sizeof(int32_t));
+    return used;
+}
+
+/* Queries that are searched for together, in one class. */
+typedef struct {
+    const block_plan *t;
+    const block_class *of;
+    int64_t class, count;
+    const int64_t *queries;
+    block_space space;
+    int64_t self[BLOCK];
+    neighbor best[BLOCK];
+    double length[BLOCK]; /* squared, from the centre, scaled */
+    float margins[BLOCK] __attribute__((aligned(64)));
+    float bound[BLOCK] __attribute__((aligned(64))); /* a score above it cannot be of the nearest */
+    int64_t exact; /* pairs of listed points and queries that were compared exactly */
+} block_search;
+
+/* Rows of the block beyond its queries repeat the first; their bounds let nothing pass. */
+static void block_pack(block_search *p) {
+    const block_plan *t = p->t;
+    const int64_t d = t->s->queries->columns;
+    for (int64_t i = 0; i < BLOCK; i++) {
+        const int64_t query = p->queries[i < p->count ? i : 0];
+        double *row = p->space.queries + i * d;
+        confsim_matrix_row(t->s->queries, query, row, 1);
+        p->length[i] = 0;
+        for (int64_t k = 0; k < d; k++) {
+            const double x = placed(t, row[k], k);
+            p->space.block[k * BLOCK + i] = (float)x;
+            p->length[i] += x * x;
+        }
+        p->margins[i] = margin(sqrt(p->length[i]), p->of->longest, d);
+        p->self[i] = i < p->count ? own_row(t->s, query) : -1;
+        p->best[i] = (neighbor){INFINITY, -1};
+        p->bound[i] = i < p->count ? NOWHERE / 2 : -NOWHERE;
+    }
+}
+
+/* ---- every training point */
+
+/* Compare a query with the points of a chunk by the exact arithmetic. */
+static neighbor chunk_exactly(const block_plan *t, int64_t class, int64_t chunk,
+                              const double *query, int64_t without) {
+    const packed_points *p = t->s->packed;
+    const block_class *of = &t->classes[class];
+    const int64_t per_chunk = of->chunk_points / LANES;
+    const int64_t first = p->first_group[class] + chunk * per_chunk;
+    const int64_t left = p->first_group[class + 1] - first;
+    return t->leaf(p->groups + first * p->dimensions * LANES, p->index + first * LANES,
+                   left < per_chunk ? left : per_chunk, p->dimensions, query, without);
+}
+
+/* Take a query's own row out: its chunk is compared exactly at once, and no more afterwards. */
+static void without_self(block_search *p, int64_t i) {
+    const packed_points *all = p->t->s->packed;
+    const int64_t place = all->position[p->self[i]] - all->first_group[p->class] * LANES;
+    const int64_t chunk = place / p->of->chunk_points;
+    const double *query = p->space.queries + i * all->dimensions;
+    p->best[i] = chunk_exactly(p->t, p->class, chunk, query, p->self[i]);
+    p->space.scores[chunk * BLOCK + i] = NOWHERE;
+}
+
+static void search_chunks(block_search *p) {
+    const int64_t d = p->t->s->queries->columns, tiles = p->of->chunk_points / POINTS;
+    float *scores = p->space.scores;
+    for (int64_t c = 0; c < p->of->chunks; c++)
+        p->t->kernels->chunk(p->of->points + c * tiles * POINTS * (d + 1), tiles, d, p->space.block,
+                             scores + c * BLOCK);
+    for (int64_t i = 0; i < p->count; i++)
+        if (p->self[i] >= 0) without_self(p, i);
+    float smallest[BLOCK];
+    for (int64_t i = 0; i < BLOCK; i++) smallest[i] = p->bound[i];
+    for (int64_t c = 0; c < p->of->chunks; c++)
+        for (int64_t i = 0; i < BLOCK; i++) {
+            const float score = scores[c * BLOCK + i];
+            smallest[i] = score < smallest[i] ? score : smallest[i];
+        }
+    for (int64_t i = 0; i < p->count; i++) p->bound[i] = smallest[i] + p->margins[i];
+    for (int64_t c = 0; c < p->of->chunks; c++) {
+        uint64_t hits = p->t->kernels->within(scores + c * BLOCK, p->bound);
+        for (; hits; hits &= hits - 1) {
+            const int i = __builtin_ctzll(hits);
+            const double *query = p->space.queries + i * d;
+            p->best[i] = better(p->best[i], chunk_exactly(p->t, p->class, c, query, p->self[i]));
+        }
+    }
+}
+
+/* ---- those near the block's box */
+
+/* The box around the block, a little too large: queries and points were rounded to float32. */
+static void block_box(const block_search *p) {
+    for (int64_t k = 0; k < p->t->s->queries->columns; k++) {
+        const float *coordinate = p->space.block + k * BLOCK;
+        float low = coordinate[0], high = coordinate[0];
+        for (int64_t i = 1; i < BLOCK; i++) {
+            low = coordinate[i] < low ? coordinate[i] : low;
+            high = coordinate[i] > high ? coordinate[i] : high;
+        }
+        p->space.low[k] = low - 0x1p-22F;
+        p->space.high[k] = high + 0x1p-22F;
+    }
+}
+
+/* List the points further away than `from` and at most `to`, squared; return how many. */
+static int64_t list_between(const block_search *p, float from, float to) {
+    float above[BLOCK] __attribute__((aligned(64))), most[BLOCK] __attribute__((aligned(64)));
+    int64_t count = 0;
+    for (int i = 0; i < BLOCK; i++) {
+        above[i] = from;
+        most[i] = to;
+    }
+    for (int64_t first = 0; first < p->of->stride; first += BLOCK) {
+        const float *box_bound = p->space.box_bound + first;
+        uint64_t listed = p->t->kernels->within(box_bound, most);
+        if (listed) listed &= ~p->t->kernels->within(box_bound, above);
+        for (; listed; listed &= listed - 1)
+            p->space.list[count++] = (int32_t)(first + __builtin_ctzll(listed));
+    }
+    return count;
+}
+
+/* Take a query's own row out of the scores of listed points. */
+static void unlist_self(const block_search *p, int64_t i, const int32_t *list, int64_t count,
+                        float *smallest) {
+    const packed_points *all = p->t->s->packed;
+    const int64_t place = all->position[p->self[i]] - all->first_group[p->class] * LANES;
+    float *scores = p->space.scores + i;
+    *smallest = NOWHERE;
+    for (int64_t j = 0; j < count; j++) {
+        if (list[j] == place) scores[j * BLOCK] = NOWHERE;
+        *smallest = scores[j * BLOCK] < *smallest ? scores[j * BLOCK] : *smallest;
+    }
+}
+
+/* Score listed points, whole tiles of them, and compare those exactly that could be the nearest. */
+static void compare_listed(block_search *p, const int32_t *list, int64_t count) {
+    const packed_points *all = p->t->s->packed;
+    const int64_t d = all->dimensions, first = all->first_group[p->class] * LANES;
+    float smallest[BLOCK] __attribute__((aligned(64)));
+    p->t->kernels->listed(p->of->rows, list, count, d, p->space.block, p->space.scores, smallest);
+    for (int64_t i = 0; i < p->count; i++) {
+        if (p->self[i] >= 0) unlist_self(p, i, list, count, &smallest[i]);
+        const float bound = smallest[i] + p->margins[i];
+        p->bound[i] = bound < p->bound[i] ? bound : p->bound[i];
+    }
+    for (int64_t j = 0; j < count; j++) {
+        uint64_t hits = p->t->kernels->within(p->space.scores + j * BLOCK, p->bound);
+        for (; hits; hits &= hits - 1) {
+            const int i = __builtin_ctzll(hits);
+            const int64_t at = first + list[j];
+            const neighbor found = {sum_at(all, p->space.queries + i * d, at), all->index[at]};
+            p->exact++;
+            p->best[i] = better(p->best[i], found);
+        }
+    }
+}
+
+/* How far away, squared, the nearest point of some query of the block could still be; above that
+ * only by the rounding of `box_bound`. */
+static double radius_needed(const block_search *p) {
+    double farthest = 0;
+    for (int64_t i = 0; i < p->count; i++)
+        farthest = fmax(farthest, p->length[i] + 2 * ((double)p->bound[i] + p->margins[i]));
+    return farthest * (1 + (double)(p->t->s->queries->columns + 8) * 0x1p-23);
+}
+
+/* Whether the block's box left few enough points to be worth it, and they have been searched. */
+static int search_listed(block_search *p, list_radius *h) {
+    int32_t *list = p->space.list;
+    int64_t total = 0;
+    float from = -1, to = (float)h->radius;
+    block_box(p);
+    p->t->kernels->box_bounds(p->of->columns, p->of->stride, p->t->s->queries->columns,
+                              p->space.low, p->space.high, p->space.box_bound);
+    for (int round = 0; round < ROUNDS; round++) {
+        int64_t count = list_between(p, from, to);
+        total += count;
+        if (2 * total > p->of->count) return 0;
+        while (count % POINTS) list[count] = list[count - 1], count++;
+        for (int64_t at = 0; at < count; at += LISTED)
+            compare_listed(p, list + at, count - at < LISTED ? count - at : LISTED);
+        const double needed = radius_needed(p);
+        if (needed <= to) {
+            h->radius = needed * 0.75;
+            return 1;
+        }
+        from = to;
+        to = (float)fmin(needed * (1 + 0x1p-22), 2 * (double)to);
+    }
+    return 0;
+}
+
+/* By the class's tree; return how many groups of points were compared. */
+static int64_t search_tree(const block_plan *t, int64_t class, const int64_t *queries,
+                           int64_t count) {
+    int64_t compared = 0;
+    double coordinates[MOST_TREE_AXES];
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t self = own_row(t->s, queries[i]);
+        confsim_matrix_row(t->s->queries, queries[i], coordinates, 1);
+        store_both(
+            t->s, queries[i], coordinates, self,
+            confsim_kd_tree_nearest(&t->trees[class], t->leaf, coordinates, self, &compared));
+    }
+    return compared;
+}
+
+static void start_block(block_search *p, const block_plan *t, int64_t class, const int64_t *queries,
+                        int64_t count, int thread) {
+    *p = (block_search){
+        .t = t, .of = &t->classes[class], .class = class, .count = count, .queries = queries};
+    lay_out_space(t, &p->space, t->memory + (size_t)thread * t->bytes_per_thread);
+    block_pack(p);
+}
+
+static void search_block(const block_plan *t, int64_t class, const int64_t *queries, int64_t count,
+                         int thread) {
+    if (t->trees[class].nodes) {
+        search_tree(t, class, queries, count);
+        return;
+    }
+    block_search p;
+    list_radius *h = &t->radii[thread];
+    start_block(&p, t, class, queries, count, thread);
+    int done = 0;
+    if (p.of->rows && h->skipped == 0) {
+        done = search_listed(&p, h);
+        h->failures = done ? 0 : h->failures + 1;
+        if (h->failures == MOST_FAILURES)
+            *h = (list_radius){h->radius, MOST_FAILURES - 1, BLOCKS_SKIPPED};
+    } else if (p.of->rows) {
+        h->skipped--;
+    }
+    if (!done) search_chunks(&p);
+    const int64_t d = t->s->queries->columns;
+    for (int64_t i = 0; i < count; i++)
+        store_both(t->s, queries[i], p.space.queries + i * d, p.self[i], p.best[i]);
+}
+
+/* Queries come in an order that memory does not know: ask for the next block's rows in time. */
+static void prefetch_block(const block_plan *t, int64_t begin) {
+    enum { LINE = 64, MOST = 512 };
+    const confsim_matrix *m = t->s->queries;
+    const int64_t bytes = m->columns * m->column_stride,
+                  last = t->first_query[t->s->classes->count];
+    const int64_t end = begin + BLOCK < last ? begin + BLOCK : last;
+    for (int64_t i = begin; i < end; i++)
+        for (int64_t byte = 0; byte < bytes && byte < MOST; byte += LINE)
+            __builtin_prefetch(m->data + t->order[i] * m->row_stride + byte);
+}
+
+static void tiled_item(void *context, int64_t item, int thread) {
+    const block_plan *t = context;
+    int64_t class = 0;
+    while (item >= t->first_block[class + 1]) class++;
+    const int64_t begin = t->first_query[class] + (item - t->first_block[class]) * BLOCK;
+    const int64_t rest = t->first_query[class + 1] - begin, count = rest < BLOCK ? rest : BLOCK;
+    prefetch_block(t, begin + BLOCK);
+    search_block(t, class, t->order + begin, count, thread);
+}
+
+/* Sort the queries by class; those of no class get their answer at once. */
+static void order_by_class(block_plan *t) {
+    const euclidean_search *s = t->s;
+    const int64_t classes = s->classes->count, q = s->queries->rows;
+    for (int64_t i = 0; i < q; i++) {
+        const int64_t class = class_of(s, i);
+        if (class >= 0)
+            t->first_query[class + 2]++;
+        else
+            store_both(s, i, NULL, -1, (neighbor){INFINITY, -1});
+    }
+    for (int64_t c = 2; c <= classes; c++) t->first_query[c] += t->first_query[c - 1];
+    for (int64_t i = 0; i < q; i++) {
+        const int64_t class = class_of(s, i);
+        if (class >= 0) t->order[t->first_query[class + 1]++] = i;
+    }
+}
+
+/* Within each class, bring queries that lie close together into the same blocks. */
+static confsim_status order_by_cell(block_plan *t, int threads) {
+    const int64_t classes = t->s->classes->count;
+    query_order p;
+    confsim_status status = confsim_query_order_find(&p, t->s->queries, BLOCK, threads);
+    if (status) return status;
+    int64_t *sorted = malloc((size_t)t->s->queries->rows * sizeof(int64_t));
+    int64_t *start = malloc((((size_t)1 << p.depth) + 1) * sizeof(int64_t));
+    if (sorted && start) {
+        for (int64_t c = 0; c < classes; c++) {
+            const int64_t first = t->first_query[c], count = t->first_query[c + 1] - first;
+            if (count) confsim_query_order_sort(&p, t->order + first, count, sorted + first, start);
+        }
+        int64_t *const kept = t->order;
+        t->order = sorted;
+        sorted = kept;
+    } else {
+        status = CONFSIM_NO_MEMORY;
+    }
+    free(sorted);
+    free(start);
+    confsim_query_order_free(&p);
+    return status;
+}
+
+static confsim_status order_queries(block_plan *t, int threads) {
+    const euclidean_search *s = t->s;
+    const int64_t classes = s->classes->count, q = s->queries->rows;
+    confsim_status status = CONFSIM_OK;
+    t->first_query = calloc((size_t)classes + 2, sizeof(int64_t));
+    t->first_block = calloc((size_t)classes + 2, sizeof(int64_t));
+    t->order = malloc((size_t)q * sizeof(int64_t));
+    if (!t->first_query || !t->first_block || !t->order) return CONFSIM_NO_MEMORY;
+    if (s->pairing->query_labels) {
+        order_by_class(t);
+    } else {
+        for (int64_t i = 0; i < q; i++) t->order[i] = i;
+        t->first_query[1] = q;
+    }
+    if (t->most_listed) status = order_by_cell(t, threads);
+    for (int64_t c = 0; c < classes; c++)
+        t->first_block[c + 1] =
+            t->first_block[c] + (t->first_query[c + 1] - t->first_query[c] + BLOCK - 1) / BLOCK;
+    return status;
+}
+
+/* Make a tree for a class whose lists mostly fail, if some of its blocks find that quicker. */
+static confsim_status try_tree(block_plan *t, int64_t class) {
+    const int64_t first = t->first_query[class],
+                  blocks = (t->first_query[class + 1] - first) / BLOCK;
+    const int64_t tried = blocks < TRIED ? blocks : TRIED, points = t->classes[class].count;
+    int64_t failed = 0, compared = 0;
+    list_radius h = {.radius = FIRST_RADIUS};
+    if (!t->classes[class].rows || blocks < 1) return CONFSIM_OK;
+    for (int64_t i = 0; i < tried; i++) {
+        block_search p;
+        start_block(&p, t, class, t->order + first + i * blocks / tried * BLOCK, BLOCK, 0);
+        failed += !search_listed(&p, &h) || p.exact > BLOCK * MOST_EXACT;
+    }
+    if (4 * failed <= tried) return CONFSIM_OK;
+    const confsim_status status =
+        confsim_kd_tree_build(&t->trees[class], t->s->packed, class, points);
+    if (status) return status;
+    for (int64_t i = 0; i < tried; i++)
+        compared += search_tree(t, class, t->order + first + i * blocks / tried * BLOCK, BLOCK);
+    if (compared * LANES * TILES_PER_TREE <= points * tried * BLOCK) return CONFSIM_OK;
+    confsim_kd_tree_free(&t->trees[class]);
+    t->trees[class] = (kd_tree){0};
+    return CONFSIM_OK;
+}
+
+/* The middle of the training points, and a scale that brings everything to within 1 of it. */
+static void place(block_plan *t, const extent_pair *x, double *centre) {
+    double farthest = 0;
+    for (int64_t k = 0; k < t->s->queries->columns; k++) {
+        centre[k] = x->training_low[k] + (x->training_high[k] - x->training_low[k]) / 2;
+        farthest =
+            fmax(farthest, fmax(x->training_high[k] - centre[k], centre[k] - x->training_low[k]));
+        farthest = fmax(farthest, fmax(x->query_high[k] - centre[k], centre[k] - x->query_low[k]));
+    }
+    int exponent;
+    frexp(farthest, &exponent);
+    t->centre = centre;
+    t->scale = ldexp(1, -exponent);
+}
+
+/* How many points the largest class has that is worth lists, padded; 0 where no class is. */
+static int64_t most_listed(const euclidean_search *s) {
+    int64_t most = 0;
+    for (int64_t c = 0; c < s->classes->count; c++) {
+        const int64_t count = s->classes->start[c + 1] - s->classes->start[c];
+        most = count > most ? count : most;
+    }
+    if (s->queries->rows < FEWEST_TO_ORDER || most < FEWEST_TO_LIST) return 0;
+    return (most + BLOCK - 1) / BLOCK * BLOCK;
+}
+
+confsim_status confsim_block_search(const euclidean_search *s, const extent_pair *x, int threads) {
+    const int64_t d = s->queries->columns, classes = s->classes->count;
+    double *centre = malloc((size_t)d * sizeof(double));
+    block_plan t = {.s = s,
+                    .kernels = confsim_block_kernels(s->isa),
+                    .leaf = confsim_leaf_kernel(s->isa),
+                    .most_listed = most_listed(s)};
+    block_space layout;
+    confsim_status status = CONFSIM_NO_MEMORY;
+    t.classes = calloc((size_t)classes, sizeof *t.classes);
+    t.radii = malloc((size_t)threads * sizeof *t.radii);
+    t.trees = calloc((size_t)classes, sizeof *t.trees);
+    t.bytes_per_thread = lay_out_space(&t, &layout, NULL);
+    t.memory = aligned_alloc(64, t.bytes_per_thread * (size_t)threads);
+    if (!centre || !t.classes || !t.memory || !t.radii || !t.trees) goto done;
+    for (int i = 0; i < threads; i++) t.radii[i] = (list_radius){.radius = FIRST_RADIUS};
+    place(&t, x, centre);
+    for (int64_t c = 0; c < classes; c++)
+        if (class_pack(&t, c, &t.classes[c])) goto done;
+    status = order_queries(&t, threads);
+    for (int64_t c = 0; c < classes && d <= MOST_TREE_AXES && !status; c++)
+        status = try_tree(&t, c);
+    if (!status) confsim_parallel_for(t.first_block[classes], threads, tiled_item, &t);
+done:
+    for (int64_t c = 0; t.classes && c < classes; c++) {
+        free(t.classes[c].points);
+        free(t.classes[c].columns);
+        free(t.classes[c].rows);
+    }
+    for (int64_t c = 0; t.trees && c < classes; c++) confsim_kd_tree_free(&t.trees[c]);
+    free(t.trees);
+    free(t.classes);
+    free(t.radii);
+    free(t.memory);
+    free(t.order);
+    free(t.first_query);
+    free(t.first_block);
+    free(centre);
+    return status;
+}

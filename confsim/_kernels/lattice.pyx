@@ -55,7 +55,7 @@ cdef extern from "lattice/lattice.h":
 SUM_LIMIT = CONFSIM_LATTICE_SUM_LIMIT
 
 
-cdef confsim_ids ids_of(tuple given) except *:
+cdef confsim_ids ids_of(given) except *:
     """Describe ids; the caller keeps the array alive."""
     cdef confsim_ids wanted
     cdef const int64_t[::1] array
@@ -69,7 +69,7 @@ cdef confsim_ids ids_of(tuple given) except *:
     return wanted
 
 
-cdef confsim_lattice lattice_of(tuple given) except *:
+cdef confsim_lattice lattice_of(given) except *:
     cdef confsim_lattice lattice
     lattice.step, lattice.per_axis, lattice.dimensions = given
     return lattice
@@ -84,7 +84,7 @@ def ascending(const int64_t[::1] ids):
     return bool(answer)
 
 
-def points(tuple lattice, tuple ids, double[:, ::1] out, int threads):
+def points(lattice, ids, double[:, ::1] out, int threads):
     """Write coordinates to ``out``, shape (count, dimensions)."""
     cdef confsim_lattice of = lattice_of(lattice)
     cdef confsim_ids wanted = ids_of(ids)
@@ -95,7 +95,7 @@ def points(tuple lattice, tuple ids, double[:, ::1] out, int threads):
             confsim_lattice_points(&of, &wanted, &out[0, 0], threads)
 
 
-def labels(tuple lattice, tuple ids, const double[::1] weights, double bias, int8_t[::1] out,
+def labels(lattice, ids, const double[::1] weights, double bias, int8_t[::1] out,
            int threads):
     """Write +1 or -1 to ``out``, shape (count,)."""
     cdef confsim_lattice of = lattice_of(lattice)
@@ -109,7 +109,7 @@ def labels(tuple lattice, tuple ids, const double[::1] weights, double bias, int
             confsim_lattice_labels(&of, &wanted, &weights[0], bias, &out[0], threads)
 
 
-cdef confsim_hyperplane hyperplane_of(tuple given, int64_t dimensions) except *:
+cdef confsim_hyperplane hyperplane_of(given, int64_t dimensions) except *:
     """Describe ``(weights, bias)``; the caller keeps the weights alive."""
     cdef confsim_hyperplane plane
     cdef const double[::1] weights = given[0]
@@ -119,7 +119,7 @@ cdef confsim_hyperplane hyperplane_of(tuple given, int64_t dimensions) except *:
     return plane
 
 
-def margins(tuple lattice, tuple ids, tuple learned, tuple ideal, double[::1] margin, label,
+def margins(lattice, ids, learned, ideal, double[::1] margin, label,
             int threads, int isa):
     """Write the margins |w.x + b| and the ideal labels of lattice points; return a summary.
 
@@ -153,7 +153,7 @@ def margins(tuple lattice, tuple ids, tuple learned, tuple ideal, double[::1] ma
     return summary.low, summary.high, summary.right
 
 
-cdef confsim_lattice_pairing pairing_of(tuple given, int64_t queries, int64_t n) except *:
+cdef confsim_lattice_pairing pairing_of(given, int64_t queries, int64_t n) except *:
     """Describe ``(query labels, training labels, self_index)``; the caller keeps them alive."""
     cdef confsim_lattice_pairing pairing
     cdef const int8_t[::1] bytes_
@@ -181,7 +181,7 @@ cdef confsim_lattice_pairing pairing_of(tuple given, int64_t queries, int64_t n)
     return pairing
 
 
-cdef confsim_nearest answer_of(tuple given, int64_t queries) except *:
+cdef confsim_nearest answer_of(given, int64_t queries) except *:
     """Describe the arrays that answers are written to; the caller keeps them alive."""
     cdef confsim_nearest answer
     cdef double[::1] floats
@@ -206,7 +206,7 @@ cdef confsim_nearest answer_of(tuple given, int64_t queries) except *:
     return answer
 
 
-def nearest(tuple lattice, tuple ids, tuple training, tuple pairing, tuple out, int threads,
+def nearest(lattice, ids, training, pairing, out, int threads,
             int isa):
     """Write distances and indices to the arrays of ``out``; all but the first may be ``None``.
 

@@ -216,7 +216,7 @@ def test_empty_queries():
         ({"training": np.ones(3)}, "training must have two dimensions"),
         ({"queries": np.ones((2, 3), dtype=np.float16)}, "queries must be float32 or float64"),
         ({"query_labels": np.zeros(2, np.int64)}, "together"),
-        ({"self_index": np.zeros(3, np.int64)}, "one entry a query"),
+        ({"self_index": np.zeros(3, np.int64)}, "one entry per query"),
         ({"self_index": np.array([0, 2])}, "entry 1 is 2"),
         ({"threads": 0}, "threads"),
     ],

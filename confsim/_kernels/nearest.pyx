@@ -63,10 +63,10 @@ cdef class _Search:
     def __cinit__(self, queries, training, query_labels, training_labels, self_index):
         self.queries = matrix_of(queries, "queries")
         self.training = matrix_of(training, "training")
-        if self.queries.columns != self.training.columns:
-            raise ValueError("queries and training must have the same number of columns")
-        if self.training.rows < 1 or self.queries.columns < 1:
-            raise ValueError("training must have at least one row and one column")
+        if self.queries.columns != self.training.columns or self.queries.columns < 1:
+            raise ValueError("queries and training must have the same, positive number of columns")
+        if self.training.rows < 1:
+            raise ValueError("training must have at least one row, of as many columns as queries")
         if (query_labels is None) != (training_labels is None):
             raise ValueError("query_labels and training_labels must be given together")
         self.pair(query_labels, training_labels, self_index)

@@ -124,8 +124,8 @@ static CONFSIM_MUST_CHECK confsim_status class_pack(const block_plan *t, int64_t
  * |q||t| + |t|^2/2; the exact ones, with the root, by 2^-50 or so of (|q| + |t|)^2. */
 static float margin(double query, double longest, int64_t d) {
     const double terms = query * longest + longest * longest / 2;
-    const double fallback = (query + longest) * (query + longest);
-    const double error = (double)(d + 8) * (0x1.1p-24 * terms + 0x1p-46 * fallback) + 1e-35;
+    const double largest = (query + longest) * (query + longest);
+    const double error = (double)(d + 8) * (0x1.1p-24 * terms + 0x1p-46 * largest) + 1e-35;
     return (float)(2.1 * error);
 }
 

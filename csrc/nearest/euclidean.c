@@ -10,8 +10,6 @@
 
 enum { QUERIES_PER_ITEM = 64, FEWEST_FOR_CELLS = 256 };
 
-typedef int64_t i64x8 __attribute__((vector_size(64)));
-
 static void packed_free(packed_points *p) {
     free(p->first_group);
     free(p->position);

@@ -43,8 +43,7 @@ static int equal(int64_t a, int64_t b) {
     return positive[a] == positive[b];
 }
 
-static void range(void) {
-    fill();
+static void check_range(void) {
     double low[COLUMNS], high[COLUMNS];
     confsim_points points = all_points();
     assert(confsim_points_range(&points, low, high) == -1);
@@ -59,8 +58,7 @@ static void range(void) {
     values[4 * COLUMNS + 1] = kept;
 }
 
-static void merge_sorts_and_loses_no_weight(void) {
-    fill();
+static void check_merge_sorts_and_loses_no_weight(void) {
     static int64_t listed[ROWS];
     static double merged[ROWS];
     int64_t count;
@@ -87,17 +85,16 @@ static void merge_sorts_and_loses_no_weight(void) {
     assert(total == expected);
 }
 
-static void violations(void) {
-    fill();
+static void check_violations(void) {
     const double slope[COLUMNS] = {1, -0.5, 0.25}, centre[COLUMNS] = {2, 2, 2};
     static double margins[ROWS];
     static int64_t rows[ROWS];
     for (int64_t i = 0; i < ROWS; i++) rows[i] = i;
     confsim_points points = all_points(), narrow = points;
-    narrow.data = (const char *)singles;
-    narrow.is_float32 = 1;
-    narrow.row_stride = COLUMNS * sizeof(float);
-    narrow.column_stride = sizeof(float);
+    narrow.values.data = (const char *)singles;
+    narrow.values.is_float32 = 1;
+    narrow.values.row_stride = COLUMNS * sizeof(float);
+    narrow.values.column_stride = sizeof(float);
     confsim_points_margins(&points, rows, ROWS, slope, centre, 0.1, margins);
     for (int64_t capacity = 1; capacity <= 64; capacity *= 4) {
         int64_t selected[128], again[128], counts[2], counts_again[2];
@@ -129,8 +126,7 @@ static void violations(void) {
     }
 }
 
-static void sample_is_of_distinct_points(void) {
-    fill();
+static void check_sample_is_of_distinct_points(void) {
     int64_t selected[80], counts[2];
     confsim_points points = all_points();
     assert(confsim_points_sample(&points, 40, selected, counts) == CONFSIM_OK);
@@ -143,8 +139,7 @@ static void sample_is_of_distinct_points(void) {
     assert(counts[0] == 40 && counts[1] == 40);
 }
 
-static void combine_and_strides(void) {
-    fill();
+static void check_combine_and_strides(void) {
     double columnwise[ROWS * COLUMNS], totals[COLUMNS + 1], others[COLUMNS + 1];
     static double ones[ROWS];
     static int64_t rows[ROWS];
@@ -155,9 +150,9 @@ static void combine_and_strides(void) {
         for (int k = 0; k < COLUMNS; k++) columnwise[k * ROWS + i] = values[i * COLUMNS + k];
     }
     confsim_points points = all_points(), turned = points;
-    turned.data = (const char *)columnwise;
-    turned.row_stride = sizeof(double);
-    turned.column_stride = ROWS * sizeof(double);
+    turned.values.data = (const char *)columnwise;
+    turned.values.row_stride = sizeof(double);
+    turned.values.column_stride = ROWS * sizeof(double);
     assert(confsim_points_combine(&points, rows, ROWS, ones, centre, totals) == CONFSIM_OK);
     assert(confsim_points_combine(&turned, rows, ROWS, ones, centre, others) == CONFSIM_OK);
     for (int k = 0; k <= COLUMNS; k++) assert(totals[k] == others[k]);
@@ -165,6 +160,19 @@ static void combine_and_strides(void) {
     for (int i = 0; i < ROWS; i++) sum += values[i * COLUMNS];
     assert(totals[0] == sum && totals[COLUMNS] == ROWS);
 }
+
+static void repeat(void (*check)(void)) {
+    for (int round = 0; round < 20; round++) {
+        fill();
+        check();
+    }
+}
+
+static void range(void) { repeat(check_range); }
+static void merge_sorts_and_loses_no_weight(void) { repeat(check_merge_sorts_and_loses_no_weight); }
+static void violations(void) { repeat(check_violations); }
+static void sample_is_of_distinct_points(void) { repeat(check_sample_is_of_distinct_points); }
+static void combine_and_strides(void) { repeat(check_combine_and_strides); }
 
 int main(int argc, char **argv) {
     static const test_case cases[] = {

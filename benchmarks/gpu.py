@@ -199,10 +199,10 @@ def cnn(given, lines):
 
 def open_cnn(engines, precision, size, images, labels):
     """Return an engine with the small network."""
-    from confsim.deep.models import Recipe
+    from confsim.deep.models import Architecture
 
-    recipe = Recipe("cnn", (size, size, 3), 10, precision=precision)
-    return engines.open_engine(engines.Settings(recipe), images, labels)
+    architecture = Architecture("cnn", (size, size, 3), 10, precision=precision)
+    return engines.open_engine(engines.Settings(architecture), images, labels)
 
 
 def seconds_each(engine, together, schedule, plan, context):
@@ -284,7 +284,7 @@ def networks(given, lines):
     """Time an epoch of the larger networks, after one that compiles."""
     engines = start(given)
     from confsim.deep import training
-    from confsim.deep.models import Recipe
+    from confsim.deep.models import Architecture
     from confsim.deep.optimisation import Optimisation
 
     size, count, batch = (8, 120, 20) if given.tiny else (32, 50_000, 500)
@@ -295,7 +295,7 @@ def networks(given, lines):
     names = ("wide",) if given.tiny else ("wrn28-2", "resnet18", "wide", "resnet")
     for precision in ("bfloat16", "float32"):
         for name in names:
-            chosen = Recipe(name, (size, size, 3), 10, precision=precision)
+            chosen = Architecture(name, (size, size, 3), 10, precision=precision)
             settings = engines.Settings(chosen, Optimisation("sgd"), augmented=True)
             engine = engines.open_engine(settings, images, labels)
             schedule = training.Schedule(1, batch, augment="weak", learning_rate=0.01)
@@ -322,7 +322,7 @@ def accuracy(given, lines):
         return
     engines = start(given)
     from confsim.deep import training
-    from confsim.deep.models import Recipe
+    from confsim.deep.models import Architecture
     from confsim.deep.optimisation import Optimisation
 
     if given.tiny:
@@ -334,7 +334,7 @@ def accuracy(given, lines):
         labels = np.concatenate([part.labels for part in parts])
         names, held = parts[0].classes, len(parts[1].labels)
     epochs, batch = (1, 20) if given.tiny else (24, 500)
-    chosen = Recipe("resnet", images.shape[1:], names, precision="bfloat16")
+    chosen = Architecture("resnet", images.shape[1:], names, precision="bfloat16")
     optimisation = Optimisation("sgd", weight_decay=5e-3)
     settings = engines.Settings(chosen, optimisation, augmented=True, cutout=8)
     engine = engines.open_engine(settings, images, labels)
@@ -462,12 +462,12 @@ def plain_seconds(images, labels, members, epochs, batch, size):
     """Return the seconds of a trial of the loop that a researcher writes."""
     from plain_keras import trial
 
-    from confsim.deep.models import Recipe
+    from confsim.deep.models import Architecture
 
-    recipe = Recipe("cnn", (size, size, 3), 10)
+    architecture = Architecture("cnn", (size, size, 3), 10)
     options = {"epochs": epochs, "batch_size": batch, "seed": 0, "distances": False}
     started = time.perf_counter()
-    trial(recipe, images, labels, members, None, **options)
+    trial(architecture, images, labels, members, None, **options)
     return time.perf_counter() - started
 
 

@@ -9,7 +9,9 @@ import time
 import numpy as np
 
 
-def trial(recipe, images, labels, members, holdout, *, epochs, batch_size, seed, distances=True):
+def trial(
+    architecture, images, labels, members, holdout, *, epochs, batch_size, seed, distances=True
+):
     """Train one model and return softmax outputs and distances of every image."""
     import keras
 
@@ -19,7 +21,7 @@ def trial(recipe, images, labels, members, holdout, *, epochs, batch_size, seed,
     mean = images[members].mean(axis=(0, 1, 2))
     deviation = images[members].std(axis=(0, 1, 2))
     x = ((images - mean) / deviation).astype(np.float32)
-    model = recipe.build()
+    model = architecture.build()
     model.compile(
         keras.optimizers.Adam(1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -57,17 +59,17 @@ def main(argv=None):
     given = parser.parse_args(argv)
 
     from confsim.deep import datasets, design
-    from confsim.deep.models import Recipe
+    from confsim.deep.models import Architecture
 
     data = datasets.load(given.dataset, limit=given.limit)
-    recipe = Recipe(given.model, data.image_shape, data.classes)
+    architecture = Architecture(given.model, data.image_shape, data.classes)
     holdout = design.holdout_rows(data.labels, data.groups, 0.1, 0)
     population = np.setdiff1d(np.arange(len(data.labels)), holdout)
     for number in range(given.trials):
         started = time.perf_counter()
         drawn = design.member_rows(data.labels[population], 0.5, "independent", 0, number)
         trial(
-            recipe,
+            architecture,
             data.images,
             data.labels,
             population[drawn],

@@ -19,7 +19,7 @@ from confsim.deep import backend as backends
 from confsim.deep import design, networks, training
 from confsim.deep.backend import Settings, Standardisation
 from confsim.deep.engines import Epoch
-from confsim.deep.models import Recipe, check_model, whitening_filters
+from confsim.deep.models import Architecture, check_model, whitening_filters
 from confsim.deep.optimisation import Optimisation
 from confsim.experiment import Interrupted
 
@@ -65,7 +65,7 @@ def build(shape, classes):
 
 
 class Problem:
-    """Blobs as 8x8 images, plans, and an engine a recipe."""
+    """Blobs as 8x8 images, plans, and an engine a architecture."""
 
     def __init__(self, folder):
         source = folder / "own.py"
@@ -83,9 +83,9 @@ class Problem:
     def engine(self, model="mlp", optimisation=None, settings=(), **options):
         key = (model, optimisation, settings, *options.items())
         if key not in self.engines:
-            recipe = Recipe(model, (8, 8, 2), 3, hidden=16, **options)
+            architecture = Architecture(model, (8, 8, 2), 3, hidden=16, **options)
             self.engines[key] = backends.open_engine(
-                Settings(recipe, optimisation or Optimisation(), **dict(settings)),
+                Settings(architecture, optimisation or Optimisation(), **dict(settings)),
                 self.images,
                 self.labels,
             )
@@ -518,7 +518,7 @@ def zero_softmax(s, k):
 
     @pytest.mark.parametrize("function", ["good", "from_zero", "log_probabilities"])
     def test_fit_models(self, problem, path, function):
-        Recipe(f"{path}:{function}", (8, 8, 2), 3).build()
+        Architecture(f"{path}:{function}", (8, 8, 2), 3).build()
 
     @pytest.mark.parametrize("function", ["half", "global_half"])
     def test_models_of_mixed_precision_train(self, problem, path, function, tmp_path):
@@ -552,7 +552,7 @@ def zero_softmax(s, k):
     )
     def test_models_of_probabilities_are_refused(self, problem, path, function, classes):
         with pytest.raises(ConfsimError, match="must end in logits"):
-            Recipe(f"{path}:{function}", (8, 8, 2), classes).build()
+            Architecture(f"{path}:{function}", (8, 8, 2), classes).build()
 
     @pytest.mark.parametrize(
         "model", ["mlp", "softmax", "cnn", "wide", "wrn28-2", "tanh-1024-512", "good"]
@@ -561,13 +561,13 @@ def zero_softmax(s, k):
     def test_no_model_of_logits_is(self, problem, path, model, classes):
         from confsim.deep import models
 
-        recipe = Recipe(model, (8, 8, 2), classes)
+        architecture = Architecture(model, (8, 8, 2), classes)
         built = (
-            recipe.build()
+            architecture.build()
             if model != "good"
-            else Recipe(f"{path}:good", (8, 8, 2), classes).build()
+            else Architecture(f"{path}:good", (8, 8, 2), classes).build()
         )
-        models._check_outputs(recipe, built)
+        models._check_outputs(architecture, built)
 
     @pytest.mark.parametrize(
         ("function", "message"),
@@ -580,7 +580,7 @@ def zero_softmax(s, k):
     )
     def test_unfit_models(self, problem, path, function, message):
         with pytest.raises(ConfsimError, match=message):
-            Recipe(f"{path}:{function}", (8, 8, 2), 3).build()
+            Architecture(f"{path}:{function}", (8, 8, 2), 3).build()
 
 
 def test_whitening_filters_whiten():

@@ -13,7 +13,7 @@ import pytest
 
 from confsim.deep import backend as backends
 from confsim.deep.engines import Epoch, Settings, Standardisation
-from confsim.deep.models import Recipe
+from confsim.deep.models import Architecture
 from confsim.deep.optimisation import SCHEDULES, Optimisation, learning_rates
 from confsim.deep.training import Schedule
 
@@ -120,8 +120,8 @@ def data():
 @pytest.mark.parametrize("hidden", [5, 9])
 def test_steps_are_those_of_the_definition(data, optimisation, hidden):
     images, labels = data
-    recipe = Recipe("mlp", (6,), 3, hidden=hidden)
-    engine = backends.open_engine(Settings(recipe, optimisation), images, labels)
+    architecture = Architecture("mlp", (6,), 3, hidden=hidden)
+    engine = backends.open_engine(Settings(architecture, optimisation), images, labels)
     engine.reset(1)
     weights = [w.astype(np.float64) for w in engine.named_weights().values()]
     assert [w.shape for w in weights] == [(6, hidden), (hidden,), (hidden, 3), (3,)]

@@ -17,7 +17,7 @@ import numpy as np
 from confsim._devices import gpus as gpus
 from confsim._errors import ConfsimError, how_to_install
 from confsim.deep.engines import Epoch, Settings, Standardisation, open_engine
-from confsim.deep.models import NAMED, Recipe
+from confsim.deep.models import NAMED, Architecture
 
 __all__ = [
     "BACKENDS",
@@ -68,7 +68,7 @@ try:
 except Exception as error:
     what = " ".join(str(error).split())
     own = type(error).__name__ == "ConfsimError"
-    failed = f"model: {settings.recipe.model} failed: {type(error).__name__}: {what}"
+    failed = f"model: {settings.architecture.model} failed: {type(error).__name__}: {what}"
     sys.exit(what if own else failed)
 """
 
@@ -90,7 +90,7 @@ def check_trains(backend: str, settings: Settings) -> None:
         # Frameworks have their own words there, before and after.
         lines = done.stderr.decode(errors="replace").splitlines()
         known = [line for line in lines if line.startswith(("model: ", "precision "))]
-        model = settings.recipe.model
+        model = settings.architecture.model
         raise ValueError(known[-1] if known else f"model: {model} ended the process that tried it")
 
 
@@ -99,12 +99,12 @@ def try_training(settings: Settings) -> None:
 
     Of a named model, only whether the device computes in its precision is tried, on a small one.
     """
-    recipe = settings.recipe
-    named = recipe.model in NAMED
+    architecture = settings.architecture
+    named = architecture.model in NAMED
     if named:
-        small = Recipe("wide", (8, 8, 1), 2, precision=recipe.precision)
+        small = Architecture("wide", (8, 8, 1), 2, precision=architecture.precision)
         settings = Settings(small, settings.optimisation)
-    shape, classes = settings.recipe.input_shape, settings.recipe.classes
+    shape, classes = settings.architecture.input_shape, settings.architecture.classes
     images = np.random.default_rng(0).integers(0, 256, (8, *shape)).astype(np.float32)
     labels = np.arange(8) % classes
     settings = replace(settings, augmented=False, cutout=0)
@@ -122,7 +122,8 @@ def try_training(settings: Settings) -> None:
             raise
         what = " ".join(str(error).split())
         raise ConfsimError(
-            f"precision {recipe.precision} cannot be computed here: {type(error).__name__}: {what}"
+            f"precision {architecture.precision} cannot be computed here: "
+            f"{type(error).__name__}: {what}"
         ) from error
 
 

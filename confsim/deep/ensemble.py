@@ -136,7 +136,7 @@ class Ensemble:
         """Run an epoch of every member; a finished one goes through the motions."""
         import jax
 
-        shape = self.engine.settings.recipe.input_shape
+        shape = self.engine.settings.architecture.input_shape
         last = schedule.epochs - 1
         epochs = [epoch_of(schedule, shape, m.plan, min(m.done, last)).arrays for m in members]
         batches = jax.device_put((_stack(epochs), _standardisation(members)))

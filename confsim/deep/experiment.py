@@ -460,12 +460,16 @@ class DeepExperiment(Experiment):
 
     def settings(self, data: Dataset) -> Settings:
         """Return what an engine is compiled for."""
-        recipe = models.Recipe(
+        architecture = models.Architecture(
             self.model, data.image_shape, data.classes, self.hidden, self.l2, self.precision
         )
         augmented = self.augment != "none" or self.cutout > 0
         return Settings(
-            recipe, self.optimisation, augmented, int(self.cutout), float(self.label_smoothing)
+            architecture,
+            self.optimisation,
+            augmented,
+            int(self.cutout),
+            float(self.label_smoothing),
         )
 
     def _check_sizes(self, split: "Split") -> None:

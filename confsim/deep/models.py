@@ -40,7 +40,7 @@ Shape: TypeAlias = "tuple[int, ...]"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Architecture:
     """What is needed to build a model.
 
     Attributes
@@ -135,26 +135,27 @@ def _from_file(model: str) -> Callable[[Shape, int], Any]:
     return build
 
 
-def _check_own(recipe: Recipe, model: Any) -> None:
+def _check_own(architecture: Architecture, model: Any) -> None:
     import keras
 
+    name = architecture.model
     if not isinstance(model, (keras.Sequential, keras.Model)) or not hasattr(model, "layers"):
-        raise ConfsimError(f"model: {recipe.model} returned {type(model).__name__}, no keras.Model")
+        raise ConfsimError(f"model: {name} returned {type(model).__name__}, no keras.Model")
     if len(getattr(model, "inputs", None) or ()) != 1 or len(model.outputs) != 1:
         raise ConfsimError(
-            f"model: {recipe.model} must return a functional or Sequential model with one input "
+            f"model: {name} must return a functional or Sequential model with one input "
             "and one output"
         )
-    expected = (None, recipe.classes)
+    expected = (None, architecture.classes)
     if tuple(model.outputs[0].shape) != expected:
         raise ConfsimError(
-            f"model: {recipe.model} must return logits of shape {expected}, not "
+            f"model: {name} must return logits of shape {expected}, not "
             f"{tuple(model.outputs[0].shape)}"
         )
-    _check_outputs(recipe, model)
+    _check_outputs(architecture, model)
 
 
-def _check_outputs(recipe: Recipe, model: Any) -> None:
+def _check_outputs(architecture: Architecture, model: Any) -> None:
     """Raise ``ConfsimError`` if a model's outputs on random inputs look like probabilities.
 
     It is the numbers that are looked at, because layers can hide a softmax in many ways. On inputs
@@ -163,13 +164,14 @@ def _check_outputs(recipe: Recipe, model: Any) -> None:
     """
     from keras import ops
 
+    name = architecture.model
     if "float16" in {layer.compute_dtype for layer in _all_layers(model)}:
         raise ConfsimError(
-            f"model: {recipe.model} computes in float16, in which small gradients vanish: build it "
+            f"model: {name} computes in float16, in which small gradients vanish: build it "
             "in float32 or bfloat16, or leave it to --precision bfloat16"
         )
     rng = np.random.default_rng(0)
-    drawn = rng.standard_normal((_LOOKED_AT, *recipe.input_shape)).astype(np.float32)
+    drawn = rng.standard_normal((_LOOKED_AT, *architecture.input_shape)).astype(np.float32)
     found = []
     for scale in _LOOKED_AT_SCALES:
         for sign in (1, -1):
@@ -185,7 +187,7 @@ def _check_outputs(recipe: Recipe, model: Any) -> None:
     sums = np.abs(values.sum(axis=1) - 1).max() <= _PROBABILITY_SLACK
     what = "add up to 1" if sums else "are all in [0, 1]"
     raise ConfsimError(
-        f"model: {recipe.model} must end in logits, without a softmax or a sigmoid: its outputs "
+        f"model: {name} must end in logits, without a softmax or a sigmoid: its outputs "
         f"{what} on random inputs"
     )
 

@@ -1,4 +1,4 @@
-"""The named networks: functions of a :class:`~confsim.deep.models.Recipe` that build Keras models.
+"""The named networks: functions of a ``models.Architecture`` that build Keras models.
 
 All end in a layer called ``features`` and one called ``logits``. Logits are computed in float32,
 also where everything before them is in bfloat16. Batch normalisation trains on the statistics of
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from confsim.deep.models import Recipe
+    from confsim.deep.models import Architecture
 
 #: The name of a first layer whose filters are set from a trial's members.
 WHITENING = "whitening"
@@ -19,114 +19,114 @@ WHITENING = "whitening"
 FLAT = ("mlp", "softmax", "tanh-1024-512")
 
 
-def _cnn(recipe: "Recipe") -> Any:
+def _cnn(architecture: "Architecture") -> Any:
     """Two blocks of two convolutions, as in Keras' old CIFAR-10 example, and a tanh layer."""
     from keras import Input, Model, layers
 
-    inputs = x = Input(recipe.input_shape)
+    inputs = x = Input(architecture.input_shape)
     for filters in (32, 64):
         # Without padding the second convolution trims the border; small images keep theirs.
         roomy = min(x.shape[1:3]) >= 12
         for padding in ("same", "valid" if roomy else "same"):
             x = layers.Conv2D(
-                filters, 3, padding=padding, activation="relu", kernel_regularizer=_l2(recipe)
+                filters, 3, padding=padding, activation="relu", kernel_regularizer=_l2(architecture)
             )(x)
         x = _halved(x)
         x = layers.Dropout(0.25)(x)
     x = layers.Flatten()(x)
-    x = _dense(recipe, recipe.hidden, activation="tanh", name="features")(x)
+    x = _dense(architecture, architecture.hidden, activation="tanh", name="features")(x)
     x = layers.Dropout(0.5)(x)
-    return Model(inputs, _logits(recipe, x))
+    return Model(inputs, _logits(architecture, x))
 
 
-def _mlp(recipe: "Recipe") -> Any:
+def _mlp(architecture: "Architecture") -> Any:
     from keras import Input, Model, layers
 
-    inputs = Input(recipe.input_shape)
+    inputs = Input(architecture.input_shape)
     x = layers.Flatten()(inputs)
-    x = _dense(recipe, recipe.hidden, activation="tanh", name="features")(x)
-    return Model(inputs, _logits(recipe, x))
+    x = _dense(architecture, architecture.hidden, activation="tanh", name="features")(x)
+    return Model(inputs, _logits(architecture, x))
 
 
-def _two_layers(recipe: "Recipe") -> Any:
+def _two_layers(architecture: "Architecture") -> Any:
     """Two tanh layers, as for Purchase-100 in the literature."""
     from keras import Input, Model, layers
 
-    inputs = Input(recipe.input_shape)
+    inputs = Input(architecture.input_shape)
     x = layers.Flatten()(inputs)
-    x = _dense(recipe, 1024, activation="tanh")(x)
-    x = _dense(recipe, 512, activation="tanh", name="features")(x)
-    return Model(inputs, _logits(recipe, x))
+    x = _dense(architecture, 1024, activation="tanh")(x)
+    x = _dense(architecture, 512, activation="tanh", name="features")(x)
+    return Model(inputs, _logits(architecture, x))
 
 
-def _softmax(recipe: "Recipe") -> Any:
+def _softmax(architecture: "Architecture") -> Any:
     from keras import Input, Model, layers
 
-    inputs = Input(recipe.input_shape)
+    inputs = Input(architecture.input_shape)
     x = layers.Flatten(name="features")(inputs)
-    return Model(inputs, _logits(recipe, x))
+    return Model(inputs, _logits(architecture, x))
 
 
-def _resnet(recipe: "Recipe") -> Any:
+def _resnet(architecture: "Architecture") -> Any:
     """Nine weighted layers with two residual blocks (the network of fast CIFAR-10 training)."""
     from keras import Input, Model, layers
 
     def convolution(x: Any, filters: int) -> Any:
         x = layers.Conv2D(
-            filters, 3, padding="same", use_bias=False, kernel_regularizer=_l2(recipe)
+            filters, 3, padding="same", use_bias=False, kernel_regularizer=_l2(architecture)
         )(x)
         return layers.Activation("relu")(layers.BatchNormalization(momentum=0.9)(x))
 
     def residual(x: Any, filters: int) -> Any:
         return layers.Add()([x, convolution(convolution(x, filters), filters)])
 
-    inputs = Input(recipe.input_shape)
+    inputs = Input(architecture.input_shape)
     x = convolution(inputs, 64)
     x = residual(_halved(convolution(x, 128)), 128)
     x = _halved(convolution(x, 256))
     x = residual(_halved(convolution(x, 256)), 256)
     x = layers.GlobalMaxPooling2D(name="features")(x)
-    return Model(inputs, _logits(recipe, x))
+    return Model(inputs, _logits(architecture, x))
 
 
-def _wide_residual(recipe: "Recipe") -> Any:
+def _wide_residual(architecture: "Architecture") -> Any:
     """WRN-28-2 (Zagoruyko & Komodakis 2016): 12 pre-activated blocks of 32, 64 and 128 filters."""
     from keras import Input, Model, layers
 
-    inputs = Input(recipe.input_shape)
-    x = _convolution(recipe, inputs, 16)
+    inputs = Input(architecture.input_shape)
+    x = _convolution(architecture, inputs, 16)
     for filters, first in ((32, 1), (64, 2), (128, 2)):
         for block in range(4):
             strides = first if block == 0 else 1
             active = _active(x)
             # A block that changes the shape has its shortcut behind the first activation.
             same = strides == 1 and x.shape[-1] == filters
-            shortcut = x if same else _convolution(recipe, active, filters, 1, strides)
-            active = _active(_convolution(recipe, active, filters, 3, strides))
-            x = layers.Add()([shortcut, _convolution(recipe, active, filters)])
+            shortcut = x if same else _convolution(architecture, active, filters, 1, strides)
+            active = _active(_convolution(architecture, active, filters, 3, strides))
+            x = layers.Add()([shortcut, _convolution(architecture, active, filters)])
     x = layers.GlobalAveragePooling2D(name="features")(_active(x))
-    return Model(inputs, _logits(recipe, x))
+    return Model(inputs, _logits(architecture, x))
 
 
-def _resnet18(recipe: "Recipe") -> Any:
+def _resnet18(architecture: "Architecture") -> Any:
     """ResNet-18 (He et al. 2016) in its form for small images: a 3x3 stem, no pooling before."""
     from keras import Input, Model, layers
 
-    inputs = Input(recipe.input_shape)
-    x = _active(_convolution(recipe, inputs, 64))
+    inputs = Input(architecture.input_shape)
+    x = _active(_convolution(architecture, inputs, 64))
     for filters, first in ((64, 1), (128, 2), (256, 2), (512, 2)):
         for strides in (first, 1):
             shortcut = x
             if strides != 1 or x.shape[-1] != filters:
-                shortcut = _normalised(_convolution(recipe, x, filters, 1, strides))
-            inner = _active(_convolution(recipe, x, filters, 3, strides))
-            inner = _normalised(_convolution(recipe, inner, filters))
+                shortcut = _normalised(_convolution(architecture, x, filters, 1, strides))
+            inner = _active(_convolution(architecture, x, filters, 3, strides))
+            inner = _normalised(_convolution(architecture, inner, filters))
             x = layers.Activation("relu")(layers.Add()([shortcut, inner]))
     x = layers.GlobalAveragePooling2D(name="features")(x)
-    return Model(inputs, _logits(recipe, x))
+    return Model(inputs, _logits(architecture, x))
 
 
-def _wide(recipe: "Recipe") -> Any:
+def _wide(architecture: "Architecture") -> Any:
     """Build a wide and shallow network that trains in seconds (Jordan 2024, "94% on CIFAR-10").
 
     A frozen layer of 2x2 whitening filters, computed from the trial's members, each with its
@@ -143,15 +143,15 @@ def _wide(recipe: "Recipe") -> Any:
             padding="same",
             use_bias=False,
             kernel_initializer=_starts_as_identity,
-            kernel_regularizer=_l2(recipe),
+            kernel_regularizer=_l2(architecture),
         )(x)
 
     def active(x: Any) -> Any:
         x = layers.BatchNormalization(momentum=0.6, epsilon=1e-5, scale=False)(x)
         return layers.Activation("gelu")(x)
 
-    inputs = Input(recipe.input_shape)
-    patch = 4 * recipe.input_shape[-1]
+    inputs = Input(architecture.input_shape)
+    patch = 4 * architecture.input_shape[-1]
     x = layers.Conv2D(2 * patch, 2, use_bias=False, trainable=False, name=WHITENING)(inputs)
     x = layers.Activation("gelu")(x)
     for filters in (64, 256, 256):
@@ -161,7 +161,9 @@ def _wide(recipe: "Recipe") -> Any:
         x = active(x)
         x = active(convolution(x, filters))
     x = layers.GlobalMaxPooling2D(name="features")(x)
-    x = _dense(recipe, recipe.classes, use_bias=False, dtype="float32", name="logits")(x)
+    x = _dense(architecture, architecture.classes, use_bias=False, dtype="float32", name="logits")(
+        x
+    )
     return Model(inputs, layers.Rescaling(1 / 9, dtype="float32", name="scaled")(x))
 
 
@@ -179,7 +181,9 @@ def _starts_as_identity(shape: Any, dtype: Any = None) -> Any:
     return ops.concatenate([ops.convert_to_tensor(identity, drawn.dtype), drawn[..., kept:]], -1)
 
 
-def _convolution(recipe: "Recipe", x: Any, filters: int, size: int = 3, strides: int = 1) -> Any:
+def _convolution(
+    architecture: "Architecture", x: Any, filters: int, size: int = 3, strides: int = 1
+) -> Any:
     from keras import layers
 
     return layers.Conv2D(
@@ -189,7 +193,7 @@ def _convolution(recipe: "Recipe", x: Any, filters: int, size: int = 3, strides:
         padding="same",
         use_bias=False,
         kernel_initializer="he_normal",
-        kernel_regularizer=_l2(recipe),
+        kernel_regularizer=_l2(architecture),
     )(x)
 
 
@@ -230,23 +234,23 @@ def _active(x: Any) -> Any:
     return layers.Activation("relu")(_normalised(x))
 
 
-def _logits(recipe: "Recipe", x: Any) -> Any:
-    return _dense(recipe, recipe.classes, dtype="float32", name="logits")(x)
+def _logits(architecture: "Architecture", x: Any) -> Any:
+    return _dense(architecture, architecture.classes, dtype="float32", name="logits")(x)
 
 
-def _dense(recipe: "Recipe", units: int, **options: Any) -> Any:
+def _dense(architecture: "Architecture", units: int, **options: Any) -> Any:
     from keras import layers
 
-    return layers.Dense(units, kernel_regularizer=_l2(recipe), **options)
+    return layers.Dense(units, kernel_regularizer=_l2(architecture), **options)
 
 
-def _l2(recipe: "Recipe") -> Any:
+def _l2(architecture: "Architecture") -> Any:
     from keras import regularizers
 
-    return regularizers.L2(recipe.l2) if recipe.l2 else None
+    return regularizers.L2(architecture.l2) if architecture.l2 else None
 
 
-BUILDERS: dict[str, Callable[["Recipe"], Any]] = {
+BUILDERS: dict[str, Callable[["Architecture"], Any]] = {
     "cnn": _cnn,
     "mlp": _mlp,
     "softmax": _softmax,

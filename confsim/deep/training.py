@@ -230,7 +230,7 @@ def _epoch(
 ) -> None:
     """Finish an epoch in calls of about :data:`CALL_SECONDS`; how it is cut changes no number."""
     number, done = position
-    epoch = epoch_of(schedule, engine.settings.recipe.input_shape, plan, number)
+    epoch = epoch_of(schedule, engine.settings.architecture.input_shape, plan, number)
     while done < len(epoch):
         if context.should_stop():
             if (number, done) != (0, 0):

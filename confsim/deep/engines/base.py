@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim.deep.models import Recipe, features_of, whitening_filters
+from confsim.deep.models import Architecture, features_of, whitening_filters
 from confsim.deep.networks import WHITENING
 from confsim.deep.optimisation import ADAM, Optimisation
 
@@ -57,7 +57,7 @@ class Settings:
 
     Attributes
     ----------
-    recipe : Recipe
+    architecture : Architecture
     optimisation : Optimisation
     augmented : bool
         Whether training gets sources.
@@ -67,7 +67,7 @@ class Settings:
         Part of the target that is spread evenly over all classes, in [0, 1).
     """
 
-    recipe: Recipe
+    architecture: Architecture
     optimisation: Optimisation = ADAM
     augmented: bool = False
     cutout: int = 0
@@ -124,7 +124,7 @@ class Engine(ABC):
 
         self.settings = settings
         self.images = images
-        self.model = settings.recipe.build()
+        self.model = settings.architecture.build()
         self.forward_model = keras.Model(
             self.model.inputs, [self.model.outputs[0], features_of(self.model)]
         )
@@ -183,7 +183,7 @@ class Engine(ABC):
         import keras
 
         keras.utils.set_random_seed(seed)
-        fresh = self.settings.recipe.network()
+        fresh = self.settings.architecture.network()
         for variable, new in zip(self.model.variables, fresh.variables, strict=True):
             variable.assign(new.value)
         for variable, start in zip(self.optimizer.variables, self._fresh_optimizer, strict=True):

@@ -70,7 +70,7 @@ def test_help_lists_them_all(capsys):
     ("words", "message"),
     [
         (["--recipe", "lira"], "recipe must be one of lira-cifar10, "),
-        (["--recipe", "purchase100"], "needs its data, Purchase-100"),
+        (["--recipe", "purchase100"], "purchase100 is not downloaded: get dataset_purchase.tgz"),
         (["--recipe"], "expected one argument"),
         (["--recipe", "lira-cifar10", "--epochs", "1"], "warmup must be shorter"),
         (["--warmup", "100"], "warmup must be shorter than the training of 100 epochs"),
@@ -106,7 +106,7 @@ def test_bad_input_is_one_line(words, message, capsys, tmp_path):
 def test_the_api_says_the_same():
     with pytest.raises(ValueError, match="recipe must be one of"):
         confsim.deep.run(recipe="nothing")
-    with pytest.raises(ValueError, match=r"--dataset \(a table"):
+    with pytest.raises(ValueError, match="give --data-dir DIR"):
         confsim.deep.run(recipe="purchase100")
 
 

@@ -12,7 +12,6 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 import confsim
-from confsim.shadow import tables
 from confsim.shadow.estimators import (
     EstimatorSource,
     EstimatorTask,
@@ -142,44 +141,3 @@ class TestFixedSpace:
 
     def test_texts_have_none(self):
         assert fixed_space(np.array(["a text", "another"], dtype=object)) is None
-
-
-class TestTables:
-    @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-    def test_dialects(self, separator, tmp_path):
-        rows = [["age", "job", "rich"], ["31", "cook", "no"], ["40", "", "yes"]]
-        path = tmp_path / "t.csv"
-        path.write_text("\r\n".join(separator.join(row) for row in rows))
-        data = tables.read(str(path), label="rich", id_column=None, drop=())
-        assert data.X["age"].tolist() == [31, 40]
-        assert data.X["job"].isna().tolist() == [False, True]
-        assert str(data.X["job"].dtype) == "category"
-        assert data.y.tolist() == ["no", "yes"]
-
-    def test_decimal_commas(self, tmp_path):
-        path = tmp_path / "t.csv"
-        path.write_text("a;y\n1,5;0\n2,25;1\n")
-        assert tables.read(str(path), label="y", id_column=None, drop=()).X["a"].tolist() == [
-            1.5,
-            2.25,
-        ]
-
-    def test_other_formats_hold_the_same(self, tmp_path):
-        frame = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"], "y": [0, 1], "n": [7, 9]})
-        frame.to_parquet(tmp_path / "t.parquet")
-        frame.to_feather(tmp_path / "t.feather")
-        for name in ("t.parquet", "t.feather"):
-            data = tables.read(str(tmp_path / name), label="y", id_column="n", drop=["b"])
-            assert list(data.X) == ["a"]
-            assert data.ids.tolist() == [7, 9]
-        np.savez(tmp_path / "t.npz", X=X, y=y)
-        data = tables.read(str(tmp_path / "t.npz"), label="y", id_column=None, drop=())
-        assert np.array_equal(data.X, X)
-
-    def test_a_missing_column_is_named_with_those_there_are(self, tmp_path):
-        path = tmp_path / "t.csv"
-        path.write_text("age,income\n1,0\n2,1\n")
-        with pytest.raises(ValueError, match=r"no column 'incom': did you mean 'income'.*age"):
-            tables.read(str(path), label="incom", id_column=None, drop=())
-        with pytest.raises(ValueError, match="needs --label COLUMN"):
-            tables.read(str(path), label=None, id_column=None, drop=())

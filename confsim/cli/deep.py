@@ -22,14 +22,16 @@ from confsim.deep.training import EARLY_STOPPING
 DESCRIPTION = """\
 How a neural network's confidence relates to similarity with its training set.
 
-Each trial trains a Keras model on a random part of an image dataset and records, for every image of
-the population, how confident the model is, how far the nearest training image is in its feature
-space, and whether the image was in the training set. The same command resumes an interrupted run.
+Each trial trains a Keras model on a random part of an image dataset or a table, and records, for
+every example of the population, how confident the model is, how far the nearest training example is
+in its feature space, and whether the example was in the training set. The same command resumes an
+interrupted run.
 
 examples:
   confsim-deep --trials 4                            scikit-learn's digits, no download
   confsim-deep --dataset cifar10 --data-dir ~/data   official archives, offline
   confsim-deep --dataset folder:pictures --epochs 30 class subfolders, a .tar or a .zip
+  confsim-deep --dataset table:adult.csv --label income --model mlp
 """
 
 
@@ -73,6 +75,18 @@ def _add_data_options(parser: common.Parser) -> None:
     add = _adder(parser, "the data")
     add("dataset", metavar="NAME", help=f"one of {', '.join(CHOICES)} (default: %(default)s)")
     add("data-dir", metavar="DIR", help="official files of a named dataset (default: download)")
+    add("label", metavar="COLUMN", help="of a table: the classes (default: none)")
+    add(
+        "id",
+        metavar="COLUMN",
+        help="of a table: numbers or names of the rows (default: 0, 1, ...)",
+    )
+    add(
+        "drop",
+        nargs="+",
+        metavar="COLUMN",
+        help="of a table: columns that are not used (default: none)",
+    )
     add(
         "limit",
         type=common.integer,
@@ -327,7 +341,6 @@ def _with_recipe(parser: common.Parser, argv: Sequence[str] | None) -> None:
     """Make a recipe's settings the parser's defaults; whatever else is given overrides them."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--recipe", nargs="?")
-    first.add_argument("--dataset", nargs="?", default=argparse.SUPPRESS)
     given, _ = first.parse_known_args(argv)
     if given.recipe == "help":
         print(recipes.describe())

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from confsim import benchmark_tables, labelled_tables
+from confsim.benchmark_tables import BENCHMARKS
 from confsim.cli import common
 from confsim.cli.execute import execute
-from confsim.shadow import tables
+from confsim.labelled_tables import LabelledTable
 from confsim.shadow.estimators import EstimatorSource
 from confsim.shadow.experiment import DESIGNS, DEVICES, ShadowExperiment
 from confsim.shadow.prepare import experiment_of
@@ -70,7 +72,13 @@ def _add_task_options(parser: common.Parser) -> None:
         help="instead of a task: package.Class with scikit-learn's interface; needs --data",
     )
     group.add_argument(
-        "--data", metavar="FILE", help="table for the estimator: CSV, Parquet, Feather or npz"
+        "--data",
+        metavar="FILE",
+        help="table for the estimator: CSV, Parquet, Feather or npz; or one of "
+        f"{', '.join(BENCHMARKS)}, whose files are in --data-dir",
+    )
+    group.add_argument(
+        "--data-dir", metavar="DIR", help="where the files of a named table are (default: none)"
     )
     group.add_argument("--label", metavar="COLUMN", help="what the estimator predicts")
     group.add_argument(
@@ -164,20 +172,38 @@ def _parameters(given: Sequence[str]) -> dict[str, Any]:
 
 
 def _source(given: argparse.Namespace, folder: Path) -> Source:
-    of_estimators = {"data": given.data, "label": given.label, "id": given.id, "drop": given.drop}
+    of_estimators = {
+        name: getattr(given, name) for name in ("data", "data_dir", "label", "id", "drop")
+    }
     if given.estimator is None:
         if given.task is None:
             raise ValueError("a task is missing: TASK.py, or --estimator NAME --data FILE")
         for name, value in of_estimators.items():
             if value:
-                raise ValueError(f"--{name} is for --estimator; a task has a population()")
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} is for --estimator; a task has a population()")
         return FileSource.of(given.task)
     if given.task is not None:
         raise ValueError("either TASK.py or --estimator, not both")
     if given.data is None:
         raise ValueError("--estimator needs --data FILE and --label COLUMN")
-    data = tables.read(given.data, label=given.label, id_column=given.id, drop=given.drop)
+    data = _table(given)
+    for note in data.notes:
+        print(f"confsim-shadow: warning: {note}", file=sys.stderr)
     return EstimatorSource.of(given.estimator, data.X, data.y, folder, ids=data.ids)
+
+
+def _table(given: argparse.Namespace) -> LabelledTable:
+    if given.data not in BENCHMARKS:
+        if given.data_dir is not None:
+            raise ValueError(f"--data-dir is for --data {' or '.join(BENCHMARKS)}")
+        return labelled_tables.read(
+            given.data, label=given.label, id_column=given.id, drop=given.drop
+        )
+    for name in ("label", "id", "drop"):
+        if getattr(given, name):
+            raise ValueError(f"--{name} is for tables of your own, not for {given.data}")
+    return benchmark_tables.read(given.data, given.data_dir)
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -189,6 +215,7 @@ def _run(given: argparse.Namespace) -> int:
             whole=given.dry_run,
             parameters=_parameters(given.set),
             data=given.data,
+            data_dir=given.data_dir,
             label=given.label,
             id=given.id,
             drop=tuple(given.drop),

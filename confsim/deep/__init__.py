@@ -24,6 +24,9 @@ class Settings(TypedDict, total=False):
 
     dataset: str
     data_dir: str | None
+    label: str | None
+    id: str | None
+    drop: tuple[str, ...]
     limit: int | None
     near_duplicates: float | None
     duplicates: str | None

@@ -92,6 +92,9 @@ class Canaries:
             labels=np.concatenate([data.labels, labels]),
             ids=np.concatenate([data.ids, data.ids.max() + 1 + np.arange(self.count)]),
             groups=np.concatenate([data.groups, group]),
+            id_names=(*data.id_names, *(f"canary {k}" for k in range(self.count)))
+            if data.id_names
+            else (),
         )
         return made, np.arange(first, first + self.count)
 

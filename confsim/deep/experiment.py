@@ -23,6 +23,7 @@ from confsim.deep import datasets, design, models, optimisation, training
 from confsim.deep.canaries import Canaries
 from confsim.deep.datasets import Dataset
 from confsim.deep.engines import Engine, Settings, Standardisation
+from confsim.deep.networks import FLAT
 from confsim.deep.optimisation import Optimisation
 from confsim.deep.training import Plan, Schedule, Trained
 from confsim.experiment import (
@@ -85,6 +86,10 @@ class DeepExperiment(Experiment):
         Where the files of a named dataset are.
     limit : int or None
         Use a stratified random part of so many images.
+    label, id : str or None
+        Columns of a table: what is predicted, and numbers or names of the rows.
+    drop : tuple of str
+        Columns of a table that are not used.
     near_duplicates : float or None
         Images within this root-mean-square difference of pixel values are duplicates.
     duplicates : str or None
@@ -162,6 +167,9 @@ class DeepExperiment(Experiment):
 
     dataset: str = "digits"
     data_dir: str | None = None
+    label: str | None = None
+    id: str | None = None
+    drop: tuple[str, ...] = ()
     limit: int | None = None
     near_duplicates: float | None = None
     duplicates: str | None = None
@@ -208,6 +216,10 @@ class DeepExperiment(Experiment):
 
     def __post_init__(self) -> None:
         datasets.check_name(self.dataset)
+        object.__setattr__(self, "drop", tuple(self.drop))
+        for name in ("label", "id", "drop"):
+            if getattr(self, name) and not self.dataset.startswith("table:"):
+                raise ValueError(f"{name} is for dataset 'table:FILE', not {self.dataset!r}")
         models.check_model(self.model)
         # Workers must not depend on the environment that they find.
         object.__setattr__(self, "backend", backends.chosen_backend(self.backend))
@@ -334,6 +346,9 @@ class DeepExperiment(Experiment):
             near_duplicates=self.near_duplicates,
             duplicates=self.duplicates,
             unpack_limit=self.unpack_limit,
+            label=self.label,
+            id_column=self.id,
+            drop=self.drop,
         )
 
     @cached_property
@@ -349,7 +364,9 @@ class DeepExperiment(Experiment):
             "ranking": "log_odds_max",
             "design": self.design,
             "partners": self.design == "balanced",
-            "repeat": repeat_words(self.command, asdict(self)),
+            "repeat": repeat_words(
+                self.command, asdict(self), without=() if self.drop else ("drop",)
+            ),
             "folders": [["", "softmax"]],
         }
 
@@ -431,7 +448,7 @@ class DeepExperiment(Experiment):
         if self.model in models.CONVOLUTIONAL and len(data.image_shape) != 3:
             raise ValueError(
                 f"model {self.model!r} needs images, but {self.dataset} has rows of "
-                f"{data.image_shape[0]} values: use 'mlp' or 'softmax'"
+                f"{data.image_shape[0]} values: use {', '.join(FLAT)}"
             )
         if len(data.image_shape) != 3 and (
             self.augment != "none" or self.query_augment > 1 or self.cutout
@@ -542,6 +559,8 @@ class DeepExperiment(Experiment):
             "duplicate_group": data.groups,
             "split": Coded(held, ("population", "holdout")),
         }
+        if data.id_names:
+            population = {**population, "name": list(data.id_names)}
         if split.canaries is not None:
             kinds = np.isin(np.arange(len(data.labels)), split.canaries)
             original = np.full(len(data.labels), -1, np.int64)

@@ -133,19 +133,12 @@ def apply(settings: dict[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If there is no such recipe, or the recipe's data must be given and are not.
+        If there is no such recipe.
     """
     name = settings.get("recipe")
     if name is None:
         return settings
-    recipe = load(name)
-    merged = recipe.settings | settings
-    if "dataset" not in merged:
-        raise ValueError(
-            f"recipe {name} needs its data, {recipe.data}: get them from {recipe.data_source}, and "
-            f"say where they are with {recipe.data_flag}"
-        )
-    return merged
+    return load(name).settings | settings
 
 
 def describe() -> str:
@@ -154,7 +147,8 @@ def describe() -> str:
     for recipe in map(load, names()):
         lines += [f"{recipe.name:<20}{recipe.title}", f"{'':<20}{cost(recipe)}"]
         lines += [f"{'':<20}{_said(number)}" for number in recipe.published]
-        lines += [f"{'':<20}data: {recipe.data}", f"{'':<20}source: {recipe.source}", ""]
+        lines += [f"{'':<20}data: {recipe.data}: {recipe.data_source}, {recipe.data_flag}"]
+        lines += [f"{'':<20}source: {recipe.source}", ""]
     return "\n".join(lines).rstrip()
 
 

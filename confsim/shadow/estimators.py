@@ -6,8 +6,8 @@ else with ``decision_function``, whose values are taken for logits; regressors w
 minus the squared error. Rows with equal values are duplicates, unless groups are given.
 
 The fixed space for similarity, unless one is given: each number minus its mean, divided by its
-standard deviation (a missing one is 0); each category a column of zeros and ones, for up to
-:data:`MAX_CATEGORIES` of a column, the commonest. It is fitted to the whole population.
+standard deviation (a missing one is 0); each category a column of zeros and ones, for the commonest
+of a column (:data:`confsim.labelled_tables.MAX_CATEGORIES`). It is fitted to the whole population.
 """
 
 import hashlib
@@ -24,14 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim._suggest import did_you_mean
+from confsim.labelled_tables import is_number, one_hot
 from confsim.shadow.population import as_array
 from confsim.shadow.tasks import Source, Task, TaskError, pickled, users_code
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
-
-#: Categories of a column that get a dimension of the fixed space.
-MAX_CATEGORIES = 100
 
 
 @dataclass(frozen=True)
@@ -326,16 +324,10 @@ def _column(column: Any) -> Array:
 
     if pd.api.types.is_datetime64_any_dtype(column):
         column = column.astype("int64")
-    numeric = pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)
-    if numeric:
+    if is_number(column):
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
         return _standardised(values[:, None])
-    text = column.astype(object)
-    counts = text[column.notna()].astype(str).value_counts()
-    names = sorted(counts.index, key=lambda name: (-counts[name], name))[:MAX_CATEGORIES]
-    written = text.where(column.notna(), None).to_numpy()
-    known = np.array([None if v is None else str(v) for v in written], dtype=object)
-    return np.stack([known == name for name in names], axis=1).astype(np.float64)
+    return one_hot(column)[0]
 
 
 def _standardised(values: Array) -> Array:

@@ -87,6 +87,8 @@ class ShadowExperiment(Experiment):
         For the task's ``configure``, or the estimator's ``set_params``.
     data : str or None
         Table of an estimator, as it was given.
+    data_dir : str or None
+        Where the files of a named table are.
     label, id : str or None
         Columns of the table.
     drop : tuple of str
@@ -124,6 +126,7 @@ class ShadowExperiment(Experiment):
     task: str
     parameters: dict[str, Any] = field(default_factory=dict)
     data: str | None = None
+    data_dir: str | None = None
     label: str | None = None
     id: str | None = None
     drop: tuple[str, ...] = ()
@@ -192,7 +195,7 @@ class ShadowExperiment(Experiment):
     def identity(self) -> dict[str, Any]:
         """Return what decides a trial's numbers."""
         settings = asdict(self)
-        for name in ("task", "data", "device", "repeatable"):
+        for name in ("task", "data", "data_dir", "device", "repeatable"):
             del settings[name]
         if self.data is None:
             for name in ("label", "id", "drop"):

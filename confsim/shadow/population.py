@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from confsim._errors import check_finite
 from confsim._suggest import did_you_mean
+from confsim.labelled_tables import example_ids
 from confsim.neighbors import as_points
 
 Array = NDArray[Any]
@@ -90,7 +91,7 @@ class Population:
         }
         count = _count(what, arrays, given.get("examples"))
         labels, names = _labels(what, arrays.get("label"), count, given.get("label_names"))
-        ids, id_names = _ids(what, arrays.get("id"), count)
+        ids, id_names = example_ids(what, arrays.get("id"), count)
         groups = _groups(what, arrays.get("duplicate_group"), count)
         features = arrays.get("features")
         if features is not None:
@@ -175,25 +176,6 @@ def _missing(values: Array) -> NDArray[np.bool_]:
     if values.dtype.kind == "O":
         return np.array([v is None or v != v or type(v).__name__ == "NAType" for v in values])
     return np.zeros(len(values), bool)
-
-
-def _ids(what: str, values: Array | None, count: int) -> tuple[Rows, tuple[str, ...]]:
-    if values is None:
-        return np.arange(count, dtype=np.int64), ()
-    _check_flat(what, "id", values)
-    if values.dtype.kind == "f" and (np.isnan(values) | (values != np.floor(values))).any():
-        raise ValueError(f"{what}: id must be whole numbers or names")
-    if values.dtype.kind == "O":
-        values = values.astype(str)
-    unique, counts = np.unique(values, return_counts=True)
-    if len(unique) < count:
-        twice = unique[counts > 1][0]
-        raise ValueError(f"{what}: id must not hold a value twice, but {twice} is there twice")
-    if values.dtype.kind not in "iuf":
-        return np.arange(count, dtype=np.int64), tuple(str(v) for v in values)
-    if values.min() < 0:
-        raise ValueError(f"{what}: id must be at least 0, but {values.min()} is there")
-    return values.astype(np.int64), ()
 
 
 def _groups(what: str, values: Array | None, count: int) -> Rows:

@@ -22,6 +22,8 @@ class Images(NamedTuple):
         The K names of the labels.
     notes : tuple of str
         What the owner of the data should know about how they were read: a line each.
+    id_names : tuple of str
+        What examples are called where they have names; empty where they are numbered.
     """
 
     images: "np.ndarray[Any, Any]"
@@ -29,6 +31,7 @@ class Images(NamedTuple):
     ids: "np.ndarray[Any, Any]"
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    id_names: tuple[str, ...] = ()
 
 
 def encode_labels(labels: "np.ndarray[Any, Any]") -> tuple["np.ndarray[Any, Any]", tuple[str, ...]]:

@@ -1,8 +1,8 @@
 """A data set as a run uses it: read, limited, its duplicates grouped.
 
-Images stay as they are stored (uint8 where they are pictures) until a batch is made. Nothing here
-imports Keras. Loading is a pure function of the files: the order of images, their ids and their
-labels never depend on a machine.
+Its examples are images, or rows of numbers. Images stay as they are stored (uint8 where they are
+pictures) until a batch is made. Nothing here imports Keras. Loading is a pure function of files:
+the order of images, their ids and their labels never depend on a machine.
 """
 
 import functools
@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from confsim import benchmark_tables
 from confsim._errors import ConfsimWarning
+from confsim.benchmark_tables import BENCHMARKS
 from confsim.deep.data.arrays import read_npz
 from confsim.deep.data.downloads import read_downloaded, read_official
 from confsim.deep.data.duplicates import (
@@ -27,11 +29,12 @@ from confsim.deep.data.duplicates import (
 from confsim.deep.data.folder import read_folder
 from confsim.deep.data.images import Images
 from confsim.deep.data.limits import given_path
+from confsim.deep.data.tables import examples_of, read_table
 from confsim.draws import stratified
 from confsim.seeds import Purpose, stream
 
-NAMED = ("digits", "cifar10", "cifar100", "mnist", "fashion_mnist")
-CHOICES = (*NAMED, "folder:PATH", "npz:PATH")
+NAMED = ("digits", "cifar10", "cifar100", "mnist", "fashion_mnist", *BENCHMARKS)
+CHOICES = (*NAMED, "folder:PATH", "npz:PATH", "table:FILE")
 
 _HASHED_AT_ONCE = 64 << 20
 
@@ -43,7 +46,7 @@ class Dataset:
     Attributes
     ----------
     images : ndarray of uint8 or float32
-        (n, height, width, channels) or (n, features).
+        (n, height, width, channels), or (n, features); of a table NaN where a number is missing.
     labels : ndarray of int64
         (n,), 0..K-1.
     ids : ndarray of int64
@@ -54,6 +57,8 @@ class Dataset:
         (n,): images with the same number are duplicates of each other.
     notes : tuple of str
         What their owner should know about how they were read: a line each.
+    id_names : tuple of str
+        What the examples are called in a table; empty where they are numbered.
     """
 
     images: "np.ndarray[Any, Any]"
@@ -62,6 +67,7 @@ class Dataset:
     names: tuple[str, ...]
     groups: "np.ndarray[Any, Any]"
     notes: tuple[str, ...] = ()
+    id_names: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -87,7 +93,7 @@ class Dataset:
 def check_name(dataset: str) -> None:
     """Raise ``ValueError`` that offers the names if ``dataset`` is none of them."""
     kind, separator, path = dataset.partition(":")
-    if dataset in NAMED or (kind in ("folder", "npz") and separator and path):
+    if dataset in NAMED or (kind in ("folder", "npz", "table") and separator and path):
         return
     raise ValueError(f"dataset must be one of {', '.join(CHOICES)}, not {dataset!r}")
 
@@ -102,6 +108,9 @@ def load(
     near_duplicates: float | None = None,
     duplicates: str | None = None,
     unpack_limit: float | None = None,
+    label: str | None = None,
+    id_column: str | None = None,
+    drop: tuple[str, ...] = (),
 ) -> Dataset:
     """Load a dataset; the last one is kept, so that a process loads its data once.
 
@@ -124,6 +133,10 @@ def load(
     unpack_limit : float, optional
         GiB that the data may unpack to; otherwise 0.5, or 100 times the size of their files where
         that is more.
+    label, id_column : str, optional
+        Columns of a table.
+    drop : tuple of str
+        Columns of a table that are not used.
 
     Warns
     -----
@@ -139,7 +152,11 @@ def load(
     """
     check_name(dataset)
     limit_bytes = None if unpack_limit is None else int(unpack_limit * (1 << 30))
-    images, labels, ids, names, notes = _read(dataset, data_dir, limit_bytes)
+    if dataset.startswith("table:"):
+        found = read_table(dataset.partition(":")[2], label, id_column, drop, limit_bytes)
+    else:
+        found = _read(dataset, data_dir, limit_bytes)
+    images, labels, ids, names, notes, id_names = found
     if multiprocessing.parent_process() is None:  # workers would say the same again
         for note in notes:
             warnings.warn(note, ConfsimWarning, stacklevel=2)
@@ -147,15 +164,18 @@ def load(
     if limit is not None and limit < len(labels):
         kept = np.sort(stratified(labels, limit, stream(seed, Purpose.LIMIT)))
         images, labels, ids = images[kept], labels[kept], ids[kept]
+        id_names = tuple(id_names[row] for row in kept) if id_names else ()
     _check_classes(labels, names, limit)
     groups = exact_groups(images)
     if near_duplicates is not None:
+        if np.isnan(images).any():
+            raise ValueError("near_duplicates needs numbers that are not missing")
         groups = merge_groups(groups, near_groups(images, near_duplicates))
     if listed:
         groups = merge_groups(groups, file_groups(listed, ids))
     for array in (images, labels, ids, groups):
         array.setflags(write=False)
-    return Dataset(images, labels, ids, names, groups, notes)
+    return Dataset(images, labels, ids, names, groups, notes, id_names)
 
 
 def _read(dataset: str, data_dir: str | None, limit: int | None) -> Images:
@@ -164,6 +184,8 @@ def _read(dataset: str, data_dir: str | None, limit: int | None) -> Images:
         return read_folder(given_path(path), limit)
     if kind == "npz":
         return read_npz(given_path(path), limit)
+    if dataset in BENCHMARKS:
+        return examples_of(benchmark_tables.read(dataset, data_dir), dataset)
     folder = None if data_dir is None else given_path(data_dir)
     if folder is not None and not folder.exists():
         raise ValueError(f"data_dir {folder} does not exist")
@@ -195,6 +217,6 @@ def _check_classes(
         rare = int(counts.argmin())
         left = "" if limit is None else f" within limit {limit}"
         raise ValueError(
-            f"every class must have at least two images, but {names[rare]!r} has "
+            f"every class must have at least two examples, but {names[rare]!r} has "
             f"{counts[rare]}{left}"
         )

@@ -38,14 +38,20 @@ class Standardisation:
 
     @classmethod
     def of(cls, images: NDArray[Any]) -> "Standardisation":
-        """Measure the mean and the standard deviation of each channel (last axis) in float64."""
+        """Measure the mean and the standard deviation of each channel (last axis) in float64.
+
+        Of numbers that are not missing (NaN); a channel in which all are has mean 0.
+        """
         rows = images.reshape(-1, images.shape[-1])
-        total = np.zeros((2, rows.shape[1]))
+        total, count = np.zeros((2, rows.shape[1])), np.zeros(rows.shape[1])
         for start in range(0, len(rows), 1 << 20):
             block = rows[start : start + (1 << 20)].astype(np.float64)
+            missing = np.isnan(block)
+            block[missing] = 0.0
             total += block.sum(axis=0), np.square(block).sum(axis=0)
-        mean = total[0] / len(rows)
-        deviation = np.sqrt(np.maximum(total[1] / len(rows) - mean**2, 0.0))
+            count += len(block) - missing.sum(axis=0)
+        mean = total[0] / np.maximum(count, 1)
+        deviation = np.sqrt(np.maximum(total[1] / np.maximum(count, 1) - mean**2, 0.0))
         # A constant channel carries nothing, whatever it is divided by.
         deviation[deviation <= 1e-7 * np.abs(mean)] = 1.0
         return cls(mean.astype(np.float32), (1 / deviation).astype(np.float32))
@@ -113,6 +119,8 @@ class Engine(ABC):
 
     Attributes
     ----------
+    missing : bool
+        Whether some of the numbers are: NaN.
     steps_a_call : int
         Steps that one call of :meth:`train` should take; its user tunes it.
     """
@@ -124,6 +132,7 @@ class Engine(ABC):
 
         self.settings = settings
         self.images = images
+        self.missing = images.dtype.kind == "f" and bool(np.isnan(images).any())
         self.model = settings.architecture.build()
         self.forward_model = keras.Model(
             self.model.inputs, [self.model.outputs[0], features_of(self.model)]
@@ -270,11 +279,16 @@ class Engine(ABC):
         return ops.sum(each * weights) / ops.sum(weights)
 
     def standardised(self, images: Any, standardisation: tuple[Any, Any], sources: Any) -> Any:
-        """Return a batch's images standardised and, with five sources, with their squares cut."""
+        """Return a batch's images standardised and, with five sources, with their squares cut.
+
+        A missing number is taken for the mean.
+        """
         from keras import ops
 
         mean, scale = standardisation
         x = (ops.cast(images, "float32") - mean) * scale
+        if self.missing:
+            x = ops.where(ops.isnan(x), ops.zeros_like(x), x)
         if sources is None or sources.shape[-1] == 3:
             return x
         size = self.settings.cutout

@@ -14,8 +14,8 @@ from confsim.seeds import Purpose, stream
 
 Rows = NDArray[np.int64]
 
-#: Draws of coins that may come up all alike before that is no accident.
-_ATTEMPTS = 1000
+#: With more coins than this none of a run's trials has them all alike: 2**-200 is no chance.
+_FEW_COINS = 200
 
 
 def stratified(labels: NDArray[Any], count: int, rng: np.random.Generator) -> NDArray[Any]:
@@ -73,7 +73,7 @@ def member_rows(
     other half for the next. ``coin``: see :func:`coin_rows`, which alone knows ``canaries``.
     """
     if design == "coin":
-        return coin_rows(len(labels), canaries, seed, trial, ratio, attempts=1)[0]
+        return coin_rows(len(labels), canaries, seed, trial, ratio)
     count = round(ratio * len(labels))
     first = trial - trial % 2 if design == "balanced" else trial
     drawn = np.sort(stratified(labels, count, stream(seed, Purpose.DESIGN, first)))
@@ -89,17 +89,11 @@ def canary_rows(population: int, count: int, seed: int) -> Rows:
 
 
 def coin_rows(
-    population: int,
-    canaries: Rows | None,
-    seed: int,
-    trial: int,
-    ratio: float = 0.5,
-    attempts: int = _ATTEMPTS,
-) -> tuple[Rows, int]:
-    """Draw the members of a trial by independent coins.
+    population: int, canaries: Rows | None, seed: int, trial: int, ratio: float = 0.5
+) -> Rows:
+    """Draw the members of a trial by independent coins; rows, ascending.
 
-    Coins that come up all alike leave nothing to compare; they are thrown again, ``attempts`` times
-    at most. Thrown again, few coins are no longer independent.
+    Coins are never thrown again, whatever they show: see :func:`check_coins`.
 
     Parameters
     ----------
@@ -110,19 +104,43 @@ def coin_rows(
     seed, trial : int
     ratio : float
         How often a coin says "member"; at one half it is fair, as bounds on epsilon assume.
-
-    Returns
-    -------
-    members : ndarray of int64
-        Rows, ascending.
-    redraws : int
-        How often the coins were thrown again.
     """
     decided = np.arange(population, dtype=np.int64) if canaries is None else canaries
-    for attempt in range(attempts):
-        heads = stream(seed, Purpose.COIN, trial, attempt).random(len(decided)) < ratio
-        if heads.any() and not heads.all():
-            break
     member = np.ones(population, dtype=bool)
-    member[decided] = heads
-    return np.flatnonzero(member).astype(np.int64), attempt
+    member[decided] = _heads(len(decided), seed, trial, ratio)
+    return np.flatnonzero(member).astype(np.int64)
+
+
+def _heads(coins: int, seed: int, trial: int, ratio: float) -> NDArray[np.bool_]:
+    heads: NDArray[np.bool_] = stream(seed, Purpose.COIN, trial).random(coins) < ratio
+    return heads
+
+
+def check_coins(coins: int, seed: int, trials: int, ratio: float = 0.5) -> None:
+    """Refuse few coins that all fall alike in a trial: nothing is told apart there.
+
+    Throwing them again would do, but they would no longer be independent, which bounds on epsilon
+    assume.
+
+    Parameters
+    ----------
+    coins : int
+        Examples that coins decide on.
+    seed, trials : int
+    ratio : float
+
+    Raises
+    ------
+    ValueError
+        If it happens in one of the trials.
+    """
+    if coins > _FEW_COINS and ratio == 0.5:
+        return
+    for trial in range(trials):
+        heads = _heads(coins, seed, trial, ratio)
+        if heads.all() or not heads.any():
+            raise ValueError(
+                f"design 'coin': the coins of all {coins} examples fall alike in trial {trial}, "
+                "and to throw them again would bias bounds on epsilon; have more canaries or "
+                "examples decided by coins, or take another seed"
+            )

@@ -224,6 +224,6 @@ def test_a_missing_file_of_ids_is_one_line(tmp_path, capsys):
 
 @pytest.mark.skipif(BACKEND is None, reason="no Keras backend is installed")
 def test_coins_that_all_fall_alike_are_refused():
-    with pytest.raises(ValueError, match=r"coins of all 2 fall alike in trial \d"):
+    with pytest.raises(ValueError, match=r"coins of all 2 examples fall alike in trial \d"):
         DeepExperiment(**QUICK, canaries=2).check(20)
     DeepExperiment(**QUICK, canaries=60).check(20)

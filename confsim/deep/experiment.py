@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim import recipes
+from confsim import draws, recipes
 from confsim._errors import ConfsimError, check_choice, check_integer, check_number
 from confsim.confidence import softmax_columns
 from confsim.deep import backend as backends
@@ -471,7 +471,9 @@ class DeepExperiment(Experiment):
             )
         split = Split.of(self, data)
         self._check_sizes(split)
-        self._check_coins(split, trials)
+        if self.design == "coin":
+            decided = split.population if split.canaries is None else split.canaries
+            draws.check_coins(len(decided), self.seed, trials, self.train_ratio)
         if self.model not in models.NAMED or self.precision != "float32":
             backends.check_trains(self.backend, self.settings(data))
 
@@ -508,19 +510,6 @@ class DeepExperiment(Experiment):
                 f"holdout {self.holdout:g} of {len(split.population)} images leaves none to watch: "
                 "raise it, or use early_stopping 'off'"
             )
-
-    def _check_coins(self, split: "Split", trials: int) -> None:
-        """Refuse few canaries whose coins all fall alike in a trial: nothing is told apart then."""
-        if split.canaries is None:
-            return
-        everyone = np.arange(len(split.canaries))
-        for trial in range(trials):
-            drawn = design.member_rows(everyone, 0.5, "coin", self.seed, trial, canaries=everyone)
-            if len(drawn) in (0, len(everyone)):
-                raise ValueError(
-                    f"canaries: the coins of all {len(everyone)} fall alike in trial {trial}; use "
-                    "more canaries, or another seed"
-                )
 
     def devices(self) -> Sequence[str | None]:
         """Return the GPUs; one that several processes share comes several times."""

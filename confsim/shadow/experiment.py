@@ -360,16 +360,15 @@ class ShadowSession(Session):
         is_target = self.experiment.has_target and trial == self.experiment.shadow_models
         with labelled_output(f"trial {trial}"):
             if is_target:
-                predict, members, redraws = self._target()
+                predict, members = self._target()
             else:
-                drawn = self.opened.draw(trial)
-                members, redraws = drawn.members, drawn.redraws
+                members = self.opened.draw(trial)
                 predict = self._train(trial, members, context)
             rows = np.arange(len(self.opened.population), dtype=np.int64)
             said = Predictions.ask(predict, rows, self.experiment.task)
-        return _result(self, trial, members, said, redraws=redraws, is_target=is_target)
+        return _result(self, trial, members, said, is_target=is_target)
 
-    def _target(self) -> tuple[Any, Rows, int]:
+    def _target(self) -> tuple[Any, Rows]:
         self.opened.load_target()
         assert self.opened.target_members is not None
         expected = self.experiment.facts.target_members
@@ -377,7 +376,7 @@ class ShadowSession(Session):
         if not np.array_equal(self.opened.target_members, expected):
             raise TaskError(f"target() of {self.experiment.task} gave other members than before")
         predict, self.opened.target = self.opened.target, None
-        return predict, self.opened.target_members, 0
+        return predict, self.opened.target_members
 
     def _train(self, trial: int, members: Rows, runner: Context) -> Any:
         context = TaskContext(runner, trial, self.device, self.experiment.threads_per_trial)
@@ -427,7 +426,6 @@ def _result(
     members: Rows,
     said: Predictions,
     *,
-    redraws: int,
     is_target: bool,
 ) -> TrialResult:
     """Make the tables of a trial from what its model said of all rows."""
@@ -463,8 +461,6 @@ def _result(
         "zeros_replaced": scored.zeros,
         **_means(examined, scored, data.labels, held),
     }
-    if experiment.design == "coin":
-        summary["redraws"] = redraws
     if is_target:
         summary["target"] = True
     return examined.result(

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,21 +32,6 @@ def prepare(threads: int, device: str | None) -> str:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1" if device is None else device
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return "cpu" if device is None else "cuda:0"
-
-
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """The members of a trial.
-
-    Attributes
-    ----------
-    members : ndarray of int64
-        Rows of the population, ascending.
-    redraws : int
-    """
-
-    members: Rows
-    redraws: int = 0
 
 
 class Opened:
@@ -139,6 +123,8 @@ class Opened:
                 f"train_ratio {experiment.train_ratio:g} of a population of {count} makes "
                 f"{members} members: both sides must have some"
             )
+        if experiment.design == "coin":
+            draws.check_coins(len(self.queried), experiment.seed, experiment.shadow_models)
         if experiment.same_class and not self.population.labelled:
             raise ValueError("same_class needs label, which population() does not give")
         if self.target_members is not None:
@@ -150,22 +136,18 @@ class Opened:
                     f"{kind} of it: there is nothing to tell apart"
                 )
 
-    def draw(self, trial: int) -> Drawn:
-        """Return the members of a trial."""
-        experiment, redraws = self.experiment, 0
-        if experiment.design == "coin":
-            rows, redraws = draws.coin_rows(
-                len(self.drawn_from), self.canaries, experiment.seed, trial
-            )
-        else:
-            rows = draws.member_rows(
-                self.population.strata[self.drawn_from],
-                experiment.train_ratio,
-                experiment.design,
-                experiment.seed,
-                trial,
-            )
-        return Drawn(self.drawn_from[rows], redraws)
+    def draw(self, trial: int) -> Rows:
+        """Draw the members of a trial; rows of the population, ascending."""
+        experiment = self.experiment
+        rows = draws.member_rows(
+            self.population.strata[self.drawn_from],
+            experiment.train_ratio,
+            experiment.design,
+            experiment.seed,
+            trial,
+            canaries=self.canaries,
+        )
+        return self.drawn_from[rows]
 
 
 def seed_everything(seed: int) -> None:

@@ -189,7 +189,7 @@ def _try_out(folder: str, experiment: ShadowExperiment, whole: bool) -> Tried:
     device = experiment.devices()[0]
     name = prepare(experiment.threads_per_trial, device)
     opened = Opened(experiment, experiment.facts.target_members)
-    members = opened.draw(0).members
+    members = opened.draw(0)
     rows = np.arange(len(opened.population), dtype=np.int64)
     if not whole:
         rng = stream(experiment.seed, Purpose.CHECK)

@@ -1,5 +1,6 @@
 """Shadow models of a user's own training: members, tables, target, statistics, errors."""
 
+import hashlib
 import importlib.util
 import json
 import shutil
@@ -110,7 +111,7 @@ def test_members_are_those_of_the_deep_pipeline(design, tmp_path):
     for trial in range(4):
         labels = data.labels[split.population]
         rows = draws.member_rows(labels, 0.5, design, 3, trial)
-        assert np.array_equal(opened.draw(trial).members, split.population[rows])
+        assert np.array_equal(opened.draw(trial), split.population[rows])
 
 
 def test_auditing_what_the_models_said_gives_the_same_tables(run, place):
@@ -231,12 +232,12 @@ class TestStatistic:
         assert any("rmia_offline" in note for note in found.notes)
 
     def test_coins_are_fair_and_independent(self):
-        members = [draws.coin_rows(1000, None, 0, trial)[0] for trial in range(50)]
+        members = [draws.coin_rows(1000, None, 0, trial) for trial in range(50)]
         sizes = np.array([len(rows) for rows in members])
         assert abs(sizes.mean() - 500) < 4 * np.sqrt(250 / 50)
         assert sizes.std() > 8  # not a fixed half
         canaries = draws.canary_rows(1000, 30, 0)
-        rows, _ = draws.coin_rows(1000, canaries, 0, 3)
+        rows = draws.coin_rows(1000, canaries, 0, 3)
         assert len(np.setdiff1d(np.arange(1000), canaries)) == len(np.setdiff1d(rows, canaries))
         assert 0 < len(np.intersect1d(rows, canaries)) < 30
 
@@ -252,6 +253,53 @@ class TestSameBytes:
         subprocess.run([*command, "--shard", "0/2", "--workers", "1"], check=False)
         subprocess.run([*command, "--workers", "2"], check=True, stdout=subprocess.DEVNULL)
         assert contents(confsim.open_run(out)) == contents(run)
+
+
+class TestIdentity:
+    """The task file, and the modules of its folder that it imports, decide what is trained."""
+
+    @pytest.fixture
+    def task(self, tmp_path):
+        (tmp_path / "task.py").write_text(
+            "import nets, numpy, os\n\ndef train(m, s, c):\n    from parts.heads import head\n"
+        )
+        (tmp_path / "nets.py").write_text("import torch\nimport layers.core\n")
+        (tmp_path / "layers").mkdir()
+        (tmp_path / "layers" / "core.py").write_text("from . import base\n")
+        (tmp_path / "layers" / "base.py").write_text("WIDTH = 1\n")
+        (tmp_path / "parts").mkdir()
+        (tmp_path / "parts" / "__init__.py").write_text("")
+        (tmp_path / "parts" / "heads.py").write_text("from ..nets import nothing\nhead = 1\n")
+        (tmp_path / "other.py").write_text("import this\n")
+        return tmp_path / "task.py"
+
+    def test_without_siblings_it_is_the_hash_of_the_file(self, tmp_path):
+        (tmp_path / "task.py").write_text("import numpy\n")
+        expected = hashlib.sha256(b"import numpy\n").hexdigest()
+        assert FileSource.of(tmp_path / "task.py").sha256 == expected
+
+    @pytest.mark.parametrize(
+        ("name", "counts"),
+        [
+            ("nets.py", True),
+            ("layers/core.py", True),
+            ("layers/base.py", True),
+            ("parts/__init__.py", True),
+            ("parts/heads.py", True),
+            ("other.py", False),
+        ],
+    )
+    def test_siblings_that_are_imported_count(self, name, counts, task):
+        before = FileSource.of(task)
+        assert "torch" in before.imports()
+        changed = task.parent / name
+        changed.write_text(changed.read_text() + "# changed\n")
+        assert (FileSource.of(task).sha256 != before.sha256) == counts
+
+    def test_a_sibling_with_a_syntax_error_is_named(self, task):
+        (task.parent / "nets.py").write_text("def train(:\n")
+        with pytest.raises(ValueError, match=r"task nets\.py, line 1"):
+            FileSource.of(task)
 
 
 NOTHING = "\ndef train(m, s, c): pass"
@@ -293,6 +341,7 @@ class TestBadInput:
             ([str(TASK), "--design", "balanced", "--trials", "3"], "even number of trials, not 3"),
             ([str(TASK), "--set", "pul=3"], "no parameter pul: did you mean 'pull'?"),
             ([str(TASK), "--canaries", "5"], "canaries is for design 'coin'"),
+            ([str(TASK), "--design", "coin", "--canaries", "2"], "coins of all 2 examples fall"),
             ([str(TASK), "--label", "x"], "--label is for --estimator"),
             (["--estimator", "json.JSONDecoder", "--data", "FILE", "--label", "y"], "no fit()"),
             (["--estimator", "sklearn.svm.SVC", "--data", "FILE", "--label", "z"],

@@ -5,7 +5,6 @@ once a process, after threads and device are set. A :class:`Task` calls the user
 they raise becomes one line that names the task's own line of code, and what they print is not ours.
 """
 
-import ast
 import contextlib
 import hashlib
 import importlib.machinery
@@ -28,6 +27,7 @@ from typing import Any
 from confsim._errors import ConfsimError
 from confsim._suggest import did_you_mean
 from confsim.experiment import Interrupted
+from confsim.shadow.siblings import digest_of, files_of, packages_of
 
 #: Functions of a task and their arguments; the first two are needed.
 FUNCTIONS = {
@@ -194,7 +194,7 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class FileSource(Source):
-    """A Python file."""
+    """A Python file, with the modules beside it that it imports."""
 
     path: str
 
@@ -207,26 +207,17 @@ class FileSource(Source):
         ValueError
             If it cannot be read, or has a syntax error: the message names the line.
         """
+        whole = Path(path).expanduser().absolute()
         name = os.fspath(path)
-        try:
-            content = Path(path).expanduser().read_bytes()
-        except OSError as error:
-            raise ValueError(f"task {name} cannot be read: {error.strerror}") from None
-        try:
-            compile(content, name, "exec")
-        except SyntaxError as error:
-            place = f", line {error.lineno}" if error.lineno else ""
-            raise ValueError(f"task {name}{place}: {error.msg}") from None
-        except ValueError as error:
-            raise ValueError(f"task {name} is no Python file: {error}") from None
-        whole = os.fspath(Path(path).expanduser().absolute())
-        return cls(name, hashlib.sha256(content).hexdigest(), whole)
+        return cls(name, digest_of(files_of(whole, name)), os.fspath(whole))
 
     def load(self) -> Task:
         """Import the file; what lies beside it can be imported, too."""
         path = Path(self.path)
         if FileSource.of(path).sha256 != self.sha256:
-            raise ConfsimError(f"task {self.name} was changed after this command began")
+            raise ConfsimError(
+                f"task {self.name}, or a module beside it, was changed after this command began"
+            )
         name = f"confsim_task_{path.stem}"
         loader = importlib.machinery.SourceFileLoader(name, self.path)
         spec = importlib.util.spec_from_file_location(name, self.path, loader=loader)
@@ -239,15 +230,8 @@ class FileSource(Source):
         return Task(module, self.name)
 
     def imports(self) -> set[str]:
-        """Return the packages that the file imports, also in functions."""
-        tree = ast.parse(Path(self.path).read_bytes())
-        found = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                found.add(node.module.partition(".")[0])
-        return found
+        """Return the packages that it imports, also in functions."""
+        return packages_of(files_of(Path(self.path), self.name))
 
 
 @dataclass(frozen=True)

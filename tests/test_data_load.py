@@ -33,7 +33,9 @@ class TestLoad:
 
     @pytest.mark.parametrize("name", ["digit", "folder", "folder:", "npz", "cifar"])
     def test_unknown_names_are_offered_the_known(self, name):
-        with pytest.raises(ValueError, match=r"one of digits, cifar10, .* npz:PATH, not"):
+        with pytest.raises(
+            ValueError, match=r"one of digits, cifar10, .* npz:PATH, table:FILE, not"
+        ):
             load(name)
 
     def test_limit_is_stratified_stable_and_keeps_ids(self):

@@ -150,9 +150,17 @@ class Relation:
         return self._queries.confidence
 
     def set_members(
-        self, confidence: FloatArray, distance: FloatArray, distance_excluding_self: FloatArray
+        self,
+        confidence: FloatArray,
+        distance: FloatArray,
+        distance_excluding_self: FloatArray,
+        *,
+        ranks: bool = True,
     ) -> None:
-        """Say which of the counted queries were members, with both their distances."""
+        """Say which of the counted queries were members, with both their distances.
+
+        Without ``ranks``, rank correlations are those of queries in memory, always sorted.
+        """
         isa = self._isa
         self._held = confidence, distance, distance_excluding_self
         members, moved = self._axes.counts(), self._axes.counts()
@@ -162,6 +170,8 @@ class Relation:
         everyone = _Histograms.of(self._queries)
         self._members, self._moved = _Histograms.of(members), _Histograms.of(moved)
         strangers = self._non_members = everyone - self._members
+        if not ranks:
+            return
         confidence_other = confidence_self = _Bins(everyone.known, isa)
         # They differ only where leaving self out leaves a member without neighbour.
         self._one_pass = np.array_equal(self._members.known, self._moved.known)
@@ -446,7 +456,10 @@ def relate(
     relation = Relation(axes, threads)
     codes = relation.add(confidence, distance)
     relation.set_members(
-        confidence[is_member], distance[is_member], distance_excluding_self[is_member]
+        confidence[is_member],
+        distance[is_member],
+        distance_excluding_self[is_member],
+        ranks=False,
     )
     kept = Kept(confidence, distance, codes, lambda: np.flatnonzero(is_member))
     sides = []

@@ -107,6 +107,61 @@ def test_kills_at_fifty_moments_lose_nothing(whole):
     assert leftovers(whole / out) == []
 
 
+DEAF = """
+import os
+import pathlib
+import signal
+import time
+
+import numpy as np
+
+
+def wait():
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    pathlib.Path("deaf").touch()
+    while True:
+        try:
+            time.sleep(1)
+        except BaseException:
+            pass
+
+
+def population():
+    if os.environ.get("DEAF") == "population":
+        wait()
+    return {"label": np.tile([0, 1], 30)}
+
+
+def train(members, seed, context):
+    if context.trial == 1 and os.environ.get("DEAF") == "train":
+        wait()
+    return lambda rows: np.full((len(rows), 2), 0.5)
+"""
+
+
+@pytest.mark.parametrize("place", ["population", "train"])
+def test_a_task_that_is_deaf_to_ctrl_c_is_ended(place, tmp_path):
+    """It has ``--grace`` seconds; what is finished stays, and the same command goes on."""
+    (tmp_path / "task.py").write_text(DEAF)
+    words = command(tmp_path, "run", 1)
+    words["args"] += ["--grace", "1"]
+    process = subprocess.Popen(
+        **words, env={**os.environ, "DEAF": place}, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "deaf").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 75
+    assert "Traceback" not in said
+    assert (tmp_path / "run").exists() == (place == "train")
+    subprocess.run(**command(tmp_path, "run", 1), check=True)
+    assert confsim.open_run(tmp_path / "run").trials == [0, 1, 2, 3]
+    assert leftovers(tmp_path / "run") == []
+
+
 def test_memory_does_not_grow(tmp_path):
     """Models in cycles of references, 2 MB each: fifty of them would be seen."""
     (tmp_path / "task.py").write_text(

@@ -15,6 +15,7 @@ import confsim
 from confsim import draws
 from confsim.deep.experiment import DeepExperiment, Split
 from confsim.membership import membership_tables
+from confsim.report.build import report
 from confsim.shadow.experiment import ShadowExperiment, trial_seed
 from confsim.shadow.opened import Opened
 from confsim.shadow.tasks import FileSource
@@ -230,6 +231,16 @@ class TestStatistic:
         assert means["rmia_online"] > 0.6
         assert not {"loss", "entropy", "correctness", "rmia_offline"} & set(means.index)
         assert any("rmia_offline" in note for note in found.notes)
+
+    def test_the_report_calls_it_what_it_is(self, tmp_path):
+        run = confsim.shadow.run(
+            TASK, trials=4, parameters={"mode": "statistic"}, out=tmp_path / "run", workers=1
+        )
+        report([run.path], out=tmp_path / "page")
+        page = (tmp_path / "page" / "report.html").read_text()
+        figure = next((tmp_path / "page").rglob("membership.svg")).read_text()
+        assert "statistic (share of examples below it)" in figure
+        assert "boundary confidence" not in page + figure
 
     def test_coins_are_fair_and_independent(self):
         members = [draws.coin_rows(1000, None, 0, trial) for trial in range(50)]

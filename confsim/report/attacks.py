@@ -158,15 +158,15 @@ def low_rates(material: Material, canvas: Canvas) -> Words:
 #: In the model's own space first, and beside it in one that no training has changed.
 _BY = {
     "distance_out": "mean distance to training set when out",
-    "fixed_distance": "distance to nearest image, fixed space",
-    "density_distance": "mean distance to 20 nearest images",
+    "fixed_distance": "distance to nearest example, fixed space",
+    "density_distance": "mean distance to 20 nearest examples",
 }
 
 #: What their panels are called in the caption.
 _SPACES = {
-    "distance_out": "mean distance to the nearest training image, in the model's own space, in the "
-    "trials that did not train on the example",
-    "fixed_distance": "distance to the nearest other image in a fixed space",
+    "distance_out": "mean distance to the nearest training example, in the model's own space where "
+    "it gives one, in the trials that did not train on the example",
+    "fixed_distance": "distance to the nearest other example in a fixed space",
     "density_distance": "mean distance to the 20 nearest others in a fixed space",
 }
 

@@ -147,6 +147,8 @@ class Material:
     @property
     def confidence_label(self) -> str:
         """What the axis of confidence is called."""
+        if self.run.trial(self.trials[0]).summary().get("ranked_by") == "statistic":
+            return "statistic (share of examples below it)"
         if self.normalised_confidence:
             return "boundary confidence"
         return "confidence (log-odds)"

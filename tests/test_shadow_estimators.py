@@ -37,7 +37,55 @@ def trained(made, members=ROWS[::2], seed=3):
     return made.train(members, seed, None)
 
 
+class Stubborn(DecisionTreeClassifier):
+    """Copies a parameter when it is made, which scikit-learn's ``clone`` refuses."""
+
+    def __init__(self, columns=None, max_depth=None, random_state=None):
+        super().__init__(max_depth=max_depth, random_state=random_state)
+        self.columns = None if columns is None else list(columns)
+
+
+class Counting(DecisionTreeClassifier):
+    """Takes classes as numbers from 0 only, as XGBoost's classifier does."""
+
+    __module__ = "xgboost.sklearn"
+
+    def fit(self, X, y):
+        assert np.array_equal(np.unique(y), np.arange(len(np.unique(y))))
+        return super().fit(X, y)
+
+
 class TestEstimators:
+    @pytest.mark.parametrize("names", [["b", "c", "a"], [3, 9, 1], [True, False, True]])
+    def test_classes_that_must_be_counted_from_0(self, names):
+        """Text, numbers with gaps, and a class that no member has."""
+        labels = np.array(names, dtype=object if names[0] == "b" else None)[y]
+        made = task(Counting(), y=labels)
+        classes = np.unique(labels.astype(str) if labels.dtype == object else labels)
+        said = trained(made)(ROWS)["probabilities"]
+        written = labels.astype(str) if labels.dtype == object else labels
+        assert said.shape == (150, len(classes))
+        assert (classes[said.argmax(axis=1)] == written).mean() > 0.9
+        rows = ROWS[y != 1]
+        alone = made.train(rows, 0, None)(rows)["probabilities"]
+        assert (classes[alone.argmax(axis=1)] == written[rows]).all()
+
+    def test_what_scikit_learn_cannot_clone(self):
+        mine = Stubborn(["a", "b"], max_depth=2)
+        said = trained(task(mine))(ROWS)
+        assert said["probabilities"].shape == (150, 3)
+        assert mine.random_state is None
+        assert not hasattr(mine, "tree_")
+
+    def test_a_column_of_labels(self):
+        assert task(LogisticRegression(), y=y[:, None]).population()["label"].shape == (150,)
+
+    def test_a_regressor_needs_finite_values(self):
+        values = X[:, 0].copy()
+        values[7] = np.nan
+        with pytest.raises(TaskError, match="must be finite, but row 7 is not"):
+            task(Ridge(), y=values).population()
+
     def test_every_random_state_is_set_and_each_to_its_own(self):
         nested = make_pipeline(StandardScaler(), BaggingClassifier(DecisionTreeClassifier()))
         found = _seeded(nested, 7).get_params(deep=True)

@@ -10,6 +10,7 @@ standard deviation (a missing one is 0); each category a column of zeros and one
 of a column (:data:`confsim.labelled_tables.MAX_CATEGORIES`). It is fitted to the whole population.
 """
 
+import copy
 import hashlib
 import inspect
 import os
@@ -213,32 +214,37 @@ class EstimatorTask:
             "examples": len(self._y),
         }
         if is_classifier(self._estimator):
+            if self._y.ndim == 2 and self._y.shape[1] == 1:  # a table of one column
+                self._y = self._y[:, 0]
             labels = self._y
             missing = np.array([v is None or v != v for v in labels]) if labels.ndim == 1 else ()
             if np.any(missing):
                 raise TaskError(f"y must not be missing, but row {int(np.argmax(missing))} is")
             found["label"] = labels
-            values = labels.astype(str) if labels.dtype.kind == "O" else labels
-            self._classes, codes = np.unique(values, return_inverse=True)
-            if labels.dtype.kind in "OU" and _counts_classes(self._estimator):
-                self._y = codes.reshape(-1)
-                self._classes = np.arange(len(self._classes))
+            self._classes = np.unique(labels.astype(str) if labels.dtype.kind == "O" else labels)
         elif self._y.dtype.kind not in "biuf":
             raise TaskError(f"y of a regressor must be numbers, not {self._y.dtype}")
+        elif not np.isfinite(self._y).all():
+            row = int(np.argwhere(~np.isfinite(self._y))[0][0])
+            raise TaskError(f"y of a regressor must be finite, but row {row} is not")
         return {key: value for key, value in found.items() if value is not None}
 
     def train(self, members: Rows, seed: int, context: Any) -> Callable[[Rows], Any]:
         """Fit a clone to the members."""
-        from sklearn.base import clone
-
-        fitted = _seeded(clone(self._estimator), seed)
-        fitted.fit(self._rows(members), np.asarray(self._y[members]))
+        fitted = _seeded(_unfitted(self._estimator), seed)
+        wanted, classes = np.asarray(self._y[members]), None
+        if self._classes is not None and _counts_classes(fitted):
+            text = wanted.astype(str) if wanted.dtype.kind == "O" else wanted
+            classes, wanted = np.unique(text, return_inverse=True)
+        fitted.fit(self._rows(members), wanted)
         if self._classes is None:
             return lambda rows: {"statistic": self._minus_squared_error(fitted, rows)}
+        if classes is None:
+            classes = as_array(getattr(fitted, "classes_", self._classes))
         for method, kind in (("predict_proba", "probabilities"), ("decision_function", "logits")):
             if hasattr(fitted, method):
                 answer = getattr(fitted, method)
-                return lambda rows: {kind: self._by_class(fitted, answer(self._rows(rows)), kind)}
+                return lambda rows: {kind: self._by_class(classes, answer(self._rows(rows)), kind)}
         raise TaskError(
             f"classifier {type(fitted).__name__} has neither predict_proba nor decision_function"
         )
@@ -251,13 +257,12 @@ class EstimatorTask:
         found: Array = -(error.reshape(len(rows), -1) ** 2).sum(axis=1)
         return found
 
-    def _by_class(self, fitted: Any, values: Any, kind: str) -> Array:
+    def _by_class(self, known: Array, values: Any, kind: str) -> Array:
         """Give every class of the population its column, also one that no member had."""
         assert self._classes is not None
         found = as_array(values).astype(np.float64)
         if found.ndim == 1:
             found = np.stack([np.zeros_like(found), found], axis=1)
-        known = as_array(getattr(fitted, "classes_", self._classes))
         if known.dtype.kind == "O":
             known = known.astype(str)
         if np.array_equal(known, self._classes) or found.shape[1] != len(known):
@@ -288,8 +293,21 @@ def _nested(estimator: Any) -> dict[str, Any]:
 
 def _counts_classes(estimator: Any) -> bool:
     """Whether an estimator, or one within it, takes classes as numbers from 0 only."""
-    kinds = (type(value).__module__.partition(".")[0] for value in _nested(estimator).values())
-    return "xgboost" in kinds
+    return any(
+        kind.__module__.partition(".")[0] in ("xgboost", "skorch")
+        for value in _nested(estimator).values()
+        for kind in type(value).__mro__
+    )
+
+
+def _unfitted(estimator: Any) -> Any:
+    """Return a new estimator with the same parameters."""
+    from sklearn.base import clone
+
+    try:
+        return clone(estimator)
+    except RuntimeError:  # it keeps its parameters in a form of its own, as CatBoost does lists
+        return type(estimator)(**copy.deepcopy(estimator.get_params(deep=False)))
 
 
 def _seeded(estimator: Any, seed: int) -> Any:

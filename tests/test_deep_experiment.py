@@ -40,6 +40,23 @@ QUICK = {
 }
 
 
+#: Training as the literature does it; none of it is a default.
+PUBLISHED = {
+    "optimizer": "sgd",
+    "learning_rate": 0.05,
+    "schedule": "one-cycle",
+    "warmup": 1.5,
+    "weight_decay": 0.001,
+    "clip_norm": 1.0,
+    "ema": 0.9,
+    "label_smoothing": 0.1,
+    "augment": "weak",
+    "cutout": 3,
+    "precision": "bfloat16",
+    "query_augment": 2,
+}
+
+
 def flags(**settings):
     words = []
     for name, value in settings.items():
@@ -185,9 +202,19 @@ class TestRepeatable:
         again = confsim.deep.run(trials=3, out=tmp_path / "run", workers=2, **settings)
         assert published(again.path) == published(run.path)
 
-    def test_killed_inside_a_trial(self, tmp_path):
+    def test_any_number_of_workers_with_the_settings_of_the_literature(self, tmp_path):
+        one, two = (
+            confsim.deep.run(
+                trials=3, out=tmp_path / f"{workers}", workers=workers, **{**QUICK, **PUBLISHED}
+            )
+            for workers in (1, 2)
+        )
+        assert published(one.path) == published(two.path)
+
+    @pytest.mark.parametrize("chosen", [{}, PUBLISHED], ids=["usual", "of the literature"])
+    def test_killed_inside_a_trial(self, chosen, tmp_path):
         """Kill the whole group while checkpoints appear; the same command ends the same."""
-        settings = {**QUICK, "model": "cnn", "epochs": 12, "early_stopping": "off"}
+        settings = {**QUICK, "model": "cnn", "epochs": 12, "early_stopping": "off", **chosen}
         words = [*flags(**settings), "--trials", "2", "--workers", "1", "--quiet"]
         calm = tmp_path / "calm"
         assert main([*words, "--out", str(calm), "--csv"]) == 0

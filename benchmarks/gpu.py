@@ -25,6 +25,7 @@ Without a GPU the same stages run on the CPU; ``--tiny`` makes them small enough
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -120,15 +121,26 @@ def main(argv=None):
             continue
         words = list(argv) if argv is not None else sys.argv[1:]
         command = [sys.executable, __file__, *words, "--only", stage]
-        try:
-            done = subprocess.run(command, timeout=left if given.tiny else min(left, STAGES[stage]))
-        except subprocess.TimeoutExpired:
+        code = ended_within(command, left if given.tiny else min(left, STAGES[stage]))
+        if code is None:
             lines.write(stopped="the stage's time is over")
-            continue
-        if done.returncode:
+        elif code:
             failed = 1
-            lines.write(failed=f"exit code {done.returncode}")
+            lines.write(failed=f"exit code {code}")
     return failed
+
+
+def ended_within(command, seconds):
+    """Return the exit code of a command; ``None`` if it had to be ended, with all that it began."""
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        return process.wait(seconds)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            return None
+        raise
 
 
 def run_stage(given):

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 import confsim
@@ -427,6 +428,33 @@ def test_the_gpu_benchmark_runs_tiny(tmp_path):
     assert min(line["trials_an_hour"] for line in ways.values()) > 0
     assert ("2 at once, float32" in ways) == (backend == "jax")
     assert next(line for line in lines if line["stage"] == "determinism")["same_bytes"]
+
+
+def alive(number):
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_stage_of_the_gpu_benchmark_that_overruns_ends_with_all_that_it_began(tmp_path):
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.py"
+    spec = importlib.util.spec_from_file_location("gpu_benchmark", path)
+    gpu = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(gpu)
+    told = tmp_path / "child"
+    code = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(told)!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(600)"
+    )
+    assert gpu.ended_within([sys.executable, "-c", code], 10) is None
+    deadline = time.monotonic() + 60
+    while alive(int(told.read_text())):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert gpu.ended_within([sys.executable, "-c", "raise SystemExit(3)"], 60) == 3
 
 
 def test_identity_ignores_places_and_knows_data(tmp_path, monkeypatch):

@@ -326,6 +326,8 @@ ERRORS = {
     "its own error": ("def population():\n    raise RuntimeError('no data')" + NOTHING,
                       "RuntimeError: no data (task.py, line 2"),
     "an exit": ("import sys\nsys.exit(3)", "it called sys.exit(3) (task.py, line 2: sys.exit(3))"),
+    "other arguments": ("def population():\n    return {'label': [0, 1]}\ndef train(m, seed): pass",
+                        "train(m, seed) of {} must be called as train(members, seed, context)"),
     "a module that is missing": ("import a_module_of_nobody", "No module named"),
 }  # fmt: skip
 
@@ -339,6 +341,30 @@ class TestBadInput:
         (tmp_path / "task.py").write_text(text)
         out = tmp_path / "run"
         assert main([str(tmp_path / "task.py"), "--trials", "2", "--out", str(out)]) == 2
+        error = capsys.readouterr().err
+        assert message.format(tmp_path / "task.py") in error
+        assert error.count("\n") == 1
+        assert not out.exists()
+
+    @pytest.mark.parametrize(
+        ("population", "answer", "message"),
+        [
+            ("'examples': 60", "(len(r), 2), .5", "returned probabilities, which needs the true"),
+            ("'label': [0, 1] * 30", "(len(r), 3), 1 / 3", "returned 3 classes, but label holds 2"),
+            ("'label': [0, 1] * 30", "(len(r), 2), .7", "probabilities must be at least 0 and add"),
+        ],
+    )
+    def test_check_finds_it_before_anything_is_written(
+        self, population, answer, message, tmp_path, capsys
+    ):
+        from confsim.cli.shadow import main
+
+        (tmp_path / "task.py").write_text(
+            f"import numpy as np\ndef population():\n    return {{{population}}}\n"
+            f"def train(m, s, c):\n    return lambda r: np.full({answer})\n"
+        )
+        out = tmp_path / "run"
+        assert main([str(tmp_path / "task.py"), "--check", "--out", str(out)]) == 2
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1

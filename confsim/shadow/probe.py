@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -211,10 +211,8 @@ def _try_out(folder: str, experiment: ShadowExperiment, whole: bool) -> Tried:
         del predict
         gc.collect()
     first, second = (said for said, _ in runs)
-    if len(rows) == len(opened.population):
-        Scored.of(first, opened.population, experiment.votes, experiment.task, 1)
-    elif first.kind != "statistic" and not opened.population.labelled:
-        raise TaskError(f"predict() of {experiment.task} returned {first.kind} without labels")
+    asked = replace(opened.population, labels=opened.population.labels[rows])
+    Scored.of(first, asked, experiment.votes, experiment.task, 1)
     return Tried(
         len(members),
         len(rows),

@@ -102,7 +102,9 @@ def describe(error: BaseException) -> str:
 
 def _is_own(filename: str) -> bool:
     """Whether code is the user's: neither installed, nor Python's, nor confsim's."""
-    if filename.startswith("<frozen"):
+    if filename.startswith("<frozen") or {"site-packages", "dist-packages"} & {
+        *Path(filename).parts
+    }:
         return False
     places = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
     ours = os.fspath(Path(__file__).parents[1])
@@ -124,9 +126,13 @@ class Task:
         self.owner, self.name = owner, name
         for function in ("train", "population"):
             self._check(function)
+        if self.has("target"):
+            self._check("target")
 
     def _check(self, name: str) -> None:
-        if callable(getattr(self.owner, name, None)):
+        function = getattr(self.owner, name, None)
+        if callable(function):
+            _check_arguments(function, name, self.name)
             return
         there = [n for n in dir(self.owner) if not n.startswith("_")]
         hint = did_you_mean(name, [n for n in there if callable(getattr(self.owner, n, None))])
@@ -163,6 +169,20 @@ class Task:
                     hint = did_you_mean(name, known) or f": it has {', '.join(known)}"
                     raise ValueError(f"configure() of {self.name} has no parameter {name}{hint}")
         self.call("configure", **parameters)
+
+
+def _check_arguments(function: Any, name: str, task: str) -> None:
+    """Raise ``ValueError`` if a function of a task cannot be called as :data:`FUNCTIONS` says."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a kind that does not tell
+        return
+    try:
+        signature.bind(*("members", "seed", "context")[: 3 * (name == "train")])
+    except TypeError as error:
+        raise ValueError(
+            f"{name}{signature} of {task} must be called as {FUNCTIONS[name]}: {error}"
+        ) from None
 
 
 # ---- where tasks come from ---------------------------------------------------------------------

@@ -1,13 +1,16 @@
 """Checkpoints in ``context.scratch``, and commands and workers that are killed at any moment."""
 
+import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -33,7 +36,7 @@ def population():
 def train(members, seed, context):
     rng, total, first = np.random.default_rng(seed), np.zeros(60), 0
     saved = context.scratch / "state.npz"
-    if saved.exists():
+    if saved.exists() and "FORGET" not in os.environ:
         found = np.load(saved, allow_pickle=True)
         total, first = found["total"], int(found["step"])
         rng.bit_generator.state = found["state"].item()
@@ -88,23 +91,38 @@ def test_a_trial_goes_on_from_its_checkpoint_with_the_same_bytes(whole, number):
 
 
 @pytest.mark.skipif(os.environ.get("CONFSIM_LONG_TESTS") != "1", reason="takes minutes")
-def test_kills_at_fifty_moments_lose_nothing(whole):
-    draw, out = random.Random(0), "killed"
-    env = {**os.environ, "PAUSE": "0.05"}
+@pytest.mark.parametrize("forget", [False, True], ids=["checkpoints", "none"])
+def test_kills_at_fifty_moments_lose_nothing(whole, forget):
+    """Kill the command, its group or one of its workers; the last commands run to their end."""
+    draw, out = random.Random(0), f"killed-{forget}"
+    env = {**os.environ, "PAUSE": "0.05", **({"FORGET": "1"} if forget else {})}
     for _ in range(50):
         process = subprocess.Popen(
             **command(whole, out, 2), env=env, stderr=subprocess.DEVNULL, start_new_session=True
         )
         time.sleep(draw.uniform(0.2, 6))
         if process.poll() is None:
-            kill = draw.choice([os.kill, os.killpg])
-            kill(process.pid, signal.SIGKILL)
+            strike(process.pid, draw.choice(["command", "group", "worker"]), draw)
         process.wait()
-        done = set(contents(whole / out)) if (whole / out).exists() else set()
-        assert done <= set(contents(whole / "whole")) or not done
+        done = contents(whole / out) if (whole / out).exists() else {}
+        assert done.items() <= contents(whole / "whole").items()
+        if done == contents(whole / "whole"):  # then another run is killed
+            shutil.rmtree(whole / out)
     subprocess.run(**command(whole, out, 2), check=True)
     assert contents(whole / out) == contents(whole / "whole")
     assert leftovers(whole / out) == []
+
+
+def strike(number, whom, draw):
+    """Kill a command, all of its group, or one of the processes that it has begun."""
+    if whom == "group":
+        os.killpg(number, signal.SIGKILL)
+    workers = psutil.Process(number).children(recursive=True) if whom == "worker" else []
+    if whom == "command" or (whom == "worker" and not workers):
+        os.kill(number, signal.SIGKILL)
+    elif workers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            draw.choice(workers).kill()
 
 
 DEAF = """

@@ -160,13 +160,18 @@ def literal_one_run_fdp(m, guesses, correct, epsilon, delta, beta):
 
 @pytest.mark.parametrize(
     ("m", "guesses", "correct", "delta"),
-    [(200, 200, 150, 0.0), (400, 100, 80, 1e-5), (300, 40, 39, 1e-2), (1000, 500, 300, 1e-3)],
+    [(200, 200, 150, 0.0), (400, 100, 80, 1e-5), (300, 40, 39, 1e-3), (1000, 500, 330, 1e-4)],
 )
 def test_one_run_fdp_inverts_the_published_recursion(m, guesses, correct, delta):
     found = one_run_fdp_epsilon(m, guesses, correct, delta, 0.05)
     assert found > 0
     assert literal_one_run_fdp(m, guesses, correct, found - 1e-6, delta, 0.05)
     assert not literal_one_run_fdp(m, guesses, correct, found + 1e-6, delta, 0.05)
+
+
+def test_a_large_delta_lets_one_run_fdp_say_nothing():
+    assert one_run_fdp_epsilon(300, 40, 39, 1e-2, 0.05) == -np.inf
+    assert not literal_one_run_fdp(300, 40, 39, 0.0, 1e-2, 0.05)
 
 
 @pytest.mark.parametrize("mu", [0.3, 1.0, 3.0])

@@ -21,6 +21,7 @@ from confsim.membership import (
     leverage_without,
     lira,
     p_values,
+    success_by,
     transfer,
     transferred_thresholds,
 )
@@ -173,6 +174,56 @@ def test_agreement_of_noise_is_that_of_chance():
     member = rng.random((10, 5000)) < 0.5
     found = agreement({"noise": rng.normal(size=member.shape)}, member, level=0.1).attacks[0]
     assert found["jaccard_trials"] == pytest.approx(found["jaccard_trials_chance"], abs=0.01)
+
+
+# ---- success by similarity ---------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([3, None]))
+def test_success_equals_literal_counts(seed, bins):
+    rng = np.random.default_rng(seed)
+    member = rng.random((6, 40)) < 0.5
+    member[:, 0], member[:, 1] = True, False
+    called = {"one": rng.random(member.shape) < 0.3, "two": rng.random(member.shape) < 0.9}
+    values, memorized = rng.integers(0, 4, 40).astype(float), rng.normal(size=40)
+    values[2] = np.nan
+    rows = success_by(values, called, member, bins=bins, memorization=memorized)
+    seen = dict.fromkeys(called, 0)
+    for row in rows:
+        name, hits = row["attack"], called[row["attack"]]
+        seen[name] += row["examples"]
+        if bins is not None:
+            continue
+        chosen = np.flatnonzero(values == row["value_low"])
+        assert row["examples"] == len(chosen)
+        shares, others, once, always = [], [], [], []
+        for x in chosen:
+            held = member[:, x]
+            if held.any():
+                shares.append(hits[held, x].mean())
+                once.append(hits[held, x].any())
+            if held.sum() >= 2:
+                always.append(hits[held, x].all())
+            if not held.all():
+                others.append(hits[~held, x].mean())
+        assert row["memorization"] == pytest.approx(memorized[chosen].mean())
+        for key, literal in (("tpr", shares), ("fpr", others), ("coverage", once),
+                             ("stability", always)):  # fmt: skip
+            expected = np.mean(literal) if literal else np.nan
+            assert row[key] == pytest.approx(expected, nan_ok=True), key
+    assert seen == {"one": 39, "two": 39}
+
+
+def test_intervals_of_success_cover_new_examples():
+    rng = np.random.default_rng(19)
+    covered = []
+    for _ in range(300):
+        member = rng.random((12, 60)) < 0.5
+        called = rng.random(member.shape) < rng.beta(2, 3, size=60)  # 0.4 in the mean
+        row = success_by(np.zeros(60), {"a": called}, member, bins=1)[0]
+        covered.append(row["tpr_low"] <= 0.4 <= row["tpr_high"])
+    assert np.mean(covered) > 0.92
 
 
 # ---- false discoveries -------------------------------------------------------------------------
@@ -360,7 +411,8 @@ def test_leverage_without_the_only_row_of_a_direction():
 
 MODULES = [
     *("agreement", "attacks", "best", "blind", "calibration", "discoveries", "epsilon", "leverage"),
-    *("lira", "population", "quantile", "rmia", "signals", "thresholds", "traces", "transfer"),
+    *("lira", "population", "quantile", "rmia", "signals", "success", "thresholds", "traces"),
+    "transfer",
 ]
 
 
@@ -384,6 +436,9 @@ SCORES, MEMBER = np.zeros((3, 4)), np.array([[1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 
         (lambda: transfer(SCORES, MEMBER, levels=[2.0]), "levels must be at most 1"),
         (lambda: transfer(SCORES, MEMBER, priors=[0.0]), "priors must be greater than 0"),
         (lambda: transfer(SCORES, MEMBER, partner=[1, 0, 2]), "partner must pair"),
+        (lambda: success_by([1.0], {}, MEMBER), "values must be one for each example"),
+        (lambda: success_by([1, 2, 3, 4], {"a": SCORES - 1}, MEMBER), "called.'a'. must be bool"),
+        (lambda: success_by([1, 2, 3, 4], {"a": [1]}, MEMBER), "must have the shape of is_member"),
         (lambda: agreement({}, MEMBER), "at least one attack"),
         (lambda: agreement({"a": SCORES}, MEMBER, level=-1), "level must be at least 0"),
         (lambda: agreement({"a": SCORES}, MEMBER, threshold="b"), "threshold must be one of"),

@@ -480,6 +480,20 @@ def test_balanced_runs_leave_partners_out(tmp_path):
     assert list(kept) == ["0", "1", "4", "5", "6", "7", "mean", "pooled"]
 
 
+def test_success_in_bins_is_that_of_the_agreement(tmp_path):
+    run, _ = balanced_run(tmp_path / "run")
+    found = membership_tables(run)
+    rows = found["success_bins"].query("by == 'label'")
+    for attack, row in found["agreement"].set_index("attack").iterrows():
+        own = rows[rows["attack"] == attack]
+        assert own["examples"].sum() == 150
+        coverage = (own["coverage"] * own["examples"]).sum() / 150
+        assert coverage == pytest.approx(row["coverage"])  # each is a member of half the trials
+        tpr = (own["tpr"] * own["examples"]).sum() / 150
+        assert tpr == pytest.approx(row["tpr"])
+    assert {"distance_out", "label"} <= set(found["success_bins"]["by"])
+
+
 def test_a_run_without_trials(tmp_path):
     run, _ = balanced_run(tmp_path / "run")
     for number in run.trials:

@@ -8,7 +8,8 @@
 - ``epsilon``: lower bounds on epsilon from canaries;
 - ``evaluation``: what an attack achieves, with intervals; ``transfer``: the same at thresholds that
   an attacker could choose; ``best``: which attack to quote;
-- ``agreement``: whether attacks find the same examples; ``discoveries``: lists with few false ones;
+- ``agreement``: whether attacks find the same examples; ``success``: which, by similarity;
+  ``discoveries``: lists with few false ones;
 - ``blind``: how well members are told from others without the model;
 - ``leverage``: how much a linear fit bends towards each point; ``linear_leverage``: that in the
   trials of the linear pipeline;
@@ -49,6 +50,7 @@ from confsim.membership.rmia import Resolution, rmia_resolution
 from confsim.membership.rmia_tuning import RmiaTuning, tune_rmia
 from confsim.membership.signals import class_log_odds
 from confsim.membership.stored import MembershipTables, membership_tables
+from confsim.membership.success import success_by
 from confsim.membership.thresholds import class_thresholds
 from confsim.membership.traces import trace_scores
 from confsim.membership.transfer import transfer, transferred_thresholds
@@ -103,6 +105,7 @@ __all__ = [
     "rmia",
     "rmia_resolution",
     "split_exposure",
+    "success_by",
     "threshold_scores",
     "trace_scores",
     "transfer",

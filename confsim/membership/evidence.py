@@ -18,7 +18,7 @@ from confsim.membership.population import attack_p, attack_r
 from confsim.membership.rmia import log_probability
 from confsim.membership.shadow import Design
 from confsim.membership.thresholds import class_thresholds
-from confsim.membership.transfer import transfer_at, transferred_thresholds
+from confsim.membership.transfer import transfer_at
 from confsim.statistics import FPR_LEVELS
 
 FloatArray = NDArray[np.float64]
@@ -70,6 +70,7 @@ def other_attacks(
 
 def evidence_tables(
     scores: Mapping[str, FloatArray],
+    thresholds: Mapping[str, FloatArray],
     log_odds: FloatArray,
     design: Design,
     targets: NDArray[np.int64],
@@ -80,6 +81,8 @@ def evidence_tables(
     ----------
     scores : mapping of str to ndarray, (trials, examples)
         By attack: those to be compared.
+    thresholds : mapping of str to ndarray, (trials, levels)
+        Of :func:`confsim.membership.transferred_thresholds` at ``FPR_LEVELS``.
     log_odds : ndarray, (trials, examples)
     design : Design
     targets : ndarray, (trials,)
@@ -92,13 +95,7 @@ def evidence_tables(
         :func:`confsim.membership.transfer`, ``agreement`` and ``discoveries``.
     """
     member, partner = design.is_member, design.partner
-    thresholds = {
-        name: transferred_thresholds(values, member, partner=partner)
-        for name, values in scores.items()
-    }
-    column = FPR_LEVELS.index(AGREEMENT_LEVEL)
-    at_level = {name: cuts[:, column] for name, cuts in thresholds.items()}
-    found = agreement_at(at_level, scores, member)
+    found = agreement_at(_at_level(thresholds), scores, member)
     given: dict[str, Any] = {"partner": partner, "trim": design.trim, "seed": design.seed}
     lists = [
         {"p_values": kind, **row, "target": str(row["target"])}
@@ -118,3 +115,15 @@ def evidence_tables(
         "agreement_pairs": [{"level": AGREEMENT_LEVEL, **row} for row in found.pairs],
         "discoveries": lists,
     }
+
+
+def called(
+    scores: Mapping[str, FloatArray], thresholds: Mapping[str, FloatArray]
+) -> dict[str, NDArray[np.bool_]]:
+    """Return what each attack calls a member at the rate at which attacks are compared."""
+    return {name: scores[name] >= cuts[:, None] for name, cuts in _at_level(thresholds).items()}
+
+
+def _at_level(thresholds: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    column = FPR_LEVELS.index(AGREEMENT_LEVEL)
+    return {name: cuts[:, column] for name, cuts in thresholds.items()}

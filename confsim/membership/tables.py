@@ -18,12 +18,14 @@ from confsim.membership.best import best_rows
 from confsim.membership.blind import blind_rows
 from confsim.membership.curves import curve_name, order, roc_rows
 from confsim.membership.evaluation import evaluate
-from confsim.membership.evidence import evidence_tables
+from confsim.membership.evidence import AGREEMENT_LEVEL, called, evidence_tables
 from confsim.membership.matrices import Matrices
 from confsim.membership.memorization import memorization
 from confsim.membership.run_attacks import Remarks, RunAttacks
 from confsim.membership.shadow import Design
-from confsim.membership.vulnerability_tables import VulnerabilityTables
+from confsim.membership.success import success_by
+from confsim.membership.transfer import transferred_thresholds
+from confsim.membership.vulnerability_tables import BINNED, VulnerabilityTables
 from confsim.statistics import closeness_chance
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ class ExampleTables:
         self.remarks = Remarks(list(run.config.get("notes", ())))
         self.notes = self.remarks.notes
         self._scores: dict[str, FloatArray] = {}
+        self._thresholds: dict[str, FloatArray] = {}
         self.curves: dict[str, list[dict[str, Any]]] = {}
         self.trials = self._usable_trials() if trials is None else trials
         self.canaries = self._canaries()
@@ -151,15 +154,30 @@ class ExampleTables:
             found = memorization(self.data.correct, self.data.is_member)
             tables["memorization"] = pd.DataFrame(columns | found)
             columns["memorization"] = found["memorization"]
-        evidence = self._evidence()
-        answers = []
-        if self.attacks.possible:
-            lira = self.attacks.lira
-            answers = self._exposure.add_to(tables, columns, lira, self.features)
-        else:
-            self.notes.append("vulnerability: skipped, it needs LiRA")
+        evidence, answers = self._of_shadow_models(tables, columns)
         tables |= evidence | self._about_draws(rows, columns)
         return tables, self.notes, answers
+
+    def _of_shadow_models(
+        self, tables: "dict[str, pd.DataFrame]", columns: dict[str, NDArray[Any]]
+    ) -> "tuple[dict[str, pd.DataFrame], list[str]]":
+        """Return tables of what is made of scores, and answers; add those of vulnerability."""
+        import pandas as pd
+
+        if not self.attacks.possible:
+            self.notes.append("transfer, agreement, discoveries: skipped, they need LiRA")
+            self.notes.append("vulnerability: skipped, it needs LiRA")
+            return {}, []
+        lira = self.attacks.lira
+        self._scores = self.attacks.main()
+        with ThreadPoolExecutor(1) as pool:  # beside what follows: neither knows of the other
+            evidence = pool.submit(self._evidence)
+            if self.threads == 1:
+                evidence.result()
+            answers = self._exposure.add_to(tables, columns, lira, self.features)
+            made = evidence.result()
+        tables["success_bins"] = pd.DataFrame(self._success(columns))
+        return made, answers
 
     def _about_draws(
         self, rows: list[dict[str, Any]], columns: dict[str, NDArray[Any]]
@@ -207,12 +225,30 @@ class ExampleTables:
         """Return tables of what the main attacks find at thresholds that can be chosen."""
         import pandas as pd
 
-        if not self.attacks.possible:
-            self.notes.append("transfer, agreement, discoveries: skipped, they need LiRA")
-            return {}
-        self._scores = self.attacks.main()
-        found = evidence_tables(self._scores, self.attacks.signal, self.design, self.trials_array)
+        self._thresholds = {
+            name: transferred_thresholds(values, self.data.is_member, partner=self.design.partner)
+            for name, values in self._scores.items()
+        }
+        found = evidence_tables(
+            self._scores, self._thresholds, self.attacks.signal, self.design, self.trials_array
+        )
         return {name: pd.DataFrame(rows) for name, rows in found.items()}
+
+    def _success(self, columns: dict[str, NDArray[Any]]) -> list[dict[str, Any]]:
+        """Return which members the main attacks find, by similarity and class."""
+        found = called(self._scores, self._thresholds)
+        return [
+            {"level": AGREEMENT_LEVEL, "by": name, **row}
+            for name, bins in BINNED
+            if name in columns
+            for row in success_by(
+                columns[name],
+                found,
+                self.data.is_member,
+                bins=bins,
+                memorization=columns.get("memorization"),
+            )
+        ]
 
     def _attack_rows(self) -> list[dict[str, Any]]:
         """Evaluate every attack, several at once: most of it is sorting, which frees the GIL."""

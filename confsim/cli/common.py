@@ -18,6 +18,7 @@ from confsim._errors import ConfsimError
 from confsim._stopping import INTERRUPTED, Interruptible, describe
 from confsim._suggest import did_you_mean
 from confsim._version import __version__
+from confsim.cli import settings
 from confsim.runner import GRACE, check_environment
 
 #: The command line was wrong, or asks for what cannot be.
@@ -51,6 +52,7 @@ class Parser(argparse.ArgumentParser):
             action=_PrintCompletion,
             help="print a completion script for your shell and exit",
         )
+        settings.add_options(self)
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit."""
@@ -75,8 +77,10 @@ _COMPLETES = {"DIR": "DIRECTORY", "RUN": "DIRECTORY", "FILE": "FILE", "DATA": "F
 
 class _PrintCompletion(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-        import shtab
-
+        try:
+            import shtab
+        except ImportError:
+            parser.error(f"{option_string} needs a package that is missing: pip install shtab")
         _say_what_is_a_path(parser, shtab)
         print(shtab.complete(parser, shell=values))
         parser.exit()
@@ -119,10 +123,17 @@ def _parse_and_run(
     argv: Sequence[str] | None,
     stopping: Interruptible,
 ) -> int:
+    try:
+        settings.apply(parser, argv)
+    except (ValueError, ConfsimError) as error:
+        return _fail(parser, error)
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
         parser.error(f"unknown argument {unknown[0]}{_meant(parser, unknown[0])}")
     try:
+        if arguments.print_config:
+            print(settings.render(parser, vars(arguments)))
+            return 0
         check_environment()
         return run(arguments)
     except BrokenPipeError:

@@ -8,7 +8,8 @@ from dataclasses import fields
 from typing import Any
 
 from confsim import recipes
-from confsim.cli import common
+from confsim._errors import ConfsimError
+from confsim.cli import common, settings
 from confsim.cli.execute import execute
 from confsim.deep.backend import BACKENDS
 from confsim.deep.canaries import KINDS
@@ -341,6 +342,10 @@ def _with_recipe(parser: common.Parser, argv: Sequence[str] | None) -> None:
     """Make a recipe's settings the parser's defaults; whatever else is given overrides them."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--recipe", nargs="?")
+    try:
+        first.set_defaults(recipe=settings.values(parser, argv).get("recipe"))
+    except (ValueError, ConfsimError):
+        return  # said when the command line is read
     given, _ = first.parse_known_args(argv)
     if given.recipe == "help":
         print(recipes.describe())

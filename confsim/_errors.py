@@ -85,6 +85,35 @@ def check_keywords(
             raise TypeError(f"{name} has no argument {keyword}{remedy}")
 
 
+def as_array(name: str, given: Any) -> "np.ndarray[Any, Any]":
+    """Return what was given as an array: lists, DataFrames, tensors of other frameworks.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it cannot be one (a tensor on a GPU), or has masked entries, which would come back.
+    """
+    if np.ma.is_masked(given):
+        raise ValueError(f"{name} has masked entries: fill or leave them out")
+    try:
+        array: np.ndarray[Any, Any] = np.asarray(given)
+        if array.dtype.kind == "O" and hasattr(given, "to_numpy"):
+            # Nullable columns of pandas; what is missing is NaN.
+            array = given.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split())
+        raise TypeError(f"{name} cannot be read as an array: {why}") from None
+    return array
+
+
+def as_reals(name: str, given: Any) -> "np.ndarray[Any, Any]":
+    """Return :func:`as_array` of real numbers that float64 holds; see there."""
+    array = as_array(name, given)
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise TypeError(f"{name} must be real numbers (float32, float64), not {array.dtype}")
+    return array
+
+
 def check_finite(name: str, array: "np.ndarray[Any, Any]") -> None:
     """Raise ``ValueError`` naming the first row of ``array`` that holds NaN or infinity."""
     # A sum is finite when all terms are and nothing overflows: one pass without a temporary.

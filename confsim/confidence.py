@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_finite, check_number
+from confsim._errors import as_reals, check_finite, check_number
 from confsim._kernels import memory, resolve_threads
 from confsim._kernels import stats as _stats
 
@@ -141,7 +141,7 @@ def softmax_columns(
         If a logit is NaN or infinite, there are fewer than two classes, lengths differ, or a label
         is not in [0, K).
     """
-    z = memory.native(np.asarray(logits))
+    z = memory.native(as_reals("logits", logits))
     if z.dtype not in (np.float32, np.float64):
         z = z.astype(np.float64)
     if z.ndim != 2 or z.shape[1] < 2:
@@ -200,7 +200,7 @@ def extremes(
 
 
 def _vector(name: str, values: ArrayLike) -> FloatArray:
-    array = np.ascontiguousarray(memory.native(np.asarray(values)), dtype=np.float64)
+    array = np.ascontiguousarray(memory.native(as_reals(name, values)), dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"{name} must have one dimension, not {array.ndim}")
     check_finite(name, array)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_choice
+from confsim._errors import as_array, check_choice
 from confsim._kernels import memory, resolve_isa, resolve_threads
 from confsim._kernels import nearest as _kernel
 
@@ -143,7 +143,7 @@ def why_not(
 
 def as_points(name: str, points: ArrayLike) -> Array:
     """Return a two-dimensional native float32 or float64 array, without copying one."""
-    array = np.asarray(points)
+    array = as_array(name, points)
     if array.ndim != 2:
         raise ValueError(f"{name} must be 2-D (points, coordinates), not {array.ndim}-D")
     if array.shape[1] == 0:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_choice, check_number
+from confsim._errors import as_array, check_choice, check_number
 from confsim.membership.shadow import (
     Design,
     Side,
@@ -261,7 +261,7 @@ def lira(
     >>> bool(auc(lira(log_odds, member), member) > auc(log_odds, member) + 0.1)
     True
     """
-    values = np.asarray(log_odds)
+    values = as_array("log_odds", log_odds)
     check_choice("reading", reading, ("confsim", "tfp", "carlini-code"))
     design = make_design("log_odds", values, is_member, partner, trim, seed)
     weight = _weight(fixed_variance, shrinkage, design)

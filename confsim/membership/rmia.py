@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_choice, check_finite, check_number
+from confsim._errors import as_array, check_choice, check_finite, check_number
 from confsim.membership.shadow import (
     Design,
     Side,
@@ -134,7 +134,7 @@ def rmia(
     >>> bool(auc(rmia(log_odds, member), member) > auc(log_odds, member) + 0.1)
     True
     """
-    values = np.asarray(log_odds)
+    values = as_array("log_odds", log_odds)
     check_choice("reading", reading, ("confsim", "privacy-meter"))
     check_choice("views", views, ("mean", "majority"))
     design = make_design("log_odds", values, is_member, partner, trim, seed)
@@ -210,7 +210,7 @@ def check_holdout(holdout_log_odds: ArrayLike | None, values: NDArray[Any]) -> N
     """Return what the holdout's values are, with the trials and views of ``values``."""
     if holdout_log_odds is None:
         return None
-    found = np.asarray(holdout_log_odds)
+    found = as_array("holdout_log_odds", holdout_log_odds)
     if found.ndim not in (2, 3) or len(found) != len(values) or views_of(found) != views_of(values):
         raise ValueError(
             "holdout_log_odds must have the trials and augmentations of log_odds, not the shape "

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_finite, check_integer
+from confsim._errors import as_array, check_finite, check_integer
 from confsim._kernels import resolve_threads
 from confsim.seeds import Purpose, stream
 from confsim.statistics import check_membership
@@ -41,7 +41,7 @@ def check_pairs(
     name: str, given: ArrayLike, is_member: ArrayLike
 ) -> tuple[NDArray[Any], BoolArray]:
     """Return real numbers (trials, examples), in their own precision, and membership."""
-    values, member = np.asarray(given), check_membership(is_member)
+    values, member = as_array(name, given), check_membership(is_member)
     if values.dtype.kind == "O":  # numbers of pandas that may be missing
         values = values.astype(np.float64)
     if values.dtype.kind not in "biuf":

@@ -13,7 +13,7 @@ from warnings import warn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import ConfsimWarning, check_number
+from confsim._errors import ConfsimWarning, as_array, check_number
 from confsim.statistics.checks import check_membership
 from confsim.statistics.correlation import ranks_of_sorted
 from confsim.statistics.intervals import clopper_pearson, placement_interval
@@ -263,7 +263,7 @@ def roc(scores: ArrayLike, is_member: ArrayLike) -> Roc:
 
 
 def _check_scores(scores: ArrayLike, is_member: ArrayLike) -> tuple[NDArray[Any], BoolArray]:
-    found, member = np.asarray(scores), check_membership(is_member)
+    found, member = as_array("scores", scores), check_membership(is_member)
     if found.dtype.kind not in "fiub":
         raise TypeError(f"scores must be numbers, not {found.dtype}")
     if found.shape != member.shape:

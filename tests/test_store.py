@@ -533,3 +533,14 @@ class NotPlain(Toy):
 def test_configurations_of_any_values_can_be_recorded(tmp_path):
     run = open_run(make(tmp_path / "run", NotPlain(extra=Path("/x"))).path)
     assert run.config["extra"] == "/x"
+
+
+def test_a_notebook_shows_what_a_run_is_and_escapes_it(tmp_path):
+    path = tmp_path / "<b>run"
+    run = confsim.linear.run(n=5, queries=100, trials=2, out=path)
+    shown = run._repr_html_()
+    assert "2 of 2 finished" in shown
+    assert "&lt;b&gt;run" in shown
+    assert "<b>run" not in shown
+    assert "confsim-linear" in shown
+    assert "examples()" not in shown

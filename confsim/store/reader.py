@@ -94,6 +94,12 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of it."""
+        from confsim.store.notebook import run_html
+
+        return run_html(self)
+
     @property
     def config(self) -> dict[str, Any]:
         """The experiment's settings."""

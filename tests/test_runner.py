@@ -1,6 +1,7 @@
 """The runner: workers, shards, failures, signals, going on."""
 
 import fcntl
+import io
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import sys
 import termios
 import threading
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -649,3 +651,15 @@ class TestProgress:
     )
     def test_durations(self, seconds, text):
         assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("notebook", [True, False])
+def test_a_notebook_gets_a_bar_as_a_terminal_does(notebook, monkeypatch):
+    shell = types.SimpleNamespace(kernel=object()) if notebook else types.SimpleNamespace()
+    ipython = types.SimpleNamespace(get_ipython=lambda: shell)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    progress = Progress("toy", 4, 0, quiet=False, bar=None)
+    progress.show(2.0)
+    progress.close()
+    assert ("50%|" in sys.stderr.getvalue()) is notebook

@@ -59,7 +59,7 @@ def run(
     quiet : bool
         Print nothing but errors and how to resume.
     progress : bool, optional
-        Whether to draw a progress bar; by default on a terminal.
+        Whether to draw a progress bar; by default on a terminal and in a notebook.
 
     Returns
     -------

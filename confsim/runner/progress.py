@@ -27,7 +27,7 @@ class Progress:
     quiet : bool
         Show nothing but messages.
     bar : bool, optional
-        Whether to draw a bar; by default on a terminal.
+        Whether to draw a bar; by default on a terminal and in a notebook.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Progress:
         self.waiting = False
         self._started = self._spoke = time.monotonic()
         self._bar: Any = None
-        if bar if bar is not None else not quiet and sys.stderr.isatty():
+        if bar if bar is not None else not quiet and (sys.stderr.isatty() or _in_notebook()):
             from tqdm import tqdm
 
             self._bar = tqdm(
@@ -94,6 +94,12 @@ class Progress:
         """Leave the bar as it is."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _in_notebook() -> bool:
+    """Whether what is printed goes to a notebook, which shows a bar as a terminal does."""
+    ipython = sys.modules.get("IPython")
+    return hasattr(None if ipython is None else ipython.get_ipython(), "kernel")
 
 
 def _size_known() -> bool:

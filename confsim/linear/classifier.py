@@ -34,7 +34,7 @@ class LinearBinaryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     ----------
     classes_ : ndarray of shape (2,)
         The labels; ``classes_[1]`` is the positive class, and predicted on the hyperplane itself.
-    coef_ : ndarray of shape (1, n_features_in_)
+    coef_ : ndarray of shape (1, n_features)
         Unit normal of the hyperplane; zeros when ``degenerate_``.
     intercept_ : ndarray of shape (1,)
         Its offset; -1, 0 or 1 when ``degenerate_``.

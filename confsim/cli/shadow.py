@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from confsim import benchmark_tables, labelled_tables
+from confsim._errors import check_number
 from confsim.benchmark_tables import BENCHMARKS
 from confsim.cli import common
 from confsim.cli.execute import execute
@@ -79,6 +80,13 @@ def _add_task_options(parser: common.Parser) -> None:
     )
     group.add_argument(
         "--data-dir", metavar="DIR", help="where the files of a named table are (default: none)"
+    )
+    group.add_argument(
+        "--unpack-limit",
+        type=float,
+        metavar="GIB",
+        help="refuse a table that unpacks to more, as decompression bombs do (default: 1, or 100 "
+        "times the size of the file where that is more)",
     )
     group.add_argument("--label", metavar="COLUMN", help="what the estimator predicts")
     group.add_argument(
@@ -173,7 +181,8 @@ def _parameters(given: Sequence[str]) -> dict[str, Any]:
 
 def _source(given: argparse.Namespace, folder: Path) -> Source:
     of_estimators = {
-        name: getattr(given, name) for name in ("data", "data_dir", "label", "id", "drop")
+        name: getattr(given, name)
+        for name in ("data", "data_dir", "unpack_limit", "label", "id", "drop")
     }
     if given.estimator is None:
         if given.task is None:
@@ -198,12 +207,23 @@ def _table(given: argparse.Namespace) -> LabelledTable:
         if given.data_dir is not None:
             raise ValueError(f"--data-dir is for --data {' or '.join(BENCHMARKS)}")
         return labelled_tables.read(
-            given.data, label=given.label, id_column=given.id, drop=given.drop
+            given.data,
+            label=given.label,
+            id_column=given.id,
+            drop=given.drop,
+            limit=_bytes(given.unpack_limit),
         )
-    for name in ("label", "id", "drop"):
+    for name in ("label", "id", "drop", "unpack_limit"):
         if getattr(given, name):
-            raise ValueError(f"--{name} is for tables of your own, not for {given.data}")
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} is for tables of your own, not for {given.data}")
     return benchmark_tables.read(given.data, given.data_dir)
+
+
+def _bytes(gib: float | None) -> int | None:
+    if gib is None:
+        return None
+    return int(check_number("unpack_limit", gib, above=0) * (1 << 30))
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -216,6 +236,7 @@ def _run(given: argparse.Namespace) -> int:
             parameters=_parameters(given.set),
             data=given.data,
             data_dir=given.data_dir,
+            unpack_limit=given.unpack_limit,
             label=given.label,
             id=given.id,
             drop=tuple(given.drop),

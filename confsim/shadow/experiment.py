@@ -89,6 +89,8 @@ class ShadowExperiment(Experiment):
         Table of an estimator, as it was given.
     data_dir : str or None
         Where the files of a named table are.
+    unpack_limit : float or None
+        GiB that the table may unpack to.
     label, id : str or None
         Columns of the table.
     drop : tuple of str
@@ -127,6 +129,7 @@ class ShadowExperiment(Experiment):
     parameters: dict[str, Any] = field(default_factory=dict)
     data: str | None = None
     data_dir: str | None = None
+    unpack_limit: float | None = None
     label: str | None = None
     id: str | None = None
     drop: tuple[str, ...] = ()
@@ -195,7 +198,7 @@ class ShadowExperiment(Experiment):
     def identity(self) -> dict[str, Any]:
         """Return what decides a trial's numbers."""
         settings = asdict(self)
-        for name in ("task", "data", "data_dir", "device", "repeatable"):
+        for name in ("task", "data", "data_dir", "unpack_limit", "device", "repeatable"):
             del settings[name]
         if self.data is None:
             for name in ("label", "id", "drop"):

@@ -70,6 +70,17 @@ class TestEstimators:
         alone = made.train(rows, 0, None)(rows)["probabilities"]
         assert (classes[alone.argmax(axis=1)] == written[rows]).all()
 
+    def test_classes_that_are_counted_keep_their_type(self):
+        seen = []
+
+        class Seeing(Counting):
+            def fit(self, X, y):
+                seen.append(y.dtype)
+                return super().fit(X, y)
+
+        trained(task(Seeing(), y=(y > 0).astype(np.float32)))
+        assert seen == [np.float32]
+
     def test_what_scikit_learn_cannot_clone(self):
         mine = Stubborn(["a", "b"], max_depth=2)
         said = trained(task(mine))(ROWS)

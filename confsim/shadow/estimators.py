@@ -235,7 +235,9 @@ class EstimatorTask:
         wanted, classes = np.asarray(self._y[members]), None
         if self._classes is not None and _counts_classes(fitted):
             text = wanted.astype(str) if wanted.dtype.kind == "O" else wanted
-            classes, wanted = np.unique(text, return_inverse=True)
+            classes, codes = np.unique(text, return_inverse=True)
+            if not np.array_equal(classes, np.arange(len(classes))):
+                wanted = codes  # else their type, such as float32, may matter
         fitted.fit(self._rows(members), wanted)
         if self._classes is None:
             return lambda rows: {"statistic": self._minus_squared_error(fitted, rows)}

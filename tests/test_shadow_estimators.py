@@ -198,5 +198,15 @@ class TestFixedSpace:
         assert found[:, 1:3].tolist() == [[1, 0], [0, 1], [1, 0], [0, 0]]
         assert (found[:, 3] == 0).all()
 
-    def test_texts_have_none(self):
-        assert fixed_space(np.array(["a text", "another"], dtype=object)) is None
+    @pytest.mark.parametrize("kind", [pd.Series, lambda texts: np.array(texts, dtype=object)])
+    def test_texts_have_none_and_equal_ones_are_duplicates(self, kind):
+        texts = kind(["a text", "another", "a text", "a third"])
+        assert fixed_space(texts) is None
+        given = task(LogisticRegression(), X=texts, y=[0, 1, 0, 1]).population()
+        assert "features" not in given
+        assert given["duplicate_group"].tolist() == [0, 1, 0, 2]
+
+    def test_a_space_that_is_given_makes_no_duplicates(self):
+        given = task(LogisticRegression(), features=np.ones((150, 1))).population()
+        assert (given["features"] == 1).all()
+        assert len(set(given["duplicate_group"])) == len({tuple(row) for row in X})

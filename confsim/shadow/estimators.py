@@ -203,14 +203,14 @@ class EstimatorTask:
 
     def population(self) -> dict[str, Any]:
         """Return classes, groups of equal rows and the fixed space."""
-        features = fixed_space(self._X) if self._features is None else self._features
+        space = fixed_space(self._X)
         groups = self._groups
         if groups is None:
-            groups = _equal_rows(features)
+            groups = _equal_rows(self._X, space)
         found = {
             "id": self._ids,
             "duplicate_group": groups,
-            "features": features,
+            "features": space if self._features is None else self._features,
             "examples": len(self._y),
         }
         if is_classifier(self._estimator):
@@ -330,10 +330,10 @@ def _seeded(estimator: Any, seed: int) -> Any:
 
 def fixed_space(X: Any) -> Array | None:
     """Return one vector an example, ``None`` where there is no telling (texts, sparse matrices)."""
-    if hasattr(X, "iloc"):
+    if hasattr(X, "iloc") and X.ndim == 2:
         columns = [_column(X.iloc[:, i]) for i in range(X.shape[1])]
         return np.concatenate(columns, axis=1).astype(np.float32) if columns else None
-    if hasattr(X, "tocsr") or X.dtype.kind not in "biuf" or X.ndim < 2:
+    if hasattr(X, "tocsr") or X.ndim < 2 or X.dtype.kind not in "biuf":
         return None
     return _standardised(X.reshape(len(X), -1).astype(np.float64)).astype(np.float32)
 
@@ -360,10 +360,13 @@ def _standardised(values: Array) -> Array:
     return centred / np.where(spread > 0, spread, 1)
 
 
-def _equal_rows(features: Any) -> Rows | None:
-    """Return one number for all rows of the same values: they are duplicates."""
-    if features is None:
+def _equal_rows(X: Any, space: Array | None) -> Rows | None:
+    """Return one number for all rows of the same values, or texts: they are duplicates."""
+    if space is not None:
+        keys = [row.tobytes() for row in np.ascontiguousarray(space)]
+    elif X.ndim == 1:
+        keys = [str(text) for text in X]
+    else:
         return None
-    rows = np.ascontiguousarray(as_array(features))
-    seen: dict[bytes, int] = {}
-    return np.array([seen.setdefault(row.tobytes(), len(seen)) for row in rows], np.int64)
+    seen: dict[Any, int] = {}
+    return np.array([seen.setdefault(key, len(seen)) for key in keys], np.int64)

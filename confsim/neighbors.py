@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import as_array, check_choice
+from confsim._errors import as_array, check_choice, check_integer
 from confsim._kernels import memory, resolve_isa, resolve_threads
 from confsim._kernels import nearest as _kernel
 
@@ -23,18 +23,18 @@ METRICS = ("euclidean", "angular")
 
 @dataclass(frozen=True)
 class Nearest:
-    """The nearest training point of each query.
+    """The nearest training point of each query, or the ``k`` nearest.
 
     Attributes
     ----------
-    distance : ndarray of float64, shape (q,)
-        Euclidean distance, or angle divided by pi. NaN where there is no training point to compare
-        with (none of the query's class).
-    index : ndarray of int64, shape (q,)
+    distance : ndarray of float64, shape (q,) or (q, k)
+        Euclidean distance, or angle divided by pi; along a row in ascending order. NaN where there
+        is no training point to compare with (none of the query's class, or fewer than ``k``).
+    index : ndarray of int64, shape (q,) or (q, k)
         Row of that training point, the lowest among equal distances; -1 where there is none.
     distance_excluding_self, index_excluding_self : ndarray or None
-        The same when a query's own training row does not count; ``None`` unless ``self_index`` was
-        given.
+        The same when a query's own training row does not count, nor the rows of its duplicate
+        group; ``None`` unless ``self_index`` or groups were given.
     """
 
     distance: Float64Array
@@ -51,9 +51,12 @@ def nearest_training(
     query_labels: ArrayLike | None = None,
     training_labels: ArrayLike | None = None,
     self_index: ArrayLike | None = None,
+    k: int | None = None,
+    query_groups: ArrayLike | None = None,
+    training_groups: ArrayLike | None = None,
     n_threads: int | None = None,
 ) -> Nearest:
-    """Find each query's nearest training point, exactly.
+    """Find each query's nearest training point, or its ``k`` nearest, exactly.
 
     Parameters
     ----------
@@ -68,6 +71,12 @@ def nearest_training(
     self_index : array_like of int, shape (q,), optional
         The row of ``training`` that is the query itself, -1 for a query that is no member.
         Distances without that row are then computed in the same search.
+    k : int, optional
+        How many neighbours, 1 to 1024: answers are then arrays (q, k), in ascending order of
+        distance and, among equal distances, of index. Default: the nearest alone, in arrays (q,).
+    query_groups, training_groups : array_like of int, shapes (q,) and (n,), optional
+        Duplicate groups. Given together: where a query's own row does not count, no training row of
+        the query's group does.
     n_threads : int, optional
         Default: the CPUs this process may use, at most ``OMP_NUM_THREADS``.
 
@@ -106,17 +115,30 @@ def nearest_training(
     if members is not None:
         check_rows(members, len(training))
     threads = resolve_threads(n_threads)
+    groups = as_label_pair(
+        query_groups, training_groups, len(queries), len(training), kind="groups"
+    )
     extents = _extent("queries", queries, threads), _extent("training", training, threads)
     settings = (threads, resolve_isa())
-    if metric == "angular":
-        answers = _kernel.angular(queries, training, classes, training_classes, members, *settings)
-        return Nearest(*answers)
-    reason = why_not(*extents)
-    if reason:
+    if metric == "euclidean" and (reason := why_not(*extents)):
         raise ValueError(reason)
-    return Nearest(
-        *_kernel.euclidean(queries, training, classes, training_classes, members, *settings)
-    )
+    count = 1 if k is None else check_integer("k", k)
+    if count != 1 or groups[0] is not None:
+        found = _kernel.k_nearest(
+            queries,
+            training,
+            classes,
+            training_classes,
+            members,
+            *groups,
+            count,
+            metric == "angular",
+            *settings,
+        )
+        return Nearest(*(_first(answers) for answers in found)) if k is None else Nearest(*found)
+    search = _kernel.angular if metric == "angular" else _kernel.euclidean
+    found = search(queries, training, classes, training_classes, members, *settings)
+    return Nearest(*found) if k is None else Nearest(*(_alone(answers) for answers in found))
 
 
 def why_not(
@@ -183,16 +205,18 @@ def as_label_pair(
     n: int,
     *,
     keep_int8: bool = False,
+    kind: str = "labels",
 ) -> tuple[Array, Int64Array] | tuple[None, None]:
-    """Return both label arrays or neither; see :func:`as_labels`."""
+    """Return both label arrays or neither; see :func:`as_labels`. ``kind``: labels or groups."""
     if query_labels is None and training_labels is None:
         return None, None
     if query_labels is None or training_labels is None:
-        missing = "query_labels" if query_labels is None else "training_labels"
-        raise ValueError(f"{missing} must be given: a same-class search needs labels on both sides")
+        missing = f"query_{kind}" if query_labels is None else f"training_{kind}"
+        what = "a same-class search needs labels" if kind == "labels" else "groups are needed"
+        raise ValueError(f"{missing} must be given: {what} on both sides")
     return (
-        as_labels("query_labels", query_labels, q, keep_int8=keep_int8),
-        as_labels("training_labels", training_labels, n),
+        as_labels(f"query_{kind}", query_labels, q, keep_int8=keep_int8),
+        as_labels(f"training_{kind}", training_labels, n),
     )
 
 
@@ -204,6 +228,15 @@ def check_rows(self_index: Int64Array, n: int) -> None:
             f"self_index must be -1 or a row of training, 0 to {n - 1}, but entry {bad} is "
             f"{self_index[bad]}"
         )
+
+
+def _alone(answers: Array | None) -> Array | None:
+    """Return one answer a query as lists of one."""
+    return None if answers is None else answers[:, np.newaxis]
+
+
+def _first(answers: Array | None) -> Array | None:
+    return None if answers is None else answers[:, 0].copy()
 
 
 def _extent(name: str, points: Array, threads: int) -> tuple[Float64Array, Float64Array]:

@@ -19,18 +19,32 @@ cdef extern from "nearest/nearest.h":
         const int64_t *query_labels
         const int64_t *training_labels
         const int64_t *self_index
+        const int64_t *query_groups
+        const int64_t *training_groups
     enum:
         CONFSIM_ANGULAR_COLUMNS
+        CONFSIM_MOST_NEIGHBORS
     confsim_status confsim_euclidean_extent(
         const confsim_matrix *matrix, double *low, double *high, int threads) nogil
     confsim_status confsim_euclidean_nearest(
         const confsim_matrix *queries, const confsim_matrix *training,
         const confsim_pairing *pairing, const confsim_nearest *answer,
         int threads, confsim_isa isa) nogil
+    confsim_status confsim_euclidean_k_nearest(
+        const confsim_matrix *queries, const confsim_matrix *training,
+        const confsim_pairing *pairing, const confsim_nearest *answer, int64_t k,
+        int threads, confsim_isa isa) nogil
     confsim_status confsim_angular_nearest(
         const confsim_matrix *queries, const confsim_matrix *training,
         const confsim_pairing *pairing, const confsim_nearest *answer,
         int threads, confsim_isa isa) nogil
+    confsim_status confsim_angular_k_nearest(
+        const confsim_matrix *queries, const confsim_matrix *training,
+        const confsim_pairing *pairing, const confsim_nearest *answer, int64_t k,
+        int threads, confsim_isa isa) nogil
+
+#: Neighbours a query that `k_nearest` can be asked for.
+MOST_NEIGHBORS = <int>CONFSIM_MOST_NEIGHBORS
 
 
 def extent(points, int threads):
@@ -58,9 +72,11 @@ cdef class _Search:
     cdef confsim_pairing pairing
     cdef confsim_nearest answer
     cdef const int64_t[::1] query_labels, training_labels, self_index
+    cdef const int64_t[::1] query_groups, training_groups
     cdef readonly tuple results
 
-    def __cinit__(self, queries, training, query_labels, training_labels, self_index):
+    def __cinit__(self, queries, training, query_labels, training_labels, self_index,
+                  query_groups=None, training_groups=None, int64_t k=0):
         self.queries = matrix_of(queries, "queries")
         self.training = matrix_of(training, "training")
         if self.queries.columns != self.training.columns or self.queries.columns < 1:
@@ -70,7 +86,8 @@ cdef class _Search:
         if (query_labels is None) != (training_labels is None):
             raise ValueError("query_labels and training_labels must be given together")
         self.pair(query_labels, training_labels, self_index)
-        self.make_room(self_index is not None)
+        self.pair_groups(query_groups, training_groups)
+        self.make_room(self_index is not None or query_groups is not None, k)
 
     cdef pair(self, query_labels, training_labels, self_index):
         cdef int64_t i, rows = self.queries.rows, n = self.training.rows
@@ -96,8 +113,23 @@ cdef class _Search:
         if rows:
             self.pairing.self_index = &self.self_index[0]
 
-    cdef make_room(self, bint both):
-        cdef int64_t rows = self.queries.rows
+    cdef pair_groups(self, query_groups, training_groups):
+        self.pairing.query_groups = self.pairing.training_groups = NULL
+        if (query_groups is None) != (training_groups is None):
+            raise ValueError("query_groups and training_groups must be given together")
+        if query_groups is None:
+            return
+        self.query_groups, self.training_groups = query_groups, training_groups
+        if self.query_groups.shape[0] != self.queries.rows:
+            raise ValueError("query_groups must have one entry per query")
+        if self.training_groups.shape[0] != self.training.rows:
+            raise ValueError("training_groups must have one entry per training row")
+        if self.queries.rows:
+            self.pairing.query_groups = &self.query_groups[0]
+            self.pairing.training_groups = &self.training_groups[0]
+
+    cdef make_room(self, bint both, int64_t k):
+        cdef int64_t rows = self.queries.rows * (k if k else 1)
         cdef double[::1] distance
         cdef int64_t[::1] index
         self.answer.distance = self.answer.distance_other = NULL
@@ -112,6 +144,10 @@ cdef class _Search:
         if rows and both:
             distance, index = self.results[2:]
             self.answer.distance_other, self.answer.index_other = &distance[0], &index[0]
+        if k:
+            self.results = tuple(
+                None if answers is None else answers.reshape(-1, k) for answers in self.results
+            )
 
 
 def euclidean(queries, training, query_labels, training_labels, self_index, int threads, int isa):
@@ -146,4 +182,39 @@ def angular(queries, training, query_labels, training_labels, self_index, int th
             status = confsim_angular_nearest(
                 &s.queries, &s.training, &s.pairing, &s.answer, threads, <confsim_isa>isa)
         check(status, "the nearest-neighbour search")
+    return s.results
+
+
+def k_nearest(queries, training, query_labels, training_labels, self_index, query_groups,
+              training_groups, int64_t k, bint angles, int threads, int isa):
+    """Return the distances and indices of the ``k`` nearest, arrays (q, k), by angle or not.
+
+    The last two leave out a query's own row and the training rows of its group; they are ``None``
+    unless ``self_index`` or groups are given. Where there are fewer than ``k``: NaN and -1.
+    """
+    cdef confsim_status status
+    cdef _Search s
+    if not 1 <= k <= CONFSIM_MOST_NEIGHBORS:
+        raise ValueError(f"k must be between 1 and {CONFSIM_MOST_NEIGHBORS}, not {k}")
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    if len(training) >= 1 << 31:
+        raise ValueError("training must have fewer than 2**31 points; search it in parts")
+    s = _Search(queries, training, query_labels, training_labels, self_index, query_groups,
+                training_groups, k)
+    if angles and s.queries.columns > CONFSIM_ANGULAR_COLUMNS:
+        raise ValueError(
+            f"queries and training may have at most {CONFSIM_ANGULAR_COLUMNS} columns for angles, "
+            f"not {s.queries.columns}"
+        )
+    if s.queries.rows == 0:
+        return s.results
+    with nogil:
+        if angles:
+            status = confsim_angular_k_nearest(
+                &s.queries, &s.training, &s.pairing, &s.answer, k, threads, <confsim_isa>isa)
+        else:
+            status = confsim_euclidean_k_nearest(
+                &s.queries, &s.training, &s.pairing, &s.answer, k, threads, <confsim_isa>isa)
+    check(status, "the nearest-neighbour search")
     return s.results

@@ -97,7 +97,8 @@ typedef struct {
     double probes[PROBES][MAX_AXES + 1];
 } axes_probe;
 
-/* The share of training rows whose bound by 1, 2, ... axes reaches a query's nearest. */
+/* The share of training rows whose bound by 1, 2, ... axes reaches a query's nearest, or k-th
+ * nearest. */
 static void probe(void *context, int64_t item, int thread) {
     axes_probe *probing = context;
     const angular_search *s = probing->s;
@@ -105,7 +106,9 @@ static void probe(void *context, int64_t item, int thread) {
     const int64_t class = training_class(s, query);
     const int64_t own = s->pairing->self_index ? s->pairing->self_index[query] : -1;
     double *share = probing->probes[item];
-    float terms[MAX_AXES], best = -2;
+    float terms[MAX_AXES], leading[CONFSIM_MOST_NEIGHBORS];
+    const int64_t k = s->k ? s->k : 1;
+    for (int64_t i = 0; i < k; i++) leading[i] = -2;
     row_scale scale;
     (void)thread;
     memset(share, 0, sizeof probing->probes[item]);
@@ -118,9 +121,15 @@ static void probe(void *context, int64_t item, int thread) {
     confsim_scale_rows(s->queries, &query, 1, &scale);
     confsim_unit_row(s, s->queries, query, scale, unit);
     for (int64_t rank = begin; rank < end; rank++)
-        if (s->classes.order[rank] != own)
-            best =
-                fmaxf(best, s->kernels->dot(unit, s->rows.units + s->classes.order[rank] * d, d));
+        if (s->classes.order[rank] != own) {
+            const float product =
+                s->kernels->dot(unit, s->rows.units + s->classes.order[rank] * d, d);
+            int64_t at = k;
+            for (; at > 0 && leading[at - 1] < product; at--)
+                if (at < k) leading[at] = leading[at - 1];
+            if (at < k) leading[at] = product;
+        }
+    const float best = leading[k - 1];
     for (int64_t j = 0; j < MAX_AXES; j++)
         terms[j] = s->kernels->dot(s->axes.directions + j * d, unit, d);
     const int64_t step = (end - begin) / 256 + 1;

@@ -11,6 +11,7 @@
 #include "nearest/angular_distance.h"
 #include "nearest/angular_kernels.h"
 #include "nearest/nearest.h"
+#include "nearest/top_list.h"
 
 enum {
     BLOCK = 192,  /* queries of a work item: whole tiles, and places that fit into a byte */
@@ -107,7 +108,9 @@ typedef struct {
     cone_tree tree;
     prepared_queries prepared;
     error_bounds error;
-    distinct_rows distinct; /* in use where it has `units` */
+    int64_t k;                /* neighbours a query, in a search for several */
+    confsim_classes by_group; /* training rows by duplicate group, where there are groups */
+    distinct_rows distinct;   /* in use where it has `units` */
 } angular_search;
 
 static inline void *floats(int64_t count) {
@@ -197,6 +200,17 @@ typedef struct {
     float products[KEPT];
 } candidate_list;
 
+/* The same query in a search for the k nearest. */
+typedef struct {
+    exclusion out;
+    int64_t leading_count;
+    float *leading; /* its largest products so far, k at most, descending */
+    int64_t kept;
+    int64_t *rows; /* that wait for the exact comparison; room for KEPT + 2 k */
+    float *products;
+    top_list top; /* nearest so far by the answer's arithmetic */
+} k_list;
+
 /* The training rows of a cell. */
 typedef struct {
     const int64_t *rows;
@@ -208,6 +222,7 @@ typedef struct {
 /* One thread's memory: a block of queries. */
 typedef struct {
     candidate_list lists[BLOCK];
+    k_list *k_lists; /* of them, in a search for the k nearest */
     double *units64;
     float *units;
     int16_t *terms, *fixed_rows;
@@ -232,6 +247,8 @@ void confsim_cosine_filter(const angular_search *s, query_block *b, const int64_
 
 /* The end of each list: compares what is left, and stores both answers. */
 void confsim_angular_answer(const angular_search *s, candidate_list *list, int64_t class);
+void confsim_angular_answer_k(const angular_search *s, query_block *b, int64_t place,
+                              int64_t class);
 void confsim_angular_put(double *distance, int64_t *index, int64_t query, double found,
                          int64_t row);
 

@@ -10,17 +10,19 @@
  * only the smallest score of each chunk of them is kept. */
 #include "core/arena.h"
 #include "core/parallel.h"
+#include "core/util.h"
 #include "nearest/block_kernels.h"
 #include "nearest/kd_tree.h"
 #include "nearest/query_order.h"
 
 enum {
-    CHUNK = 24,           /* training points of the smallest chunk: whole tiles and whole groups */
-    MOST_CHUNKS = 512,    /* of a class: larger classes have larger chunks */
-    LISTED = 40 * POINTS, /* points that are scored before their scores are looked at */
-    ROUNDS = 8,           /* of widening a block's radius */
-    FEWEST_TO_ORDER = 4096, /* queries that are worth an order */
-    FEWEST_TO_LIST = 256,   /* training points of a class that are worth a list */
+    CHUNK = 24, /* training points of the smallest chunk: whole tiles and whole groups */
+    MOST_CHUNKS_FOR_K = 2048, /* smaller ones where each holds one of the k nearest at best */
+    MOST_CHUNKS = 512,        /* of a class: larger classes have larger chunks */
+    LISTED = 40 * POINTS,     /* points that are scored before their scores are looked at */
+    ROUNDS = 8,               /* of widening a block's radius */
+    FEWEST_TO_ORDER = 4096,   /* queries that are worth an order */
+    FEWEST_TO_LIST = 256,     /* training points of a class that are worth a list */
     MOST_FAILURES = 4,
     BLOCKS_SKIPPED = 252, /* blocks in vain before the lists are left for some blocks */
     MOST_EXACT = 32,      /* exact comparisons a query, if float32 tells points apart */
@@ -54,9 +56,11 @@ typedef struct {
     int64_t *order;       /* queries by class */
     int64_t *first_query; /* of each class in `order`, and the end */
     int64_t *first_block; /* of each class, and the end */
+    int64_t most_chunks;  /* of a class */
     int64_t most_listed;  /* points of the largest class that is listed, padded; 0: no lists */
     const block_kernels *kernels;
     leaf_kernel leaf;
+    offer_kernel offer;
     char *memory;
     size_t bytes_per_thread;
     list_radius *radii; /* one a thread */
@@ -96,7 +100,7 @@ static CONFSIM_MUST_CHECK confsim_status class_pack(const block_plan *t, int64_t
     const int64_t first = p->first_group[class] * LANES;
     const int64_t groups = p->first_group[class + 1] - p->first_group[class];
     const int64_t smallest = (groups * LANES + CHUNK - 1) / CHUNK;
-    out->chunk_points = CHUNK * ((smallest + MOST_CHUNKS - 1) / MOST_CHUNKS);
+    out->chunk_points = CHUNK * confsim_blocks(smallest, t->most_chunks);
     out->chunks = (groups * LANES + out->chunk_points - 1) / out->chunk_points;
     out->longest = 0;
     const int64_t points = out->chunks * out->chunk_points;
@@ -136,6 +140,9 @@ typedef struct {
     float *low, *high;     /* of the box around the block */
     float *box_bound;      /* how far away each training point at least is, squared */
     int32_t *list;
+    float *column;     /* one query's scores */
+    double *distances; /* of the k nearest, query by query */
+    int64_t *indices;
 } block_space;
 
 static size_t lay_out_space(const block_plan *t, block_space *space, char *memory) {
@@ -143,7 +150,10 @@ static size_t lay_out_space(const block_plan *t, block_space *space, char *memor
     _Static_assert(LISTED <= MOST_CHUNKS, "the scores of listed points need more room");
     size_t used = 0;
     space->block = confsim_take(memory, &used, BLOCK * d * sizeof(float));
-    space->scores = confsim_take(memory, &used, BLOCK * MOST_CHUNKS * sizeof(float));
+    space->scores = confsim_take(memory, &used, BLOCK * (size_t)t->most_chunks * sizeof(float));
+    space->column = confsim_take(memory, &used, (size_t)t->most_chunks * sizeof(float));
+    space->distances = confsim_take(memory, &used, BLOCK * (size_t)t->s->k * sizeof(double));
+    space->indices = confsim_take(memory, &used, BLOCK * (size_t)t->s->k * sizeof(int64_t));
     space->queries = confsim_take(memory, &used, BLOCK * d * sizeof(double));
     space->low = confsim_take(memory, &used, d * sizeof(float));
     space->high = confsim_take(memory, &used, d * sizeof(float));
@@ -212,12 +222,18 @@ static void without_self(block_search *p, int64_t i) {
     p->space.scores[chunk * BLOCK + i] = NOWHERE;
 }
 
-static void search_chunks(block_search *p) {
+/* The smallest score of each chunk, for each query. */
+static void score_chunks(const block_search *p) {
     const int64_t d = p->t->s->queries->columns, tiles = p->of->chunk_points / POINTS;
-    float *scores = p->space.scores;
     for (int64_t c = 0; c < p->of->chunks; c++)
         p->t->kernels->chunk(p->of->points + c * tiles * POINTS * (d + 1), tiles, d, p->space.block,
-                             scores + c * BLOCK);
+                             p->space.scores + c * BLOCK);
+}
+
+static void search_chunks(block_search *p) {
+    const int64_t d = p->t->s->queries->columns;
+    const float *scores = p->space.scores;
+    score_chunks(p);
     for (int64_t i = 0; i < p->count; i++)
         if (p->self[i] >= 0) without_self(p, i);
     float smallest[BLOCK];
@@ -236,6 +252,68 @@ static void search_chunks(block_search *p) {
             p->best[i] = better(p->best[i], chunk_exactly(p->t, p->class, c, query, p->self[i]));
         }
     }
+}
+
+/* ---- the k nearest */
+
+/* The entry of rank `rank`, from 0, of `count` of them, which end in another order (Hoare). */
+static float entry_of_rank(float *entries, int64_t count, int64_t rank) {
+    int64_t low = 0, high = count - 1;
+    while (low < high) {
+        const float pivot = entries[low + (high - low) / 2];
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (entries[i] < pivot) i++;
+            while (entries[j] > pivot) j--;
+            if (i > j) break;
+            const float kept = entries[i];
+            entries[i++] = entries[j];
+            entries[j--] = kept;
+        }
+        if (rank <= j)
+            high = j;
+        else if (rank >= i)
+            low = i;
+        else
+            break;
+    }
+    return entries[rank];
+}
+
+/* Scores above it cannot be of a query's k nearest: k chunks have points that score less, besides
+ * those that do not count. */
+static float bound_of_k(const block_search *p, int64_t i, const exclusion *out) {
+    const euclidean_search *s = p->t->s;
+    const int64_t chunks = p->of->chunks, rank = s->k - 1 + most_excluded(out, s->by_group);
+    if (rank >= chunks) return NOWHERE / 2;
+    for (int64_t c = 0; c < chunks; c++) p->space.column[c] = p->space.scores[c * BLOCK + i];
+    return fminf(entry_of_rank(p->space.column, chunks, rank) + p->margins[i], NOWHERE / 2);
+}
+
+static void search_k(block_search *p) {
+    const euclidean_search *s = p->t->s;
+    const packed_points *all = s->packed;
+    const int64_t d = s->queries->columns, per_chunk = p->of->chunk_points / LANES;
+    const int64_t first = all->first_group[p->class], end = all->first_group[p->class + 1];
+    exclusion out[BLOCK];
+    top_list top[BLOCK];
+    score_chunks(p);
+    for (int64_t i = 0; i < p->count; i++) {
+        out[i] = exclusion_of(s->pairing, s->by_group, p->queries[i]);
+        top[i] = (top_list){s->k, 0, p->space.distances + i * s->k, p->space.indices + i * s->k};
+        p->bound[i] = bound_of_k(p, i, &out[i]);
+    }
+    for (int64_t c = 0; c < p->of->chunks; c++) {
+        const int64_t from = first + c * per_chunk, groups = confsim_least(per_chunk, end - from);
+        uint64_t hits = p->t->kernels->within(p->space.scores + c * BLOCK, p->bound);
+        for (; hits; hits &= hits - 1) {
+            const int i = __builtin_ctzll(hits);
+            p->t->offer(all->groups + from * d * LANES, all->index + from * LANES, groups, d,
+                        p->space.queries + i * d, &out[i], &top[i]);
+        }
+    }
+    for (int64_t i = 0; i < p->count; i++)
+        confsim_store_top(s, p->queries[i], p->class, p->space.queries + i * d, &out[i], &top[i]);
 }
 
 /* ---- those near the block's box */
@@ -375,6 +453,10 @@ static void search_block(const block_plan *t, int64_t class, const int64_t *quer
     block_search p;
     list_radius *h = &t->radii[thread];
     start_block(&p, t, class, queries, count, thread);
+    if (t->s->k) {
+        search_k(&p);
+        return;
+    }
     int done = 0;
     if (p.of->rows && h->skipped == 0) {
         done = search_listed(&p, h);
@@ -421,7 +503,8 @@ static void order_by_class(block_plan *t) {
         if (class >= 0)
             t->first_query[class + 2]++;
         else
-            store_both(s, i, NULL, -1, (neighbor){INFINITY, -1});
+            s->k ? confsim_store_no_top(s, i)
+                 : store_both(s, i, NULL, -1, (neighbor){INFINITY, -1});
     }
     for (int64_t c = 2; c <= classes; c++) t->first_query[c] += t->first_query[c - 1];
     for (int64_t i = 0; i < q; i++) {
@@ -523,7 +606,7 @@ static int64_t most_listed(const euclidean_search *s) {
         const int64_t count = s->classes->start[c + 1] - s->classes->start[c];
         most = count > most ? count : most;
     }
-    if (s->queries->rows < FEWEST_TO_ORDER || most < FEWEST_TO_LIST) return 0;
+    if (s->k || s->queries->rows < FEWEST_TO_ORDER || most < FEWEST_TO_LIST) return 0;
     return (most + BLOCK - 1) / BLOCK * BLOCK;
 }
 
@@ -533,6 +616,8 @@ confsim_status confsim_block_search(const euclidean_search *s, const extent_pair
     block_plan t = {.s = s,
                     .kernels = confsim_block_kernels(s->isa),
                     .leaf = confsim_leaf_kernel(s->isa),
+                    .offer = confsim_offer_kernel(s->isa),
+                    .most_chunks = s->k ? MOST_CHUNKS_FOR_K : MOST_CHUNKS,
                     .most_listed = most_listed(s)};
     block_space layout;
     confsim_status status = CONFSIM_NO_MEMORY;

@@ -62,7 +62,70 @@ static inline void raise_best(const angular_search *s, candidate_list *list, flo
     list->start = fixed_start(-low_of(s, list));
 }
 
-static void consider(const angular_search *s, candidate_list *list, int64_t row, float product) {
+/* ---- lists of the k nearest */
+
+static inline k_list *k_list_of(const query_block *b, const candidate_list *list) {
+    return &b->k_lists[list - b->lists];
+}
+
+/* No row whose product is clearly below the k-th largest can be among the k nearest. */
+static void raise_leading(const angular_search *s, k_list *leaders, candidate_list *list,
+                          float product) {
+    int64_t at = leaders->leading_count;
+    if (at == s->k) {
+        if (product <= leaders->leading[at - 1]) return;
+        at--;
+    } else {
+        leaders->leading_count++;
+    }
+    for (; at > 0 && leaders->leading[at - 1] < product; at--)
+        leaders->leading[at] = leaders->leading[at - 1];
+    leaders->leading[at] = product;
+    if (leaders->leading_count < s->k) return;
+    const float keep = leaders->leading[s->k - 1] - s->error.window;
+    if (keep <= list->keep) return;
+    list->keep = keep;
+    list->start = fixed_start(-low_of(s, list));
+}
+
+static void resolve_k(const angular_search *s, k_list *leaders, candidate_list *list) {
+    for (int64_t i = 0; i < leaders->kept; i++) {
+        const int64_t row = leaders->rows[i];
+        if (leaders->products[i] < list->keep) continue;
+        top_list_offer(&leaders->top, distance_to(s, list, row, s->rows.scales[row]), row);
+    }
+    leaders->kept = 0;
+    if (leaders->top.count < s->k) return;
+    list->distance = leaders->top.distance[s->k - 1];
+    list->index = leaders->top.index[s->k - 1];
+}
+
+static void consider_k(const angular_search *s, const query_block *b, candidate_list *list,
+                       int64_t row, float product) {
+    k_list *leaders = k_list_of(b, list);
+    if (product < list->keep || is_excluded(&leaders->out, row)) return;
+    raise_leading(s, leaders, list, product);
+    if (leaders->kept == KEPT + 2 * s->k) {
+        int64_t kept = 0;
+        for (int64_t i = 0; i < leaders->kept; i++)
+            if (leaders->products[i] >= list->keep) {
+                leaders->rows[kept] = leaders->rows[i];
+                leaders->products[kept++] = leaders->products[i];
+            }
+        leaders->kept = kept;
+        if (kept > KEPT / 2 + s->k) resolve_k(s, leaders, list);
+    }
+    if (product < list->keep) return;
+    leaders->rows[leaders->kept] = row;
+    leaders->products[leaders->kept++] = product;
+}
+
+static void consider(const angular_search *s, const query_block *b, candidate_list *list,
+                     int64_t row, float product) {
+    if (s->k) {
+        consider_k(s, b, list, row, product);
+        return;
+    }
     if (product < list->keep || row == list->own) return;
     raise_best(s, list, product);
     if (list->kept == KEPT) make_room(s, list);
@@ -75,7 +138,7 @@ static void consider(const angular_search *s, candidate_list *list, int64_t row,
  */
 static void guess_products(const angular_search *s, const candidate_list *list, const int64_t *rows,
                            int64_t count, float *out) {
-    const int16_t *queries[CELL], *fixed_rows[CELL];
+    const int16_t *queries[CELL] = {NULL}, *fixed_rows[CELL] = {NULL};
     int32_t products[CELL];
     if (!s->axes.count) {
         s->kernels->dots(list->row, s->rows.units, s->rows.length, rows, count, out);
@@ -99,6 +162,33 @@ static void first_guess(const angular_search *s, candidate_list *list, int64_t c
     guess_products(s, list, rows, count, products);
     for (int64_t i = 0; i < count; i++)
         if (rows[i] != list->own) raise_best(s, list, products[i]);
+}
+
+/* The first bound comes from the rows of a query's own cell and of the next ones. They are met
+ * again in the search, which therefore starts with an empty list of leading products. */
+static void first_guess_k(const angular_search *s, k_list *leaders, candidate_list *list,
+                          int64_t class) {
+    const int64_t first = s->classes.start[class], end = s->classes.start[class + 1];
+    const int64_t cells = 3 + (s->k + CELL - 1) / CELL;
+    const int64_t own = s->axes.count ? s->prepared.leaves[list->query] : 0;
+    for (int64_t cell = own; cell < own + cells; cell++) {
+        const int64_t rank = first + cell * CELL;
+        if (rank >= end) break;
+        const int64_t *rows = s->classes.order + rank,
+                      count = end - rank < CELL ? end - rank : CELL;
+        float products[CELL];
+        guess_products(s, list, rows, count, products);
+        for (int64_t i = 0; i < count; i++)
+            if (!is_excluded(&leaders->out, rows[i])) raise_leading(s, leaders, list, products[i]);
+    }
+    leaders->leading_count = 0;
+}
+
+static void start_k_list(const angular_search *s, query_block *b, int64_t place, int64_t class) {
+    k_list *leaders = &b->k_lists[place];
+    leaders->out = exclusion_of(s->pairing, &s->by_group, b->lists[place].query);
+    leaders->leading_count = leaders->kept = leaders->top.count = 0;
+    first_guess_k(s, leaders, &b->lists[place], class);
 }
 
 static void start_list(const angular_search *s, query_block *b, int64_t place, int64_t query,
@@ -141,7 +231,10 @@ static void load_block(const angular_search *s, query_block *b, const int64_t *q
         confsim_scale_rows(s->queries, queries, count, scales);
     for (int64_t i = 0; i < count; i++) {
         start_list(s, b, i, queries[i], scales[i]);
-        first_guess(s, &b->lists[i], class);
+        if (s->k)
+            start_k_list(s, b, i, class);
+        else
+            first_guess(s, &b->lists[i], class);
     }
 }
 
@@ -204,7 +297,7 @@ static void multiply_pairs(const angular_search *s, query_block *b) {
     }
     s->kernels->products(queries, rows, s->rows.length, b->pairs, products);
     for (int64_t i = 0; i < b->pairs; i++)
-        consider(s, b->pair_lists[i], b->pair_rows[i], products[i]);
+        consider(s, b, b->pair_lists[i], b->pair_rows[i], products[i]);
     b->pairs = 0;
 }
 
@@ -312,4 +405,28 @@ void confsim_angular_answer(const angular_search *s, candidate_list *list, int64
         }
     }
     confsim_angular_put(s->answer->distance, s->answer->index, list->query, distance, index);
+}
+
+static void offer_excluded(const angular_search *s, k_list *leaders, candidate_list *list,
+                           int64_t class, int64_t row) {
+    const int64_t *labels = s->pairing->training_labels;
+    if (labels && labels[row] != s->classes.labels[class]) return;
+    const double distance = row == list->own ? distance_to_own(s, list)
+                                             : distance_to(s, list, row, s->rows.scales[row]);
+    top_list_offer(&leaders->top, distance, row);
+}
+
+void confsim_angular_answer_k(const angular_search *s, query_block *b, int64_t place,
+                              int64_t class) {
+    candidate_list *list = &b->lists[place];
+    k_list *leaders = &b->k_lists[place];
+    const exclusion *out = &leaders->out;
+    resolve_k(s, leaders, list);
+    top_list_store(&leaders->top, list->query, s->answer->distance_other, s->answer->index_other);
+    if (out->self >= 0) offer_excluded(s, leaders, list, class, out->self);
+    if (out->group >= 0)
+        for (int64_t i = s->by_group.start[out->group]; i < s->by_group.start[out->group + 1]; i++)
+            if (s->by_group.order[i] != out->self)
+                offer_excluded(s, leaders, list, class, s->by_group.order[i]);
+    top_list_store(&leaders->top, list->query, s->answer->distance, s->answer->index);
 }

@@ -7,6 +7,7 @@
 #include "nearest/block_kernels.h"
 #include "nearest/candidate_grid.h"
 #include "nearest/euclidean_internal.h"
+#include "nearest/kd_tree.h"
 
 enum { QUERIES_PER_ITEM = 64, FEWEST_FOR_CELLS = 256 };
 
@@ -239,7 +240,11 @@ static confsim_status run(euclidean_search *s, int threads) {
     if (!status)
         status = confsim_euclidean_extent(s->training, x.training_low, x.training_high, threads);
     if (!status) {
-        if (d <= MOST_AXES && q >= FEWEST_FOR_CELLS)
+        if (s->k && (d <= MOST_TREE_AXES || !tiles_are_exact(&x, d)))
+            status = confsim_tree_search(s, threads);
+        else if (s->k)
+            status = confsim_block_search(s, &x, threads);
+        else if (d <= MOST_AXES && q >= FEWEST_FOR_CELLS)
             status = confsim_grid_search(s, &x, threads);
         else if (q >= BLOCK && tiles_are_exact(&x, d))
             status = confsim_block_search(s, &x, threads);
@@ -250,23 +255,53 @@ static confsim_status run(euclidean_search *s, int threads) {
     return status;
 }
 
+static CONFSIM_MUST_CHECK confsim_status prepare_and_run(euclidean_search s, int threads) {
+    confsim_classes classes, by_group = {0};
+    packed_points p;
+    if (s.queries->rows == 0) return CONFSIM_OK;
+    confsim_status status =
+        confsim_classes_build(&classes, s.pairing->training_labels, s.training->rows);
+    if (status) return status;
+    if (s.k && s.pairing->training_groups)
+        status = confsim_classes_build(&by_group, s.pairing->training_groups, s.training->rows);
+    if (!status) {
+        status = packed_build(&p, s.training, &classes);
+        if (!status) {
+            s.classes = &classes;
+            s.by_group = &by_group;
+            s.packed = &p;
+            status = run(&s, threads);
+            packed_free(&p);
+        }
+    }
+    confsim_classes_free(&by_group);
+    confsim_classes_free(&classes);
+    return status;
+}
+
 confsim_status confsim_euclidean_nearest(const confsim_matrix *queries,
                                          const confsim_matrix *training,
                                          const confsim_pairing *pairing,
                                          const confsim_nearest *answer, int threads,
                                          confsim_isa isa) {
-    confsim_classes classes;
-    packed_points p;
-    if (queries->rows == 0) return CONFSIM_OK;
-    confsim_status status =
-        confsim_classes_build(&classes, pairing->training_labels, training->rows);
-    if (status) return status;
-    status = packed_build(&p, training, &classes);
-    if (!status) {
-        euclidean_search s = {queries, training, pairing, answer, &classes, &p, NULL, isa};
-        status = run(&s, threads);
-        packed_free(&p);
-    }
-    confsim_classes_free(&classes);
-    return status;
+    return prepare_and_run((euclidean_search){.queries = queries,
+                                              .training = training,
+                                              .pairing = pairing,
+                                              .answer = answer,
+                                              .isa = isa},
+                           threads);
+}
+
+confsim_status confsim_euclidean_k_nearest(const confsim_matrix *queries,
+                                           const confsim_matrix *training,
+                                           const confsim_pairing *pairing,
+                                           const confsim_nearest *answer, int64_t k, int threads,
+                                           confsim_isa isa) {
+    return prepare_and_run((euclidean_search){.queries = queries,
+                                              .training = training,
+                                              .pairing = pairing,
+                                              .answer = answer,
+                                              .isa = isa,
+                                              .k = k},
+                           threads);
 }

@@ -13,6 +13,7 @@
 #include "core/matrix.h"
 #include "core/status.h"
 #include "nearest/nearest.h"
+#include "nearest/top_list.h"
 
 #pragma GCC diagnostic ignored "-Wpsabi" /* vectors are only passed to functions that are inlined  \
                                           */
@@ -40,6 +41,8 @@ typedef struct {
     const packed_points *packed;
     double *scratch; /* one query a thread */
     confsim_isa isa;
+    int64_t k;                       /* neighbours a query, in a search for several */
+    const confsim_classes *by_group; /* training rows by duplicate group, where there are groups */
 } euclidean_search;
 
 /* The nearest so far: its sum of squares and which training point it is, -1 for none. */
@@ -151,6 +154,20 @@ static inline void store_both(const euclidean_search *s, int64_t query, const do
 
 /* How an instruction set compares a query with a leaf's points. */
 leaf_kernel confsim_leaf_kernel(confsim_isa isa);
+
+/* How an instruction set offers a leaf's points to a list of the k nearest. */
+typedef void (*offer_kernel)(const double *data, const int32_t *index, int64_t groups, int64_t d,
+                             const double *query, const exclusion *out, top_list *top);
+offer_kernel confsim_offer_kernel(confsim_isa isa);
+
+/* Store a query's k nearest others, and with what was left out the k nearest; or that there is
+ * none. */
+void confsim_store_top(const euclidean_search *s, int64_t query, int64_t class,
+                       const double *coordinates, const exclusion *out, top_list *top);
+void confsim_store_no_top(const euclidean_search *s, int64_t query);
+
+/* The k nearest, by k-d trees: k_nearest.c. */
+CONFSIM_MUST_CHECK confsim_status confsim_tree_search(const euclidean_search *s, int threads);
 
 /* In up to MOST_AXES dimensions, by a grid of candidates: grid_search.c. */
 CONFSIM_MUST_CHECK confsim_status confsim_grid_search(const euclidean_search *s,

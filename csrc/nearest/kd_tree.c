@@ -171,3 +171,42 @@ neighbor confsim_kd_tree_nearest(const kd_tree *t, leaf_kernel leaf, const doubl
     }
     return best;
 }
+
+void confsim_kd_tree_offer(const kd_tree *t, offer_kernel offer, const double *query,
+                           const exclusion *out, top_list *top) {
+    struct {
+        double bound;
+        int64_t node;
+    } stack[MOST_TREE_DEPTH];
+    const int64_t d = t->dimensions;
+    int pending = 1;
+    stack[0].bound = tree_bound(t, 0, query);
+    stack[0].node = 0;
+    while (pending > 0) {
+        int64_t at = stack[--pending].node;
+        double bound = stack[pending].bound;
+        for (;;) {
+            const tree_node *node = &t->nodes[at];
+            /* Roots of sums are monotone; of equal ones a lower index could still enter. */
+            const double least = sqrt(bound), last = top_list_limit(top);
+            if (least > last ||
+                (top->count == top->k && least == last && node->lowest > top->index[top->k - 1]))
+                break;
+            if (!node->right) {
+                offer(t->data + node->first * d * LANES, t->index + node->first * LANES,
+                      node->groups, d, query, out, top);
+                break;
+            }
+            const int64_t left = at + 1, right = node->right;
+            const double to_left = tree_bound(t, left, query),
+                         to_right = tree_bound(t, right, query);
+            const int first_left =
+                to_left < to_right ||
+                (to_left == to_right && t->nodes[left].lowest < t->nodes[right].lowest);
+            stack[pending].node = first_left ? right : left;
+            stack[pending++].bound = first_left ? to_right : to_left;
+            at = first_left ? left : right;
+            bound = first_left ? to_left : to_right;
+        }
+    }
+}

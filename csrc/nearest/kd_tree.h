@@ -37,4 +37,8 @@ void confsim_kd_tree_free(kd_tree *t);
 neighbor confsim_kd_tree_nearest(const kd_tree *t, leaf_kernel leaf, const double *query,
                                  int64_t without, int64_t *compared);
 
+/* Offer to a list every point that could be among the k nearest. */
+void confsim_kd_tree_offer(const kd_tree *t, offer_kernel offer, const double *query,
+                           const exclusion *out, top_list *top);
+
 #endif

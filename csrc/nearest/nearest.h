@@ -11,11 +11,17 @@
 #include "core/matrix.h"
 #include "core/status.h"
 
+enum { CONFSIM_MOST_NEIGHBORS = 1024 }; /* that a search can be asked for, per query */
+
 /* Who may be paired with whom. Both label arrays are given (same class only) or neither. */
 typedef struct {
     const int64_t *query_labels;
     const int64_t *training_labels;
     const int64_t *self_index; /* a query's own training row, -1 for none; NULL: nobody has one */
+    /* Duplicate groups: rows of a query's own group do not count either where its own row does not.
+     * Both arrays or neither; searches for the k nearest alone look at them. */
+    const int64_t *query_groups;
+    const int64_t *training_groups;
 } confsim_pairing;
 
 /* One entry a query each; no neighbour: NaN and -1. Any array but `distance` may be NULL; those
@@ -45,6 +51,12 @@ CONFSIM_MUST_CHECK confsim_status confsim_euclidean_nearest(const confsim_matrix
                                                             const confsim_nearest *answer,
                                                             int threads, confsim_isa isa);
 
+/* The same for the `k` nearest, in ascending order of (distance, index): arrays of k entries a
+ * query. From the second pair of arrays a query's own row and its group are left out. */
+CONFSIM_MUST_CHECK confsim_status confsim_euclidean_k_nearest(
+    const confsim_matrix *queries, const confsim_matrix *training, const confsim_pairing *pairing,
+    const confsim_nearest *answer, int64_t k, int threads, confsim_isa isa);
+
 /* ---------------------------------------------------------------- angle
  *
  * The distance of two rows is theta / pi with theta = 2 atan2(|a - b|, |a + b|), where a and b are
@@ -64,5 +76,10 @@ CONFSIM_MUST_CHECK confsim_status confsim_angular_nearest(const confsim_matrix *
                                                           const confsim_pairing *pairing,
                                                           const confsim_nearest *answer,
                                                           int threads, confsim_isa isa);
+
+/* The `k` nearest, as by confsim_euclidean_k_nearest. */
+CONFSIM_MUST_CHECK confsim_status confsim_angular_k_nearest(
+    const confsim_matrix *queries, const confsim_matrix *training, const confsim_pairing *pairing,
+    const confsim_nearest *answer, int64_t k, int threads, confsim_isa isa);
 
 #endif

@@ -1,0 +1,80 @@
+"""The k nearest training points: confsim beside faiss and k-d trees, at equal threads.
+
+``pytest benchmarks/bench_k_nearest.py --benchmark-only -s``. Both sides start from raw rows, so the
+time includes all preparation. Goals: three times faiss ``IndexFlat`` on real features, never slower
+on isotropic ones; a miss is printed as one.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from confsim import nearest_training
+
+sys.path.insert(0, str(Path(__file__).parent))
+from bench_angular import isotropic, real_features, unit
+from turns import in_turns
+
+THREADS = 2
+HIGH = {
+    "real 16,000 x 8,000 x 128": (
+        3.0,
+        lambda: (real_features()[0], real_features()[0][:8000].copy()),
+    ),
+    "isotropic 16,000 x 8,000 x 128": (1.0, lambda: tuple(isotropic(16_000, 8_000))),
+}
+
+
+def faiss_search(queries, training, metric, k):
+    faiss = pytest.importorskip("faiss")
+    faiss.omp_set_num_threads(THREADS)
+    flat = faiss.IndexFlatIP if metric == "angular" else faiss.IndexFlatL2
+    rows = (unit(queries), unit(training)) if metric == "angular" else (queries, training)
+    index = flat(training.shape[1])
+    index.add(rows[1])
+    return index.search(rows[0], k)
+
+
+@pytest.mark.parametrize("k", [1, 20])
+@pytest.mark.parametrize("metric", ["angular", "euclidean"])
+@pytest.mark.parametrize("case", HIGH)
+def test_beside_faiss(benchmark, case, metric, k):
+    goal, make = HIGH[case]
+    queries, training = make()
+    benchmark.group = f"k nearest, {metric}"
+    found, theirs = in_turns(
+        benchmark,
+        lambda: nearest_training(queries, training, metric=metric, k=k, n_threads=THREADS),
+        lambda: faiss_search(queries, training, metric, k),
+        rounds=5,
+    )
+    assert found.index.shape == (len(queries), k)
+    if benchmark.stats:
+        report(f"{case}, {metric}, k = {k}", theirs / benchmark.stats.stats.median, "faiss", goal)
+
+
+@pytest.mark.parametrize("k", [1, 20])
+@pytest.mark.parametrize("d", [2, 3, 8])
+def test_beside_trees(benchmark, d, k):
+    rng = np.random.default_rng(0)
+    queries, training = rng.random((50_000, d)), rng.random((20_000, d))
+    benchmark.group = "k nearest, few dimensions"
+    found, theirs = in_turns(
+        benchmark,
+        lambda: nearest_training(queries, training, k=k, n_threads=THREADS),
+        lambda: cKDTree(training).query(queries, k, workers=THREADS),
+        rounds=3,
+    )
+    np.testing.assert_allclose(
+        found.distance, cKDTree(training).query(queries, k)[0].reshape(len(queries), k), rtol=1e-12
+    )
+    if benchmark.stats:
+        report(f"{d} dimensions, k = {k}", theirs / benchmark.stats.stats.median, "cKDTree", 1.0)
+
+
+def report(what, ratio, who, goal):
+    verdict = "ok" if ratio >= goal else f"MISSED: {goal:g} was the goal"
+    print(f"\n{what}: confsim is {ratio:.2f} times as fast as {who}; {verdict}")

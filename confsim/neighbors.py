@@ -115,7 +115,7 @@ def nearest_training(
     if members is not None:
         check_rows(members, len(training))
     threads = resolve_threads(n_threads)
-    groups = as_label_pair(
+    groups, training_group = as_label_pair(
         query_groups, training_groups, len(queries), len(training), kind="groups"
     )
     extents = _extent("queries", queries, threads), _extent("training", training, threads)
@@ -123,22 +123,25 @@ def nearest_training(
     if metric == "euclidean" and (reason := why_not(*extents)):
         raise ValueError(reason)
     count = 1 if k is None else check_integer("k", k)
-    if count != 1 or groups[0] is not None:
-        found = _kernel.k_nearest(
-            queries,
-            training,
-            classes,
-            training_classes,
-            members,
-            *groups,
-            count,
-            metric == "angular",
-            *settings,
+    if count != 1 or groups is not None:
+        found = Nearest(
+            *_kernel.k_nearest(
+                queries,
+                training,
+                classes,
+                training_classes,
+                members,
+                groups,
+                training_group,
+                count,
+                metric == "angular",
+                *settings,
+            )
         )
-        return Nearest(*(_first(answers) for answers in found)) if k is None else Nearest(*found)
+        return _reshaped(found, -1) if k is None else found
     search = _kernel.angular if metric == "angular" else _kernel.euclidean
-    found = search(queries, training, classes, training_classes, members, *settings)
-    return Nearest(*found) if k is None else Nearest(*(_alone(answers) for answers in found))
+    found = Nearest(*search(queries, training, classes, training_classes, members, *settings))
+    return found if k is None else _reshaped(found, -1, 1)
 
 
 def why_not(
@@ -230,13 +233,14 @@ def check_rows(self_index: Int64Array, n: int) -> None:
         )
 
 
-def _alone(answers: Array | None) -> Array | None:
-    """Return one answer a query as lists of one."""
-    return None if answers is None else answers[:, np.newaxis]
-
-
-def _first(answers: Array | None) -> Array | None:
-    return None if answers is None else answers[:, 0].copy()
+def _reshaped(found: Nearest, *shape: int) -> Nearest:
+    distance, index = found.distance_excluding_self, found.index_excluding_self
+    return Nearest(
+        found.distance.reshape(shape),
+        found.index.reshape(shape),
+        None if distance is None else distance.reshape(shape),
+        None if index is None else index.reshape(shape),
+    )
 
 
 def _extent(name: str, points: Array, threads: int) -> tuple[Float64Array, Float64Array]:

@@ -108,6 +108,7 @@ confsim_status confsim_kd_tree_build(kd_tree *t, const packed_points *p, int64_t
     if (!keys || !t->nodes || !t->corners || !t->data || !t->index) {
         free(keys);
         confsim_kd_tree_free(t);
+        *t = (kd_tree){0}; /* may be freed once more */
         return CONFSIM_NO_MEMORY;
     }
     for (int64_t i = 0; i < count; i++) keys[i].rank = i;

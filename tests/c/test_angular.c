@@ -20,7 +20,7 @@ static void zero_rows_and_antipodes(confsim_isa isa, int threads) {
     static const double expected[] = {0, 0, 0, 0.5};
     static const int64_t rows[] = {0, 1, 3, 0};
     const confsim_matrix q = view(queries, 4, 2), t = view(training, 4, 2);
-    const confsim_pairing pairing = {NULL, NULL, NULL};
+    const confsim_pairing pairing = {NULL, NULL, NULL, NULL, NULL};
     double distance[4];
     int64_t index[4];
     const confsim_nearest answer = {distance, index, NULL, NULL};
@@ -32,7 +32,7 @@ static void a_lone_member_has_no_other(confsim_isa isa, int threads) {
     static const double points[] = {1, 0, 0, 1, 0, 2};
     static const int64_t labels[] = {5, 6, 6}, query_labels[] = {5, 6, 7}, own[] = {0, 1, -1};
     const confsim_matrix m = view(points, 3, 2);
-    const confsim_pairing pairing = {query_labels, labels, own};
+    const confsim_pairing pairing = {query_labels, labels, own, NULL, NULL};
     double distance[3], other[3];
     int64_t index[3], other_index[3];
     const confsim_nearest answer = {distance, index, other, other_index};
@@ -58,7 +58,7 @@ static void duplicates_go_to_the_lowest(confsim_isa isa, int threads) {
         }
     }
     const confsim_matrix m = view(points, ROWS, COLUMNS);
-    const confsim_pairing pairing = {NULL, NULL, own};
+    const confsim_pairing pairing = {NULL, NULL, own, NULL, NULL};
     const confsim_nearest answer = {distance, index, distance + ROWS, index + ROWS};
     assert(confsim_angular_nearest(&m, &m, &pairing, &answer, threads, isa) == CONFSIM_OK);
     for (int i = 0; i < ROWS; i++) {
@@ -89,7 +89,7 @@ static void running_out_of_memory_is_reported(void) {
         const int labelled = kind % 2;
         for (int64_t i = 0; i < N && kind == 2; i++) points[i * D] = 1e6; /* now nearly parallel */
         const int64_t *given = labelled ? labels : NULL;
-        const confsim_pairing pairing = {given, given, own};
+        const confsim_pairing pairing = {given, given, own, NULL, NULL};
         confsim_status status = CONFSIM_NO_MEMORY;
         int64_t failures = 0;
         for (; status != CONFSIM_OK; failures++) {
@@ -99,6 +99,43 @@ static void running_out_of_memory_is_reported(void) {
         }
         memory_left = INT64_MAX;
         assert(failures > (kind < 2 ? 20 : 10));
+    }
+}
+
+/* The same of a search for the k nearest, by angle and by distance, with groups. */
+static void running_out_of_memory_for_several_is_reported(void) {
+    enum { N = 600, D = 12, K = 5 };
+    static double points[N * D], distance[2 * N * K];
+    static int64_t index[2 * N * K], own[N], groups[N];
+    for (int64_t i = 0; i < N; i++) {
+        own[i] = i;
+        groups[i] = i / 3;
+        for (int64_t k = 0; k < D; k++)
+            points[i * D + k] = (random_unit() - 0.5) / (double)(1 + k * k);
+    }
+    const confsim_pairing pairing = {NULL, NULL, own, groups, groups};
+    const confsim_nearest answer = {distance, index, distance + N * K, index + N * K};
+    for (int kind = 0; kind < 3; kind++) { /* by angle, in blocks, by trees */
+        const confsim_matrix m = {(const char *)points, N,
+                                  kind == 2 ? 3 : D,    D * (int64_t)sizeof *points,
+                                  sizeof *points,       0};
+        confsim_status status = CONFSIM_NO_MEMORY;
+        int64_t failures = 0;
+        for (; status != CONFSIM_OK; failures++) {
+            assert(status == CONFSIM_NO_MEMORY && failures < 1000);
+            memory_left = failures;
+            status = (kind ? confsim_euclidean_k_nearest : confsim_angular_k_nearest)(
+                &m, &m, &pairing, &answer, K, 1, CONFSIM_ISA_PORTABLE);
+        }
+        memory_left = INT64_MAX;
+        assert(failures > 8);
+        for (int64_t i = 0; i < N; i++) {
+            assert(index[i * K] == i && distance[i * K] == 0);
+            for (int64_t j = 0; j < K; j++) {
+                assert(index[(N + i) * K + j] / 3 != i / 3);
+                assert(j == 0 || distance[(N + i) * K + j - 1] <= distance[(N + i) * K + j]);
+            }
+        }
     }
 }
 
@@ -177,7 +214,7 @@ static void answers_are_the_nearest(const problem *p) {
     }
     const confsim_matrix a = view(queries, q, d), b = view(training, n, d);
     const confsim_pairing pairing = {p->labels ? query_labels : NULL, p->labels ? labels : NULL,
-                                     self};
+                                     self, NULL, NULL};
     for (int isa = CONFSIM_ISA_PORTABLE; isa <= CONFSIM_ISA_NEON; isa++) {
         if (!confsim_isa_available((confsim_isa)isa)) continue;
         const int64_t at = isa == CONFSIM_ISA_PORTABLE ? 0 : 2 * q;
@@ -287,6 +324,7 @@ int main(int argc, char **argv) {
     static const test_case cases[] = {
         CASE(every_path_is_exact_in_fixed_point),
         CASE(running_out_of_memory_is_reported),
+        CASE(running_out_of_memory_for_several_is_reported),
         CASE(random_answers_are_the_nearest),
         CASE(answers_known_by_hand),
     };

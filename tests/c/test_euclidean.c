@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "failing_memory.h"
 #include "nearest/nearest.h"
 #include "random.h"
 #include "testing.h"
@@ -60,8 +61,8 @@ static void check(const problem *p, confsim_isa isa) {
     const int64_t row = d * (int64_t)sizeof(double);
     const confsim_matrix a = {(char *)queries, q, d, row, sizeof(double), 0};
     const confsim_matrix b = {(char *)training, n, d, row, sizeof(double), 0};
-    const confsim_pairing pairing = {p->labels ? labels : NULL, p->labels ? labels + q : NULL,
-                                     self};
+    const confsim_pairing pairing = {p->labels ? labels : NULL, p->labels ? labels + q : NULL, self,
+                                     NULL, NULL};
     const confsim_nearest answer = {distance, index, distance + q, index + q};
     assert(confsim_euclidean_nearest(&a, &b, &pairing, &answer, 2, isa) == CONFSIM_OK);
     for (int64_t i = 0; i < q; i += 1 + random_below(7)) {
@@ -69,6 +70,37 @@ static void check(const problem *p, confsim_isa isa) {
         expect(p, queries, training, i, &pairing, self[i], distance[q + i], index[q + i]);
     }
     free(queries), free(training), free(distance), free(index), free(self), free(labels);
+}
+
+/* Grids with trees behind them, blocks, blocks given up for trees, and scans: what a search takes
+ * is given back wherever it stops, or sanitizers complain. */
+static void running_out_of_memory_is_reported(void) {
+    enum { MOST = 4200, D = 4 };
+    static double points[MOST * D], distance[2 * MOST];
+    static int64_t index[2 * MOST], own[MOST];
+    const int64_t queries[] = {600, 600, MOST, 20}, dimensions[] = {2, 4, 4, 4};
+    for (int64_t i = 0; i < MOST; i++) {
+        own[i] = i;
+        for (int64_t k = 0; k < D; k++) /* many on a line: lists and grids fail */
+            points[i * D + k] = k == 0 || i % 9 == 0 ? random_unit() : 0.5;
+    }
+    for (int kind = 0; kind < 4; kind++) {
+        const int64_t n = queries[kind], stride = D * (int64_t)sizeof *points;
+        const confsim_matrix m = {(const char *)points, n, dimensions[kind], stride,
+                                  sizeof *points,       0};
+        const confsim_pairing pairing = {.self_index = own};
+        const confsim_nearest answer = {distance, index, distance + n, index + n};
+        confsim_status status = CONFSIM_NO_MEMORY;
+        int64_t failures = 0;
+        for (; status != CONFSIM_OK; failures++) {
+            assert(status == CONFSIM_NO_MEMORY && failures < 5000);
+            memory_left = failures;
+            status = confsim_euclidean_nearest(&m, &m, &pairing, &answer, 1, CONFSIM_ISA_PORTABLE);
+        }
+        memory_left = INT64_MAX;
+        assert(failures > 5);
+        for (int64_t i = 0; i < n; i++) assert(distance[i] == 0 && index[n + i] != i);
+    }
 }
 
 static void every_shape(confsim_isa isa) {
@@ -120,9 +152,8 @@ static void answers_of_degenerate_points(void) { on_every_isa(degenerate); }
 
 int main(int argc, char **argv) {
     static const test_case cases[] = {
-        CASE(answers_of_every_shape),
-        CASE(answers_of_ordered_queries),
-        CASE(answers_of_sampled_queries),
+        CASE(running_out_of_memory_is_reported), CASE(answers_of_every_shape),
+        CASE(answers_of_ordered_queries),        CASE(answers_of_sampled_queries),
         CASE(answers_of_degenerate_points),
     };
     return RUN_CASES(cases, argc, argv);

@@ -3,7 +3,7 @@
 The peers go through targets one by one and examples one by one, as the published scripts do, and
 hold everything in memory; their scores must be ours. ``python benchmarks/bench_membership.py`` runs
 the large case, 256 trials x 50,000 examples x 18 views in float32 on disk, every trial a target,
-and prints seconds and megabytes.
+and prints seconds and megabytes; ``... tables`` makes all tables of a run of 100 x 60,000.
 """
 
 import resource
@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from confsim.membership import lira, rmia
+import confsim
+from confsim.membership import lira, membership_tables, rmia
 
 TRIALS, EXAMPLES, VIEWS = 64, 500, 2
 
@@ -85,19 +86,52 @@ def test_attack(benchmark, attack, who):
     np.testing.assert_allclose(found, other, rtol=1e-7, atol=1e-9)
 
 
+def timed(name, work):
+    """Print what a piece of work takes."""
+    start, cpu = time.perf_counter(), time.process_time()
+    work()
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{name}: {seconds:.1f} s, {cpu:.1f} s of CPU, {peak:.0f} MB at most")
+
+
+def attack(folder, trials=256, examples=50_000, views=18):
+    """Attack every trial, with all values on disk."""
+    path = folder / "log_odds.npy"
+    _, member = data(trials, examples, views, path=path)
+    values = np.load(path, mmap_mode="r")
+    for name in ATTACKS:
+        timed(name, lambda name=name: ATTACKS[name][0](values, member))
+
+
+def tables(folder, trials=100, examples=60_000, width=32):
+    """Make all tables of a run, with a fixed space of so many dimensions."""
+    values, member = data(trials, examples, 1)
+    rng = np.random.default_rng(1)
+    label = rng.integers(0, 3, examples)
+    logits = np.zeros((trials, examples, 3), np.float32)
+    logits[:, np.arange(examples), label] = values[..., 0]
+    np.save(folder / "features.npy", rng.normal(size=(examples, width)).astype(np.float32))
+    run = confsim.audit(
+        is_member=member,
+        label=label,
+        logits=logits,
+        distance=rng.random(member.shape, dtype=np.float32),
+        design="independent",
+        out=folder / "run",
+    )
+    del values, logits
+    features = folder / "features.npy"
+    timed("tables", lambda: membership_tables(run, features=features))
+
+
 def main():
-    """Run the large case, or one of the sizes given."""
-    size = [int(word) for word in sys.argv[1:]] or [256, 50_000, 18]
+    """Run the large case, or the tables, or either of the sizes given."""
+    words = sys.argv[1:]
+    work = tables if words[:1] == ["tables"] else attack
+    sizes = [int(word) for word in words if word != "tables"]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "log_odds.npy"
-        _, member = data(*size, path=path)
-        values = np.load(path, mmap_mode="r")
-        for name in ATTACKS:
-            start, cpu = time.perf_counter(), time.process_time()
-            ATTACKS[name][0](values, member)
-            seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(f"{name}: {seconds:.1f} s, {cpu:.1f} s of CPU, {peak:.0f} MB at most")
+        work(Path(folder), *sizes)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 
 from confsim.experiment import RunData
 from confsim.membership import best_attack, epsilon_lower_bound, membership_tables, trace_scores
-from confsim.membership.audit import DELTA, epsilon_rows, refusal
+from confsim.membership.audit import DELTA, epsilon_bins, epsilon_rows, refusal
 from confsim.membership.best import best_rows
 from confsim.membership.blind import blind_rows
 
@@ -65,6 +65,36 @@ class TestEpsilon:
 
     def test_fair_coins_are_not(self):
         assert refusal("coin", 0.5) is None
+
+
+class TestEpsilonBins:
+    def test_each_bin_is_bounded_by_its_own_canaries(self):
+        rng = np.random.default_rng(9)
+        member = rng.random((3, 600)) < 0.5
+        label = np.arange(600) % 2
+        scores = rng.normal(size=member.shape) + 6 * member * (label == 0)
+        columns = {"label": label, "fixed_distance": rng.random(600)}
+        rows = epsilon_bins({"loss": scores}, member, columns, targets=[0, 1, 2])
+        assert [row["by"] for row in rows] == ["label"] * 2 + ["fixed_distance"] * 5
+        for row in rows[:2]:
+            own = label == row["value_low"]
+            bounds = [
+                epsilon_lower_bound(s[own], m[own], delta=DELTA, method="one-run").epsilon
+                for s, m in zip(scores, member, strict=True)
+            ]
+            assert row["epsilon"] == pytest.approx(np.mean(bounds))
+            assert (row["canaries"], row["trials"]) == (300, 3)
+        assert rows[0]["epsilon"] > 2
+        assert rows[1]["epsilon"] < 0.3
+        assert sum(row["canaries"] for row in rows[2:]) == 600
+
+    def test_bins_without_both_kinds_say_why(self):
+        member = np.tile(np.arange(40) < 20, (2, 1))
+        rows = epsilon_bins(
+            {"loss": np.zeros((2, 40))}, member, {"label": np.arange(40) // 20}, targets=[0, 1]
+        )
+        assert [row["trials"] for row in rows] == [0, 0]
+        assert "no non-member" in rows[0]["reason"]
 
 
 class TestBlind:
@@ -159,6 +189,7 @@ def test_attacks_of_runs_with_canaries_are_about_them(tmp_path):
     epsilon = made["epsilon"]
     assert set(epsilon["attack"]) == {"loss", "lira_online", "rmia_online"}
     assert (epsilon["canaries"].dropna() > 5).all()
+    assert set(made["epsilon_bins"]["by"]) == {"label"}  # canaries have no fixed space
     assert "blind" not in made.tables
     assert any("100 canaries" in note for note in made.notes)
 

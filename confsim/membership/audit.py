@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim.membership.epsilon import REFUSED_DESIGNS, EpsilonBound, epsilon_lower_bound
+from confsim.membership.vulnerability import bins_of
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -20,6 +21,9 @@ DELTA = 1e-5
 
 #: Trials are audited one by one until they hold so many scores together: bounds cost time.
 MOST_SCORES = 100_000
+
+#: Bins of equally many canaries.
+BINS = 5
 
 
 def refusal(design: str | None, ratio: float) -> str | None:
@@ -91,6 +95,64 @@ def epsilon_rows(
         for method in ("clopper-pearson", "gdp")
     ]  # fmt: skip
     return rows
+
+
+def epsilon_bins(
+    scores: Mapping[str, FloatArray],
+    is_member: BoolArray,
+    columns: Mapping[str, NDArray[Any]],
+    *,
+    targets: Sequence[int],
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Return what canaries of each bin of similarity, or of each class, prove by themselves.
+
+    Parameters
+    ----------
+    scores, is_member, targets, seed
+        As in :func:`epsilon_rows`.
+    columns : mapping of str to ndarray, (canaries,)
+        What canaries are sorted by. It must be known without any training set, or bins would know
+        of coins: no distance to training points; ``label`` has a bin for each class.
+
+    Returns
+    -------
+    list of dict
+        ``attack``, ``method`` (``one-run``), ``by``, ``bin``, ``value_low``, ``value_high``,
+        ``canaries``, ``trials``; ``epsilon``: mean over trials of the bounds that canaries of the
+        bin give alone, each with the confidence of ``epsilon``, their mean with none; or the
+        ``reason`` why there is none.
+    """
+    count = max(1, MOST_SCORES // is_member.shape[1])
+    rows = []
+    for attack, values in scores.items():
+        for name, column in columns.items():
+            for number, chosen in enumerate(bins_of(column, None if name == "label" else BINS)):
+                found = [
+                    _row(attack, "one-run", str(target), values[i, chosen], is_member[i, chosen],
+                         seed)
+                    for i, target in enumerate(targets[:count])
+                ]  # fmt: skip
+                rows.append(
+                    {
+                        "attack": attack,
+                        "method": "one-run",
+                        "by": name,
+                        "bin": number,
+                        "value_low": float(column[chosen].min()),
+                        "value_high": float(column[chosen].max()),
+                        "canaries": len(chosen),
+                        **_alone(found),
+                    }
+                )
+    return rows
+
+
+def _alone(found: list[dict[str, Any]]) -> dict[str, Any]:
+    known = [row["epsilon"] for row in found if "epsilon" in row]
+    if not known:
+        return {"trials": 0, "reason": found[0]["reason"]}
+    return {"trials": len(known), "delta": DELTA, "epsilon": float(np.mean(known))}
 
 
 def _row(

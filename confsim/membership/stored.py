@@ -58,7 +58,7 @@ class MembershipTables:
         By file name without suffix: ``attacks``, ``roc``, ``memorization``, ``vulnerability``,
         ``vulnerability_bins``, ``vulnerability_correlations``, ``success_bins``, ``transfer``,
         ``agreement``, ``agreement_pairs``, ``discoveries``, ``best_attack``, ``blind``,
-        ``epsilon`` (deep runs and audits); ``attacks``, ``extremes_membership``,
+        ``epsilon``, ``epsilon_bins`` (deep runs and audits); ``attacks``, ``extremes_membership``,
         ``angle_correlations``, ``leverage_bins``, ``leverage_correlations`` (linear runs).
     notes : tuple of str
         What was left out, and why; how figures are to be read; options other than the defaults.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim._errors import ConfsimError
-from confsim.membership.audit import epsilon_rows, refusal
+from confsim.membership.audit import epsilon_bins, epsilon_rows, refusal
 from confsim.membership.best import best_rows
 from confsim.membership.blind import blind_rows
 from confsim.membership.curves import curve_name, order, roc_rows
@@ -38,6 +38,9 @@ BoolArray = NDArray[np.bool_]
 
 #: What is known of examples without a look at any model.
 _WITHOUT_MODEL = ("fixed_distance", "density_distance", "leverage")
+
+#: What is known of examples without any training set.
+_KNOWN_BEFORE = ("fixed_distance", "density_distance", "label")
 
 
 def _why_impossible(scores: FloatArray, is_member: BoolArray) -> str:
@@ -197,6 +200,13 @@ class ExampleTables:
                 self.data.is_member,
                 targets=self.trials,
                 ids=self.data.ids,
+                seed=self.seed,
+            )
+            found["epsilon_bins"] = epsilon_bins(
+                self._scores,
+                self.data.is_member,
+                {name: columns[name] for name in _KNOWN_BEFORE if name in columns},
+                targets=self.trials,
                 seed=self.seed,
             )
         else:

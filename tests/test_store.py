@@ -76,13 +76,38 @@ class TestFormats:
         pd.DataFrame({"x": values}).to_csv(tmp_path / "t.csv", index=False)
         assert formats.read_csv(tmp_path / "t.csv")["x"].to_numpy().tobytes() == values.tobytes()
 
-    def test_floats_have_no_dictionary_and_all_is_zstd(self, tmp_path):
-        self.write(tmp_path / "t.parquet", {"x": np.zeros(100), "side": ["top"] * 100})
+    def test_encodings_fit_the_columns(self, tmp_path):
+        rng = np.random.default_rng(0)
+        columns = {
+            "side": ["top"] * 10_000,
+            "id": np.arange(10_000)[::-1],
+            "many_times": rng.integers(0, 300, 10_000) / 7,
+            "once": rng.random(10_000),
+            "mostly_one": np.maximum(rng.random(10_000), 0.7),
+            "flag": rng.random(10_000) < 0.01,
+        }
+        self.write(tmp_path / "t.parquet", columns)
         row_group = pq.ParquetFile(tmp_path / "t.parquet").metadata.row_group(0)
-        for index in range(2):
-            column = row_group.column(index)
-            assert column.compression == "ZSTD"
-            assert column.has_dictionary_page == (column.path_in_schema == "side")
+        found = {c.path_in_schema: c for c in map(row_group.column, range(len(columns)))}
+        listed = {name for name, c in found.items() if c.has_dictionary_page}
+        assert listed == {"side", "many_times"}
+        assert {name for name, c in found.items() if c.compression == "ZSTD"} == set(
+            columns
+        ) - listed
+        assert "DELTA_BINARY_PACKED" in found["id"].encodings
+        for name in ("once", "mostly_one"):
+            assert "BYTE_STREAM_SPLIT" in found[name].encodings
+        frame = pd.read_parquet(tmp_path / "t.parquet")
+        for name, values in columns.items():
+            assert np.array_equal(frame[name], values), name
+
+    def test_a_column_that_repeats_at_first_only(self, tmp_path):
+        """Its dictionary takes all of a row group, and the values are the same."""
+        rng = np.random.default_rng(1)
+        x = np.concatenate([rng.integers(0, 9, 262_144) / 3, rng.random(262_144)])
+        self.write(tmp_path / "t.parquet", {"x": x})
+        assert np.array_equal(pd.read_parquet(tmp_path / "t.parquet")["x"], x)
+        assert (tmp_path / "t.parquet").stat().st_size < 1.4 * 8 * 262_144
 
     @pytest.mark.parametrize("cuts", [[], [1], [10, 20, 30], [262_144], [5, 500_000]])
     def test_the_cut_into_batches_does_not_show(self, tmp_path, cuts):

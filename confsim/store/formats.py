@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 #: Rows of a Parquet row group.
 ROW_GROUP = 1 << 18
 
+#: Values of a column that are looked at to choose its encoding.
+_SAMPLE = 2048
+
 #: The first date that a zip archive can hold.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -101,7 +104,8 @@ class HashedFile:
 def write_table(file: HashedFile, table: Table) -> None:
     """Write columns, or an iterator of batches of columns, as Parquet.
 
-    zstd level 1; dictionaries for strings only. Memory is bounded by one batch and one row group.
+    Each column is encoded in the way that fits its first row group (:func:`_encodings`). Memory is
+    bounded by one batch and one row group.
 
     Raises
     ------
@@ -115,14 +119,8 @@ def write_table(file: HashedFile, table: Table) -> None:
     try:
         for group in _row_groups(_to_arrow(batch) for batch in batches):
             if writer is None:
-                schema = group.schema
                 writer = pq.ParquetWriter(
-                    file,
-                    schema,
-                    compression="zstd",
-                    compression_level=1,
-                    use_dictionary=[field.name for field in schema if _holds_strings(field.type)],
-                    store_schema=False,
+                    file, group.schema, store_schema=False, **_encodings(group)
                 )
             writer.write_table(group, row_group_size=ROW_GROUP)
         if writer is None:
@@ -132,10 +130,58 @@ def write_table(file: HashedFile, table: Table) -> None:
             writer.close()
 
 
-def _holds_strings(kind: "pyarrow.DataType") -> bool:
+def _encodings(table: "pyarrow.Table") -> dict[str, Any]:
+    """Return the options of a Parquet writer for tables like this one.
+
+    Strings, and numbers that repeat, go into dictionaries, whose codes need no compression;
+    integers are stored as differences; other numbers byte by byte, first bytes first, so that zstd
+    (level 1) finds what they share. All readers of Parquet know these. Row groups are read whole:
+    they need no statistics.
+    """
     import pyarrow as pa
 
-    return bool(pa.types.is_string(kind) or pa.types.is_dictionary(kind))
+    dictionaries, encodings = [], {}
+    for field, column in zip(table.schema, table.columns, strict=True):
+        kind = field.type
+        if pa.types.is_string(kind) or pa.types.is_dictionary(kind):
+            dictionaries.append(field.name)
+        elif kind in (pa.int32(), pa.int64()):
+            encodings[field.name] = "DELTA_BINARY_PACKED"
+        elif kind in (pa.float32(), pa.float64()):
+            if _repeats(_floats(column)):
+                dictionaries.append(field.name)
+            else:
+                encodings[field.name] = "BYTE_STREAM_SPLIT"
+    names = table.column_names
+    return {
+        "use_dictionary": dictionaries,
+        "dictionary_pagesize_limit": 8 * ROW_GROUP,  # all that a row group can hold
+        "column_encoding": encodings or None,
+        "compression": {name: "none" if name in dictionaries else "zstd" for name in names},
+        "compression_level": {name: 1 for name in names if name not in dictionaries},
+        "write_statistics": False,
+    }
+
+
+def _floats(column: "pyarrow.ChunkedArray") -> Array:
+    """Return the numbers of a column made here, without pandas, which ``to_numpy`` imports."""
+    kind = np.dtype(f"f{column.type.bit_width // 8}")
+    parts = [
+        np.frombuffer(chunk.buffers()[1], kind)[chunk.offset : chunk.offset + len(chunk)]
+        for chunk in column.chunks
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, kind)
+
+
+def _repeats(values: Array) -> bool:
+    """Whether few values occur again and again, none of them as often as all others.
+
+    Judged by a sample. A value that is nearly everywhere is best left to the compression, and one
+    in a hundred that repeats in the sample means that most values do among all of them.
+    """
+    sample = values[:: max(1, len(values) // _SAMPLE)]
+    _, counts = np.unique(sample, return_counts=True)
+    return len(counts) <= 0.99 * len(sample) and 2 * counts.max(initial=0) < len(sample)
 
 
 def _row_groups(tables: "Iterable[pyarrow.Table]") -> "Iterator[pyarrow.Table]":

@@ -6,19 +6,18 @@ a trial may have 10^9 of them. Two passes are needed: the first counts, the seco
 Excluding self differs from including self only for members, so queries are counted once, with the
 distance including self, and members are then moved to their distance excluding self.
 
-Accuracy. Means, Pearson correlations and counts are exact to rounding. Ranks come from histograms
-of 65,536 bins between the smallest and the largest value, whose points are treated as tied; where
-queries are streamed, ``auc_error_bound`` and ``spearman_error_bound`` say how far that can move a
-figure. Bins that hold one value only hide nothing. Where the queries are in memory, :class:`Kept`,
-members are compared with the points in their bins, and AUCs are exact (unless there are more than
-65,536 queries and an eighth of them share a bin with a member); Spearman correlations are exact up
-to 65,536 queries, and beyond if their bound were wide. A bound of 0 says that figures are exact.
+Accuracy. Means, Pearson correlations and counts are exact to rounding. Where the queries are in
+memory, :class:`Kept`, so is all that comes from ranks, for up to 131,072 queries, and for more if
+the bound were wide. Otherwise ranks come from histograms of 65,536 bins between the smallest and
+the largest value, whose points are treated as tied; ``auc_error_bound`` and
+``spearman_error_bound`` say how far that can move a figure. In memory, AUCs are exact even so,
+unless an eighth of all queries share a bin with a member. A bound of 0 says that figures are exact.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,16 +34,30 @@ from confsim._kernels.stats import (
     rank_sums,
     rows_in_bins,
 )
+from confsim.point_ranks import Points, distances_apart
 from confsim.statistics.chance import closeness_chance
 from confsim.statistics.intervals import delong_interval
 
 FloatArray = NDArray[np.float64]
+#: AUCs by name, with bounds on their errors.
+Areas: TypeAlias = dict[str, tuple[float, float]]
 
-#: Up to this many queries in memory their ranks are found by sorting.
-SORTED_QUERIES = 1 << 16
+#: Up to this many queries in memory all ranks are exact. To rank a million costs as much as all
+#: else that a trial computes, and moves no figure by as much as its bound says.
+RANKED_QUERIES = 1 << 17
 
-#: Queries in memory are sorted, however many, rather than state a larger bound than this.
+#: All ranks are exact, for however many queries in memory, rather than state a larger bound.
 WIDE_BOUND = 5e-3
+
+#: What comes from ranks, in the order of the summary.
+_RANKED = (
+    "spearman_self",
+    "spearman_other",
+    "spearman_error_bound",
+    "auc_confidence",
+    "auc_closeness_self",
+    "auc_closeness_other",
+)
 
 #: Above this many points an extreme's median distance comes from a histogram.
 EXACT_MEDIAN_LIMIT = 1 << 22
@@ -66,8 +79,8 @@ class Axes:
         What the ranking confidence is divided by on the joint histogram's axis (M for ``|s|``).
     grid_low, grid_high : float
         Range of that axis, the same for every trial of a run.
-    distances_apart : bool
-        Whether distances that differ are known to be in different bins.
+    distance_step : float
+        A number that all squared distances are exact multiples of, or 0.
     """
 
     confidence_low: float
@@ -77,7 +90,12 @@ class Axes:
     confidence_divisor: float = 1.0
     grid_low: float = 0.0
     grid_high: float = 1.0
-    distances_apart: bool = False
+    distance_step: float = 0.0
+
+    @property
+    def distances_apart(self) -> bool:
+        """Whether distances that differ are known to be in different bins."""
+        return distances_apart(self.distance_step, self.distance_high)
 
     def counts(self, *, fine: bool = True) -> Counts:
         """Return empty counts with these bins; without ``fine``, of the joint histogram alone."""
@@ -122,7 +140,7 @@ class Relation:
     """Counts over all queries and over members, and what follows from them.
 
     Call :meth:`add` for every block of queries, then :meth:`set_members`, then :meth:`add_ranks`
-    for every block again, then :meth:`statistics`.
+    for every block again unless all are in memory, then :meth:`statistics`.
 
     Parameters
     ----------
@@ -136,6 +154,7 @@ class Relation:
         self._threads = threads
         self._isa = resolve_isa()
         self._queries = axes.counts()
+        self._ranks: tuple[_Ranks, _Ranks] | None = None
 
     def add(self, confidence: FloatArray, distance: FloatArray) -> NDArray[np.uint32]:
         """Count a block of queries, members included; return what :meth:`add_ranks` needs of it."""
@@ -150,50 +169,46 @@ class Relation:
         return self._queries.confidence
 
     def set_members(
-        self,
-        confidence: FloatArray,
-        distance: FloatArray,
-        distance_excluding_self: FloatArray,
-        *,
-        ranks: bool = True,
+        self, confidence: FloatArray, distance: FloatArray, distance_excluding_self: FloatArray
     ) -> None:
-        """Say which of the counted queries were members, with both their distances.
-
-        Without ``ranks``, rank correlations are those of queries in memory, always sorted.
-        """
+        """Say which of the counted queries were members, with both their distances."""
         isa = self._isa
         self._held = confidence, distance, distance_excluding_self
         members, moved = self._axes.counts(), self._axes.counts()
         codes = members.add(confidence, distance, self._threads, isa)
         moved_codes = moved.add(confidence, distance_excluding_self, self._threads, isa)
         self._held_codes = codes, moved_codes
-        everyone = _Histograms.of(self._queries)
         self._members, self._moved = _Histograms.of(members), _Histograms.of(moved)
-        strangers = self._non_members = everyone - self._members
-        if not ranks:
-            return
+        self._non_members = _Histograms.of(self._queries) - self._members
+
+    def add_ranks(self, codes: NDArray[np.uint32], distance: FloatArray) -> None:
+        """Add the ranks of a block that :meth:`add` counted."""
+        if self._ranks is None:
+            self._ranks = self._begin_ranks()
+        unknown = distance if self._queries.missing else None
+        self._ranks[0].add(codes, unknown, self._threads)
+        if not self._one_pass:
+            self._ranks[1].add(codes, unknown, self._threads)
+
+    def _begin_ranks(self) -> "tuple[_Ranks, _Ranks]":
+        """Return where ranks are added up, including and excluding self."""
+        isa, strangers = self._isa, self._non_members
+        everyone = _Histograms.of(self._queries)
         confidence_other = confidence_self = _Bins(everyone.known, isa)
         # They differ only where leaving self out leaves a member without neighbour.
         self._one_pass = np.array_equal(self._members.known, self._moved.known)
         if not self._one_pass:
             confidence_other = _Bins(strangers.known + self._moved.known, isa)
         distance_other = _Bins(strangers.distance + self._moved.distance, isa)
-        self._ranks_self = _Ranks(confidence_self, _Bins(everyone.distance, isa), isa)
-        self._ranks_other = _Ranks(confidence_other, distance_other, isa)
+        ranks_self = _Ranks(confidence_self, _Bins(everyone.distance, isa), isa)
+        ranks_other = _Ranks(confidence_other, distance_other, isa)
         # The blocks bring members at their distance including self: out with these pairs.
-        self._ranks_other.add(codes, distance, self._threads, sign=-1)
-        self._ranks_other.add(moved_codes, distance_excluding_self, self._threads)
+        (_, distance, other), (codes, moved_codes) = self._held, self._held_codes
+        ranks_other.add(codes, distance, self._threads, sign=-1)
+        ranks_other.add(moved_codes, other, self._threads)
+        return ranks_self, ranks_other
 
-    def add_ranks(self, codes: NDArray[np.uint32], distance: FloatArray) -> None:
-        """Add the ranks of a block that :meth:`add` counted."""
-        unknown = distance if self._queries.missing else None
-        self._ranks_self.add(codes, unknown, self._threads)
-        if not self._one_pass:
-            self._ranks_other.add(codes, unknown, self._threads)
-
-    def statistics(
-        self, kept: Kept | None = None, chance: float | None = None, *, always_sort: bool = False
-    ) -> dict[str, float]:
+    def statistics(self, kept: Kept | None = None, chance: float | None = None) -> dict[str, float]:
         """Return correlations and AUCs with both distances, and bounds on their errors.
 
         ``auc_*`` is the probability that a member has the higher confidence (is closer to the
@@ -206,53 +221,57 @@ class Relation:
             The queries, where they are in memory: figures are then exact; see this module.
         chance : float, optional
             ``auc_closeness_other_null``; default: that of training points of any class.
-        always_sort : bool
-            Whether Spearman correlations are exact for any number of queries in memory.
         """
         members = len(self._held[0])
         non_members = int(self._non_members.confidence.sum())
-        areas = self._areas() if kept is None else self._areas_kept(kept)
+        ranked = self._ranked() if kept is None else self._ranked_in_memory(kept)
         null = closeness_chance(members, non_members) if chance is None else chance
         return {
             "pearson_self": _pearson(self._non_members.moments + self._members.moments),
             "pearson_other": _pearson(self._non_members.moments + self._moved.moments),
-            **(self._spearman() if kept is None else self._spearman_kept(kept, always_sort)),
-            **{name: area for name, (area, _) in areas.items()},
+            **{name: ranked[name] for name in _RANKED},
             "auc_closeness_other_null": null,
-            "auc_error_bound": max(bound for _, bound in areas.values()),
+            "auc_error_bound": ranked["auc_error_bound"],
         }
+
+    def _ranked(self) -> dict[str, float]:
+        """Return what comes from ranks, with its bounds, from histograms."""
+        return {**self._spearman(), **_with_bound(self._areas())}
+
+    def _ranked_in_memory(self, kept: Kept) -> dict[str, float]:
+        """Return the same where queries are in memory; see this module for what is exact."""
+        if len(kept.codes) > RANKED_QUERIES:
+            self.add_ranks(kept.codes, kept.distance)
+            found = self._spearman()
+            if found["spearman_error_bound"] <= WIDE_BOUND:
+                return {**found, **_with_bound(self._areas_in_memory(kept))}
+        points = Points(
+            kept.confidence,
+            kept.distance,
+            kept.codes,
+            self._queries.confidence,
+            kept.members(),
+            self._held[2],
+            self._held_codes[1],
+            self._axes.distance_step,
+        )
+        return {**points.statistics(), "spearman_error_bound": 0.0, "auc_error_bound": 0.0}
 
     def _spearman(self) -> dict[str, float]:
         """Return rank correlations from histograms."""
+        assert self._ranks is not None
+        ranks_self, ranks_other = self._ranks
         if self._one_pass:
-            self._ranks_other.add_from(self._ranks_self)
+            ranks_other.add_from(ranks_self)
             self._one_pass = False
         apart = self._axes.distances_apart
         return {
-            "spearman_self": self._ranks_self.correlation(),
-            "spearman_other": self._ranks_other.correlation(),
-            "spearman_error_bound": max(
-                self._ranks_self.error_bound(apart), self._ranks_other.error_bound(apart)
-            ),
+            "spearman_self": ranks_self.correlation(),
+            "spearman_other": ranks_other.correlation(),
+            "spearman_error_bound": max(ranks.error_bound(apart) for ranks in self._ranks),
         }
 
-    def _spearman_kept(self, kept: Kept, always_sort: bool) -> dict[str, float]:
-        """Return exact rank correlations, or those from histograms if they are close enough."""
-        if not always_sort and len(kept.codes) > SORTED_QUERIES:
-            found = self._spearman()
-            if found["spearman_error_bound"] <= WIDE_BOUND:
-                return found
-        distance = kept.distance.copy()
-        distance[kept.members()] = self._held[2]
-        return {
-            "spearman_self": _spearman(kept.confidence, kept.distance),
-            "spearman_other": _spearman(kept.confidence, distance),
-            "spearman_error_bound": 0.0,
-        }
-
-    def _areas(
-        self, known: dict[str, tuple[float, float]] | None = None
-    ) -> dict[str, tuple[float, float]]:
+    def _areas(self, known: Areas | None = None) -> Areas:
         """Return AUCs and their errors: from histograms, in which bins are ties, unless known."""
         strangers, apart = self._non_members, self._axes.distances_apart
         pairs = {
@@ -265,18 +284,18 @@ class Relation:
             near = name != "auc_confidence"
             area, bound = _auc(*pairs[name], closest=near)
             found[name] = area, 0.0 if apart and near else bound
-        return {name: found[name] for name in pairs}
+        return found
 
-    def _areas_kept(self, kept: Kept) -> dict[str, tuple[float, float]]:
-        """Return exact AUCs: members are compared with the queries that share a bin with them.
+    def _areas_in_memory(self, kept: Kept) -> Areas:
+        """Return AUCs, exact where members are compared with the queries that share their bins.
 
-        Beyond :data:`SORTED_QUERIES`, an AUC for which more than an eighth of all queries would
-        have to be compared is that of the histograms.
+        An AUC for which more than an eighth of all queries would have to be compared is that of the
+        histograms.
         """
         confidence, distance, other = self._held
         codes, moved = self._held_codes
         low, counts = np.uint32(FINE - 1), self._queries
-        most = max(SORTED_QUERIES, len(kept.codes) // 8)
+        most = len(kept.codes) // 8
 
         def wanted(bins: NDArray[Any], histogram: NDArray[np.int64]) -> NDArray[Any]:
             found = np.unique(bins)
@@ -289,15 +308,13 @@ class Relation:
             by_distance = wanted(members, counts.fine_distance)
         if not len(by_confidence) and not len(by_distance):
             return self._areas()
-        found: dict[str, tuple[float, float]] = {}
+        found: Areas = {}
         rows = rows_in_bins(kept.codes, by_confidence, by_distance)
         bins = kept.codes[rows]
         if len(by_confidence):
             crowd = _Crowd.of(counts.confidence, by_confidence, kept.confidence[rows], bins >> 16)
-            found["auc_confidence"] = (
-                1 - crowd.share_above(confidence, codes >> 16, confidence),
-                0.0,
-            )
+            share = crowd.share_above(confidence, codes >> 16, confidence)
+            found["auc_confidence"] = 1 - share, 0.0
         if len(by_distance):
             crowd = _Crowd.of(counts.fine_distance, by_distance, kept.distance[rows], bins & low)
             for name, d, where in (("self", distance, codes), ("other", other, moved)):
@@ -459,7 +476,6 @@ def relate(
         confidence[is_member],
         distance[is_member],
         distance_excluding_self[is_member],
-        ranks=False,
     )
     kept = Kept(confidence, distance, codes, lambda: np.flatnonzero(is_member))
     sides = []
@@ -468,7 +484,7 @@ def relate(
         side.add(confidence[rows], distance[rows], distance_excluding_self[rows], is_member[rows])
         sides.append(side)
     chance = None if classes is None else _chance_by_class(classes, is_member)
-    statistics = relation.statistics(kept, chance, always_sort=True)
+    statistics = relation.statistics(kept, chance)
     for name, score in (("confidence", confidence), ("closeness_other", -distance_excluding_self)):
         _, low, high = delong_interval(score, is_member)
         statistics |= {f"auc_{name}_low": low, f"auc_{name}_high": high}
@@ -576,34 +592,6 @@ class _Crowd:
         return (pairs - below) / pairs
 
 
-def _spearman(x: FloatArray, y: FloatArray) -> float:
-    """Return Spearman's correlation of pairs without NaN, exact but for the last division."""
-    known = ~np.isnan(y)
-    if not known.all():
-        x, y = x[known], y[known]
-    ranks = [_doubled_ranks(values) for values in (x, y)]
-    scale = _dot(ranks[0], ranks[0]) * _dot(ranks[1], ranks[1])
-    return _dot(*ranks) / math.sqrt(scale) if scale > 0 else math.nan
-
-
-def _doubled_ranks(values: FloatArray) -> NDArray[np.int64]:
-    """Return twice the centred mid-ranks: integers."""
-    n = len(values)
-    order = np.argsort(values)
-    ordered = values[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[:n])
-    ends = np.append(starts[1:], n)
-    ranks = np.empty(n, dtype=np.int64)
-    ranks[order] = np.repeat(starts + ends - n, ends - starts)
-    return ranks
-
-
-def _dot(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
-    """Return the exact sum of products of ranks of at most 2^31 points."""
-    step = max(1, (1 << 62) // max(1, len(a)) ** 2)
-    return sum(int(np.sum(a[i : i + step] * b[i : i + step])) for i in range(0, len(a), step))
-
-
 class _Bins:
     """A histogram of one variable: its ranks and how they vary.
 
@@ -671,6 +659,11 @@ def _pearson(moments: FloatArray) -> float:
     if variance_u <= 1e-14 * uu or variance_v <= 1e-14 * vv:
         return np.nan
     return float((uv - u * v / pairs) / np.sqrt(variance_u * variance_v))
+
+
+def _with_bound(areas: Areas) -> dict[str, float]:
+    bound = max(bound for _, bound in areas.values())
+    return {**{name: area for name, (area, _) in areas.items()}, "auc_error_bound": bound}
 
 
 def _auc(

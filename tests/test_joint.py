@@ -89,13 +89,13 @@ def test_values_that_crowd_into_few_bins_are_told_apart(n, seed, crowded, ties):
             assert found[name] == pytest.approx(value, abs=1e-9, nan_ok=True), name
 
 
-def streamed(confidence, distance, other, is_member, apart=False):
+def streamed(confidence, distance, other, is_member, step=0.0):
     """The figures of queries that are counted block by block."""
     axes = Axes(
         confidence_low=confidence.min(),
         confidence_high=confidence.max(),
         distance_high=np.nanmax([distance, other]),
-        distances_apart=apart,
+        distance_step=step,
     )
     relation = Relation(axes, 1)
     blocks = np.array_split(np.arange(len(confidence)), 7)
@@ -129,9 +129,9 @@ def test_streamed_bounds_are_close():
     found = streamed(confidence, distance, other, is_member)
     assert found["spearman_error_bound"] < 2e-3
     assert found["auc_error_bound"] < 1e-3
-    steps = [np.round(200 * d) / 200 for d in (distance, other)]
+    steps = [np.round(100 * d) / 100 for d in (distance, other)]
     rough = streamed(confidence, *steps, is_member)
-    found = streamed(confidence, *steps, is_member, apart=True)
+    found = streamed(confidence, *steps, is_member, step=0.01**2)
     assert found["spearman_error_bound"] < 2e-4 < rough["spearman_error_bound"]
     expected = exact(confidence, *steps, is_member)
     assert found["auc_closeness_other"] == pytest.approx(expected["auc_closeness_other"], abs=1e-12)

@@ -18,6 +18,7 @@ LAYERS = (
     ("_config", "seeds"),
     ("statistics",),
     ("confidence", "neighbors", "experiment", "scores", "draws", "labelled_tables"),
+    ("point_ranks",),
     ("joint", "benchmark_tables"),
     ("trial_tables",),
     ("store",),

@@ -180,7 +180,7 @@ class Queries(ABC):
 
     @abstractmethod
     def rank(self, relation: Relation) -> None:
-        """Third pass: add the products of ranks."""
+        """Third pass: add the products of ranks, where :meth:`kept` returns no queries."""
 
     @abstractmethod
     def extremes(self, relation: Relation, count: int) -> Mapping[str, Iterator[Block]]:
@@ -208,9 +208,8 @@ class InMemory(Queries):
         self._codes = relation.add(self._block.margin, self._block.distance)
 
     def rank(self, relation: Relation) -> None:
-        """Add ranks by the bins that are kept."""
+        """Leave ranks to whoever gets :meth:`kept`."""
         self._step(1.0)
-        relation.add_ranks(self._codes, self._block.distance)
 
     def extremes(self, relation: Relation, count: int) -> Mapping[str, Iterator[Block]]:
         """Select both extremes at once."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim._kernels.stats import FINE
 from confsim.confidence import extreme_count, largest_score, sigmoid_confidence
 from confsim.experiment import Coded, Columns, Context, Finish, Interrupted, Scalar, TrialResult
 from confsim.joint import Axes, ExtremeSummary, Relation
@@ -103,7 +102,7 @@ class Trial:
             confidence_divisor=np.inf
             if self._fit.degenerate
             else largest_score(weights, bias, self._experiment.grid_size),
-            distances_apart=_far_apart(self._experiment.lattice, beyond),
+            distance_step=_exact_step(self._experiment.lattice),
         )
 
     @property
@@ -237,19 +236,16 @@ class Trial:
         }
 
 
-def _far_apart(lattice: Lattice, largest: float) -> bool:
-    """Whether distances that differ are in different bins of ranks, by arithmetic alone.
+def _exact_step(lattice: Lattice) -> float:
+    """Return g^2 if squared distances are exact multiples of it in floating point, else 0.
 
-    Squared distances are multiples of g^2, so that distances up to D differ by at least g^2 / 2D;
-    bins are D / 65536 wide. In floating point that is so if the squares are exact, integers but for
-    a power of two: then equal distances have equal bits, too.
+    They are if they are integers below 2^50 but for a power of two.
     """
     odd, _ = lattice.granularity.as_integer_ratio()
     odd //= odd & -odd
     steps = odd * (lattice.points_per_axis - 1)
-    if steps * steps * lattice.dimensions >= 1 << 50:
-        return False
-    return 2 * largest * largest * (1 + 1e-9) <= FINE * lattice.granularity**2
+    exact = steps * steps * lattice.dimensions < 1 << 50
+    return lattice.granularity**2 if exact else 0.0
 
 
 def angle_degrees(a: FloatArray, b: FloatArray) -> float:

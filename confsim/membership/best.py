@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_integer
 from confsim.seeds import Purpose, stream
-from confsim.statistics import student_t_interval
+from confsim.statistics import RATE, mean_interval
 
 FloatArray = NDArray[np.float64]
 
@@ -23,8 +23,8 @@ class BestAttack:
     attack : str
         The best on the targets that it was chosen on.
     value, low, high : float
-        Its mean on the other targets, with Student's t over them: these examples, trials drawn
-        anew. NaN bounds with fewer than two.
+        Its mean on the other targets, with Student's t over them, on a scale that keeps a rate one:
+        these examples, trials drawn anew. NaN bounds with too few.
     chosen_on, quoted_on : tuple of int
         Rows of targets.
     naive : float
@@ -110,7 +110,7 @@ def best_attack(
     by_group = [
         values[best, quoted[group[~choosing] == g]].mean() for g in order[len(groups) // 2 :]
     ]
-    mean, low, high = student_t_interval(by_group)
+    mean, low, high = mean_interval(by_group, RATE)
     return BestAttack(
         attack=names[best],
         value=mean,
@@ -168,9 +168,8 @@ def best_rows(
                     "figure": figure,
                     "attack": best.attack,
                     "value": best.value,
-                    # Both are rates: Student's t knows no bounds.
-                    "value_low": float(np.maximum(best.low, 0.0)),
-                    "value_high": float(np.minimum(best.high, 1.0)),
+                    "value_low": best.low,
+                    "value_high": best.high,
                     "chosen_on": len(best.chosen_on),
                     "quoted_on": len(best.quoted_on),
                     "naive": best.naive,

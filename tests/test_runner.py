@@ -2,6 +2,7 @@
 
 import fcntl
 import io
+import itertools
 import os
 import re
 import signal
@@ -22,7 +23,7 @@ from toy_experiments import Streaming, Toy, ToyWithData, ToyWithModule, contents
 from confsim._errors import ConfsimError
 from confsim._stopping import STOP_SIGNALS
 from confsim.runner import Outcome, Shard, plan, resolve_shard, resolve_workers, run
-from confsim.runner.progress import Progress, duration
+from confsim.runner.progress import Progress, Remaining, duration
 from confsim.store import open_run
 
 #: A command: runs what its arguments evaluate to, prints the outcome, exits with its code.
@@ -602,10 +603,37 @@ class TestProgress:
         progress = Progress("confsim-toy", 100, 20, quiet=False, bar=None)
         progress.show(30)
         now[0] = 60.0
-        progress.show(30)
+        progress.show(40)
         assert capfd.readouterr().err == (
-            "confsim-toy: 30 of 100 trials are done, 10 a minute, about 7 min left\n"
+            "confsim-toy: 40 of 100 trials are done, 10 a minute, about 6 min left\n"
         )
+
+    def test_lines_tell_that_nothing_has_moved_yet(self, capfd, monkeypatch):
+        now = [0.0]
+        monkeypatch.setattr(time, "monotonic", lambda: now[0])
+        progress = Progress("confsim-toy", 100, 20, quiet=False, bar=None)
+        now[0] = 60.0
+        progress.show(20)
+        told = "confsim-toy: 20 of 100 trials are done, loading and compiling\n"
+        assert capfd.readouterr().err == told
+
+    def test_the_time_left_does_not_jump(self):
+        """Loading takes a minute, trials end in batches, the machine becomes three times slower."""
+        remaining, told, finished = Remaining(200), [], 0.0
+        for second in range(60, 900):
+            finished += (1.0 if second < 300 else 1 / 3) * (4 if second % 4 == 0 else 0)
+            left = remaining.update(min(finished, 200), float(second))
+            if left is not None and finished < 200:
+                told.append((second, left))
+        jumps = [
+            max(b / (a - (t - s)), (a - (t - s)) / b)
+            for (s, a), (t, b) in itertools.pairwise(told)
+            if a > 30
+        ]
+        assert len(jumps) > 50
+        assert max(jumps) < 1.3
+        second, left = told[len(told) // 2]
+        assert left == pytest.approx(200 - (second - 60), rel=0.3)
 
     def test_a_bar_on_request(self, capfd):
         progress = Progress("confsim-toy", 10, 2, quiet=False, bar=True)

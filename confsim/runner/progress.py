@@ -1,6 +1,7 @@
 """What a user sees while trials run: a bar on a terminal, a line a minute elsewhere, and a log."""
 
 import contextlib
+import math
 import os
 import sys
 import time
@@ -12,7 +13,50 @@ from confsim.store import layout
 
 _LINE_EVERY = 60.0
 _COLUMNS, _ROWS = 80, 24
-_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}{postfix}]"
+
+#: Seconds in which an estimate of the time left follows the rate by about two thirds.
+_PATIENCE = 30.0
+
+#: Work that must have been seen before the time left is told: seconds, and trials.
+_SEEN_SECONDS, _SEEN_TRIALS = 3.0, 0.05
+
+
+class Remaining:
+    """An estimate of the time left that counts from the first work on, and moves slowly.
+
+    Loading and compiling come before the first trial moves and never again, so they are left out
+    of the rate; and what was told is corrected bit by bit, so that it does not jump.
+    """
+
+    def __init__(self, total: float) -> None:
+        self._total = total
+        self._first: tuple[float, float] | None = None
+        self._told: tuple[float, float] | None = None
+
+    def update(self, finished: float, now: float) -> float | None:
+        """Return the seconds left, ``None`` while too little was seen.
+
+        Parameters
+        ----------
+        finished : float
+            Trials finished, those in hand counted by fractions.
+        now : float
+            Seconds by any clock that only goes forward.
+        """
+        if self._first is None:
+            self._first = finished, now
+        before, since = self._first
+        if now - since < _SEEN_SECONDS or finished - before < _SEEN_TRIALS:
+            return None
+        left = (self._total - finished) * (now - since) / (finished - before)
+        if self._told is not None and left > 0:
+            told, at = self._told
+            expected = max(told - (now - at), 1e-3)
+            weight = 1 - math.exp(-(now - at) / _PATIENCE)
+            left = expected * (left / expected) ** weight
+        self._told = left, now
+        return left
 
 
 class Progress:
@@ -43,7 +87,8 @@ class Progress:
         self._initial = finished
         self._quiet = quiet
         self.waiting = False
-        self._started = self._spoke = time.monotonic()
+        self._spoke = time.monotonic()
+        self._remaining = Remaining(total)
         self._bar: Any = None
         if bar if bar is not None else not quiet and (sys.stderr.isatty() or _in_notebook()):
             from tqdm import tqdm
@@ -63,23 +108,27 @@ class Progress:
 
     def show(self, finished: float) -> None:
         """Show how many trials are finished, those in hand counted by fractions."""
+        now = time.monotonic()
+        moves = finished > self._initial
+        left = self._remaining.update(finished, now) if moves and not self.waiting else None
         if self._bar is not None:
-            self._bar.set_description_str(
-                f"{self._label} (waiting)" if self.waiting else self._label, refresh=False
-            )
+            state = " (waiting)" if self.waiting else "" if moves else " (loading, compiling)"
+            self._bar.set_description_str(f"{self._label}{state}", refresh=False)
+            told = "" if left is None else f"about {duration(left)} left"
+            self._bar.set_postfix_str(told, refresh=False)
             self._bar.update(finished - self._bar.n)
             return
-        now = time.monotonic()
         if self._quiet or now - self._spoke < _LINE_EVERY:
             return
         self._spoke = now
-        rate = (finished - self._initial) / (now - self._started)
         text = f"{finished:.0f} of {self._total} trials are done"
         if self.waiting:
             text += ", waiting for those of other commands"
-        elif rate > 0:
-            left = (self._total - finished) / rate
-            text += f", {60 * rate:.3g} a minute, about {duration(left)} left"
+        elif not moves:
+            text += ", loading and compiling"
+        elif left is not None:
+            rate = 60 * (self._total - finished) / left if left > 0 else 0.0
+            text += f", {rate:.3g} a minute, about {duration(left)} left"
         self.say(text)
 
     def say(self, text: str) -> None:

@@ -22,12 +22,14 @@ from confsim import audit, open_run
 from confsim.cli.report import main
 from confsim.linear import run as run_linear
 from confsim.membership.curves import on_grid
-from confsim.report import build, numbers
+from confsim.report import build, dictionary, first, numbers
+from confsim.report import sweep as sweeps
 from confsim.report.answers import Signal, answers, paired_difference, signals, verdict
 from confsim.report.build import FIGURES, gather, report
 from confsim.report.material import Material
 from confsim.report.numbers import with_interval
 from confsim.report.provenance import provenance
+from confsim.report.summary import Estimate
 from confsim.statistics import POSITIVE, mean_interval, roc, student_t_interval
 from confsim.store import layout
 from confsim.store.files import read_sealed, seal
@@ -205,6 +207,91 @@ def test_members_that_are_missing_among_the_least_confident_are_told(tmp_path):
     )
 
 
+# ---- the first screen --------------------------------------------------------------------------
+
+
+def first_screen(tmp_path, *, shift, trials=8, examples=600, seed=0):
+    """The first screen of an audit whose members' log-odds are shifted."""
+    rng = np.random.default_rng(seed)
+    member = rng.random((trials, examples)) < 0.5
+    log_odds = rng.normal(size=member.shape) + shift * member
+    logits = np.stack([log_odds, np.zeros_like(log_odds)], axis=2)
+    run = audit(
+        is_member=member, label=np.zeros(examples, int), logits=logits, out=tmp_path / f"{seed}"
+    )
+    material = gather(run)
+    build._add_membership(material, None)
+    return material, first.first_screen(material)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_headline_on_noise_and_on_a_leak(tmp_path):
+    quiet = [first_screen(tmp_path, shift=0, examples=300, seed=seed)[1] for seed in range(6)]
+    told = [screen.headline for screen in quiet]
+    assert (
+        sum(text == "No attack tells members from others better than guessing" for text in told)
+        >= 5
+    )
+    material, screen = first_screen(tmp_path, shift=3, seed=20)
+    found = re.fullmatch(
+        r"An attacker recognises (\d+)% of members at 1% false alarms: (\d+) times guessing",
+        screen.headline,
+    )
+    assert found is not None
+    name, best, _ = first.best_rate(material)
+    assert float(found[2]) == pytest.approx(best.value / first.chance_rate(material, name), abs=0.5)
+    assert float(found[1]) / 100 == pytest.approx(best.value, abs=0.006)
+    assert screen.tiles[0].value == f"{found[1]}%"
+    few = first_screen(tmp_path, shift=3, trials=2, seed=21)[1]
+    assert few.headline == "2 models are too few to say whether membership shows"
+
+
+def test_guessing_at_a_low_rate_is_what_noise_achieves():
+    rng = np.random.default_rng(5)
+    for size in (40, 150, 1000):
+        rates = [
+            roc(rng.normal(size=2 * size), np.arange(2 * size) < size).at_fpr(0.01).tpr
+            for _ in range(400)
+        ]
+        table = pd.DataFrame({"attack": ["a"], "target": ["0"], "non_members": [size]})
+        material = Material(None, [0])
+        material.tables["attacks"] = table
+        error = np.std(rates) / np.sqrt(len(rates))
+        assert first.chance_rate(material, "a") == pytest.approx(np.mean(rates), abs=4 * error)
+
+
+NUMBERS = re.compile(r"(?<![\w.])-?\d[\d,.]*%?")
+
+
+def test_sentences_hold_few_numbers_and_nothing_internal(runs, pages):
+    for name, (run, _) in runs.items():
+        material = gather(run)
+        build._add_membership(material, None)
+        told = answers(material)
+        screen = first.first_screen(material)
+        assert 3 <= len(screen.tiles) <= 4
+        sentences = [screen.headline, told.closeness, told.membership, *told.cautions]
+        for sentence in sentences:
+            assert len(NUMBERS.findall(sentence)) <= 3, sentence
+            assert "_" not in sentence
+        text = pages[name]
+        assert str(run.path.parent) not in text[: text.index("<pre")]
+
+
+def test_every_column_of_the_summaries_is_explained(runs, tmp_path):
+    rng = np.random.default_rng(0)
+    audited = audit(
+        is_member=rng.random((3, 60)) < 0.5, logits=rng.normal(size=(3, 60, 3)), out=tmp_path / "a"
+    )
+    for run in (*(run for run, _ in runs.values()), audited):
+        unknown = [name for name in run.summary() if not dictionary.meaning(name)]
+        assert not unknown
+    with (runs["deep"][1].page.parent / "tables" / "dictionary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {"attacks_summary.csv", "trials.csv"} <= {row["file"] for row in rows}
+    assert all(row["meaning"] for row in rows)
+
+
 # ---- digits ------------------------------------------------------------------------------------
 
 
@@ -346,14 +433,16 @@ def test_page_is_self_contained_and_escaped(pages):
         page = Reader(text)
         sources = [a.get("src") or a.get("href") for _, a in page.tags]
         assert all(s.startswith(("#", "data:")) for s in sources if s)
-        assert not page.all("script")
+        data = [a for a in page.all("script") if a.get("type") == "application/json"]
+        assert len(page.all("script")) == 1 + len(data)
+        assert not [a for _, a in page.tags if any(n.startswith("on") or n == "style" for n in a)]
         assert "@import" not in text
         ids = [a["id"] for _, a in page.tags if "id" in a]
         assert len(ids) == len(set(ids))
         targets = {a["href"][1:] for a in page.all("a")}
         assert targets <= set(ids)
     assert "made-up &lt;b&gt;data&lt;/b&gt;" in pages["deep"]
-    assert "<script>" not in pages["deep"]
+    assert "<script>alert" not in pages["deep"]
 
 
 def test_page_can_be_read_without_seeing_it(pages):
@@ -405,9 +494,26 @@ def test_runs_are_compared_by_what_differs(tmp_path):
     assert made.page.parent.parent == tmp_path
     assert made.page.parent.name.startswith("comparison-")
     with (made.page.parent / "tables" / "comparison.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["setting"] for row in rows] == ["10", "20", "40"]
-    assert "They differ in n." in made.page.read_text()
+        rows = {row["figure"]: row for row in csv.DictReader(file)}
+    text = made.page.read_text()
+    page = Reader(text)
+    heads = re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', text)
+    assert heads[:4] == ["", "n 10", "n 20", "n 40"]
+    found = [float(rows["AUC of confidence"][f"run_{i}"]) for i in (1, 2, 3)]
+    means = [open_run(path).summary()["auc_confidence"].mean() for path in sorted(paths)]
+    assert found == pytest.approx(means)
+    assert "They differ in n." in text
+    assert "From training points 10 to 40, " in text
+    assert text.count("<dt>grid size</dt>") == 1
+    assert len([a for a in page.all("figure") if a.get("id", "").startswith("figure-sweep")]) > 3
+
+
+def test_a_sweep_says_what_clearly_changes():
+    assert sweeps._change(Estimate(1, 0.5, 1.5, 9), Estimate(2, 1.4, 2.6, 9)) == (
+        "does not clearly change"
+    )
+    assert sweeps._change(Estimate(1, 0.9, 1.1, 9), Estimate(2, 1.9, 2.1, 9)) == "rises"
+    assert sweeps._change(Estimate(2, 1.9, 2.1, 9), Estimate(1, 0.9, 1.1, 9)) == "falls"
 
 
 def test_runs_that_cannot_be_compared(runs, tmp_path, capsys):

@@ -80,6 +80,7 @@ def run(given: argparse.Namespace) -> int:
             attacks=given.attacks,
             remake_tables=given.remake_tables,
             limit=given.limit,
+            progress=_say if sys.stderr.isatty() else None,
         )
     except Incomplete as error:
         if given.debug:
@@ -95,6 +96,9 @@ def run(given: argparse.Namespace) -> int:
             f"{names} cannot be reported: what is in the files does not fit together "
             f"({type(error).__name__}: {error}); --debug shows where"
         ) from None
+    finally:
+        if sys.stderr.isatty():
+            _say("")
     for damage in made.damage:
         print(f"confsim-report: warning: {damage}", file=sys.stderr)
     if given.json:
@@ -117,6 +121,12 @@ def run(given: argparse.Namespace) -> int:
     for title, reason in made.skipped:
         print(f"left out  {title} {reason}")
     return 0
+
+
+def _say(doing: str) -> None:
+    """Show on a terminal what is being done, in the place of what was before."""
+    text = f"confsim-report: {doing}" if doing else ""
+    print(f"\r\x1b[K{text[:79]}", end="", file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from confsim.report.attacks import attack_name, best_attack, collapse_caveat
 from confsim.report.evidence import blind_sentence
 from confsim.report.material import Material, listed, plural
 from confsim.report.numbers import number, with_interval
+from confsim.report.pictures import noise_note
 from confsim.report.summary import Estimate
 from confsim.statistics import FEWEST_TRIALS, clopper_pearson, student_t_interval
 
@@ -73,56 +74,36 @@ def paired_difference(material: Material, kind: str) -> Estimate:
 
 def _closeness(material: Material) -> str:
     found = paired_difference(material, "other")
-    means = material.headline.means
     if math.isnan(found.value):
         return "Distances are unknown, so closeness to the training set cannot be compared."
-    top, bottom = (means[f"{side}_distance_mean_other"].value for side in ("top", "bottom"))
-    told = (
-        f"a mean distance of {_short(top)} for the {material.percent:g}% most confident queries "
-        f"against {_short(bottom)} for the {material.percent:g}% least confident, a difference of "
-        f"{_with_interval(found)} (own training row left out"
-    )
-    including = paired_difference(material, "self")
-    told += f"; {_short(including.value)} with it)"
     if math.isnan(found.low):
-        return f"With {plural(found.trials, 'trial')} there is no interval yet: {told}."
+        return (
+            f"With {plural(found.trials, material.unit)} there is no interval yet; confident "
+            "points differ from the least confident in mean distance to another training point by "
+            f"{_short(found.value)}."
+        )
     if found.low <= 0 <= found.high:
-        return f"Confident points are neither clearly closer nor clearly farther: {told}."
+        return (
+            "Confident points are neither clearly closer nor clearly farther: the difference of "
+            f"mean distances to another training point is {_with_interval(found)}."
+        )
     closer = "closer to" if found.value < 0 else "farther from"
-    return f"Confident points are {closer} the training set: {told}."
+    return (
+        f"Confident points are {closer} the training set: the difference of mean distances to "
+        f"another training point is {_with_interval(found)}."
+    )
 
 
 # ---- what does it mean for membership? ---------------------------------------------------------
 
 
 def _membership(material: Material) -> str:
-    rates, means = material.headline.membership, material.headline.means
-    confidence = means.get("auc_confidence", Estimate(math.nan, math.nan, math.nan, 0))
-    told = (
-        f"of the most confident queries {_share(rates['top'])} were members, of the least "
-        f"confident {_share(rates['bottom'])}; confidence alone tells members from "
-        f"others with AUC {_with_interval(confidence)} (0.5 is guessing)"
-    )
-    closeness, null = means.get("auc_closeness_other"), means.get("auc_closeness_other_null")
-    if closeness is not None and null is not None and not math.isnan(closeness.value):
-        told += (
-            f", closeness without the own row with AUC {_with_interval(closeness)} "
-            f"({_short(null.value)} if membership meant nothing)"
-        )
-    best = best_attack(material, "tpr_at_fpr_1pct")
-    if best is not None and material.has("examples.parquet"):
-        low, high = (float(best.get(f"tpr_at_fpr_1pct_{end}", math.nan)) for end in ("low", "high"))
-        value = Estimate(float(best["tpr_at_fpr_1pct"]), low, high, len(material.trials))
-        told += (
-            f"; the best attack, {attack_name(str(best['attack']))}, tells {_share(value)} of "
-            "the members at 1% false positives"
-        )
-        if "quoted_on" in best:
-            told += (
-                f" (chosen on {plural(int(best['chosen_on']), 'target')}, quoted on the "
-                f"{int(best['quoted_on'])} others)"
-            )
-    return f"{blind_sentence(material)}{verdict(signals(material))}: {told}."
+    signal = best_signal(signals(material))
+    told = verdict(signals(material))
+    if signal is None or signal.name in _EXTREMES.values():
+        return f"{blind_sentence(material)}{told}."
+    value = with_interval(signal.value, signal.low, signal.high, 3)
+    return f"{blind_sentence(material)}{told}: AUC {value}."
 
 
 @dataclass(frozen=True)
@@ -197,22 +178,30 @@ def _without_winners_curse(
 
 def _area_signal(name: str, area: Estimate, null: float, count: int) -> Signal:
     """Move an AUC so that guessing is at 0.5, its interval widened on the logit scale."""
-    from scipy.special import expit, logit, stdtrit
-
     if math.isnan(area.low) or math.isnan(null):
         return Signal(name, area.value, math.nan, math.nan)
-    freedom = area.trials - 1 if area.trials > 1 else math.inf
-    wider = stdtrit(min(freedom, 1e6), [1 - 0.025 / count, 0.975])
-    at = [min(max(x, 1e-12), 1 - 1e-12) for x in (area.value, area.low, area.high)]
-    centre, *ends = (float(logit(x)) for x in at)
-    low, high = (expit(centre + (end - centre) * wider[0] / wider[1]) for end in ends)
+    low, high = widened(area, count)
     value, low, high = (float(np.clip(x - null + 0.5, 0, 1)) for x in (area.value, low, high))
     return Signal(name, value, low, high)
 
 
+def widened(found: Estimate, count: int) -> tuple[float, float]:
+    """Return a rate's interval widened (Bonferroni) for how many it was chosen from."""
+    from scipy.special import expit, logit, stdtrit
+
+    if math.isnan(found.low) or found.low == found.high:
+        return found.low, found.high
+    freedom = found.trials - 1 if found.trials > 1 else math.inf
+    wider = stdtrit(min(freedom, 1e6), [1 - 0.025 / count, 0.975])
+    at = [min(max(x, 1e-12), 1 - 1e-12) for x in (found.value, found.low, found.high)]
+    centre, *ends = (float(logit(x)) for x in at)
+    low, high = (expit(centre + (end - centre) * wider[0] / wider[1]) for end in ends)
+    return float(low), float(high)
+
+
 def _extreme_signals(material: Material, count: int) -> list[Signal]:
     """Return the chance that a point of an extreme is a member if half of all points were."""
-    base, found = _share_of_members(material), []
+    base, found = share_of_members(material), []
     for side, words in _EXTREMES.items():
         size = material.column(f"{side}_count")
         hits = round(float(np.nansum(size * material.column(f"{side}_membership_rate"))))
@@ -225,7 +214,7 @@ def _extreme_signals(material: Material, count: int) -> list[Signal]:
     return found
 
 
-def _share_of_members(material: Material) -> float:
+def share_of_members(material: Material) -> float:
     """Return the share of members among all queries; NaN where it is unknown."""
     queries, members = (np.nansum(material.column(name)) for name in ("queries", "members"))
     if queries:
@@ -239,12 +228,17 @@ def _share_of_members(material: Material) -> float:
     return math.nan
 
 
+def best_signal(found: list[Signal]) -> Signal | None:
+    """Return the strongest signal in either direction, ``None`` if none has an interval."""
+    judged = [signal for signal in found if not math.isnan(signal.low)]
+    return max(judged, key=lambda signal: signal.strength, default=None)
+
+
 def verdict(found: list[Signal]) -> str:
     """Judge by the strongest signal against guessing, in either direction."""
-    judged = [signal for signal in found if not math.isnan(signal.low)]
-    if not judged:
+    best = best_signal(found)
+    if best is None:
         return "There are too few trials to say whether membership shows"
-    best = max(judged, key=lambda signal: signal.strength)
     if not best.strength:
         return "No attack is better than guessing at membership, within its interval"
     start = "Membership is given away" if best.strength > _STRONG else "Membership shows a little"
@@ -271,6 +265,7 @@ def _cautions(material: Material) -> list[str]:
         _redraws,
         _few_members,
         _noise,
+        _unreliable,
     )
     found = [text for check in checks if (text := check(material))]
     nothing = (
@@ -293,16 +288,16 @@ def _few_trials(material: Material) -> str:
     if count >= _FEW_TRIALS:
         return ""
     if count < FEWEST_TRIALS:
-        return f"{plural(count, 'trial')} only, too few for intervals over trials"
-    return f"{plural(count, 'trial')} only, so intervals are wide"
+        return f"{plural(count, material.unit)} only, too few for intervals over {material.unit}s"
+    return f"{plural(count, material.unit)} only, so intervals are wide"
 
 
 def _duplicates(material: Material) -> str:
     if not material.duplicates:
         return ""
     return (
-        f"{plural(material.duplicates, 'image')} have a duplicate in the population, which can "
-        "stand in for them"
+        f"{plural(material.duplicates, material.noun)} have a duplicate in the population, which "
+        "can stand in for them"
     )
 
 
@@ -386,6 +381,11 @@ def _noise(material: Material) -> str:
     return f"{noise:.0%} of training labels were flipped on purpose" if noise else ""
 
 
+def _unreliable(material: Material) -> str:
+    told = noise_note(material)
+    return f"the risk of a single {material.noun} is mostly noise here" if "mostly" in told else ""
+
+
 # ---- words -------------------------------------------------------------------------------------
 
 
@@ -395,17 +395,6 @@ def _short(value: float) -> str:
 
 def _with_interval(found: Estimate) -> str:
     return with_interval(found.value, found.low, found.high, 3)
-
-
-def _share(found: Estimate) -> str:
-    """Return a share in percent, or per million where that would be mostly zeros."""
-    if math.isnan(found.value):
-        return "an unknown share"
-    rare = max(found.value, 0 if math.isnan(found.high) else found.high) < 1e-3
-    factor, unit = (1e6, " per million") if rare else (100, "%")
-    ends = [factor * x for x in (found.value, found.low, found.high)]
-    value, *interval = with_interval(ends[0], ends[1], ends[2], 3).partition(" [")
-    return value + unit + "".join(interval)
 
 
 def incomplete_line(material: Material) -> str:

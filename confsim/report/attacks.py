@@ -1,33 +1,33 @@
 """Figures of membership inference: attacks, vulnerability, memorisation, classes."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from confsim.membership.curves import SHADOW, THRESHOLDS
 from confsim.report.canvas import (
-    DASHES,
     MARKERS,
     MEMBERS,
     MUTED,
     NON_MEMBERS,
     SERIES,
-    SURFACE,
     Canvas,
     Words,
-    band,
     colour_bar,
     dot_rows,
     heat,
+    legend_below,
 )
 from confsim.report.classes import class_rows
 from confsim.report.material import Material
-from confsim.report.numbers import number
+from confsim.report.numbers import number, with_interval
 from confsim.report.registry import figure, has_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 #: More classes than this, and only the most and the least exposed are drawn.
 _MANY_CLASSES = 24
@@ -51,7 +51,42 @@ NAMES = {
     "lira_offline_own_variance": "LiRA, offline, own variance",
     "rmia_online": "RMIA, online",
     "rmia_offline": "RMIA, offline",
+    "lira_online_shrunken_variance": "LiRA, online, shrunken variance",
+    "lira_online_augmented": "LiRA, online, augmented",
+    "lira_offline_augmented": "LiRA, offline, augmented",
+    "attack_p": "Attack-P",
+    "attack_r": "Attack-R",
+    "base_online": "BASE, online",
+    "base_offline": "BASE, offline",
+    "lt_iqr": "LT-IQR",
 }
+
+
+#: What guessing is drawn as.
+NULL_STYLE: dict[str, Any] = {"color": MUTED, "linewidth": 0.9, "linestyle": (0, (4, 3))}
+
+#: Each attack keeps its colour and its dashes in every figure; variants differ in dashes.
+_CURVES: dict[str, tuple[str, Any]] = {
+    "confidence": (SERIES[0], "-"),
+    "loss": (SERIES[3], "-"),
+    "modified_entropy": (SERIES[3], (0, (1, 1))),
+    "closeness": (SERIES[4], "-"),
+    "statistic": (SERIES[0], "-"),
+    "lira_online": (SERIES[1], "-"),
+    "lira_offline": (SERIES[1], (0, (4, 1.5))),
+    "rmia_online": (SERIES[2], "-"),
+    "rmia_offline": (SERIES[2], (0, (4, 1.5))),
+}
+
+#: A rise of a mean curve by this much more than the axis from one point to the next is a step of
+#: tied scores.
+_TIE = 0.05
+
+
+def curve_style(name: str) -> dict[str, Any]:
+    """Return how an attack's curve is drawn."""
+    colour, dashes = _CURVES.get(name, (SERIES[5], "-"))
+    return {"color": colour, "linestyle": dashes}
 
 
 def attack_name(name: str) -> str:
@@ -81,28 +116,35 @@ def best_attack(material: Material, column: str, target: str = "mean") -> "pd.Se
     return None if rows.empty else rows.loc[rows[column].idxmax()]
 
 
+def rate_axes(axis: "Axes", start: float) -> None:
+    """Make both axes logarithmic rates, in percent."""
+    axis.set(xscale="log", yscale="log", xlim=(start, 1), ylim=(start, 1.05))
+    for side in (axis.xaxis, axis.yaxis):
+        percent_ticks(side)
+
+
+def percent_ticks(axis: "Axis") -> None:
+    """Label rates in percent."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
+
+
 @figure("How well can membership be told?", has_table("roc"))
 def roc(material: Material, canvas: Canvas) -> Words:
     """Draw ROC curves with both axes logarithmic."""
     curves = material.tables["roc"]
     present = set(curves["attack"])
     groups = [[name for name in names if name in present] for names in (THRESHOLDS, SHADOW)]
-    titles = ("one threshold for all", "learned from the other trials")
+    titles = ("one threshold for all", "learned from other models")
     shown = [(t, g) for t, g in zip(titles, groups, strict=True) if g]
-    axes = canvas.panels(len(shown), height=3.2, sharey=not canvas.narrow)
-    start = float(curves["fpr"].min())
+    axes = canvas.panels(len(shown), height=3.6, sharey=not canvas.narrow)
+    tied = []
     for axis, (title, names) in zip(axes, shown, strict=True):
-        axis.plot([start, 1], [start, 1], color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-        for i, name in enumerate(names):
-            rows = curves[curves["attack"] == name]
-            x, floor = rows["fpr"], start / 3
-            low, mean, high = (np.maximum(rows[c], floor) for c in ("tpr_low", "tpr", "tpr_high"))
-            band(axis, x, low, high, SERIES[i])
-            axis.plot(x, mean, color=SERIES[i], linestyle=DASHES[i], label=attack_name(name))
-        axis.set(xscale="log", yscale="log", xlim=(start, 1), ylim=(start, 1.05))
+        tied += roc_panel(axis, curves, names)
         axis.set_title(title)
-        axis.set_xlabel("false-positive rate")
-        axis.legend(loc="lower right")
+        legend_below(axis, 1 if canvas.narrow else 2)
         if canvas.narrow or axis is axes[0]:
             axis.set_ylabel("true-positive rate")
     targets = int(curves["targets"].max())
@@ -111,7 +153,8 @@ def roc(material: Material, canvas: Canvas) -> Words:
         f"ROC curves, each trial a target ({targets}): mean over targets of the largest "
         "true-positive rate at a false-positive rate of at most that on the axis; bands hold the "
         "middle 80% of targets. Dashed: guessing. Both axes are logarithmic, because an attack "
-        "matters where it is rarely wrong.",
+        "matters where it is rarely wrong."
+        + (f" Squares: steps of tied scores ({', '.join(tied)})." if tied else ""),
         "ROC curves of membership-inference attacks."
         + (
             ""
@@ -119,6 +162,27 @@ def roc(material: Material, canvas: Canvas) -> Words:
             else f" Best AUC {number(best['auc'])}: {attack_name(best['attack'])}."
         ),
     )
+
+
+def roc_panel(axis: "Axes", curves: "pd.DataFrame", names: Sequence[str]) -> list[str]:
+    """Draw some attacks' curves; return the names of those with tied scores."""
+    start, tied = float(curves["fpr"].min()), []
+    axis.plot([start, 1], [start, 1], **NULL_STYLE)
+    for name in names:
+        rows, style = curves[curves["attack"] == name], curve_style(name)
+        x, floor = rows["fpr"].to_numpy(), start / 3
+        low, mean, high = (
+            np.maximum(rows[c].to_numpy(), floor) for c in ("tpr_low", "tpr", "tpr_high")
+        )
+        axis.fill_between(x, low, high, step="post", color=style["color"], alpha=0.15, lw=0)
+        axis.plot(x, mean, drawstyle="steps-post", label=attack_name(name), **style)
+        steps = np.flatnonzero(np.diff(mean) - 3 * np.diff(x) > _TIE) + 1
+        if len(steps):
+            axis.plot(x[steps], mean[steps], "s", color=style["color"], markersize=3.5)
+            tied.append(attack_name(name))
+    rate_axes(axis, start)
+    axis.set_xlabel("false-positive rate")
+    return tied
 
 
 def _needs_rates(material: Material) -> str | None:
@@ -129,28 +193,43 @@ def _needs_rates(material: Material) -> str | None:
 @figure("How many members are told, at few false alarms?", _needs_rates)
 def low_rates(material: Material, canvas: Canvas) -> Words:
     """Draw true-positive rates at low false-positive rates, with intervals."""
-    table = material.tables["attacks"]
-    rows = table[table["target"].astype(str) == "mean"]
-    rows = rows.sort_values(["tpr_at_fpr_1pct", "attack"], ascending=[False, True])
-    labels = [attack_name(name) for name in rows["attack"]]
+    rows = _by_rate(material)
     axes = canvas.panels(2, height=0.9 + 0.19 * len(rows), sharey=not canvas.narrow)
-    for axis, (key, percent), colour in zip(axes, _RATES.items(), SERIES, strict=False):
-        name = f"tpr_at_fpr_{key}"
-        dot_rows(axis, labels, rows[name], rows[f"{name}_low"], rows[f"{name}_high"], colour=colour)
-        axis.axvline(float(percent[:-1]) / 100, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-        axis.set_title(f"at FPR of at most {percent}")
-        axis.set_xlabel("true-positive rate")
-        axis.set_xlim(left=0)
-        axis.locator_params(axis="x", nbins=5)
+    for axis, key, colour in zip(axes, _RATES, SERIES, strict=False):
+        rates_panel(axis, material, key, colour)
     best = rows.iloc[0]
     few = any("0.1pct" in str(text).split() for text in rows["few_false_positives"])
     return Words(
         "Share of members that an attack tells at a false-positive rate (FPR) of at most 1% and "
         "0.1%: mean over targets, with 95% intervals over targets (of a single one: over its "
-        "examples). Dashed: guessing."
+        "examples), on a logarithmic scale whose left end stands for less, too. Dashed: guessing."
         + (" At 0.1%, fewer than five false positives are expected a target." if few else ""),
-        f"Best at 1%: {labels[0]}, true-positive rate {number(best['tpr_at_fpr_1pct'])}.",
+        f"Best at 1%: {attack_name(best['attack'])}, true-positive rate "
+        f"{number(best['tpr_at_fpr_1pct'])}.",
     )
+
+
+def _by_rate(material: Material) -> "pd.DataFrame":
+    """Return the attacks' figures over targets, the best at 1% first."""
+    table = material.tables["attacks"]
+    rows = table[table["target"].astype(str) == "mean"]
+    by = ["tpr_at_fpr_1pct", "attack"]
+    ordered: pd.DataFrame = rows.sort_values(by, ascending=[False, True])
+    return ordered
+
+
+def rates_panel(axis: "Axes", material: Material, key: str, colour: str = SERIES[0]) -> None:
+    """Draw every attack's true-positive rate at one of the low false-positive rates."""
+    rows, name, level = _by_rate(material), f"tpr_at_fpr_{key}", float(_RATES[key][:-1]) / 100
+    floor = level / 10  # where the axis begins
+    ends = (np.maximum(rows[f"{name}{end}"], floor) for end in ("", "_low", "_high"))
+    dot_rows(axis, [attack_name(attack) for attack in rows["attack"]], *ends, colour=colour)
+    axis.axvline(level, **NULL_STYLE)
+    axis.set_title(f"FPR \u2264 {_RATES[key]}")
+    axis.set_xlabel("true-positive rate")
+    axis.set_xscale("log")
+    axis.set_xlim(left=floor)
+    percent_ticks(axis.xaxis)
 
 
 # ---- vulnerability by similarity ---------------------------------------------------------------
@@ -158,8 +237,8 @@ def low_rates(material: Material, canvas: Canvas) -> Words:
 #: In the model's own space first, and beside it in one that no training has changed.
 _BY = {
     "distance_out": "mean distance to training set when out",
-    "fixed_distance": "distance to nearest example, fixed space",
-    "density_distance": "mean distance to 20 nearest examples",
+    "fixed_distance": "distance to nearest other, fixed space",
+    "density_distance": "mean distance to 20 nearest others",
 }
 
 #: What their panels are called in the caption.
@@ -190,6 +269,37 @@ def collapse_caveat(material: Material) -> str:
     )
 
 
+def similarity_rows(material: Material) -> list[tuple[str, dict[str, Any]]]:
+    """Return what relates exposure to distance in each space, with what the space is called."""
+    table = material.tables.get("vulnerability_correlations")
+    if table is None or table.empty:
+        return []
+    rows = table[
+        (table["vulnerability"] == "exposure")
+        & (table["scope"] == "overall")
+        & (table["examples"] == "all")
+        & table["spearman"].notna()
+    ].set_index("similarity")
+    names = {"distance_out": "the model's own space", "fixed_distance": "a fixed space"}
+    return [(words, dict(rows.loc[key])) for key, words in names.items() if key in rows.index]
+
+
+def similarity_sentences(material: Material) -> list[str]:
+    """Say whether examples unlike the others are more exposed, a sentence for each space."""
+    told = []
+    for space, row in similarity_rows(material):
+        value, low, high = (float(row[f"spearman{end}"]) for end in ("", "_low", "_high"))
+        if np.isnan(low) or low <= 0 <= high:
+            what = "neither clearly more nor clearly less exposed"
+        else:
+            what = "more exposed" if value > 0 else "less exposed"
+        told.append(
+            f"In {space}, examples far from the others are {what}: Spearman correlation "
+            f"{with_interval(value, low, high)}."
+        )
+    return told
+
+
 def _needs_bins(material: Material) -> str | None:
     reason = has_table("vulnerability_bins", "by", "auc")(material)
     if reason is None and not set(material.tables["vulnerability_bins"]["by"]) & set(_BY):
@@ -197,27 +307,38 @@ def _needs_bins(material: Material) -> str | None:
     return reason
 
 
+#: Measures of an attack's power: what they are called, guessing, and colour.
+_POWER = {
+    "auc": ("AUC", 0.5, SERIES[0]),
+    "tpr_at_fpr_1pct": ("true-positive rate at 1%", 0.01, SERIES[1]),
+}
+
+
+def bins_panel(axis: "Axes", material: Material, kind: str, column: str) -> None:
+    """Draw one measure of power in bins of one kind of distance."""
+    table = material.tables["vulnerability_bins"]
+    label, guessing, colour = _POWER[column]
+    rows = table[table["by"] == kind]
+    centres = (rows["value_low"] + rows["value_high"]) / 2
+    axis.axhline(guessing, **NULL_STYLE)
+    axis.hlines(rows[column], rows["value_low"], rows["value_high"], color=colour, alpha=0.45)
+    axis.vlines(centres, rows[f"{column}_low"], rows[f"{column}_high"], color=colour)
+    axis.plot(centres, rows[column], "o", color=colour)
+    axis.set_xlabel(_BY[kind])
+    axis.set_ylabel(label)
+
+
 @figure("Are examples far from all others more exposed?", _needs_bins)
 def vulnerability_bins(material: Material, canvas: Canvas) -> Words:
     """Draw attack power in bins of distance and of density."""
     table = material.tables["vulnerability_bins"]
     kinds = [kind for kind in _BY if (table["by"] == kind).any()][:2]
-    figures = (("auc", "AUC"), ("tpr_at_fpr_1pct", "true-positive rate at 1%"))
+    figures = tuple(_POWER)
     axes = canvas.panels(2 * len(kinds), height=2.1, columns=len(kinds))
     for i, axis in enumerate(axes):
         # Wide: a row for each figure; narrow: the panels of one kind follow one another.
         kind = kinds[i // 2 if canvas.narrow else i % len(kinds)]
-        column, label = figures[i % 2 if canvas.narrow else i // len(kinds)]
-        rows = table[table["by"] == kind]
-        centres = (rows["value_low"] + rows["value_high"]) / 2
-        guessing = 0.5 if column == "auc" else 0.01
-        axis.axhline(guessing, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-        colour = SERIES[i % 2 if canvas.narrow else i // len(kinds)]
-        axis.hlines(rows[column], rows["value_low"], rows["value_high"], color=colour, alpha=0.45)
-        axis.vlines(centres, rows[f"{column}_low"], rows[f"{column}_high"], color=colour)
-        axis.plot(centres, rows[column], "o", color=colour, markeredgecolor=SURFACE)
-        axis.set_xlabel(_BY[kind])
-        axis.set_ylabel(label)
+        bins_panel(axis, material, kind, figures[i % 2 if canvas.narrow else i // len(kinds)])
     spaces = [_SPACES[kind] for kind in kinds]
     caveat = collapse_caveat(material) if "distance_out" in kinds else ""
     caveat = f" {caveat[0].upper()}{caveat[1:]}." if caveat else ""
@@ -225,7 +346,7 @@ def vulnerability_bins(material: Material, canvas: Canvas) -> Words:
         f"Power of LiRA among examples of similar {', and of similar '.join(spaces)}, in tenths of "
         "the examples. Horizontal bars span a bin; vertical ones are 95% intervals of a two-way "
         f"bootstrap over trials and examples. Dashed: guessing.{caveat}",
-        "Attack power by distance. " + " ".join(material.answers[:1]),
+        "Attack power by distance. " + " ".join(similarity_sentences(material)),
     )
 
 
@@ -253,26 +374,10 @@ def vulnerability_correlations(material: Material, canvas: Canvas) -> Words:
     table = material.tables["vulnerability_correlations"]
     table = table[table["examples"] == "all"]
     measures = [m for m in _MEASURES if (table["vulnerability"] == m).any()]
-    axes = canvas.panels(len(measures), height=2.3, sharex=True, sharey=not canvas.narrow)
+    wide = not canvas.narrow
+    axes = canvas.panels(len(measures), height=2.3, sharex=wide, sharey=wide)
     for axis, measure in zip(axes, measures, strict=True):
-        rows = table[table["vulnerability"] == measure]
-        kinds = [kind for kind in _SIMILARITY if (rows["similarity"] == kind).any()]
-        axis.axvline(0, color=MUTED, linewidth=0.9)
-        for i, scope in enumerate(("overall", "within class")):
-            part = rows[rows["scope"] == scope].set_index("similarity").reindex(kinds)
-            dot_rows(
-                axis,
-                [_SIMILARITY[kind] for kind in kinds],
-                part["spearman"],
-                part["spearman_low"],
-                part["spearman_high"],
-                colour=SERIES[i],
-                marker=MARKERS[i],
-                offset=0.14 - 0.28 * i,
-                label=scope,
-            )
-        axis.set_title(_MEASURES[measure])
-        axis.set_xlabel("Spearman correlation")
+        correlations_panel(axis, material, measure)
     handles, labels = axes[0].get_legend_handles_labels()
     canvas.figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return Words(
@@ -280,8 +385,31 @@ def vulnerability_correlations(material: Material, canvas: Canvas) -> Words:
         "examples, over examples and over ranks within each class. Right of zero, distant "
         "examples are more exposed. Bars are 95% intervals over examples; that examples share "
         "trials is not accounted for.",
-        " ".join(material.answers[:2]) or "Correlations of vulnerability and distance.",
+        " ".join(similarity_sentences(material)) or "Correlations of vulnerability and distance.",
     )
+
+
+def correlations_panel(axis: "Axes", material: Material, measure: str) -> None:
+    """Draw rank correlations of one measure of vulnerability with every kind of distance."""
+    table = material.tables["vulnerability_correlations"]
+    rows = table[(table["examples"] == "all") & (table["vulnerability"] == measure)]
+    kinds = [kind for kind in _SIMILARITY if (rows["similarity"] == kind).any()]
+    axis.axvline(0, color=MUTED, linewidth=0.9)
+    for i, scope in enumerate(("overall", "within class")):
+        part = rows[rows["scope"] == scope].set_index("similarity").reindex(kinds)
+        dot_rows(
+            axis,
+            [_SIMILARITY[kind] for kind in kinds],
+            part["spearman"],
+            part["spearman_low"],
+            part["spearman_high"],
+            colour=SERIES[i],
+            marker=MARKERS[i],
+            offset=0.14 - 0.28 * i,
+            label=scope,
+        )
+    axis.set_title(_MEASURES[measure])
+    axis.set_xlabel("Spearman correlation")
 
 
 # ---- memorisation ------------------------------------------------------------------------------
@@ -294,7 +422,7 @@ def memorization(material: Material, canvas: Canvas) -> Words:
     values = table["memorization"].to_numpy(dtype=np.float64)
     joined = _with_distance(material, table)
     axes = canvas.panels(1 if joined is None else 2, height=2.4)
-    _histogram(axes[0], values)
+    memorization_panel(axes[0], values)
     if joined is not None:
         distance, memorised = joined
         edges = (_steps(distance, 40), np.linspace(-1, 1, 41))
@@ -320,7 +448,8 @@ def memorization(material: Material, canvas: Canvas) -> Words:
     )
 
 
-def _histogram(axis: "Axes", values: Any) -> None:
+def memorization_panel(axis: "Axes", values: Any) -> None:
+    """Draw how memorisation is distributed."""
     known = values[~np.isnan(values)]
     axis.hist(known, bins=np.linspace(-1, 1, 41).tolist(), color=SERIES[0], linewidth=0)
     axis.axvline(0, color=MUTED, linewidth=0.9)
@@ -358,40 +487,57 @@ def _counts_map(axis: "Axes", edges: Any, counts: Any) -> Any:
 @figure("Which classes are exposed?", has_table("memorization", "accuracy_in"))
 def classes(material: Material, canvas: Canvas) -> Words:
     """Draw accuracy and attack power of each class."""
-    rows = class_rows(material)
-    dropped = len(rows) - _MANY_CLASSES
-    if dropped > 0:
-        rows = rows[: _MANY_CLASSES // 2] + rows[-_MANY_CLASSES // 2 :]
+    rows, dropped = _shown_classes(material)
     attacked = all("auc" in row for row in rows)
     labels = [str(row["class"]) for row in rows]
     height = 0.9 + 0.17 * len(rows)
     axes = canvas.panels(2 if attacked else 1, height=height, sharey=not canvas.narrow)
-    for name, colour, marker, label in (
-        ("accuracy_out", NON_MEMBERS, "o", "as non-members"),
-        ("accuracy_in", MEMBERS, "s", "as members"),
-    ):
-        values = np.array([row[name] for row in rows], dtype=np.float64)
-        dot_rows(axes[0], labels, values, values, values, colour=colour, marker=marker, label=label)
-    axes[0].set_xlabel("accuracy")
-    axes[0].legend(loc="best")
+    classes_panel(axes[0], material, "accuracy")
+    legend_below(axes[0], 1 if canvas.narrow else 2)
     if attacked:
-        ends = (
-            np.array([row[c] for row in rows], dtype=np.float64)
-            for c in ("auc", "auc_low", "auc_high")
-        )
-        dot_rows(axes[1], labels, *ends, colour=SERIES[2])
-        axes[1].axvline(0.5, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-        axes[1].set_xlabel("AUC of LiRA")
-    for axis in axes:
-        for tick in axis.get_yticklabels():
-            tick.set_parse_math(False)
+        classes_panel(axes[1], material, "auc")
     what = "the AUC of LiRA, with 95% intervals of a two-way bootstrap" if attacked else ""
     return Words(
         "Classes, the most exposed first: accuracy over the trials that trained on an example and "
-        f"over those that did not{'; right, ' + what if what else ''}."
+        f"over those that did not{'; beside it, ' + what if what else ''}."
         + (f" {dropped} classes in between are left out here." if dropped > 0 else ""),
         f"Most exposed: class {labels[0]}; least: class {labels[-1]}.",
     )
+
+
+def _shown_classes(material: Material) -> tuple[list[dict[str, Any]], int]:
+    """Return the classes to draw, the most exposed first, and how many in between are not."""
+    rows = class_rows(material)
+    dropped = len(rows) - _MANY_CLASSES
+    if dropped <= 0:
+        return rows, 0
+    return rows[: _MANY_CLASSES // 2] + rows[-_MANY_CLASSES // 2 :], dropped
+
+
+def classes_panel(axis: "Axes", material: Material, figure: str) -> None:
+    """Draw each class's ``accuracy``, in and out, or the ``auc`` of LiRA."""
+    rows, _ = _shown_classes(material)
+    labels = [str(row["class"]) for row in rows]
+
+    def column(name: str) -> Any:
+        return np.array([row.get(name, np.nan) for row in rows], dtype=np.float64)
+
+    if figure == "accuracy":
+        for name, colour, marker, label in (
+            ("accuracy_out", NON_MEMBERS, "o", "as non-members"),
+            ("accuracy_in", MEMBERS, "s", "as members"),
+        ):
+            values = column(name)
+            dot_rows(
+                axis, labels, values, values, values, colour=colour, marker=marker, label=label
+            )
+        axis.set_xlabel("accuracy")
+    else:
+        dot_rows(axis, labels, *map(column, ("auc", "auc_low", "auc_high")), colour=SERIES[2])
+        axis.axvline(0.5, **NULL_STYLE)
+        axis.set_xlabel("AUC of LiRA")
+    for tick in axis.get_yticklabels():
+        tick.set_parse_math(False)
 
 
 FIGURES = (

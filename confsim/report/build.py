@@ -3,8 +3,8 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from confsim._errors import ConfsimError
@@ -13,10 +13,15 @@ from confsim.report import attacks, figures, lattice, pictures, transfer
 from confsim.report import sweep as sweeps
 from confsim.report import tables as table_makers
 from confsim.report.answers import answers, incomplete_line
-from confsim.report.canvas import Canvas, Words, settings
+from confsim.report.attacks import similarity_sentences
+from confsim.report.canvas import SMALL, Canvas, settings
+from confsim.report.dictionary import dictionary, trial_columns
+from confsim.report.explorer import explorer
+from confsim.report.explorer import why_not as why_no_explorer
+from confsim.report.first import SMALL_ROC, first_screen
 from confsim.report.material import Material, plural
 from confsim.report.page import Drawn, Page, Section, render
-from confsim.report.provenance import provenance
+from confsim.report.provenance import provenance, split_settings
 from confsim.report.registry import FigureKind
 from confsim.report.table import Table
 from confsim.store import Run, artifacts, open_run, survey
@@ -65,6 +70,13 @@ class Report:
     sentences: list[str]
     damage: list[str]
 
+    def _repr_html_(self) -> str:
+        """Show its sentences and where it is in a notebook."""
+        from markupsafe import escape
+
+        told = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences)
+        return f"<ul>{told}</ul><p><code>{escape(str(self.page))}</code></p>"
+
 
 def report(
     runs: Sequence[str | os.PathLike[str]],
@@ -74,6 +86,7 @@ def report(
     attacks: bool | None = None,
     remake_tables: bool = False,
     limit: int | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Make tables, figures and ``report.html`` of a run, or a comparison of several.
 
@@ -93,6 +106,8 @@ def report(
         with others. Otherwise those are shown, and how they were made is said.
     limit : int, optional
         Bytes that one file of a run may take in memory; see :func:`confsim.open_run`.
+    progress : callable, optional
+        Called with a few words whenever something else is being done.
 
     Raises
     ------
@@ -103,15 +118,18 @@ def report(
     ConfsimError
         If a run has no finished trial.
     """
+    say = progress or (lambda _: None)
+    say("reading trials")
     opened = [open_run(path, limit=limit) for path in runs]
     materials = [gather(run, partial=partial) for run in opened]
     sweep = sweeps.arrange(materials) if len(materials) > 1 else None
     folder = _folder(materials, out)
-    for material in materials:
+    for i, material in enumerate(materials):
+        say(f"tables of attacks, run {i + 1} of {len(materials)}")
         _add_membership(material, attacks, remake=remake_tables)
     if sweep is not None:
-        return _write_comparison(sweep, folder)
-    return _write_run(materials[0], folder)
+        return _write_comparison(sweep, folder, say)
+    return _write_run(materials[0], folder, say)
 
 
 # ---- reading -----------------------------------------------------------------------------------
@@ -183,9 +201,10 @@ def _folder(materials: Sequence[Material], out: str | os.PathLike[str] | None) -
     return folder
 
 
-def _write_run(material: Material, folder: Path) -> Report:
+def _write_run(material: Material, folder: Path, say: Callable[[str], None]) -> Report:
     drawn, files, skipped = [], [], []
-    for kind in FIGURES:
+    for i, kind in enumerate(FIGURES):
+        say(f"figure {i + 1} of {len(FIGURES)}: {kind.title}")
         reason = kind.needs(material)
         if reason is not None:
             skipped.append((kind.title, reason))
@@ -193,8 +212,12 @@ def _write_run(material: Material, folder: Path) -> Report:
         figure, names = _drawn(kind, material, folder)
         drawn.append(figure)
         files += names
+    say("tables, explorer and page")
     tables = table_makers.run_tables(material)
     section = _section(material, "run")
+    reason = why_no_explorer(material)
+    if reason is not None:
+        skipped.append(("The explorer of examples.", reason))
     page = Page(
         _title(material),
         _subtitle(material),
@@ -202,9 +225,25 @@ def _write_run(material: Material, folder: Path) -> Report:
         drawn,
         skipped,
         tables,
+        explorer(material) if reason is None else None,
+        trial_columns(map(str, material.summary)),
     )
-    also = [table_makers.trial_table(material, folder / "tables")]
+    also = [
+        table_makers.trial_table(material, folder / "tables"),
+        dictionary(tables, page.trial_columns).write(folder / "tables"),
+    ]
     return _write(page, folder, [material], files, tables, also)
+
+
+def _small_roc(material: Material) -> Drawn | None:
+    """Draw the first screen's figure, for the page alone."""
+    if SMALL_ROC.needs(material) is not None:
+        return None
+    canvas = Canvas(SMALL_ROC.name, narrow=True, width=SMALL)
+    with settings():
+        words = SMALL_ROC.draw(material, canvas)
+        canvas.settle()
+    return Drawn(SMALL_ROC.name, SMALL_ROC.title, words, "", canvas.inline())
 
 
 def _drawn(kind: FigureKind, material: Material, folder: Path) -> tuple[Drawn, list[str]]:
@@ -217,21 +256,26 @@ def _drawn(kind: FigureKind, material: Material, folder: Path) -> tuple[Drawn, l
     return Drawn(kind.name, kind.title, words, *inlined), wide.save(folder / "figures")
 
 
-def _write_comparison(sweep: sweeps.Sweep, folder: Path) -> Report:
-    def draw(_: Material, canvas: Canvas) -> Words:
-        return sweeps.draw(sweep, canvas)
-
-    title = f"What changes with the {sweeps.label_of(sweep.key)}?"
-    kind = FigureKind("sweep", title, lambda _: None, draw)
-    drawn, files = _drawn(kind, sweep.materials[0], folder)
+def _write_comparison(sweep: sweeps.Sweep, folder: Path, say: Callable[[str], None]) -> Report:
+    drawn, files = [], []
+    for kind in sweeps.figures(sweep):
+        say(f"figure: {kind.title}")
+        figure, names = _drawn(kind, sweep.materials[0], folder)
+        drawn.append(figure)
+        files += names
     tables = [table_makers.comparison(sweep)]
+    sections = [_section(m, f"run-{i + 1}") for i, m in enumerate(sweep.materials)]
+    common, own = split_settings([section.provenance for section in sections])
+    sections = [replace(s, provenance=p) for s, p in zip(sections, own, strict=True)]
     page = Page(
-        f"{len(sweep.materials)} runs of {sweep.materials[0].run.manifest['command']} compared",
-        f"They differ in {', '.join(key.replace('_', ' ') for key in sweep.differing)}.",
-        [_section(m, f"run-{i + 1}") for i, m in enumerate(sweep.materials)],
-        [drawn],
+        sweeps.sentence(sweep).rstrip("."),
+        f"{len(sweep.materials)} runs of {sweep.materials[0].run.manifest['command']}. They differ "
+        f"in {', '.join(key.replace('_', ' ') for key in sweep.differing)}.",
+        sections,
+        drawn,
         [],
         tables,
+        common=common,
     )
     return _write(page, folder, sweep.materials, files, tables, [])
 
@@ -240,8 +284,10 @@ def _section(material: Material, key: str) -> Section:
     return Section(
         key,
         f"Run {material.run.path.name}",
+        first_screen(material),
+        _small_roc(material),
         answers(material),
-        material.answers,
+        similarity_sentences(material),
         provenance(material),
         incomplete_line(material),
     )
@@ -261,7 +307,8 @@ def _write(
     target = folder / "report.html"
     # A path that is no UTF-8 is shown with its bytes escaped.
     artifacts.write(target, render(page).encode(errors="backslashreplace"))
-    _record(folder, materials, [*page.files, target.name])
+    first = page.sections[0].first.headline if len(page.sections) == 1 else page.title
+    _record(folder, materials, [*page.files, target.name], first)
     sentences = [
         sentence
         for section in page.sections
@@ -275,7 +322,9 @@ def _write(
     return Report(target, figure_files, names, page.skipped, sentences, damage)
 
 
-def _record(folder: Path, materials: Sequence[Material], names: Sequence[str]) -> None:
+def _record(
+    folder: Path, materials: Sequence[Material], names: Sequence[str], headline: str
+) -> None:
     """Record what was written and of what; what an earlier report wrote beyond that goes."""
     made_from = [
         {"run": m.run.identity_hash, "trials": m.trials, "membership": m.options} for m in materials
@@ -290,6 +339,7 @@ def _record(folder: Path, materials: Sequence[Material], names: Sequence[str]) -
         made_from=made_from,
         options={"confsim": __version__, "runs": made_from},
         entries=entries,
+        more={"headline": headline},
     )
     artifacts.remove_obsolete(before, folder, entries)
 
@@ -300,12 +350,19 @@ def _title(material: Material) -> str:
         return f"{config['n']:,} training points on a lattice of {config['dimensions']} dimensions"
     if "dataset" in config:
         return f"{config.get('model', 'a model')} on {config['dataset']}"
+    if material.unit == "model":
+        count, examples = len(material.trials), config.get("examples")
+        return f"{plural(count, 'model')} audited" + (
+            f" on {examples:,} examples" if examples else ""
+        )
+    if "task" in config:
+        return f"{plural(len(material.trials), 'shadow model')} of {config['task']}"
     return f"{material.run.manifest['command']}: {material.run.path.name}"
 
 
 def _subtitle(material: Material) -> str:
     manifest = material.run.manifest
     return (
-        f"{manifest['command']}, {plural(len(material.trials), 'trial')}, seed "
+        f"{manifest['command']}, {plural(len(material.trials), material.unit)}, seed "
         f"{manifest.get('seed')}, run {material.run.identity_hash[:10]}"
     )

@@ -1,7 +1,7 @@
 """Sizes, colours and file formats of figures.
 
 A figure is drawn twice: wide, for a page or the full width of a two-column paper, and narrow, with
-its panels below one another, for a phone or one column. Files never hold a date or a random number,
+its panels below one another, for a phone. Files never hold a date or a random number,
 so the same run gives the same bytes. Colours are those of Okabe and Ito, which people with any kind
 of colour blindness can tell apart; line styles and markers differ as well.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 INK = "#1a1a1a"
 MUTED = "#6b6b6a"
@@ -47,8 +47,11 @@ VARIABLES = {
     **{colour: f"--series-{i + 1}" for i, colour in enumerate(SERIES)},
 }
 
-#: Inches: the text width and the column width of a two-column paper.
-WIDE, NARROW = 6.9, 3.35
+#: Inches: the text width of a two-column paper, and a phone's, where text keeps 12 pixels.
+WIDE, NARROW = 6.9, 2.85
+
+#: Of the figure on the first screen, which is shown in a narrow column.
+SMALL = 2.4
 
 _DPI = 200
 
@@ -75,6 +78,7 @@ _SETTINGS: dict[str, Any] = {
     "legend.frameon": False,
     "legend.handlelength": 2.2,
     "lines.linewidth": 1.5,
+    "lines.markeredgewidth": 0.0,
     "lines.markersize": 4.5,
     "mathtext.fontset": "dejavusans",
     "pdf.fonttype": 42,
@@ -104,11 +108,15 @@ def settings(**more: Any) -> "Iterator[None]":
 
 
 def heat_map() -> Any:
-    """Return the colours of densities: one hue, from pale to dark; what holds nothing is clear."""
+    """Return the colours of densities: brighter is denser, on light and dark pages alike.
+
+    Cividis (Nunez, Anderton & Renslow 2018) without its darkest end; what holds nothing is clear.
+    """
+    from matplotlib import colormaps
     from matplotlib.colors import LinearSegmentedColormap
 
-    steps = ["#d7e8f5", "#9fc8e6", "#5b9fd0", "#2272ad", "#0b4a7d", "#06294a"]
-    colours = LinearSegmentedColormap.from_list("confsim", steps)
+    steps = colormaps["cividis"](np.linspace(0.12, 1, 32))
+    colours = LinearSegmentedColormap.from_list("confsim", list(steps))
     return colours.with_extremes(bad=(0, 0, 0, 0))
 
 
@@ -121,17 +129,15 @@ class Canvas:
         Of its files; also the salt of the ids inside SVG.
     narrow : bool
         Put panels below one another.
+    width : float, optional
+        In inches; default: that of a page, or of a phone.
     """
 
-    def __init__(self, name: str, *, narrow: bool = False) -> None:
+    def __init__(self, name: str, *, narrow: bool = False, width: float | None = None) -> None:
         self.name = name
         self.narrow = narrow
+        self.width = width or (NARROW if narrow else WIDE)
         self._figure: Figure | None = None
-
-    @property
-    def width(self) -> float:
-        """Width in inches."""
-        return NARROW if self.narrow else WIDE
 
     @property
     def figure(self) -> "Figure":
@@ -170,7 +176,8 @@ class Canvas:
 
         FigureCanvasAgg(self.figure)
         engine = self.figure.get_layout_engine()
-        assert engine is not None
+        if engine is None:  # every place was given
+            return
         # Long labels of shared axes are in their place after the second pass only.
         engine.execute(self.figure)
         engine.execute(self.figure)
@@ -232,6 +239,7 @@ def _inlined(svg: str, prefix: str, photographs: bool) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
     used = set(re.findall(r"url\(#([^)]+)\)", svg)) | set(re.findall(r'href="#([^"]+)"', svg))
 
     def rename(match: "re.Match[str]") -> str:
@@ -240,11 +248,22 @@ def _inlined(svg: str, prefix: str, photographs: bool) -> str:
     svg = re.sub(r' id="([^"]+)"', rename, svg)
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
     svg = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', svg)
-    svg = re.sub(r"font: ([^;\"]*)'DejaVu Sans'[^;\"]*", r"font: \1var(--sans)", svg)
+    svg = re.sub(r' style="([^"]*)"', _attributes, svg)
     svg = re.sub(r"(<svg[^>]*?) width=\"[\d.]+pt\"", r"\1", svg, count=1)
     svg = re.sub(r"(<svg[^>]*?) height=\"[\d.]+pt\"", r"\1", svg, count=1)
     kind = "photographs" if photographs else "chart"
     return svg.replace("<svg ", f'<svg class="{kind}" aria-hidden="true" focusable="false" ', 1)
+
+
+def _attributes(match: "re.Match[str]") -> str:
+    """Write a style as attributes: the page's security policy allows none but its own styles."""
+    found = []
+    for part in filter(None, map(str.strip, match[1].split(";"))):
+        name, value = (side.strip() for side in part.split(":", 1))
+        if name == "font-family":  # the page's own
+            continue
+        found.append(f' {name}="{value}"')
+    return "".join(found)
 
 
 # ---- drawing what many figures need ------------------------------------------------------------
@@ -260,7 +279,9 @@ def heat(axes: "Axes", x: Any, y: Any, values: NDArray[Any], **options: Any) -> 
     return axes.pcolormesh(x, y, values, cmap=heat_map(), rasterized=True, **options)
 
 
-def colour_bar(figure: "Figure", drawn: Any, axes: Any, label: str, **options: Any) -> None:
+def colour_bar(
+    figure: "Figure | SubFigure", drawn: Any, axes: Any, label: str, **options: Any
+) -> None:
     """Draw the legend of a heat map."""
     bar = figure.colorbar(drawn, ax=axes, pad=0.02, aspect=28, **options)
     bar.set_label(label)
@@ -283,6 +304,25 @@ class Words:
     alt: str
 
 
+def legend_below(axes: "Axes", columns: int = 2) -> None:
+    """Put the legend below the panel: inside, its marks read as data."""
+    from matplotlib.transforms import ScaledTranslation
+
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        # Room for the labels of the axis, whatever the panel's height.
+        below = ScaledTranslation(0, -0.46, axes.figure.dpi_scale_trans)
+        axes.legend(
+            handles,
+            labels,
+            loc="upper left",
+            bbox_to_anchor=(0, 0),
+            borderaxespad=0,
+            bbox_transform=axes.transAxes + below,
+            ncols=columns,
+        )
+
+
 def dot_rows(
     axes: "Axes",
     labels: Sequence[str],
@@ -298,7 +338,7 @@ def dot_rows(
     """Draw one value with its interval in each row, the first row on top."""
     rows = np.arange(len(labels))[::-1] + offset
     axes.hlines(rows, low, high, color=colour, linewidth=1.4)
-    axes.plot(values, rows, marker, color=colour, markeredgecolor=SURFACE, label=label)
+    axes.plot(values, rows, marker, color=colour, label=label)
     axes.set_yticks(np.arange(len(labels))[::-1], labels)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")

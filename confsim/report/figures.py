@@ -17,10 +17,12 @@ from confsim.report.canvas import (
     Canvas,
     Words,
     band,
+    colour_bar,
     heat,
+    legend_below,
 )
 from confsim.report.material import Material, plural
-from confsim.report.numbers import number
+from confsim.report.numbers import number, share
 from confsim.report.registry import figure, has_joint
 from confsim.statistics import FEWEST_TRIALS, clopper_pearson
 
@@ -41,24 +43,12 @@ _DISTANCE = "distance to nearest training point"
 @figure("How do confidence and distance go together?", has_joint)
 def joint(material: Material, canvas: Canvas) -> Words:
     """Draw the joint density of confidence and distance."""
-    found = material.joint
-    panels = (
-        ("non-members", found.including[0, 1]),
-        ("members, excluding self", found.excluding[0, 0]),
-        ("members, including self", found.including[0, 0]),
-    )
-    axes = canvas.panels(3, height=2.8, sharex=True, sharey=True)
-    ends = _occupied(found.including[0].sum(axis=0) + found.excluding[0].sum(axis=0))
-    for axis, (title, counts) in zip(axes, panels, strict=True):
-        total = int(counts.sum())
-        axis.set_title(f"{title}\n{plural(total, 'pair')}")
-        _density(axis, material, counts)
-        _median_line(axis, material, counts)
+    axes = canvas.panels(2, height=3.0, sharex=not canvas.narrow, sharey=not canvas.narrow)
+    for axis, members in zip(axes, (False, True), strict=True):
+        drawn = joint_panel(axis, material, members=members)
+        if drawn is not None:
+            colour_bar(canvas.figure, drawn, axis, "pairs")
     _mark_extremes(axes[0], material)
-    for axis in axes:
-        axis.set_xlim(*_edge_range(found.confidence_edges, ends[0]))
-        axis.set_ylim(-0.012, _edge_range(found.distance_edges, ends[1])[1])
-        axis.set_xlabel(material.confidence_label)
     for axis in axes if canvas.narrow else axes[:1]:
         axis.set_ylabel(_DISTANCE)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -67,18 +57,33 @@ def joint(material: Material, canvas: Canvas) -> Words:
     return _joint_words(material)
 
 
+def joint_panel(axis: "Axes", material: Material, *, members: bool) -> Any:
+    """Draw the density of members or of non-members; return it for a colour bar."""
+    found = material.joint
+    counts = found.excluding[0, 0 if members else 1]
+    drawn = _density(axis, material, counts)
+    _median_line(axis, material, counts)
+    ends = _occupied(found.excluding[0].sum(axis=0))
+    axis.set_xlim(*_edge_range(found.confidence_edges, ends[0]))
+    axis.set_ylim(*_edge_range(found.distance_edges, ends[1]))
+    axis.set_title(
+        f"{'members' if members else 'non-members'}\n{plural(int(counts.sum()), 'pair')}"
+    )
+    axis.set_xlabel(material.confidence_label)
+    return drawn
+
+
 def _joint_words(material: Material) -> Words:
     means = material.headline.means
     s, o = means["spearman_self"], means["spearman_other"]
     return Words(
-        "Pairs of a query and a trial, by the model's confidence and by the normalised distance "
-        "to the nearest training point; darker is denser, on a logarithmic scale of each panel's "
-        "own, from its sparsest to its densest bin. The line is the median distance at each "
-        "confidence. Bars on the axis span the "
-        f"central 90% of the {material.percent:g}% least and most confident. Including self, a "
-        "member is its own nearest training point, at distance 0; excluding self, its nearest "
-        "other one counts. The last bin of distance also holds what lies beyond.",
-        f"Three heat maps of confidence against distance. Spearman correlation {number(s.value)} "
+        f"Pairs of a query and a {material.unit}, by the model's confidence and by the normalised "
+        "distance to the nearest training point; a member's own row does not count. Brighter is "
+        "denser, on a logarithmic scale of each panel's own. The line is the median distance at "
+        "each confidence. Bars on the axis span the central 90% of the "
+        f"{material.percent:g}% least and most confident. The last bin of distance also holds what "
+        "lies beyond.",
+        f"Two heat maps of confidence against distance. Spearman correlation {number(s.value)} "
         f"including self and {number(o.value)} excluding self.",
     )
 
@@ -96,20 +101,21 @@ def _edge_range(edges: FloatArray, bins: tuple[int, int]) -> tuple[float, float]
     return float(edges[bins[0]]), float(edges[min(bins[1], len(edges) - 1)])
 
 
-def _density(axis: "Axes", material: Material, counts: NDArray[Any]) -> None:
+def _density(axis: "Axes", material: Material, counts: NDArray[Any]) -> Any:
     from matplotlib.colors import LogNorm
 
     found = material.joint
     total = int(counts.sum())
     if total == 0:
         axis.text(0.5, 0.5, "none", ha="center", transform=axis.transAxes, color=MUTED)
-        return
+        return None
     across, up = (_step(total, end - start) for start, end in _occupied(counts))
     coarse = counts.reshape(128 // across, across, 128 // up, up).sum(axis=(1, 3))
     shown = np.ma.masked_equal(coarse.T.astype(np.float64), 0)
     norm = LogNorm(vmin=max(1.0, float(shown.max()) * 1e-4), vmax=max(2.0, float(shown.max())))
     axis.grid(visible=False)
-    heat(axis, found.confidence_edges[::across], found.distance_edges[::up], shown, norm=norm)
+    edges = found.confidence_edges[::across], found.distance_edges[::up]
+    return heat(axis, *edges, shown, norm=norm)
 
 
 def _step(total: int, bins: int) -> int:
@@ -146,7 +152,16 @@ def _mark_extremes(axis: "Axes", material: Material) -> None:
         below = np.cumsum(by_confidence) / by_confidence.sum()
         low, high = np.searchsorted(below, (0.05, 0.95))
         ends = found.confidence_edges[low], found.confidence_edges[min(high + 1, 128)]
-        axis.plot(ends, (0, 0), color=colour, linewidth=4, solid_capstyle="butt", label=name)
+        axis.plot(
+            ends,
+            (0, 0),
+            color=colour,
+            linewidth=4,
+            solid_capstyle="butt",
+            label=name,
+            transform=axis.get_xaxis_transform(),
+            clip_on=False,
+        )
 
 
 # ---- extremes ----------------------------------------------------------------------------------
@@ -155,27 +170,50 @@ def _mark_extremes(axis: "Axes", material: Material) -> None:
 @figure("Are the most confident points closer to the training set?", has_joint)
 def extremes(material: Material, canvas: Canvas) -> Words:
     """Draw how distances are distributed in the two extremes."""
-    found = material.joint
-    axes = canvas.panels(2, height=2.4, sharex=True)
-    filled = np.flatnonzero(found.distances.sum(axis=(0, 1, 2)))
-    last = float(found.distance_edges[min(128, int(filled.max(initial=0)) + 2)])
-    group = next((size for size in (4, 2) if len(filled) // size >= 24), 1)
-    for axis, counts, title in zip(
-        axes, found.distances, ("including self", "excluding self"), strict=True
-    ):
-        for side, (name, colour, dash) in enumerate(
-            (("least confident", BOTTOM, (0, (5, 1.5))), ("most confident", TOP, "-"))
-        ):
-            centres, mean, low, high = _mean_density(counts[:, side], found.distance_edges, group)
-            band(axis, centres, low, high, colour)
-            axis.plot(centres, mean, color=colour, linestyle=dash, label=f"{name} {_p(material)}")
-        axis.set_title(title)
-        axis.set_xlabel(_DISTANCE)
-        axis.set_xlim(0, last)
-        axis.set_ylim(bottom=0)
+    kinds = _kinds(material)
+    axes = canvas.panels(len(kinds), height=2.8)
+    for axis, kind in zip(axes, kinds, strict=True):
+        extremes_panel(axis, material, kind)
+        legend_below(axis, 1 if canvas.narrow else 2)
     axes[0].set_ylabel("density")
-    axes[0].legend()
     return _extremes_words(material)
+
+
+def extremes_panel(axis: "Axes", material: Material, kind: str) -> None:
+    """Draw the densities of distance, with members' own rows (``self``) or without (``other``)."""
+    edges = material.joint.distance_edges
+    counts = material.joint.distances[("self", "other").index(kind)]
+    filled = np.flatnonzero(counts.sum(axis=(0, 1)))
+    bins = max(0, int(filled.min(initial=127)) - 2), int(filled.max(initial=0)) + 2
+    group = next((size for size in (4, 2) if len(filled) // size >= 24), 1)
+    for side, (name, colour, dash) in enumerate(_SIDES):
+        centres, mean, low, high = _mean_density(counts[:, side], edges, group)
+        band(axis, centres, low, high, colour)
+        axis.plot(centres, mean, color=colour, linestyle=dash, label=f"{name} {_p(material)}")
+    axis.set_title(_KINDS[kind])
+    axis.set_xlabel(_DISTANCE)
+    axis.set_xlim(*_edge_range(edges, bins))
+    axis.set_ylim(bottom=0)
+
+
+#: How the two extremes are drawn in every figure.
+_SIDES = (("least confident", BOTTOM, (0, (5, 1.5))), ("most confident", TOP, "-"))
+
+_KINDS = {"self": "members' own rows count", "other": "members' own rows left out"}
+
+
+def _kinds(material: Material) -> list[str]:
+    """Return which distances to show: those with members' own rows where they differ visibly."""
+    means = material.headline.means
+    pairs = [
+        [means.get(f"{side}_distance_mean_{kind}") for kind in ("self", "other")]
+        for side in ("bottom", "top")
+    ]
+    differ = any(
+        a is not None and b is not None and abs(a.value - b.value) > 0.02 * abs(b.value)
+        for a, b in pairs
+    )
+    return ["other", "self"] if differ else ["other"]
 
 
 def _mean_density(
@@ -205,8 +243,9 @@ def _extremes_words(material: Material) -> Words:
     bottom, top = (means[f"{side}_distance_mean_other"] for side in ("bottom", "top"))
     return Words(
         f"Distribution of the normalised distance among the {_p(material)} least and most "
-        "confident queries of a trial: mean over trials, with pointwise 95% Student-t intervals. "
-        "Left, members are at distance 0 from themselves; right, their own row does not count.",
+        f"confident queries of a {material.unit}: mean over {material.unit}s, with pointwise "
+        "95% Student-t intervals. Where their own rows count, members are at distance 0 from "
+        "themselves.",
         f"Densities of distance. Mean distance excluding self {number(bottom.value)} for the least "
         f"and {number(top.value)} for the most confident.",
     )
@@ -225,29 +264,56 @@ def _needs_members(material: Material) -> str | None:
 @figure("Are confident points, or close ones, members?", _needs_members)
 def membership(material: Material, canvas: Canvas) -> Words:
     """Draw the membership rate against confidence and against distance."""
-    found = material.joint
     axes = canvas.panels(2, height=2.4, sharey=True)
+    for axis, by in zip(axes, ("confidence", "distance"), strict=True):
+        base = membership_panel(axis, material, by)
+    for axis in axes if canvas.narrow else axes[:1]:
+        axis.set_ylabel("share of members,\ntimes that of all")
+    return _membership_words(material, base)
+
+
+def membership_panel(axis: "Axes", material: Material, by: str) -> float:
+    """Draw the membership rate by ``confidence`` or by ``distance``; return that of all."""
+    found = material.joint
     counts = found.excluding[0].astype(np.int64)
-    base = counts[0].sum() / max(1, counts.sum())
-    unit, label_y = (1e6, "members per million") if base < 1e-3 else (1.0, "share of members")
-    sides = (
-        (counts.sum(axis=2), found.confidence_edges, material.confidence_label),
-        (counts.sum(axis=1), found.distance_edges, f"{_DISTANCE}, excluding self"),
-    )
-    for axis, ((members, others), edges, label) in zip(axes, sides, strict=True):
-        groups = _equal_groups(members + others)
-        hits = np.add.reduceat(members, groups[:-1])
-        total = np.add.reduceat(members + others, groups[:-1])
-        low, high = clopper_pearson(hits, total)
-        centres = (edges[groups[:-1]] + edges[groups[1:]]) / 2
-        axis.axhline(base * unit, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-        axis.vlines(centres, low * unit, high * unit, color=MEMBERS, linewidth=1.2)
-        axis.plot(centres, hits / total * unit, "o", color=MEMBERS, markeredgecolor=SURFACE)
-        axis.set_xlabel(label)
-        axis.margins(y=0.12)
-    axes[0].set_ylabel(label_y)
-    axes[0].set_ylim(bottom=0)
-    return _membership_words(material, float(base))
+    base = float(counts[0].sum() / max(1, counts.sum()))
+    if by == "confidence":
+        (members, others), edges = counts.sum(axis=2), found.confidence_edges
+        axis.set_xlabel(material.confidence_label)
+    else:
+        (members, others), edges = counts.sum(axis=1), found.distance_edges
+        axis.set_xlabel(f"{_DISTANCE},\nown row left out")
+    groups = _equal_groups(members + others)
+    hits = np.add.reduceat(members, groups[:-1])
+    total = np.add.reduceat(members + others, groups[:-1])
+    _ratios(axis, (edges[groups[:-1]] + edges[groups[1:]]) / 2, hits, total, base)
+    return base
+
+
+#: Ratios that an axis of ratios begins and ends with at least, and at most.
+_RATIO_SPANS = ((0.5, 2.0), (0.02, 50.0))
+
+
+def _ratios(axis: "Axes", x: Any, hits: Any, total: Any, base: float) -> None:
+    """Draw shares as multiples of the share of all, on a logarithmic axis about 1."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = (ends / base for ends in clopper_pearson(hits, total))
+    value = hits / total / base
+    (least, most), (lowest, highest) = _RATIO_SPANS
+    bottom = max(lowest, min(least, 0.8 * float(np.min(np.where(low > 0, low, 1.0)))))
+    top = min(highest, max(most, 1.25 * float(np.max(high))))
+    if axis.get_yscale() == "log":  # shared with a panel that was drawn before
+        bottom, top = min(axis.get_ylim()[0], bottom), max(axis.get_ylim()[1], top)
+    axis.set_yscale("log")
+    axis.set_ylim(bottom, top)
+    axis.axhline(1, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+    axis.vlines(x, np.maximum(low, lowest / 10), high, color=MEMBERS, linewidth=1.2)
+    some = hits > 0
+    axis.plot(x[some], value[some], "o", color=MEMBERS)
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _equal_groups(counts: NDArray[Any], groups: int = 16) -> NDArray[np.int64]:
@@ -264,10 +330,11 @@ def _membership_words(material: Material, base: float) -> Words:
     rates, means = material.headline.membership, material.headline.means
     confidence = means["auc_confidence"].value
     return Words(
-        "Share of members among pairs of similar confidence (left) and of similar distance to the "
-        "nearest other training point (right), in groups of about equally many pairs. Bars are "
-        "exact binomial 95% intervals on pooled counts, approximate because trials share queries. "
-        f"Dashed: the share among all queries, {number(base)}.",
+        "Share of members among pairs of similar confidence, and of similar distance to the "
+        "nearest other training point, as multiples of their share among all pairs (dashed: "
+        f"{share(base)}), in groups of about equally many. Bars are exact binomial 95% intervals "
+        f"on pooled counts, approximate because {material.unit}s share queries; a bar without a "
+        "point holds no member.",
         f"Membership rate {number(rates['bottom'].value)} among the least and "
         f"{number(rates['top'].value)} among the most confident; AUC of confidence "
         f"{number(confidence)}.",
@@ -287,29 +354,33 @@ def _needs_two_trials(material: Material) -> str | None:
 @figure("Does every trial say the same?", _needs_two_trials)
 def trials(material: Material, canvas: Canvas) -> Words:
     """Draw each trial's mean distance in one extreme against that in the other."""
-    axes = canvas.panels(2, height=3.0)
-    share = {}
-    for axis, kind, title in zip(
-        axes, ("self", "other"), ("including self", "excluding self"), strict=True
-    ):
-        x = material.column(f"bottom_distance_mean_{kind}")
-        y = material.column(f"top_distance_mean_{kind}")
-        known = ~(np.isnan(x) | np.isnan(y))
-        share[kind] = float(np.mean(y[known] < x[known])) if known.any() else np.nan
-        ends = _padded(np.concatenate([x[known], y[known]]))
-        axis.plot(ends, ends, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-        axis.plot(x, y, MARKERS[0], color=NON_MEMBERS, alpha=0.75, markeredgecolor=SURFACE)
-        axis.set(xlim=ends, ylim=ends, aspect="equal")
-        axis.set_title(f"{title}\nmost confident closer in {share[kind]:.0%} of trials")
-        axis.set_xlabel(f"mean distance, least confident {_p(material)}")
-        axis.set_ylabel(f"mean distance,\nmost confident {_p(material)}")
+    kinds = _kinds(material)
+    axes = canvas.panels(len(kinds), height=3.2)
+    closer = [trials_panel(axis, material, kind) for axis, kind in zip(axes, kinds, strict=True)]
     return Words(
-        "Each point is a trial: mean normalised distance among its least confident queries "
-        "(across) and among its most confident ones (up). Below the dashed line the most confident "
-        "are closer to the training set.",
-        f"In {share['other']:.0%} of {plural(len(material.trials), 'trial')} the most confident "
-        "queries are closer to the training set than the least confident, excluding self.",
+        f"Each point is a {material.unit}: mean normalised distance among its least confident "
+        "queries (across) and among its most confident ones (up). Below the dashed line the most "
+        "confident are closer to the training set.",
+        f"In {closer[0]:.0%} of {plural(len(material.trials), material.unit)} the most "
+        "confident queries are closer to the training set than the least confident.",
     )
+
+
+def trials_panel(axis: "Axes", material: Material, kind: str) -> float:
+    """Draw each trial as a point; return the share whose most confident queries are closer."""
+    x = material.column(f"bottom_distance_mean_{kind}")
+    y = material.column(f"top_distance_mean_{kind}")
+    known = ~(np.isnan(x) | np.isnan(y))
+    closer = float(np.mean(y[known] < x[known])) if known.any() else np.nan
+    ends = _padded(np.concatenate([x[known], y[known]]))
+    axis.plot(ends, ends, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+    axis.plot(x, y, MARKERS[0], color=NON_MEMBERS, alpha=0.75)
+    axis.set(xlim=ends, ylim=ends, aspect="equal")
+    axis.locator_params(nbins=4)
+    axis.set_title(f"{_KINDS[kind]}\ncloser in {closer:.0%} of {material.unit}s")
+    axis.set_xlabel(f"mean distance, least confident {_p(material)}")
+    axis.set_ylabel(f"mean distance,\nmost confident {_p(material)}")
+    return closer
 
 
 def _padded(values: FloatArray) -> tuple[float, float]:

@@ -44,12 +44,29 @@ def _needs_plane(material: Material) -> str | None:
 @figure("Where is the model sure, and where are its training points?", _needs_plane)
 def lattice_map(material: Material, canvas: Canvas) -> Words:
     """Draw confidence and distance over the lattice, with the hyperplanes and training points."""
+    trial = _typical(material)
+    axes = canvas.panels(2, height=2.9)
+    for axis, field in zip(axes, FIELDS, strict=True):
+        drawn = map_panel(axis, material, field)
+        colour_bar(canvas.figure, drawn, axis, FIELDS[field], shrink=0.92)
+    handles, labels = axes[0].get_legend_handles_labels()
+    canvas.figure.legend(
+        handles, labels, loc="outside lower center", ncols=1 if canvas.narrow else 4
+    )
+    return _words(material, trial)
+
+
+#: What is drawn over the lattice, and what its colour bar says.
+FIELDS = {"confidence": "boundary confidence", "distance": "distance, lattice units"}
+
+
+def map_panel(axis: "Axes", material: Material, field: str) -> Any:
+    """Draw one of :data:`FIELDS` over the lattice, for the typical trial; return what was drawn."""
     from confsim.confidence import boundary_confidence
     from confsim.linear.lattice import Lattice
     from confsim.neighbors import nearest_training
 
-    trial = _typical(material)
-    model = material.run.trial(trial).model()
+    model = material.run.trial(_typical(material)).model()
     size = float(material.config["grid_size"])
     lattice = Lattice(size, float(material.config["granularity"]), 2)
     training = lattice.points(model["training_ids"])
@@ -57,23 +74,13 @@ def lattice_map(material: Material, canvas: Canvas) -> Words:
     centres = (edges[1:] + edges[:-1]) / 2
     grid = np.stack(np.meshgrid(centres, centres, indexing="ij"), axis=-1).reshape(-1, 2)
     weights, bias = model["weights"], float(model["bias"])
-    confidence = boundary_confidence(grid @ weights + bias, weights, bias, size)
-    distance = nearest_training(grid, training).distance
-    axes = canvas.panels(2, height=2.9)
-    for axis, values, label in zip(
-        axes,
-        (confidence, distance),
-        ("boundary confidence", "distance, lattice units"),
-        strict=True,
-    ):
-        drawn = heat(axis, edges, edges, values.reshape(_CELLS, _CELLS).T)
-        colour_bar(canvas.figure, drawn, axis, label, shrink=0.92)
-        _draw_model(axis, model, training, size)
-    handles, labels = axes[0].get_legend_handles_labels()
-    canvas.figure.legend(
-        handles, labels, loc="outside lower center", ncols=2 if canvas.narrow else 4
-    )
-    return _words(material, trial)
+    if field == "confidence":
+        values = boundary_confidence(grid @ weights + bias, weights, bias, size)
+    else:
+        values = nearest_training(grid, training).distance
+    drawn = heat(axis, edges, edges, values.reshape(_CELLS, _CELLS).T)
+    _draw_model(axis, model, training, size)
+    return drawn
 
 
 def _typical(material: Material) -> int:

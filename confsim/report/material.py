@@ -176,6 +176,28 @@ class Material:
         return dict(zip(unique["label"].astype(int), unique["label_name"].astype(str), strict=True))
 
     @cached_property
+    def statistic(self) -> bool:
+        """Whether the models give some statistic, not log-odds of classes."""
+        return bool(self.rows) and self.rows[0].get("ranked_by") == "statistic"
+
+    @property
+    def noun(self) -> str:
+        """What an example is called."""
+        return "image" if self.has_images else "example"
+
+    @property
+    def unit(self) -> str:
+        """What a trial is called: an audit looks at models that exist."""
+        return "model" if self.run.manifest["command"] == "confsim-audit" else "trial"
+
+    def example_rows(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the places of examples in :attr:`examples`, by their ids."""
+        own = self.examples.ids
+        order = np.argsort(own, kind="stable")
+        rows: NDArray[np.int64] = order[np.searchsorted(own[order], ids)]
+        return rows
+
+    @cached_property
     def examples(self) -> "Examples":
         """What the pictures need of the examples; :meth:`has` ``examples.parquet`` first."""
         return Examples.of(self)
@@ -196,6 +218,9 @@ class Examples:
         Id of the nearest other training image in each trial, -1 where there is none.
     distance : ndarray, (trials, examples) float32
         Distance to it.
+    is_member : ndarray, (trials, examples) bool
+    signal : ndarray, (trials, examples) float32
+        Log-odds of the true class, or the models' statistic.
     """
 
     ids: NDArray[np.int64]
@@ -204,10 +229,13 @@ class Examples:
     softmax: FloatArray
     nearest: NDArray[np.int64]
     distance: NDArray[np.float32]
+    is_member: NDArray[np.bool_]
+    signal: NDArray[np.float32]
 
     @classmethod
     def of(cls, material: Material) -> "Examples":
         """Read the trials one after another."""
+        signal_column = "statistic" if material.statistic else "log_odds_true"
         columns = (
             "id",
             "label",
@@ -215,8 +243,11 @@ class Examples:
             "softmax",
             "nearest_id",
             "distance_excluding_self",
+            "is_member",
+            signal_column,
         )
         count, nearest, distance = len(material.trials), [], []
+        members, signals = [], []
         for i, number in enumerate(material.trials):
             table = material.run.trial(number).table("examples", columns)
             found = {name: table[name].to_numpy() for name in columns}
@@ -231,7 +262,10 @@ class Examples:
             softmax += found["softmax"] / count
             nearest.append(found["nearest_id"])
             distance.append(found["distance_excluding_self"].astype(np.float32))
-        return cls(ids, labels, log_odds, softmax, np.stack(nearest), np.stack(distance))
+            members.append(found["is_member"].astype(bool))
+            signals.append(found[signal_column].astype(np.float32))
+        stacks = (np.stack(part) for part in (nearest, distance, members, signals))
+        return cls(ids, labels, log_odds, softmax, *stacks)
 
     def usual_neighbour(self, row: int) -> tuple[int, float]:
         """Return the id that is nearest in most trials (the lowest of equals), and its distance."""
@@ -242,6 +276,22 @@ class Examples:
         ids, counts = np.unique(known, return_counts=True)
         usual = int(ids[np.argmax(counts)])
         return usual, float(np.mean(self.distance[nearest == usual, row]))
+
+    def usual_neighbours(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return for each row the id that is nearest in most trials, -1 where there is none.
+
+        As :meth:`usual_neighbour`, for many rows at once.
+        """
+        nearest = np.sort(self.nearest[:, rows], axis=0)
+        start = np.ones(nearest.shape, bool)
+        start[1:] = nearest[1:] != nearest[:-1]
+        count = np.zeros(nearest.shape[1], np.int64)
+        best, most = np.full(nearest.shape[1], -1), np.zeros(nearest.shape[1], np.int64)
+        for ids, begins in zip(nearest, start, strict=True):
+            count = np.where(begins, 0, count) + 1
+            better = (count > most) & (ids >= 0)
+            best, most = np.where(better, ids, best), np.where(better, count, most)
+        return best
 
 
 def _number(value: Any) -> float:

@@ -52,3 +52,20 @@ def with_interval(value: float, low: float, high: float, digits: int = DIGITS) -
         places = min(max(places, 0), 12)
         texts = [f"{round(x, places) + 0.0:,.{places}f}" for x in ends]
     return f"{texts[0]} [{texts[1]}, {texts[2]}]"
+
+
+def share(value: float, low: float = math.nan, high: float = math.nan) -> str:
+    """Return a share for people: per million where it is tiny, else in percent, with its interval.
+
+    Examples
+    --------
+    >>> from confsim.report.numbers import share
+    >>> share(0.5, 0.45, 0.55), share(3e-6, 2e-6, 4e-6)
+    ('50.0% [45.0, 55.0]', '3.0 per million [2.0, 4.0]')
+    """
+    if math.isnan(value):
+        return "an unknown share"
+    rare = max(value, 0 if math.isnan(high) else high) < 1e-3
+    factor, unit = (1e6, " per million") if rare else (100, "%")
+    shown, *interval = with_interval(factor * value, factor * low, factor * high, 3).partition(" [")
+    return shown + unit + "".join(interval)

@@ -1,17 +1,23 @@
 """``report.html``: one file that needs nothing else, made from a template.
 
 Everything that comes from data is escaped by the template; only the figures' SVG, which this
-package drew, is put in as it is.
+package drew, and the explorer's JSON, whose angle brackets are escaped, are put in as they are. The
+page's policy lets nothing run or be styled but its own script and style sheet, named by their
+hashes, and nothing be loaded.
 """
 
+import base64
+import hashlib
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
 from confsim.report.answers import Answers
 from confsim.report.canvas import Words
+from confsim.report.explorer import Explorer
+from confsim.report.first import FirstScreen
 from confsim.report.provenance import Provenance
-from confsim.report.table import Table
+from confsim.report.table import Column, Table
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,9 @@ class Section:
     key : str
         Of its anchors.
     title : str
+    first : FirstScreen
+    roc : Drawn, optional
+        Small ROC curve of the best attack.
     answers : Answers
     similarity : list of str
         Sentences on vulnerability and distance.
@@ -52,6 +61,8 @@ class Section:
 
     key: str
     title: str
+    first: FirstScreen
+    roc: Drawn | None
     answers: Answers
     similarity: list[str]
     provenance: Provenance
@@ -71,6 +82,11 @@ class Page:
     skipped : list of (str, str)
         Titles of figures that could not be drawn, and why.
     tables : list of Table
+    explorer : Explorer, optional
+    trial_columns : list of Column
+        Of the table of all trials, which is a file beside the page.
+    common : list of (str, str)
+        Settings that all of several runs share; each section then holds what differs.
     files : list of str
         What was written beside the page.
     """
@@ -81,6 +97,9 @@ class Page:
     figures: list[Drawn]
     skipped: list[tuple[str, str]]
     tables: list[Table]
+    explorer: Explorer | None = None
+    trial_columns: list[Column] = field(default_factory=list)
+    common: list[tuple[str, str]] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
 
 
@@ -94,6 +113,32 @@ def render(page: Page) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string((room / "page.html.j2").read_text(encoding="utf-8"))
-    style = Markup((room / "page.css").read_text(encoding="utf-8"))
-    context: dict[str, Any] = {"page": page, "style": style, "svg": Markup}
-    return str(template.render(context))
+    style, script = ((room / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    context: dict[str, Any] = {
+        "page": page,
+        "style": Markup(style),
+        "script": Markup(script),
+        "policy": _policy(style, script),
+        "svg": Markup,
+        "size": _SIZE,
+    }
+    text = str(template.render(context))
+    size = len(text.encode(errors="backslashreplace")) / 1e6
+    return text.replace(_SIZE, f"{size:.2f} MB", 1)
+
+
+#: Stands for the page's size until that is known.
+_SIZE = "(its size)"
+
+
+def _policy(style: str, script: str) -> str:
+    """Return the content security policy."""
+
+    def source(text: str) -> str:
+        digest = hashlib.sha256(text.encode()).digest()
+        return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+    return (
+        f"default-src 'none'; script-src {source(script)}; style-src {source(style)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 MOSTLY_NOISE = 0.5
 
 #: Images of a kind.
-_EACH = 6
+_EACH = 8
+
+#: Pairs in a row: of the wide figure, and of the narrow one.
+_ACROSS, _ACROSS_NARROW = 4, 2
 
 _CAPTION = (
-    "Each pair is an image of the population (left) and, beside it, the training image that is "
-    "nearest to it in most trials, never itself, in the model's own feature space (right). Below: "
-    "their classes; above: the mean angular distance, as a fraction of a half turn."
+    "Each pair: an image of the population and, to its right, the training image that is nearest "
+    "to it in most trials, never itself, in the model's own feature space. Above: their ids, and "
+    "the mean angular distance of the two, as a fraction of a half turn; below: their classes."
 )
 
 
@@ -61,7 +64,7 @@ def vulnerable_images(material: Material, canvas: Canvas) -> Words:
     """Show the images whose membership is easiest to tell."""
     order = most_vulnerable(material)
     rows = np.searchsorted(material.examples.ids, material.tables["vulnerability"]["id"])[order]
-    _pairs(material, canvas, (("most vulnerable", rows[: 2 * _EACH]),))
+    _pairs(material, canvas, (("most vulnerable", rows[:_EACH]),))
     return Words(
         "Images whose membership shows most in the log-odds of their class: ranked by the AUC of "
         "trials that were trained on them against trials that were not, then by effect size. "
@@ -102,22 +105,31 @@ def _pairs(
     position = {int(i): row for row, i in enumerate(population["id"])}
     labels = population["label"].to_numpy()
     names = material.label_names
-    across = 3 if canvas.narrow else _EACH
+    across = _ACROSS_NARROW if canvas.narrow else _ACROSS
     rows = [group[i : i + across] for _, group in groups for i in range(0, len(group), across)]
     titles = [
         title if i == 0 else "" for title, group in groups for i in range(0, len(group), across)
     ]
-    canvas.panels(len(rows), height=0.78 * canvas.width / across + 0.1, columns=1)
+    side = canvas.width / across * 0.42
+    heights = [side + 0.5 + (0.28 if title else 0.0) for title in titles]
+    canvas.panels(1, height=sum(heights))
     canvas.figure.clear()
-    frames = canvas.figure.subfigures(len(rows), 1, squeeze=False).ravel()
-    for frame, title, chosen in zip(frames, titles, rows, strict=True):
+    canvas.figure.set_layout_engine("none")
+    top, total = 0.0, sum(heights)
+    for title, chosen, height in zip(titles, rows, heights, strict=True):
         if title:
-            frame.suptitle(title, x=0.01, ha="left", fontsize=8.5)
-        grid = frame.subplots(1, 2 * across, squeeze=False).ravel()
-        for axis in grid:
-            axis.axis("off")
+            canvas.figure.text(0.005, 1 - (top + 0.04) / total, title, va="top", fontsize=9)
+        base = 1 - (top + height - 0.2) / total
         for i, row in enumerate(chosen):
-            _pair(grid[2 * i], grid[2 * i + 1], found, int(row), images, position, labels, names)
+            # The two of a pair touch almost; between pairs is room.
+            places = [
+                (i / across + part * (side + 0.04) / canvas.width, base, side / canvas.width,
+                 side / total)
+                for part in (0, 1)
+            ]  # fmt: skip
+            frames = [canvas.figure.add_axes(place) for place in places]
+            _pair(frames[0], frames[1], found, int(row), images, position, labels, names)
+        top += height
 
 
 def _pair(
@@ -132,23 +144,16 @@ def _pair(
 ) -> None:
     neighbour, distance = found.usual_neighbour(row)
     for axis, identity in ((left, int(found.ids[row])), (right, neighbour)):
+        axis.axis("off")
         if identity not in position:
             continue
         at = position[identity]
         _picture(axis, images[at])
         name = _short(names.get(int(labels[at]), str(int(labels[at]))))
-        text = axis.text(0.5, -0.04, name, transform=axis.transAxes, fontsize=6.5)
-        text.set(ha="center", va="top", parse_math=False)
-    right.text(
-        1.0,
-        1.03,
-        f"{distance:.3f}",
-        transform=right.transAxes,
-        ha="right",
-        va="bottom",
-        fontsize=6,
-        color=MUTED,
-    )
+        below = axis.text(0.5, -0.04, name, transform=axis.transAxes, fontsize=7.5)
+        below.set(ha="center", va="top", parse_math=False)
+        above = f"{identity}" if axis is left else f"{identity}, {distance:.3f}"
+        axis.text(0, 1.03, above, transform=axis.transAxes, va="bottom", fontsize=7.5, color=MUTED)
 
 
 def _short(name: str) -> str:

@@ -1,7 +1,8 @@
 """What was run: settings, identity, versions, notes, how to cite, and the command to repeat it."""
 
 import shlex
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from confsim._version import __version__
@@ -42,9 +43,19 @@ def provenance(material: Material) -> Provenance:
         citation=(
             f"The confsim developers. confsim (version {manifest['versions']['confsim']}), "
             f"software. Run {material.run.identity_hash[:10]} of {manifest['command']}, "
-            f"{len(material.trials)} trials, seed {manifest.get('seed')}."
+            f"{len(material.trials)} {material.unit}s, seed {manifest.get('seed')}."
         ),
     )
+
+
+def split_settings(
+    found: Sequence[Provenance],
+) -> tuple[list[tuple[str, str]], list[Provenance]]:
+    """Return the settings that all runs share, and the runs with only those that differ."""
+    first, *others = [dict(p.settings) for p in found]
+    common = {k: v for k, v in first.items() if all(o.get(k) == v for o in others)}
+    own = [replace(p, settings=[s for s in p.settings if s[0] not in common]) for p in found]
+    return list(common.items()), own
 
 
 def repeat_command(manifest: dict[str, Any], material: Material) -> str:
@@ -75,10 +86,10 @@ def _shown(value: Any) -> str:
 def _facts(material: Material) -> list[tuple[str, str]]:
     manifest, totals = material.run.manifest, material.headline.totals
     facts = [
-        ("directory", str(material.run.path)),
+        ("directory", material.run.path.name),
         ("identity", material.run.identity_hash),
         ("seed", str(manifest.get("seed"))),
-        ("trials", f"{len(material.trials)} of {manifest['trials']}"),
+        (f"{material.unit}s", f"{len(material.trials)} of {manifest['trials']}"),
     ]
     if material.missing:
         facts.append(("trials not finished", listed(material.missing)))
@@ -88,7 +99,7 @@ def _facts(material: Material) -> list[tuple[str, str]]:
     if "degenerate" in totals:
         facts.append(("degenerate fits", str(totals["degenerate"])))
     if material.run.has("population.parquet"):
-        facts.append(("images with duplicates", f"{material.duplicates:,}"))
+        facts.append((f"{material.noun}s with duplicates", f"{material.duplicates:,}"))
     return facts
 
 

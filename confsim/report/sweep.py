@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +15,13 @@ from confsim.report.canvas import (
     MARKERS,
     MUTED,
     SERIES,
-    SURFACE,
     TOP,
     Canvas,
     Words,
 )
 from confsim.report.material import Material
+from confsim.report.numbers import number
+from confsim.report.registry import FigureKind
 from confsim.report.summary import Estimate
 
 if TYPE_CHECKING:
@@ -30,23 +33,47 @@ _INCIDENTAL = ("highs", "backend_versions", "data_sha256", "ensemble", "threads_
 #: From this ratio of the largest to the smallest value on, the axis is logarithmic.
 _LOGARITHMIC = 10
 
-_PANELS = (
-    ("mean distance, including self", {"least confident": "bottom_distance_mean_self",
-                                       "most confident": "top_distance_mean_self"}),
-    ("mean distance, excluding self", {"least confident": "bottom_distance_mean_other",
-                                       "most confident": "top_distance_mean_other"}),
-    ("membership rate", {"least confident": "bottom", "most confident": "top"}),
-    ("Spearman correlation of\nconfidence and distance", {"including self": "spearman_self",
-                                                          "excluding self": "spearman_other"}),
-    ("AUC for membership", {"confidence": "auc_confidence",
-                            "closeness, excluding self": "auc_closeness_other"}),
-    ("angle to ideal, degrees", {"": "angle_degrees"}),
-    ("training error", {"": "training_error"}),
-    ("accuracy", {"members": "member_accuracy", "non-members": "non_member_accuracy"}),
-    ("best TPR at 1% FPR", {"": "best_tpr_at_fpr_1pct"}),
+
+@dataclass(frozen=True)
+class Measure:
+    """A headline number that runs are compared by.
+
+    Attributes
+    ----------
+    name : str
+        Of its figure's files.
+    title : str
+        What it is called on an axis.
+    lines : dict of str to str
+        Entries of :func:`estimates` by their labels.
+    """
+
+    name: str
+    title: str
+    lines: dict[str, str]
+
+
+MEASURES = (
+    Measure("best_attack", "members recognised at 1% false alarms", {"": "best_tpr_at_fpr_1pct"}),
+    Measure("distance", "mean distance to another training point",
+            {"least confident": "bottom_distance_mean_other",
+             "most confident": "top_distance_mean_other"}),
+    Measure("membership_rate", "share of members", {"least confident": "bottom",
+                                                    "most confident": "top"}),
+    Measure("correlation", "Spearman correlation of confidence and distance",
+            {"": "spearman_other"}),
+    Measure("auc", "AUC for membership", {"confidence": "auc_confidence",
+                                          "closeness": "auc_closeness_other"}),
+    Measure("angle", "angle to the ideal hyperplane, degrees", {"": "angle_degrees"}),
+    Measure("training_error", "training error", {"": "training_error"}),
+    Measure("accuracy", "accuracy", {"members": "member_accuracy",
+                                     "non-members": "non_member_accuracy"}),
 )  # fmt: skip
 
 _COLOURS = {"least confident": BOTTOM, "most confident": TOP}
+
+#: The two extremes are drawn here as in every figure.
+_DASHES = {"least confident": (0, (5, 1.5)), "most confident": "-"}
 
 
 @dataclass(frozen=True)
@@ -168,36 +195,104 @@ def estimates(material: Material) -> dict[str, Estimate]:
     return {**found.means, **found.membership, **more}
 
 
-def draw(sweep: Sweep, canvas: Canvas) -> Words:
-    """Draw each headline number against what was swept."""
+def measures(sweep: Sweep) -> list[Measure]:
+    """Return what at least one run has a number for that is not 0 everywhere."""
     found = [estimates(material) for material in sweep.materials]
-    panels = [
-        (title, lines)
-        for title, lines in _PANELS
-        if all(any(key in row for row in found) for key in lines.values())
-        and any(row[key].value for row in found for key in lines.values() if key in row)
+
+    def says_something(key: str) -> bool:
+        values = [row[key].value for row in found if key in row]
+        return any(value and not np.isnan(value) for value in values)
+
+    return [m for m in MEASURES if all(says_something(key) for key in m.lines.values())]
+
+
+def sentence(sweep: Sweep) -> str:
+    """Say what changes between the two ends of the sweep, by the first number that is there."""
+    chosen = measures(sweep)
+    label = label_of(sweep.key)
+    if not chosen:
+        return f"The runs differ in {label}; they have no number to be compared by."
+    told = [_told(sweep, measure) for measure in chosen]
+    clear = [text for text, is_clear in told if is_clear]
+    return clear[0] if clear else told[0][0]
+
+
+def _told(sweep: Sweep, measure: Measure) -> tuple[str, bool]:
+    """Return a sentence about one number, and whether it clearly changes."""
+    label = label_of(sweep.key)
+    which, key = list(measure.lines.items())[-1]
+    rows = [(v, estimates(m).get(key)) for v, m in zip(sweep.values, sweep.materials, strict=True)]
+    known = [(value, found) for value, found in rows if found is not None]
+    (first, low), (last, high) = known[0], known[-1]
+    what = measure.title + (f" ({which})" if which else "")
+    if sweep.numeric and not len(set(sweep.series)) > 1:
+        change = _change(low, high)
+        text = (
+            f"From {label} {first} to {last}, the {what} {change}: {number(low.value, 3)} against "
+            f"{number(high.value, 3)}."
+        )
+        return text, change in ("rises", "falls")
+    best = max(known, key=lambda row: row[1].value)
+    return f"The {what} is largest with {label} {best[0]}: {number(best[1].value, 3)}.", False
+
+
+def _change(before: Estimate, after: Estimate) -> str:
+    """Say which way a number went, if the intervals of its ends do not overlap."""
+    if before.low <= after.high and after.low <= before.high:
+        return "does not clearly change"
+    if np.isnan([before.low, after.low]).any():
+        return "has no interval yet"
+    return "rises" if after.value > before.value else "falls"
+
+
+def figures(sweep: Sweep) -> list[FigureKind]:
+    """Return a figure for each headline number."""
+    return [
+        FigureKind(
+            f"sweep_{measure.name}",
+            f"{measure.title[0].upper()}{measure.title[1:]}",
+            lambda _: None,
+            partial(_draw, sweep, measure),
+        )
+        for measure in measures(sweep)
     ]
-    axes = canvas.panels(len(panels), height=2.0, columns=3)
+
+
+def _draw(sweep: Sweep, measure: Measure, _: Material, canvas: Canvas) -> Words:
+    """Draw a headline number against what was swept."""
+    found = [estimates(material) for material in sweep.materials]
+    (axis,) = canvas.panels(1, height=2.6)
     x = np.array(sweep.values, dtype=np.float64) if sweep.numeric else _places(sweep.values)
-    for axis, (title, lines) in zip(axes, panels, strict=True):
-        axis.set_title(title)
-        for i, (label, key) in enumerate(lines.items()):
-            _draw_line(axis, sweep, x, [row.get(key) for row in found], i, label)
-        _finish(axis, sweep, x)
-        if len(lines) > 1 and not len(set(sweep.series)) > 1:
-            axis.legend(loc="best", handlelength=1.6)
-    _legend(canvas, axes, sweep)
+    for i, (label, key) in enumerate(measure.lines.items()):
+        _draw_line(axis, sweep, x, [row.get(key) for row in found], i, label)
+    axis.set_ylabel("\n".join(wrap(measure.title, 30)))
+    lows = [row[key].low for row in found for key in measure.lines.values() if key in row]
+    if min(lows) > 0 and axis.get_ylim()[1] > _LOGARITHMIC * max(min(lows), 0):
+        axis.set_yscale("log")
+    _finish(axis, sweep, x)
+    handles, labels = axis.get_legend_handles_labels()
+    if len(handles) > 1:
+        columns = 1 if canvas.narrow else 3
+        canvas.figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    pooled = measure.name == "membership_rate"
     best = {
         attack_name(str(row["attack"]))
         for m in sweep.materials
-        if m.has("examples.parquet") and (row := best_attack(m, "tpr_at_fpr_1pct")) is not None
+        if (row := best_attack(m, "tpr_at_fpr_1pct")) is not None
     }
     return Words(
-        f"Headline numbers against {label_of(sweep.key)}: means over trials with 95% Student-t "
-        "intervals; membership rates pooled over trials, with exact binomial intervals."
-        + (f" Best attacks: {', '.join(sorted(best))}." if best else ""),
-        f"Comparison of {len(sweep.materials)} runs by {label_of(sweep.key)}; the numbers are in "
-        "the table below.",
+        (
+            "Pooled over trials, with exact binomial 95% intervals."
+            if pooled
+            else "Means over trials with 95% Student-t intervals."
+        )
+        + (
+            f" Best attacks: {', '.join(sorted(best))}."
+            if best and measure.name == "best_attack"
+            else ""
+        ),
+        f"{measure.title} of {len(sweep.materials)} runs by {label_of(sweep.key)}; the numbers are "
+        "in the table below.",
     )
 
 
@@ -215,12 +310,13 @@ def _draw_line(
     label: str,
 ) -> None:
     several = list(dict.fromkeys(sweep.series))
-    for number, series in enumerate(several):
+    for at, series in enumerate(several):
         rows = [i for i, s in enumerate(sweep.series) if s == series and found[i] is not None]
         values = [found[i] for i in rows]
         place = x[rows]
-        style = number if len(several) > 1 else which
-        colour = _COLOURS.get(label, SERIES[which])
+        style = at if len(several) > 1 else which
+        colour = _COLOURS.get(label, SERIES[style % len(SERIES)])
+        dashes = _DASHES.get(label, DASHES[style % len(DASHES)])
         low, value, high = ([getattr(v, name) for v in values] for name in ("low", "value", "high"))
         axis.vlines(place, low, high, color=colour, linewidth=1.3)
         axis.plot(
@@ -228,8 +324,7 @@ def _draw_line(
             value,
             color=colour,
             marker=MARKERS[style % len(MARKERS)],
-            linestyle=DASHES[style % len(DASHES)] if sweep.numeric else "none",
-            markeredgecolor=SURFACE,
+            linestyle=dashes if sweep.numeric else "none",
             label=", ".join(part for part in (label, series) if part) or None,
         )
 
@@ -248,23 +343,8 @@ def _finish(axis: "Axes", sweep: Sweep, x: Any) -> None:
         ticks = sorted(set(x))
         axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.minorticks_off()
-    if axis.get_ylim()[0] < 0 < axis.get_ylim()[1]:
+    if axis.get_yscale() == "linear" and axis.get_ylim()[0] < 0 < axis.get_ylim()[1]:
         axis.axhline(0, color=MUTED, linewidth=0.7)
-
-
-def _legend(canvas: Canvas, axes: "Sequence[Axes]", sweep: Sweep) -> None:
-    if len(set(sweep.series)) < 2:
-        return
-    entries: dict[str, Any] = {}
-    for axis in axes:
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    canvas.figure.legend(
-        entries.values(),
-        entries.keys(),
-        loc="outside lower center",
-        ncols=1 if canvas.narrow else 3,
-    )
 
 
 def label_of(key: str) -> str:

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,29 @@ class Column:
         Its head in the page.
     meaning : str
         What it holds, with its unit and what its interval is.
+    folded : bool
+        Whether the page shows it on demand only; print and pages without scripts always do.
     """
 
     key: str
     title: str
     meaning: str
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the page.
+
+    Attributes
+    ----------
+    text : str
+    value : str
+        The number that it is sorted by, empty for texts and unknown numbers.
+    """
+
+    text: str
+    value: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,9 +83,20 @@ class Table:
                 found += ends
         return found
 
-    def cells(self) -> list[list[tuple[str, bool]]]:
-        """Return for the page each row's cells: the text, and whether it is a number."""
-        return [[_cell(row, column.key) for column in self.columns] for row in self.rows]
+    def cells(self) -> list[list[tuple[Column, Cell]]]:
+        """Return for the page each row's cells, each with its column."""
+        return [[(column, _cell(row, column.key)) for column in self.columns] for row in self.rows]
+
+    @property
+    def says_something(self) -> "Table":
+        """The table without rows that hold nothing but their names, and without empty columns."""
+        columns = [c for c in self.columns if any(_known(row.get(c.key)) for row in self.rows)]
+        rows = [
+            row
+            for row in self.rows
+            if any(_known(row.get(c.key)) and not isinstance(row[c.key], str) for c in columns)
+        ]
+        return replace(self, columns=columns or self.columns, rows=rows)
 
     def write(self, folder: Path) -> str:
         """Write the CSV file; return its name."""
@@ -86,17 +115,22 @@ def _plain(value: Any) -> Any:
     return "" if isinstance(value, float) and math.isnan(value) else value
 
 
-def _cell(row: dict[str, Any], key: str) -> tuple[str, bool]:
+def _known(value: Any) -> bool:
+    return value is not None and value != "" and not (isinstance(value, float) and value != value)
+
+
+def _cell(row: dict[str, Any], key: str) -> Cell:
     value = row.get(key)
     if isinstance(value, str):
-        return value, False
+        return Cell(value)
     if isinstance(value, (bool, np.bool_)):
-        return ("yes" if value else "no"), False
+        return Cell("yes" if value else "no")
     if value is None:
-        return "", False
+        return Cell("")
+    sorted_by = "" if math.isnan(value) else repr(float(value))
     if isinstance(value, (int, np.integer)):
-        return f"{value:,}", True
+        return Cell(f"{value:,}", sorted_by)
     low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
     if low is None or high is None:
-        return number(float(value)), True
-    return shown_with_interval(float(value), float(low), float(high)), True
+        return Cell(number(float(value)), sorted_by)
+    return Cell(shown_with_interval(float(value), float(low), float(high)), sorted_by)

@@ -47,7 +47,8 @@ def run_tables(material: Material) -> list[Table]:
         per_class,
         vulnerable,
     )
-    return [table for make in makers if (table := make(material)) is not None]
+    made = [table.says_something for make in makers if (table := make(material)) is not None]
+    return [table for table in made if table.rows]
 
 
 _OVER_TRIALS = "mean over trials [95% Student-t interval, on a scale that keeps it possible]"
@@ -180,7 +181,10 @@ def published(material: Material) -> Table | None:
     )
 
 
-_LEVELS = {"10pct": "10%", "1pct": "1%", "0.1pct": "0.1%", "0pct": "0"}
+_LEVELS = {"1pct": "1%", "0.1pct": "0.1%", "10pct": "10%", "0pct": "0"}
+
+#: Those that a reader looks for.
+_FIRST = ("1pct", "0.1pct")
 
 
 def attacks(material: Material) -> Table | None:
@@ -204,6 +208,16 @@ def attacks(material: Material) -> Table | None:
         made["few"] = _few(row.get("few_false_positives"))
         rows.append(made)
     rows.sort(key=lambda row: (row["over"], -known(row.get("tpr_at_fpr_1pct"))))
+
+    def rate(key: str) -> Column:
+        return Column(
+            f"tpr_at_fpr_{key}",
+            f"TPR at {levels[key]}",
+            "largest true-positive rate at a realised false-positive rate of at most "
+            f"{levels[key]}, no interpolation",
+            folded=key not in _FIRST,
+        )
+
     return Table(
         "attacks_summary",
         "Attacks",
@@ -211,19 +225,18 @@ def attacks(material: Material) -> Table | None:
             Column("attack", "attack", "LiRA: likelihood ratio from the other trials (Carlini et "
                    "al. 2022); RMIA: relative to other examples (Zarifzadeh et al. 2024); others: "
                    "one threshold on the model's output or on closeness for all examples"),
+            Column("auc", "AUC", "area under the ROC curve"),
+            *(rate(key) for key in levels if key in _FIRST),
             Column("over", "over", "mean: of the targets' own figures [95% Student-t interval over "
                    "targets; of a single one: over its examples]; pooled: one threshold for all "
                    "targets [two-way bootstrap over trials "
                    "and examples, shared shadow models not accounted for]"),
-            Column("auc", "AUC", "area under the ROC curve"),
             Column("null_auc", "AUC of guessing", "0.5, but another where a member has one "
-                   "candidate fewer than a non-member"),
-            Column("advantage", "advantage", "largest TPR minus FPR over thresholds"),
-            *(Column(f"tpr_at_fpr_{key}", f"TPR at {name}", "largest true-positive rate at a "
-                     f"realised false-positive rate of at most {name}, no interpolation")
-              for key, name in levels.items()),
+                   "candidate fewer than a non-member", folded=True),
+            Column("advantage", "advantage", "largest TPR minus FPR over thresholds", folded=True),
+            *(rate(key) for key in levels if key not in _FIRST),
             Column("few", "too few at", "false-positive rates at which fewer than five false "
-                   "positives are expected: read these TPRs with care"),
+                   "positives are expected: read these TPRs with care", folded=True),
         ],
         rows,
         _impossible(table),
@@ -297,7 +310,7 @@ def vulnerable(material: Material) -> Table | None:
         Column("memorization", "memorisation", "accuracy in minus accuracy out [95%, Agresti-Caffo]"
                ),
         Column("distance_out", "distance when out", "mean angular distance to the nearest training "
-               "image in trials without it, as a fraction of a half turn"),
+               "example in trials without it, as a fraction of a half turn"),
         Column("density_distance", "density", "mean distance to its 20 nearest others in a fixed "
                "space, after normalisation"),
     ]  # fmt: skip
@@ -324,45 +337,47 @@ def _memorization_intervals(material: Material) -> dict[int, dict[str, float]]:
 # ---- a table of several runs -------------------------------------------------------------------
 
 
-_COMPARED = (
-    ("bottom_distance_mean_other", "distance, least confident", "mean distance excluding self"),
-    ("top_distance_mean_other", "distance, most confident", "mean distance excluding self"),
-    ("spearman_other", "Spearman", "correlation of confidence and distance, excluding self"),
-    ("auc_confidence", "AUC of confidence", "chance that a member is more confident"),
-    ("auc_closeness_other", "AUC of closeness", "chance that a member is closer, excluding self"),
-    ("angle_degrees", "angle", "between learned and ideal hyperplane, in degrees"),
-    ("accuracy_gap", "accuracy gap", "accuracy of members minus that of non-members"),
-    ("best_tpr_at_fpr_1pct", "best TPR at 1%", "of all attacks, mean over targets"),
-)  # fmt: skip
+_COMPARED = {
+    "best_tpr_at_fpr_1pct": ("best TPR at 1%", "of all attacks, mean over targets"),
+    "bottom_distance_mean_other": ("distance, least confident", "mean, own rows left out"),
+    "top_distance_mean_other": ("distance, most confident", "mean, own rows left out"),
+    "bottom": ("membership rate, least confident", "pooled over trials"),
+    "top": ("membership rate, most confident", "pooled over trials"),
+    "spearman_other": ("Spearman correlation", "of confidence and distance, own rows left out"),
+    "auc_confidence": ("AUC of confidence", "chance that a member is more confident"),
+    "auc_closeness_other": ("AUC of closeness", "chance that a member is closer"),
+    "angle_degrees": ("angle, degrees", "between learned and ideal hyperplane"),
+    "accuracy_gap": ("accuracy gap", "accuracy of members minus that of non-members"),
+}
 
 
 def comparison(sweep: Sweep) -> Table:
-    """List the headline numbers of several runs."""
-    rows = []
-    for value, series, material in zip(sweep.values, sweep.series, sweep.materials, strict=True):
-        row: dict[str, Any] = {
-            "run": material.run.path.name,
-            "setting": value if isinstance(value, (int, float)) else str(value),
-            "trials": len(material.trials),
-        }
-        if series:
-            row["also"] = series
-        found = estimates(material)
-        for key, _, _ in _COMPARED:
-            if key in found:
-                row |= with_interval(key, found[key])
-        rows.append(row)
-    present = {key for row in rows for key in row}
-    columns = [
-        Column("run", "run", "name of its directory"),
-        Column("setting", sweep.key.replace("_", " "), "what was swept"),
-        Column("also", "also", "other settings that tell the runs apart"),
-        Column("trials", "trials", "finished trials that are reported"),
-        *(Column(key, title, f"{meaning}; {_OVER_TRIALS}") for key, title, meaning in _COMPARED),
+    """List the headline numbers of several runs, a column for each."""
+    found = [estimates(material) for material in sweep.materials]
+    heads = [
+        ", ".join(filter(None, (f"{sweep.key.replace('_', ' ')} {value}", series)))
+        for value, series in zip(sweep.values, sweep.series, strict=True)
     ]
-    return Table(
-        "comparison", "The runs", [column for column in columns if column.key in present], rows
-    )
+    rows: list[dict[str, Any]] = []
+    for key, (title, meaning) in _COMPARED.items():
+        if not any(key in row for row in found):
+            continue
+        made: dict[str, Any] = {"figure": title, "meaning": meaning}
+        for i, row in enumerate(found):
+            if key in row:
+                made |= with_interval(f"run_{i + 1}", row[key])
+        rows.append(made)
+    trials: dict[str, Any] = {"figure": "trials", "meaning": "finished ones that are reported"}
+    rows.append(trials | {f"run_{i + 1}": len(m.trials) for i, m in enumerate(sweep.materials)})
+    columns = [
+        Column("figure", "", "what is compared"),
+        *(
+            Column(f"run_{i + 1}", head, f"run {material.run.path.name}; {_OVER_TRIALS}")
+            for i, (head, material) in enumerate(zip(heads, sweep.materials, strict=True))
+        ),
+        Column("meaning", "meaning", "how it is counted", folded=True),
+    ]
+    return Table("comparison", "The runs", columns, rows)
 
 
 def trial_table(material: Material, folder: Path) -> str:

@@ -1,19 +1,22 @@
 """The table at the end of a run."""
 
-from confsim.report.numbers import number, with_interval
+from confsim.report.numbers import number, share, with_interval
 from confsim.report.summary import MEANS, TOTALS, Estimate, Headline
 from confsim.store import Run
 
 _PAIRS = (
-    ("mean distance, including self", "distance_mean_self"),
-    ("mean distance, excluding self", "distance_mean_other"),
-    ("median distance, including self", "distance_median_self"),
-    ("median distance, excluding self", "distance_median_other"),
+    ("mean distance incl. self", "distance_mean_self"),
+    ("mean distance excl. self", "distance_mean_other"),
+    ("median distance incl. self", "distance_median_self"),
+    ("median distance excl. self", "distance_median_other"),
 )
+#: Columns of a label and of each of two values, which make 80 with a space between.
+_LABEL, _VALUE = 27, 26
+
 _RELATIONS = (
     ("Pearson correlation", "pearson_self", "pearson_other"),
     ("Spearman correlation", "spearman_self", "spearman_other"),
-    ("membership AUC of closeness", "auc_closeness_self", "auc_closeness_other"),
+    ("AUC of closeness", "auc_closeness_self", "auc_closeness_other"),
 )
 
 
@@ -31,17 +34,17 @@ def closing_table(run: Run, found: Headline, percent: float, *, complete: bool) 
     ]
     rates = found.membership
     lines += [
-        _row("membership rate (pooled, approximate)", _cell(rates["bottom"]), _cell(rates["top"])),
+        _row("membership rate (pooled)", *(_share(rates[side]) for side in ("bottom", "top"))),
         "",
-        _row("confidence and distance", "including self", "excluding self"),
+        _row("confidence, distance", "including self", "excluding self"),
     ]
     lines += [
         _row(label, _cell(means[including]), _cell(means[excluding]))
         for label, including, excluding in _RELATIONS
     ]
     lines += [
-        _row("  if membership meant nothing", "", number(means["auc_closeness_other_null"].value)),
-        _row("membership AUC of confidence", _cell(means["auc_confidence"]), ""),
+        _row("  if nothing leaked", "", number(means["auc_closeness_other_null"].value)),
+        _row("AUC of confidence", _cell(means["auc_confidence"]), ""),
         "",
     ]
     shown = {key for _, *keys in _RELATIONS for key in keys} | {"auc_confidence"}
@@ -58,7 +61,14 @@ def closing_table(run: Run, found: Headline, percent: float, *, complete: bool) 
 
 
 def _row(label: str, first: str, second: str) -> str:
-    return f"{label:<40}{first:<32}{second}"
+    """Return a line of at most 80 columns; a long label moves its only value to the right."""
+    if len(label) >= _LABEL:
+        return f"{label}  {first}"
+    return f"{label:<{_LABEL}}{first:<{_VALUE}} {second}"
+
+
+def _share(estimate: Estimate) -> str:
+    return share(estimate.value, estimate.low, estimate.high)
 
 
 def _cell(estimate: Estimate) -> str:

@@ -185,3 +185,37 @@ def test_the_parser_knows_its_options():
     text = module.build_parser().format_help()
     for option in ("--json", "--verify", "--repair", "--version"):
         assert option in text
+
+
+# ---- a folder of runs --------------------------------------------------------------------------
+
+
+def test_a_folder_of_runs_is_listed(tmp_path, capsys):
+    from report_runs import linear, publish
+
+    publish(tmp_path / "b", linear(n=10), 3, without=(1,))
+    publish(tmp_path / "a", linear(n=20), 2).report()
+    (tmp_path / "neither").mkdir()
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "manifest.json").write_text("{")
+    capsys.readouterr()
+    assert main([str(tmp_path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split()[:2] == ["a", "2/2"]
+    assert lines[1] == "    n 20"
+    assert "too few to say" in lines[2]
+    assert lines[3].split()[:2] == ["b", "2/3"]
+    assert lines[5].startswith("damaged")
+    assert main([str(tmp_path), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [run["done"] for run in found] == [2, 2, 0]
+    assert found[0]["settings"]["n"] == 20
+
+
+def test_names_in_a_list_are_no_commands_to_a_terminal(tmp_path):
+    from confsim.cli.listing import Listed, render
+
+    shown = render([Listed(tmp_path / "a\x1b[2Jb", "confsim-x", 1, 2, "2026", {})], width=80)
+    assert "\x1b" not in shown
+    assert "\\x1b" in shown

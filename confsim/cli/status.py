@@ -1,4 +1,4 @@
-"""``confsim-status RUN``: what is done, running, stale, missing, failed or damaged; repair.
+"""``confsim-status RUN``: what is done, running, missing or damaged; repair; a list of runs.
 
 It only reads (``--repair`` renames), so it can be called at any time, during a run and from any
 machine that sees the directory.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from confsim._errors import ConfsimError
-from confsim.cli import common
+from confsim.cli import common, listing
 from confsim.runner.claims import STALE_AFTER, Claims, Life
 from confsim.runner.progress import duration
 from confsim.store import files, layout, open_run, survey
@@ -258,7 +258,12 @@ def build_parser() -> common.Parser:
         description="Say which trials of a run are done, running, stale, missing, failed, damaged.",
         epilog="exit codes: 0 complete, 75 incomplete, 1 failed or damaged, 2 not a run",
     )
-    parser.add_argument("run", metavar="RUN", type=Path, help="the run directory")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        type=Path,
+        help="the run directory; a folder of runs is listed: done, begun, what differs, headline",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--verify",
@@ -281,6 +286,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(given: argparse.Namespace) -> int:
+    found_runs = [] if given.repair else listing.runs_in(given.run, limit=given.limit)
+    if found_runs:
+        text = json.dumps([run.as_json() for run in found_runs])
+        print(text if given.json else listing.render(found_runs), flush=True)
+        return 1 if any(run.problem for run in found_runs) else 0
     damage = layout.manifest_damage(given.run)
     if damage is not None and not (given.repair and layout.has_copy(given.run)):
         return _manifest_damaged(given, damage)

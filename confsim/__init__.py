@@ -25,7 +25,7 @@ _HOME_OF = {
     "sigmoid_confidence": "confsim.confidence",
     "softmax_confidence": "confsim.confidence",
 }
-_SUBPACKAGES = ("deep", "linear", "membership", "shadow")
+_SUBPACKAGES = ("deep", "linear", "membership", "plot", "shadow")
 
 # Literal, because type checkers read it.
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "membership",
     "nearest_training",
     "open_run",
+    "plot",
     "shadow",
     "show_config",
     "sigmoid_confidence",
@@ -51,7 +52,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from confsim import deep, linear, membership, shadow
+    from confsim import deep, linear, membership, plot, shadow
     from confsim._config import show_config
     from confsim._errors import ConfsimError, ConfsimWarning
     from confsim.auditing import audit

@@ -27,6 +27,7 @@ LAYERS = (
     ("deep", "shadow"),
     ("membership",),
     ("report", "exports"),
+    ("plot",),
     ("cli",),
     ("__main__",),
 )

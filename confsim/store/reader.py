@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow.parquet
 
+    from confsim.report.build import Report
+
 Array = np.ndarray[Any, Any]
 
 #: A summary is one row's worth of numbers.
@@ -100,6 +102,37 @@ class Run:
 
         return run_html(self)
 
+    def attacks(self) -> "pd.DataFrame":
+        """Return how well each attack tells members: the table ``attacks``, made if need be.
+
+        One row for each attack and target, the mean over targets, and all pooled; see
+        :func:`confsim.membership.membership_tables` for the other tables and for options.
+        """
+        from confsim.membership import membership_tables
+
+        return membership_tables(self)["attacks"]
+
+    def report(
+        self, *, out: "str | os.PathLike[str] | None" = None, partial: bool = False
+    ) -> "Report":
+        """Make tables, figures and ``report.html``, as ``confsim-report`` does.
+
+        Parameters
+        ----------
+        out : path-like, optional
+            Where to write; default: the run itself.
+        partial : bool
+            Report what is there when trials are missing or damaged.
+
+        Returns
+        -------
+        confsim.report.build.Report
+            Its ``page`` is the file to open; a notebook shows its sentences.
+        """
+        from confsim.report.build import report
+
+        return report([self.path], out=out, partial=partial, limit=self.limit)
+
     @property
     def config(self) -> dict[str, Any]:
         """The experiment's settings."""
@@ -175,7 +208,11 @@ class Run:
     def summary(
         self, trials: Iterable[int] | None = None, columns: Sequence[str] | None = None
     ) -> "pd.DataFrame":
-        """Return one row a trial: its number, and the numbers of its summary, null as NaN."""
+        """Return one row a trial: its number, and the numbers of its summary, null as NaN.
+
+        What each column means is in ``tables/dictionary.csv`` of a report, and in
+        ``confsim.report.dictionary.SUMMARY``.
+        """
         import pandas as pd
 
         rows = []

@@ -1,0 +1,311 @@
+"""The report's figures one by one, each drawn into Axes of yours: ``confsim.plot.roc(run, ax)``.
+
+Every function takes a run (:func:`confsim.open_run`, or what a pipeline returned) and Axes, makes
+new ones with ``matplotlib.pyplot`` where none are given, draws one panel, and returns the Axes.
+Nothing is written and no setting of Matplotlib is changed, so your style sheet applies. Attack
+tables are read where they are up to date, and made where not.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from confsim._errors import ConfsimError, check_choice
+from confsim.report import attacks, figures, lattice
+from confsim.report.canvas import colour_bar
+from confsim.report.material import Material
+from confsim.report.registry import FigureKind
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from confsim.store import Run
+
+__all__ = [
+    "classes",
+    "extremes",
+    "joint",
+    "lattice_map",
+    "low_rates",
+    "membership",
+    "memorization",
+    "roc",
+    "trials",
+    "vulnerability",
+    "vulnerability_correlations",
+]
+
+
+def roc(run: "Run", ax: "Axes | None" = None, *, names: Sequence[str] | None = None) -> "Axes":
+    """Draw ROC curves of attacks, both axes logarithmic.
+
+    Parameters
+    ----------
+    run : Run
+    ax : Axes, optional
+    names : sequence of str, optional
+        Attacks of the table ``roc``; default: all that are there.
+
+    Returns
+    -------
+    Axes
+        Mean over targets, with a band that holds the middle 80% of them; dashed: guessing.
+
+    Raises
+    ------
+    ConfsimError
+        If the run has no attack tables, and why.
+    ValueError
+        If an attack has no curve.
+    """
+    material = _material(run, attacks.roc)
+    curves = material.tables["roc"]
+    present = list(dict.fromkeys(curves["attack"]))
+    for name in names or ():
+        check_choice("names", name, tuple(present))
+    ax = _axes(ax)
+    attacks.roc_panel(ax, curves, list(names or present))
+    ax.set_ylabel("true-positive rate")
+    ax.legend()
+    return ax
+
+
+def low_rates(run: "Run", ax: "Axes | None" = None, *, rate: str = "1pct") -> "Axes":
+    """Draw how many members each attack tells at a low false-positive rate, with intervals.
+
+    Parameters
+    ----------
+    run : Run
+    ax : Axes, optional
+    rate : {"1pct", "0.1pct"}
+
+    Returns
+    -------
+    Axes
+    """
+    check_choice("rate", rate, ("1pct", "0.1pct"))
+    ax, material = _axes(ax), _material(run, attacks.low_rates)
+    attacks.rates_panel(ax, material, rate)
+    return ax
+
+
+def vulnerability(
+    run: "Run",
+    ax: "Axes | None" = None,
+    *,
+    by: str = "distance_out",
+    figure: str = "auc",
+) -> "Axes":
+    """Draw the power of LiRA among examples of similar distance from others.
+
+    Parameters
+    ----------
+    run : Run
+    ax : Axes, optional
+    by : {"distance_out", "fixed_distance", "density_distance"}
+        Distance in the model's own space, to the nearest other in a fixed space, or the mean to the
+        20 nearest there.
+    figure : {"auc", "tpr_at_fpr_1pct"}
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        If the run has no bins of that kind.
+    """
+    check_choice("figure", figure, ("auc", "tpr_at_fpr_1pct"))
+    material = _material(run, attacks.vulnerability_bins)
+    known = set(material.tables["vulnerability_bins"]["by"]) - {"label"}
+    check_choice("by", by, tuple(sorted(known)))
+    ax = _axes(ax)
+    attacks.bins_panel(ax, material, by, figure)
+    return ax
+
+
+def vulnerability_correlations(
+    run: "Run", ax: "Axes | None" = None, *, measure: str = "exposure"
+) -> "Axes":
+    """Draw rank correlations of vulnerability with distances, overall and within classes.
+
+    Parameters
+    ----------
+    run : Run
+    ax : Axes, optional
+    measure : {"exposure", "exposure_lira", "effect_size", "memorization"}
+
+    Returns
+    -------
+    Axes
+    """
+    material = _material(run, attacks.vulnerability_correlations)
+    known = dict.fromkeys(material.tables["vulnerability_correlations"]["vulnerability"])
+    check_choice("measure", measure, tuple(known))
+    ax = _axes(ax)
+    attacks.correlations_panel(ax, material, measure)
+    ax.legend()
+    return ax
+
+
+def memorization(run: "Run", ax: "Axes | None" = None) -> "Axes":
+    """Draw how memorisation is distributed over examples (Feldman & Zhang 2020)."""
+    ax, material = _axes(ax), _material(run, attacks.memorization)
+    attacks.memorization_panel(ax, material.tables["memorization"]["memorization"].to_numpy())
+    return ax
+
+
+def classes(run: "Run", ax: "Axes | None" = None, *, figure: str = "accuracy") -> "Axes":
+    """Draw a figure of each class, the most exposed class first.
+
+    Parameters
+    ----------
+    run : Run
+    ax : Axes, optional
+    figure : {"accuracy", "auc"}
+        Accuracy as members and as non-members, or the AUC of LiRA.
+
+    Returns
+    -------
+    Axes
+    """
+    check_choice("figure", figure, ("accuracy", "auc"))
+    ax, material = _axes(ax), _material(run, attacks.classes)
+    attacks.classes_panel(ax, material, figure)
+    if figure == "accuracy":
+        ax.legend()
+    return ax
+
+
+def joint(run: "Run", ax: "Axes | None" = None, *, members: bool = False) -> "Axes":
+    """Draw the joint density of confidence and distance, a member's own row left out.
+
+    Parameters
+    ----------
+    run : Run
+    ax : Axes, optional
+    members : bool
+        Of members; default: of non-members.
+
+    Returns
+    -------
+    Axes
+        With a colour bar beside it.
+    """
+    ax, material = _axes(ax), _material(run, figures.joint)
+    drawn = figures.joint_panel(ax, material, members=members)
+    ax.set_ylabel("distance to nearest training point")
+    if drawn is not None:
+        colour_bar(ax.figure, drawn, ax, "pairs")
+    return ax
+
+
+def extremes(run: "Run", ax: "Axes | None" = None, *, own_rows: bool = False) -> "Axes":
+    """Draw the densities of distance among the least and the most confident.
+
+    Parameters
+    ----------
+    run : Run
+    ax : Axes, optional
+    own_rows : bool
+        Let members' own rows count: they are then at distance 0.
+
+    Returns
+    -------
+    Axes
+    """
+    ax, material = _axes(ax), _material(run, figures.extremes)
+    figures.extremes_panel(ax, material, "self" if own_rows else "other")
+    ax.set_ylabel("density")
+    ax.legend()
+    return ax
+
+
+def membership(run: "Run", ax: "Axes | None" = None, *, by: str = "confidence") -> "Axes":
+    """Draw the share of members by confidence or by distance, as multiples of that of all.
+
+    Parameters
+    ----------
+    run : Run
+    ax : Axes, optional
+    by : {"confidence", "distance"}
+
+    Returns
+    -------
+    Axes
+    """
+    check_choice("by", by, ("confidence", "distance"))
+    ax, material = _axes(ax), _material(run, figures.membership)
+    figures.membership_panel(ax, material, by)
+    ax.set_ylabel("share of members, times that of all")
+    return ax
+
+
+def trials(run: "Run", ax: "Axes | None" = None, *, own_rows: bool = False) -> "Axes":
+    """Draw each trial's mean distance of the most confident against that of the least confident.
+
+    Parameters
+    ----------
+    run : Run
+    ax : Axes, optional
+    own_rows : bool
+        Let members' own rows count.
+
+    Returns
+    -------
+    Axes
+    """
+    ax, material = _axes(ax), _material(run, figures.trials)
+    figures.trials_panel(ax, material, "self" if own_rows else "other")
+    return ax
+
+
+def lattice_map(run: "Run", ax: "Axes | None" = None, *, field: str = "confidence") -> "Axes":
+    """Draw confidence or distance over a lattice of two dimensions, for the typical trial.
+
+    Parameters
+    ----------
+    run : Run
+    ax : Axes, optional
+    field : {"confidence", "distance"}
+
+    Returns
+    -------
+    Axes
+        With a colour bar beside it.
+    """
+    check_choice("field", field, tuple(lattice.FIELDS))
+    ax, material = _axes(ax), _material(run, lattice.lattice_map)
+    drawn = lattice.map_panel(ax, material, field)
+    colour_bar(ax.figure, drawn, ax, lattice.FIELDS[field])
+    return ax
+
+
+def _axes(ax: "Axes | None") -> "Axes":
+    if ax is not None:
+        return ax
+    from matplotlib import pyplot
+
+    made: Axes = pyplot.subplots(layout="constrained")[1]
+    return made
+
+
+def _material(run: "Run", kind: FigureKind) -> Material:
+    """Return what a figure is drawn from; raise with the reason where it cannot be drawn."""
+    material = Material(run, run.trials)
+    if not material.trials:
+        raise ConfsimError(f"{run.path} has no finished trial to draw")
+    if kind in attacks.FIGURES:
+        _add_tables(material)
+    reason = kind.needs(material)
+    if reason is not None:
+        raise ConfsimError(f"{run.path} has nothing to draw here: {reason}")
+    return material
+
+
+def _add_tables(material: Material) -> None:
+    from confsim.membership import membership_tables
+
+    found: Any = membership_tables(material.run)
+    material.tables = dict(found.tables)
+    material.notes += found.notes

@@ -1,0 +1,90 @@
+"""Figures drawn into Axes of the user's, and runs that report themselves."""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from report_runs import FakeDeep, linear, publish
+
+import confsim
+from confsim import ConfsimError, plot
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory):
+    return publish(tmp_path_factory.mktemp("plot") / "deep", FakeDeep(names=("$a", "b")), 5)
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory):
+    return publish(tmp_path_factory.mktemp("plot") / "linear", linear(), 4)
+
+
+EACH = {
+    "roc": {"names": ["lira_online"]},
+    "low_rates": {"rate": "0.1pct"},
+    "vulnerability": {"by": "fixed_distance", "figure": "tpr_at_fpr_1pct"},
+    "vulnerability_correlations": {"measure": "memorization"},
+    "memorization": {},
+    "classes": {"figure": "auc"},
+    "joint": {"members": True},
+    "extremes": {"own_rows": True},
+    "membership": {"by": "distance"},
+    "trials": {"own_rows": True},
+}
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_every_figure_is_drawn_into_the_axes_given(deep, name):
+    before = dict(mpl.rcParams)
+    for options in ({}, EACH[name]):
+        figure = Figure()
+        first, second = figure.subplots(1, 2)
+        drawn = getattr(plot, name)(deep, second, **options)
+        assert drawn is second
+        assert second.has_data()
+        assert not first.has_data()
+        figure.canvas.draw()
+    assert dict(mpl.rcParams) == before
+
+
+def test_a_map_is_drawn_of_a_lattice_in_two_dimensions(plane, deep):
+    for field in ("confidence", "distance"):
+        axes = Figure().subplots()
+        assert plot.lattice_map(plane, axes, field=field).has_data()
+    with pytest.raises(ConfsimError, match="nothing to draw here: only runs over a lattice"):
+        plot.lattice_map(deep)
+
+
+def test_curves_are_those_of_the_table(deep):
+    axes = plot.roc(deep, Figure().subplots(), names=["loss"])
+    table = pd.read_parquet(deep.path / "tables" / "roc.parquet")
+    rows = table[table["attack"] == "loss"]
+    (line,) = [line for line in axes.get_lines() if line.get_label() == "loss"]
+    assert line.get_xdata() == pytest.approx(rows["fpr"])
+    floor = rows["fpr"].min() / 3
+    assert line.get_ydata() == pytest.approx(np.maximum(rows["tpr"], floor))
+
+
+def test_what_cannot_be_drawn_is_refused(deep, plane):
+    with pytest.raises(ValueError, match=r"names must be one of confidence, .*, not 'lire'"):
+        plot.roc(deep, names=["lire"])
+    with pytest.raises(ValueError, match="by must be one of"):
+        plot.vulnerability(deep, by="label")
+    with pytest.raises(ConfsimError, match="no table of examples"):
+        plot.roc(plane)
+
+
+def test_every_function_is_public_and_documented():
+    assert confsim.plot is plot
+    assert set(EACH) | {"lattice_map"} == set(plot.__all__)
+    assert all(getattr(plot, name).__doc__ for name in plot.__all__)
+
+
+def test_a_run_reports_itself(deep, tmp_path):
+    attacks = deep.attacks()
+    assert {"attack", "target", "auc"} <= set(attacks)
+    made = deep.report(out=tmp_path / "out")
+    assert made.page == tmp_path / "out" / "report.html"
+    assert str(made.page) in made._repr_html_()

@@ -1,0 +1,136 @@
+"""Pictures of the reports of all kinds of runs, in four media, to be looked at.
+
+``python tests/support/report_pictures.py FOLDER [KIND ...]`` makes small runs below FOLDER (those
+that are there stay), their reports, and ``FOLDER/pictures/KIND-MEDIUM-N.png``; print is a PDF.
+It needs Chromium, and TensorFlow for the deep runs.
+"""
+
+import base64
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import browser as chromium
+import numpy as np
+
+import confsim
+
+#: (name, width, dark, phone)
+MEDIA = (("light", 1280, False, False), ("dark", 1280, True, False), ("phone", 390, False, True))
+
+#: Pixels of a picture's height, and how many of a page.
+_PART, _PARTS = 1800, 12
+
+_TASK = """
+from sklearn.datasets import load_digits
+from sklearn.neural_network import MLPClassifier
+
+X, y = load_digits(return_X_y=True)
+X, y = X[:600], y[:600]
+
+def population():
+    return {"label": y, "features": X}
+
+def train(members, seed, context):
+    model = MLPClassifier(32, max_iter=60, random_state=seed).fit(X[members], y[members])
+    return lambda rows: model.predict_proba(X[rows])
+"""
+
+_STATISTIC = """
+from sklearn.datasets import load_diabetes
+from sklearn.tree import DecisionTreeRegressor
+
+X, y = load_diabetes(return_X_y=True)
+
+def population():
+    return {"features": X}
+
+def train(members, seed, context):
+    model = DecisionTreeRegressor(max_depth=6, random_state=seed).fit(X[members], y[members])
+    return lambda rows: {"statistic": -(y[rows] - model.predict(X[rows])) ** 2}
+"""
+
+#: Commands by kind; ``audit`` and ``one`` are made in Python, ``sweep`` of three runs.
+COMMANDS = {
+    "linear": ["linear", "--n", "100", "--trials", "20", "--queries", "100000"],
+    **{
+        f"n{n}": ["linear", "--n", str(n), "--trials", "8", "--queries", "20000"]
+        for n in (10, 100, 1000)
+    },
+    "deep": ["deep", "--trials", "8", "--epochs", "30", "--model", "mlp"],
+    "canaries": ["deep", "--trials", "6", "--epochs", "15", "--model", "mlp", "--design", "coin",
+                 "--canaries", "200", "--canary", "mislabelled"],
+    "shadow": ["shadow", "task.py", "--trials", "16", "--design", "balanced"],
+    "statistic": ["shadow", "statistic.py", "--trials", "16"],
+}  # fmt: skip
+
+
+def make_runs(folder: Path) -> None:
+    """Make what is not there yet."""
+    (folder / "task.py").write_text(_TASK)
+    (folder / "statistic.py").write_text(_STATISTIC)
+    for name, words in COMMANDS.items():
+        if not (folder / name).exists():
+            command = [sys.executable, "-P", "-m", "confsim", *words, "--out", name, "--quiet"]
+            subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    rng = np.random.default_rng(0)
+    member, label = rng.random((8, 800)) < 0.5, rng.integers(0, 10, 800)
+    logits = rng.normal(size=(8, 800, 10)) + (2 + 1.2 * member)[..., None] * np.eye(10)[label]
+    features = rng.normal(size=(800, 16))
+    given: dict[str, Any] = {"label": label, "features": features}
+    if not (folder / "audit").exists():
+        given |= {"design": "independent", "out": folder / "audit"}
+        confsim.audit(is_member=member, logits=logits, **given)
+    if not (folder / "one").exists():
+        confsim.audit(is_member=member[0], label=label, logits=logits[0], out=folder / "one")
+
+
+def report(folder: Path, name: str) -> Path:
+    """Make the report of a run, or of the sweep; return its page."""
+    runs = ["n10", "n100", "n1000"] if name == "sweep" else [name]
+    words = [sys.executable, "-P", "-m", "confsim", "report", *runs, "--out", f"reports/{name}"]
+    subprocess.run(words, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    return folder / "reports" / name / "report.html"
+
+
+def photograph(tab: chromium.Browser, page: Path, target: Path) -> None:
+    """Write the pictures of a page."""
+    for medium, width, dark, phone in MEDIA:
+        tab.look(width, 900, dark=dark, mobile=phone)
+        tab.open(page)
+        print(page, medium, *tab.errors())
+        height = tab.evaluate("document.documentElement.scrollHeight")
+        for part, top in enumerate(range(0, height, _PART)[:_PARTS]):
+            clip = {"x": 0, "y": top, "width": width, "height": min(_PART, height - top)}
+            found = tab.call(
+                "Page.captureScreenshot",
+                format="png",
+                captureBeyondViewport=True,
+                clip={**clip, "scale": 1},
+            )
+            path = target.with_name(f"{target.name}-{medium}-{part}.png")
+            path.write_bytes(base64.b64decode(found["data"]))
+    tab.look(1000, 900, dark=False, mobile=False)
+    tab.open(page)
+    found = tab.call("Page.printToPDF", printBackground=True, paperWidth=8.27, paperHeight=11.69)
+    target.with_name(f"{target.name}-print.pdf").write_bytes(base64.b64decode(found["data"]))
+
+
+def main(folder: Path, kinds: list[str]) -> None:
+    """Make runs, reports and pictures."""
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    make_runs(folder)
+    every = ["linear", "deep", "canaries", "shadow", "statistic", "audit", "one", "sweep"]
+    pages = {kind: report(folder, kind) for kind in kinds or every}
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
+        chromium.browser(Path(profile)) as tab,
+    ):
+        for kind, page in pages.items():
+            photograph(tab, page, folder / "pictures" / kind)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).absolute(), sys.argv[2:])

@@ -452,6 +452,16 @@ def test_tables_are_made_once(tmp_path):
     assert len(record["inputs"]["trial 0"]["examples.parquet"]) == 64
 
 
+def test_who_is_found_adds_up_to_what_is_found(tmp_path):
+    run, _ = balanced_run(tmp_path / "run")
+    made = membership_tables(run)
+    held = run.examples(columns=["id", "is_member"]).groupby("id")["is_member"].sum()
+    table = made["vulnerability"].set_index("id")
+    for row in made["agreement"].to_dict("records"):
+        times = table[f"found_{row['attack']}"] * held.loc[table.index]
+        assert times.sum() == pytest.approx(row["found"])
+
+
 def test_tables_are_made_again_when_something_changed(tmp_path):
     run, _ = balanced_run(tmp_path / "run")
     membership_tables(run)

@@ -180,7 +180,17 @@ class ExampleTables:
             answers = self._exposure.add_to(tables, columns, lira, self.features)
             made = evidence.result()
         tables["success_bins"] = pd.DataFrame(self._success(columns))
+        tables["vulnerability"] = tables["vulnerability"].assign(**self._found())
         return made, answers
+
+    def _found(self) -> dict[str, Any]:
+        """Return of each example the share of its trials as member in which an attack finds it."""
+        member = self.data.is_member
+        with np.errstate(invalid="ignore"):
+            return {
+                f"found_{name}": (hits & member).sum(axis=0) / member.sum(axis=0)
+                for name, hits in called(self._scores, self._thresholds).items()
+            }
 
     def _about_draws(
         self, rows: list[dict[str, Any]], columns: dict[str, NDArray[Any]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from confsim.report.attacks import attack_name
-from confsim.report.canvas import MARKERS, MUTED, SERIES, SURFACE, Canvas, Words, dot_rows
+from confsim.report.canvas import MARKERS, MUTED, SERIES, Canvas, Words, dot_rows, legend_below
 from confsim.report.material import Material
 from confsim.report.numbers import number
 from confsim.report.registry import figure, has_table
@@ -54,7 +54,7 @@ def transfer(material: Material, canvas: Canvas) -> Words:
         ends = (np.maximum(rows[f"{name}{end}"], floor) for end in ("", "_low", "_high"))
         axis.plot(
             np.maximum(rows[hollow], floor), places, MARKERS[3],
-            markerfacecolor="none", markeredgecolor=MUTED, markersize=6,
+            markerfacecolor="none", markeredgecolor=MUTED, markeredgewidth=0.8, markersize=6,
         )  # fmt: skip
         dot_rows(axis, labels, *ends, colour=colour)
         axis.set(xscale="log", xlim=(floor, 1))
@@ -97,7 +97,7 @@ def agreement(material: Material, canvas: Canvas) -> Words:
     ):
         axes[0].plot(
             rows[column], places, marker, color=SERIES[2 if marker == MARKERS[1] else 1],
-            markeredgecolor=SURFACE, label=label,
+            label=label,
         )  # fmt: skip
     axes[0].set_title("share of members found")
     axes[1].hlines(
@@ -105,7 +105,8 @@ def agreement(material: Material, canvas: Canvas) -> Words:
     )
     axes[1].plot(
         rows["jaccard_trials_chance"], places, MARKERS[3],
-        markerfacecolor="none", markeredgecolor=MUTED, markersize=6, label="by chance",
+        markerfacecolor="none", markeredgecolor=MUTED, markeredgewidth=0.8, markersize=6,
+        label="by chance",
     )  # fmt: skip
     dot_rows(
         axes[1], labels, rows["jaccard_trials"], rows["jaccard_trials"], rows["jaccard_trials"],
@@ -116,16 +117,16 @@ def agreement(material: Material, canvas: Canvas) -> Words:
     for axis, largest in zip(axes, (rows["coverage"].max(), jaccard.max().max()), strict=True):
         top = 1.1 * largest if 0 < largest < 0.9 else 1.0
         axis.set_xlim(-0.03 * top, 1.03 * top)
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=2, fontsize="small")
+        legend_below(axis, 1 if canvas.narrow else 2)
     level = f"{100 * float(rows['level'].iloc[0]):g}%"
     best = rows.iloc[int(rows["coverage"].to_numpy().argmax())]
     return Words(
         f"Which members attacks find at a false-positive rate of {level}, with thresholds chosen "
-        "on the other trials. Left: of the examples that were members, the share found in every "
-        "trial that they were members of, in a trial on average, and at least once. Right: found "
-        "in both of two trials over found in either, among members of both, beside what finds that "
-        "fell anywhere would give: far above it, the attack singles out the same examples."
-        + _between(material),
+        "on the other trials. Share of members: of the examples that were members, the share found "
+        "in every trial that they were members of, in a trial on average, and at least once. "
+        "Jaccard index: found in both of two trials over found in either, among members of both, "
+        "beside what finds that fell anywhere would give: far above it, the attack singles out the "
+        "same examples." + _between(material),
         f"{attack_name(str(best['attack']))} finds {number(100 * float(best['coverage']))}% of "
         f"members at least once and {number(100 * float(best['stability']))}% always.",
     )

@@ -21,7 +21,7 @@ from confsim.report.canvas import (
 )
 from confsim.report.classes import class_rows
 from confsim.report.material import Material
-from confsim.report.numbers import number, with_interval
+from confsim.report.numbers import number, shorten, with_interval
 from confsim.report.registry import figure, has_table
 
 if TYPE_CHECKING:
@@ -517,7 +517,7 @@ def _shown_classes(material: Material) -> tuple[list[dict[str, Any]], int]:
 def classes_panel(axis: "Axes", material: Material, figure: str) -> None:
     """Draw each class's ``accuracy``, in and out, or the ``auc`` of LiRA."""
     rows, _ = _shown_classes(material)
-    labels = [str(row["class"]) for row in rows]
+    labels = [shorten(str(row["class"]), 14) for row in rows]
 
     def column(name: str) -> Any:
         return np.array([row.get(name, np.nan) for row in rows], dtype=np.float64)

@@ -54,6 +54,18 @@ def with_interval(value: float, low: float, high: float, digits: int = DIGITS) -
     return f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 
+def shorten(name: str, length: int) -> str:
+    """Return a name of at most so many letters.
+
+    Examples
+    --------
+    >>> from confsim.report.numbers import shorten
+    >>> shorten("automobile", 8), shorten("cat", 8)
+    ('automob…', 'cat')
+    """
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
 def share(value: float, low: float = math.nan, high: float = math.nan) -> str:
     """Return a share for people: per million where it is tiny, else in percent, with its interval.
 

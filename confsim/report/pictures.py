@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from confsim.report.canvas import MUTED, Canvas, Words
 from confsim.report.material import Examples, Material
-from confsim.report.numbers import number
+from confsim.report.numbers import number, shorten
 from confsim.report.registry import figure
 
 if TYPE_CHECKING:
@@ -149,15 +149,11 @@ def _pair(
             continue
         at = position[identity]
         _picture(axis, images[at])
-        name = _short(names.get(int(labels[at]), str(int(labels[at]))))
-        below = axis.text(0.5, -0.04, name, transform=axis.transAxes, fontsize=7.5)
-        below.set(ha="center", va="top", parse_math=False)
+        name = shorten(names.get(int(labels[at]), str(int(labels[at]))), 8)
+        below = axis.text(0, -0.04, name, transform=axis.transAxes, fontsize=7.5)
+        below.set(va="top", parse_math=False)
         above = f"{identity}" if axis is left else f"{identity}, {distance:.3f}"
         axis.text(0, 1.03, above, transform=axis.transAxes, va="bottom", fontsize=7.5, color=MUTED)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 10 else name[:9] + "…"
 
 
 def _picture(axis: "Axes", image: NDArray[Any]) -> None:

@@ -1,6 +1,7 @@
 """A headless Chromium, spoken to over a pipe in the DevTools protocol; nothing else is needed."""
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -137,7 +138,7 @@ def browser(profile: Path) -> Iterator[Browser]:
 
     def connect() -> None:
         # The protocol's pipe is file descriptors 3 and 4; they may stand in each other's way.
-        read, write = os.dup(their_read), os.dup(their_write)
+        read, write = (fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (their_read, their_write))
         os.dup2(read, 3)
         os.dup2(write, 4)
 

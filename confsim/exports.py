@@ -6,11 +6,12 @@ Both are written beside their final name and renamed, so that a reader sees all 
 import contextlib
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from confsim._errors import ConfsimError
 from confsim.store import Run, artifacts, files
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def _parts(run: Run) -> Iterator[list["pyarrow.Table"]]:
     for number in run.trials:
         for batch in run.trial(number).arrow_batches("extremes", columns):
             table = pa.Table.from_batches([batch])
+            _check_numbers(run, number, table, ("distance", *confidences))
             by_side = {side: table.filter(pc.equal(table["side"], side)) for side in SIDES}
             yield [
                 _columns(by_side[side], confidence) for confidence in confidences for side in SIDES
@@ -157,8 +159,39 @@ def _columns(rows: "pyarrow.Table", confidence: str) -> "pyarrow.Table":
 
     member = pc.if_else(rows["is_member"], "True", "False")
     trial = pc.add(pc.cast(rows["trial"], pa.int64()), 1)
-    chosen = [rows["id"], _decimal(rows["distance"]), _decimal(rows[confidence]), member, trial]
+    chosen = [
+        _no_formulas(rows["id"]),
+        _decimal(rows["distance"]),
+        _decimal(rows[confidence]),
+        member,
+        trial,
+    ]
     return pa.table(chosen, names=list(HEADER))
+
+
+def _check_numbers(run: Run, number: int, rows: "pyarrow.Table", columns: Sequence[str]) -> None:
+    """Raise unless columns hold what confsim writes: a run of somebody else may hold anything."""
+    import pyarrow as pa
+
+    kinds = dict.fromkeys(columns, pa.types.is_floating)
+    kinds |= {"trial": pa.types.is_integer, "is_member": pa.types.is_boolean}
+    for name, is_kind in kinds.items():
+        kind = rows.schema.field(name).type
+        if not is_kind(kind):
+            raise ConfsimError(
+                f"trial {number} of {run.path} has {kind} in column {name} of its extremes, which "
+                "no version of confsim writes; nothing is exported"
+            )
+
+
+def _no_formulas(column: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
+    """Return a column whose texts, if it holds any, are none that a spreadsheet computes."""
+    import pyarrow as pa
+
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        return column
+    texts = (None if text is None else artifacts.csv_text(str(text)) for text in column.to_pylist())
+    return pa.chunked_array([pa.array(texts, pa.string())])
 
 
 def _decimal(column: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
@@ -186,7 +219,9 @@ def _text(rows: "pyarrow.Table") -> bytes:
     from pyarrow import csv
 
     sink = pa.BufferOutputStream()
-    csv.write_csv(rows, sink, csv.WriteOptions(include_header=False, quoting_style="none"))
+    plain = not pa.types.is_string(rows.schema.field("ID").type)
+    quotes = "none" if plain else "needed"
+    csv.write_csv(rows, sink, csv.WriteOptions(include_header=False, quoting_style=quotes))
     return bytes(sink.getvalue())
 
 

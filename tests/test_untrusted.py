@@ -21,6 +21,7 @@ import pytest
 from report_runs import FakeDeep, linear, publish
 from toy_experiments import rewrite
 
+from confsim import exports
 from confsim._errors import ConfsimError
 from confsim.cli import report as report_command
 from confsim.cli import status as status_command
@@ -519,6 +520,26 @@ def test_names_of_classes_reach_no_csv_file_as_formulas(tmp_path):
             for cell in line.split(","):
                 cell = cell.strip('"')
                 assert not cell.startswith(("=", "@", "+")), (path, line)
+
+
+def test_ids_reach_no_export_as_formulas(made, tmp_path):
+    run = Path(shutil.copytree(made / "linear", tmp_path / "run"))
+    path = run / TRIAL / "extremes.parquet"
+    rows = pd.read_parquet(path)
+    texts = ["=cmd()", "+1", "-2", "@x", "a,b", 'c"d', "e\nf"]
+    changed = rows.assign(id=[texts[k % len(texts)] for k in range(len(rows))])
+    changed.to_parquet(path, index=False)
+    reseal(run, path.name)
+    for found in exports.write_csv(open_run(run)):
+        ids = pd.read_csv(found)["ID"][pd.read_csv(found)["Trial"] == 2]
+        assert {plain_text(text) for text in ids} <= set(texts)
+        assert not any(text.startswith(("=", "+", "-", "@")) for text in ids)
+        assert not any(line.startswith(("=", "+", "-", "@")) for line in found.open())
+    for name, value in (("distance", "=1"), ("is_member", "=1"), ("trial", "=1")):
+        rows.assign(**{name: value}).to_parquet(path, index=False)
+        reseal(run, path.name)
+        with pytest.raises(ConfsimError, match=f"trial 1 of .* in column {name} of its extremes"):
+            exports.write_csv(open_run(run))
 
 
 def test_names_of_numbers_reach_no_csv_file_as_formulas(run):

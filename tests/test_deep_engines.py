@@ -4,6 +4,7 @@ A process can use one backend. This one takes the first that is installed, or wh
 ``CONFSIM_TEST_BACKEND`` names: run the suite once for each.
 """
 
+import dataclasses
 import errno
 import gc
 import importlib.util
@@ -22,6 +23,7 @@ from confsim.deep.engines import Epoch
 from confsim.deep.models import Architecture, check_model, whitening_filters
 from confsim.deep.optimisation import Optimisation
 from confsim.experiment import Interrupted
+from confsim.store import artifacts
 
 
 def installed(name):
@@ -283,7 +285,7 @@ class TestContract:
         expected = engine.weights()
         path = tmp_path / "0" / training.CHECKPOINT
         intact = path.read_bytes()
-        checkpoint = training.Checkpoint(path)
+        checkpoint = training.checkpoint_of(SCHEDULE, plan, Scratch(tmp_path), [])
         assert checkpoint.resume(engine, training.EarlyStopping(1, 0.0)) != (0, 0)
         rng = np.random.default_rng(0)
         places = [*range(0, 200, 7), *rng.integers(0, len(intact), 40), -1, -40, -60, -100]
@@ -303,14 +305,43 @@ class TestContract:
     @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda p: p.symlink_to("/dev/zero")])
     def test_what_is_no_file_is_no_checkpoint(self, problem, tmp_path, make):
         make(tmp_path / training.CHECKPOINT)
-        checkpoint = training.Checkpoint(tmp_path / training.CHECKPOINT)
+        checkpoint = training.Checkpoint(tmp_path / training.CHECKPOINT, b"")
         assert checkpoint.resume(problem.engine(), training.EarlyStopping(1, 0.0)) == (0, 0)
 
     def test_another_models_checkpoint_counts_for_nothing(self, problem, tmp_path):
-        training.train(problem.engine(), SCHEDULE, problem.plan(), Scratch(tmp_path))
-        checkpoint = training.Checkpoint(tmp_path / "0" / training.CHECKPOINT)
+        plan = problem.plan()
+        training.train(problem.engine(), SCHEDULE, plan, Scratch(tmp_path))
+        checkpoint = training.checkpoint_of(SCHEDULE, plan, Scratch(tmp_path), [])
         other, stopping = problem.engine("softmax"), training.EarlyStopping(1, 0.0)
         assert checkpoint.resume(other, stopping) == (0, 0)
+
+    def test_another_trials_checkpoint_counts_for_nothing(self, problem, tmp_path):
+        """Nor does one of the same trial under another schedule."""
+        engine, plan = problem.engine(), problem.plan()
+        training.train(engine, SCHEDULE, plan, Scratch(tmp_path))
+        stolen = (tmp_path / "0" / training.CHECKPOINT).read_bytes()
+        longer = dataclasses.replace(SCHEDULE, learning_rate=2e-3)
+        for schedule, of in ((SCHEDULE, problem.plan(1)), (longer, plan)):
+            checkpoint = training.checkpoint_of(schedule, of, Scratch(tmp_path), [])
+            checkpoint.path.write_bytes(stolen)
+            assert checkpoint.resume(engine, training.EarlyStopping(1, 0.0)) == (0, 0)
+        own = training.checkpoint_of(SCHEDULE, plan, Scratch(tmp_path), [])
+        assert own.resume(engine, training.EarlyStopping(1, 0.0)) != (0, 0)
+
+    def test_a_checkpoint_that_was_being_written_is_swept(self, problem, tmp_path):
+        """What a living process writes stays; names never meet."""
+        plan = problem.plan()
+        training.train(problem.engine(), SCHEDULE, plan, Scratch(tmp_path))
+        alive = tmp_path / "0" / artifacts.partial_name()
+        dead = tmp_path / "0" / alive.name.replace(f"-{os.getpid()}-", "-999999999-")
+        for path in (alive, dead):
+            path.write_bytes(b"half")
+        checkpoint = training.checkpoint_of(SCHEDULE, plan, Scratch(tmp_path), [])
+        assert checkpoint.resume(problem.engine(), training.EarlyStopping(1, 0.0)) != (0, 0)
+        assert {path.name for path in (tmp_path / "0").iterdir()} == {
+            training.CHECKPOINT,
+            alive.name,
+        }
 
     def test_a_checkpoint_that_cannot_be_written_leaves_nothing(
         self, problem, tmp_path, monkeypatch

@@ -20,12 +20,12 @@ from confsim.deep.engines import FORWARD
 from confsim.deep.engines.jax import JaxEngine
 from confsim.deep.training import (
     CALL_SECONDS,
-    CHECKPOINT,
     Checkpoint,
     EarlyStopping,
     Plan,
     Schedule,
     Trained,
+    checkpoint_of,
     epoch_of,
     mean_loss,
     trace,
@@ -43,6 +43,7 @@ class _Member:
 
     plan: Plan
     stopping: EarlyStopping
+    checkpoint: Checkpoint
     done: int
     finished: bool = False
     traces: list[NDArray[np.float32]] = field(default_factory=list)
@@ -121,13 +122,13 @@ class Ensemble:
             seed = weight_seed(schedule.seed, plan.trial)
             self.engine.reset(seed, plan.members, plan.standardisation)
             traces: list[NDArray[np.float32]] = []
-            checkpoint = Checkpoint(context.scratch(plan.trial) / CHECKPOINT, traces)
+            checkpoint = checkpoint_of(schedule, plan, context, traces)
             done, _ = checkpoint.resume(self.engine, stopping)
             states.append(self.engine.values())
             if stopping.weights:
                 self.engine.load(stopping.weights)
             bests.append(self.engine.values())
-            members.append(_Member(plan, stopping, done, traces=traces))
+            members.append(_Member(plan, stopping, checkpoint, done, traces=traces))
         return members, _stack(states), _stack(bests)
 
     def _epoch(
@@ -221,9 +222,8 @@ class Ensemble:
                 self.engine.set_values(_member(best, k))
                 member.stopping.weights = self.engine.weights()
             self.engine.set_values(_member(state, k))
-            path = context.scratch(member.plan.trial) / CHECKPOINT
-            checkpoint = Checkpoint(path, member.traces)
-            checkpoint.save(self.engine, member.stopping, (member.done, 0))
+            context.scratch(member.plan.trial)  # made again, if this command was taken for dead
+            member.checkpoint.save(self.engine, member.stopping, (member.done, 0))
 
 
 def _stack(trees: list[Any]) -> Any:

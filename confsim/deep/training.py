@@ -22,6 +22,7 @@ from confsim.deep.engines import Engine, Epoch, Sources, Standardisation, State
 from confsim.deep.optimisation import learning_rates
 from confsim.experiment import Context, Interrupted
 from confsim.seeds import Purpose, sequence, stream
+from confsim.store import artifacts
 from confsim.store.files import Damaged, open_regular
 
 EARLY_STOPPING = ("holdout", "nonmembers", "off")
@@ -182,7 +183,7 @@ def train(engine: Engine, schedule: Schedule, plan: Plan, context: Context) -> T
         If a checkpoint cannot be written.
     """
     traces: list[NDArray[np.float32]] = []
-    checkpoint = Checkpoint(context.scratch(plan.trial) / CHECKPOINT, traces)
+    checkpoint = checkpoint_of(schedule, plan, context, traces)
     stopping = EarlyStopping(schedule.patience, schedule.min_delta)
     engine.reset(weight_seed(schedule.seed, plan.trial), plan.members, plan.standardisation)
     (done, step), stopped = checkpoint.resume(engine, stopping), False
@@ -275,18 +276,24 @@ def trace(logits: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.float32
 class Checkpoint:
     """A file that holds all of an unfinished trial: weights, optimiser, random state, best weights.
 
-    It is an ``.npz`` archive, followed by the SHA-256 of all its bytes.
+    It is an ``.npz`` archive, followed by the SHA-256 of ``belongs_to`` and of all its bytes: one
+    of another trial, or of another schedule, counts for nothing.
 
     Parameters
     ----------
     path : Path
+    belongs_to : bytes
+        What tells the trial from all others.
     traces : list of ndarray
         The trial's traces so far, which are saved, and filled when it is resumed.
     """
 
-    def __init__(self, path: Path, traces: list[NDArray[np.float32]] | None = None) -> None:
+    def __init__(
+        self, path: Path, belongs_to: bytes, traces: list[NDArray[np.float32]] | None = None
+    ) -> None:
         self.path = path
         self.traces = [] if traces is None else traces
+        self._belongs_to = belongs_to
         self._saved = time.monotonic()
         self._cost = 0.0
 
@@ -314,11 +321,11 @@ class Checkpoint:
             best["traces"] = np.stack(self.traces)
         content = io.BytesIO()
         np.savez(content, record=np.array(record, np.float64), **engine.state(), **best)  # type: ignore[arg-type]
-        fresh = self.path.with_suffix(".new")
+        fresh = self.path.with_name(artifacts.partial_name())
         try:
-            with fresh.open("wb") as file:
+            with fresh.open("xb") as file:
                 file.write(content.getbuffer())
-                file.write(hashlib.sha256(content.getbuffer()).digest())
+                file.write(self._digest(content.getbuffer()))
             fresh.replace(self.path)
         except OSError as error:
             fresh.unlink(missing_ok=True)
@@ -329,8 +336,10 @@ class Checkpoint:
     def resume(self, engine: Engine, stopping: EarlyStopping) -> tuple[int, int]:
         """Load the file into engine and stopping; return the position.
 
-        One that is missing, damaged or another engine's counts for nothing: training starts again.
+        One that is missing, damaged, another trial's or another engine's counts for nothing:
+        training starts again. What a killed process was writing is removed.
         """
+        artifacts.sweep(self.path.parent)
         content = self._verified()
         if content is None:
             return 0, 0
@@ -355,10 +364,25 @@ class Checkpoint:
         except (OSError, Damaged):
             return None
         archive, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
-        if hashlib.sha256(archive).digest() != digest:
+        if self._digest(archive) != digest:
             return None
         with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
+
+    def _digest(self, archive: bytes | memoryview) -> bytes:
+        digest = hashlib.sha256(self._belongs_to)
+        digest.update(archive)
+        return digest.digest()
+
+
+def checkpoint_of(
+    schedule: Schedule, plan: Plan, context: Context, traces: list[NDArray[np.float32]]
+) -> Checkpoint:
+    """Return the checkpoint of a trial, which is bound to its schedule, number and training set."""
+    told = hashlib.sha256(f"{schedule} {plan.trial}".encode())
+    for rows in (plan.members, plan.validation, plan.traced):
+        told.update(hashlib.sha256(np.ascontiguousarray(rows)).digest())
+    return Checkpoint(context.scratch(plan.trial) / CHECKPOINT, told.digest(), traces)
 
 
 def _shapes(state: State) -> dict[str, tuple[Any, ...]]:

@@ -75,7 +75,7 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
         If it cannot be written for another reason.
     """
     made = _make_folder(target.parent)
-    partial = target.with_name(_partial_name())
+    partial = target.with_name(partial_name())
     try:
         with partial.open("xb") as file:
             yield file
@@ -136,7 +136,7 @@ def _make_folder(folder: Path) -> bool:
 def check_writable(folder: Path) -> None:
     """Raise ``ValueError`` unless files can be made in ``folder``, which is made if need be."""
     _make_folder(folder)
-    probe = folder / _partial_name()
+    probe = folder / partial_name()
     try:
         probe.touch(exist_ok=False)
     except OSError as error:
@@ -149,7 +149,8 @@ def check_writable(folder: Path) -> None:
 # ---- names of what is being written, and sweeping ----------------------------------------------
 
 
-def _partial_name() -> str:
+def partial_name() -> str:
+    """Return a name of its own for a file that is being written; it tells who writes it."""
     pid = os.getpid()
     return f"{PARTIAL}{_boot()}-{pid}-{processes.started(pid) or ''}-{secrets.token_hex(4)}"
 
@@ -209,7 +210,7 @@ def _is_dead(path: Path) -> bool:
 
 def _age(path: Path) -> float:
     """Return the seconds since a file was changed, both times by the clock of its file system."""
-    probe = path.with_name(_partial_name())
+    probe = path.with_name(partial_name())
     try:
         probe.touch(exist_ok=False)
         return probe.stat().st_mtime - path.lstat().st_mtime

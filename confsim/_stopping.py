@@ -12,9 +12,10 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import PurePath
 from types import FrameType, TracebackType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 #: Signals that ask a command to stop: a terminal's, an administrator's, those of job managers.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -39,6 +40,29 @@ def taken_signals() -> list[signal.Signals]:
     """Return the stop signals that this process should take: all, but for a SIGHUP under nohup."""
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return [number for number in STOP_SIGNALS if not (ignored and number == signal.SIGHUP)]
+
+
+def take_signals(
+    handle: Callable[[int, FrameType | None], None], alarm: socket.socket
+) -> Callable[[], None]:
+    """Have stop signals call ``handle`` and write to ``alarm``, which does not block.
+
+    For the main thread alone, where Python runs handlers.
+
+    Returns
+    -------
+    callable
+        Puts back what the signals did before.
+    """
+    alarm_before = signal.set_wakeup_fd(alarm.fileno(), warn_on_full_buffer=False)
+    before = {number: signal.signal(number, handle) for number in taken_signals()}
+
+    def give_back() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        signal.set_wakeup_fd(alarm_before)
+
+    return give_back
 
 
 class Interruptible:
@@ -66,7 +90,6 @@ class Interruptible:
     def __init__(self) -> None:
         self.number: int | None = None
         self._mine = False
-        self._before: dict[int, Any] = {}
         self._lost = False
         self._ended = threading.Event()
 
@@ -80,13 +103,9 @@ class Interruptible:
             self._alarm.setblocking(False)
             self._guard = threading.Thread(target=self._end_process, daemon=True)
             self._guard.start()
-            self._wakeup_before = signal.set_wakeup_fd(
-                self._alarm.fileno(), warn_on_full_buffer=False
-            )
             self._hook_before = sys.unraisablehook
             sys.unraisablehook = self._note_lost
-            for number in taken_signals():
-                self._before[number] = signal.signal(number, self._handle)
+            self._give_back = take_signals(self._handle, self._alarm)
         return self
 
     def __exit__(
@@ -97,9 +116,7 @@ class Interruptible:
     ) -> None:
         if not self._mine:
             return
-        for number, handler in self._before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-        signal.set_wakeup_fd(self._wakeup_before)
+        self._give_back()
         sys.unraisablehook = self._hook_before
         self._ended.set()
         self._alarm.close()  # ends the thread's wait

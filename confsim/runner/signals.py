@@ -1,13 +1,12 @@
 """Being asked to stop while trials run: signals are counted, and trials in hand get their grace."""
 
 import contextlib
-import signal
 import socket
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
 
-from confsim._stopping import taken_signals
+from confsim._stopping import take_signals
 
 
 class StopRequest:
@@ -25,19 +24,14 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signals: list[int] = []
-        self._before: dict[int, Any] = {}
-        self._wakeup_before = -1
+        self._give_back: Callable[[], None] = lambda: None
 
     def __enter__(self) -> "StopRequest":
         self.wake, self._alarm = socket.socketpair()
         for end in (self.wake, self._alarm):
             end.setblocking(False)
         if threading.current_thread() is threading.main_thread():
-            self._wakeup_before = signal.set_wakeup_fd(
-                self._alarm.fileno(), warn_on_full_buffer=False
-            )
-            for number in taken_signals():
-                self._before[number] = signal.signal(number, self._handle)
+            self._give_back = take_signals(self._handle, self._alarm)
         return self
 
     def __exit__(
@@ -46,10 +40,7 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._before:
-            for number, handler in self._before.items():
-                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-            signal.set_wakeup_fd(self._wakeup_before)
+        self._give_back()
         self.wake.close()
         self._alarm.close()
 

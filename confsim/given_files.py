@@ -1,6 +1,10 @@
-"""Opening what a user gives: regular files only, bounded unpacking, never unpickling.
+"""Opening files that anybody may have written: regular ones only, bounded, never unpickled.
 
-The data may come from anybody. Every error is one line that names the file.
+What every reader rests on is here: opening a file without waiting for a pipe, what data may unpack
+to, arrays whose header promises no more than there is, an error's words in one line. What a user
+gives is read by what follows from these; runs (:mod:`confsim.store.files`) and images
+(:mod:`confsim.deep.data.limits`) have errors of their own. Every error is one line that names the
+file.
 """
 
 import contextlib
@@ -19,6 +23,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from confsim._errors import check_number
 
 Array = NDArray[Any]
 
@@ -52,26 +58,92 @@ def given_path(path: str | os.PathLike[str]) -> Path:
     return found
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file; a pipe or device is refused, never waited for."""
+class NotRegularError(ValueError):
+    """Something else than a regular file stands there.
+
+    Attributes
+    ----------
+    kind : str
+        What it is.
+    """
+
+    def __init__(self, mode: int) -> None:
+        self.kind = kind_of(mode)
+        super().__init__(f"it is a {self.kind}, not a regular file")
+
+
+def kind_of(mode: int) -> str:
+    """Name the kind of a file by its mode."""
+    kinds = {
+        stat.S_IFREG: "regular file",
+        stat.S_IFDIR: "directory",
+        stat.S_IFLNK: "symbolic link",
+        stat.S_IFIFO: "named pipe",
+        stat.S_IFSOCK: "socket",
+        stat.S_IFCHR: "device",
+        stat.S_IFBLK: "device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "special file")
+
+
+def descriptor_of(path: str | os.PathLike[str], *, links: bool = True) -> int:
+    """Open a regular file for reading, and return its descriptor.
+
+    Parameters
+    ----------
+    path : path-like
+    links : bool
+        Whether a symbolic link may lead to it.
+
+    Raises
+    ------
+    NotRegularError
+        If it is something else, a pipe for instance, which would be waited for.
+    OSError, ValueError
+        If it is missing or cannot be read, or its name holds a zero byte.
+    """
+    # What is no file is told by its kind before it is opened: opening a device may have effects.
+    mode = os.stat(path).st_mode if links else os.lstat(path).st_mode  # noqa: PTH116
+    if not stat.S_ISREG(mode):
+        raise NotRegularError(mode)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(path, flags if links else flags | os.O_NOFOLLOW)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):  # changed between the two looks
+        os.close(descriptor)
+        raise NotRegularError(mode)
+    return descriptor
+
+
+def open_regular(path: Path, name: str = "") -> BinaryIO:
+    """Open a regular file, ``name`` in messages; a pipe or device is refused, never waited for."""
     try:
-        # Opening a pipe without O_NONBLOCK would wait for somebody who writes.
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        os.close(number)
-        raise ValueError(f"{path} cannot be read: it is no regular file")
-    return os.fdopen(number, "rb")
+        return os.fdopen(descriptor_of(path), "rb")
+    except NotRegularError:
+        raise ValueError(f"{name or path} cannot be read: it is no regular file") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name or path} cannot be read: {reason(error)}") from None
+
+
+def limit_of(unpack_limit: float | None) -> int | None:
+    """Return in bytes how much a file may unpack to, given in GiB; ``None`` is the usual."""
+    if unpack_limit is None:
+        return None
+    return max(1, int(check_number("unpack_limit", unpack_limit, above=0) * (1 << 30)))
+
+
+def allowed(stored: int, limit: int | None = None) -> int:
+    """Return the bytes that data of a file of ``stored`` bytes may unpack to."""
+    return limit or max(UNPACK_FLOOR, UNPACK_RATIO * stored)
 
 
 def check_unpacked(path: Path, unpacked: int, stored: int, limit: int | None = None) -> None:
     """Raise ``ValueError`` if data unpack to more than ``limit``, by default than real data do."""
-    allowed = limit or max(UNPACK_FLOOR, UNPACK_RATIO * stored)
-    if unpacked > allowed:
+    most = allowed(stored, limit)
+    if unpacked > most:
         raise ValueError(
             f"{path} cannot be read: its {stored:,} bytes unpack to {unpacked:,} or more, beyond "
-            f"the limit of {allowed:,}: if it is meant to be so large, give --unpack-limit "
+            f"the limit of {most:,}: if it is meant to be so large, give --unpack-limit "
             "(unpack_limit, GiB)"
         )
 
@@ -130,18 +202,9 @@ def load_npy(path: Path) -> Array:
 def _read_array(stream: Any, size: int, name: str) -> Array:
     """Read an array whose header promises no more than there is."""
     try:
-        version = np.lib.format.read_magic(stream)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read_header is None:
-            raise ValueError(f"unknown version {version}")
-        shape, fortran, dtype = read_header(stream)
-        if dtype.hasobject:
-            raise ValueError("it holds Python objects, which are never unpickled")
+        shape, fortran, dtype = npy_header(stream)
         count = math.prod(shape)
-        if any(length < 0 for length in shape) or count * dtype.itemsize > size:
+        if count * dtype.itemsize > size:
             raise ValueError("it is cut short")
         content = np.empty(count * dtype.itemsize, np.uint8)
         if _fill(stream, content) < len(content):
@@ -152,6 +215,29 @@ def _read_array(stream: Any, size: int, name: str) -> Array:
         raise
     except Exception as error:  # a damaged header raises whatever Python's own parser does
         raise ValueError(f"{name} cannot be read as .npy: {one_line(error)}") from None
+
+
+def npy_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, order and dtype of an ``.npy`` file; the stream is then at its data.
+
+    Raises
+    ------
+    ValueError
+        Or whatever Python's own parser raises, if it is no header of an array of plain values.
+    """
+    version = np.lib.format.read_magic(stream)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read_header is None:
+        raise ValueError(f"unknown version {version}")
+    shape, fortran, dtype = read_header(stream)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are never unpickled")
+    if any(length < 0 for length in shape):
+        raise ValueError(f"it has shape {shape}")
+    return shape, fortran, dtype
 
 
 def _fill(stream: Any, content: Array) -> int:
@@ -170,6 +256,12 @@ def natural_order(names: Iterable[str]) -> list[str]:
         return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in found], name
 
     return sorted(names, key=parts)
+
+
+def reason(error: BaseException) -> str:
+    """Return what an exception says, in one line and not without end."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(said.split())[:200] or type(error).__name__
 
 
 def one_line(error: BaseException) -> str:

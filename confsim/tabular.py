@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from confsim import feather
-from confsim.given_files import check_unpacked, one_line, open_regular, unzip
+from confsim import feather, parquet
+from confsim.given_files import allowed, check_unpacked, one_line, open_regular, unzip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,15 +59,12 @@ class CsvTable:
 
 def parquet_frame(path: Path, limit: int | None = None) -> "pd.DataFrame":
     """Read a Parquet file, nullable types and lists included; at most ``limit`` bytes unpacked."""
-    from pyarrow import parquet
+    import pyarrow.parquet as pq
 
     def table(file: BinaryIO) -> Any:
-        opened = parquet.ParquetFile(file)
-        head = opened.metadata
-        groups = [head.row_group(i) for i in range(head.num_row_groups)]
-        cells = head.num_rows * head.num_columns  # a few bytes may stand for all of them
-        promised = max(sum(g.total_byte_size for g in groups), 8 * cells)
-        check_unpacked(path, promised, path.stat().st_size, limit)
+        opened, stored = pq.ParquetFile(file), path.stat().st_size
+        unpacked = sum(parquet.group_sizes(file, opened, allowed(stored, limit)))
+        check_unpacked(path, unpacked, stored, limit)
         return opened.read()
 
     return _from_arrow(path, table)
@@ -133,7 +130,10 @@ def csv_frame(
     for start, packer in _PACKED.items():
         if content.startswith(start):
             raise ValueError(f"{path} is packed by {packer}: unpack it, or pack it by gzip")
-    text, notes = _decoded(content)
+    try:
+        text, notes = _decoded(content)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} cannot be read: {one_line(error)}") from None
     if "\0" in text:
         raise ValueError(f"{path} cannot be read: it is no text, or not UTF-8: save it as UTF-8")
     text = text.replace("\r\n", "\n").replace("\r", "\n")

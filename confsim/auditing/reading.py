@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from confsim._errors import check_number
 from confsim.auditing import tables
 from confsim.auditing.columns import Given, check_names, clean_all
 from confsim.auditing.lira import find_models, read_lira_folder
-from confsim.given_files import given_path, load_npy, load_npz, naming, open_regular
+from confsim.given_files import given_path, limit_of, load_npy, load_npz, naming, open_regular
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,9 +34,7 @@ def read(data: Data, unpack_limit: float | None = None) -> Given:
     ValueError, TypeError
         If something cannot be read: the message names the file or the column.
     """
-    if unpack_limit is not None:
-        check_number("unpack_limit", unpack_limit, above=0)
-    limit = None if unpack_limit is None else max(1, int(unpack_limit * (1 << 30)))
+    limit = limit_of(unpack_limit)
     if data is None:
         return Given()
     if isinstance(data, (str, os.PathLike)):

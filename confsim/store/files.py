@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import stat
@@ -24,7 +25,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from confsim import parquet
 from confsim._errors import ConfsimError, check_integer
+from confsim.given_files import NotRegularError, descriptor_of, kind_of, npy_header, reason
 
 if TYPE_CHECKING:
     import pyarrow.parquet
@@ -37,7 +40,7 @@ LIMIT = 1 << 30
 _ON_DISK = 4
 
 #: Bytes of a JSON file: the records of a hundred thousand trials fit.
-_JSON_LIMIT = 1 << 26
+JSON_LIMIT = 1 << 26
 
 #: Larger files are hashed in blocks and then read piece by piece.
 _AT_ONCE = 1 << 26
@@ -54,6 +57,10 @@ class Damaged(ConfsimError):  # noqa: N818 - reads as what it says
     """A file is not what was written; the message says which and how."""
 
 
+class Missing(Damaged):
+    """A file is not there."""
+
+
 # ---- opening -----------------------------------------------------------------------------------
 
 
@@ -67,26 +74,11 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     OSError
         If it is missing or cannot be read.
     """
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
-    # What is no file is told by its kind before it is opened: opening a device may have effects.
-    kind = os.lstat(path).st_mode
-    if not stat.S_ISREG(kind):
-        raise Damaged(f"{_base(path)} is {_what(kind)}, not a file")
-    descriptor = os.open(path, flags)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # changed between the two looks
-        os.close(descriptor)
-        raise Damaged(f"{_base(path)} is not a file")
+    try:
+        descriptor = descriptor_of(path, links=False)
+    except NotRegularError as error:
+        raise Damaged(f"{_base(path)} is a {error.kind}, not a file") from None
     return open(descriptor, "rb", buffering=0)  # noqa: PTH123 - a descriptor
-
-
-def _what(mode: int) -> str:
-    kinds = {
-        stat.S_IFLNK: "a symbolic link",
-        stat.S_IFDIR: "a directory",
-        stat.S_IFIFO: "a pipe",
-        stat.S_IFSOCK: "a socket",
-    }
-    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
@@ -112,9 +104,7 @@ def check_folder(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISDIR(kind):
-        raise Damaged(
-            f"{path} is {_what(kind) if not stat.S_ISREG(kind) else 'a file'}, not a directory"
-        )
+        raise Damaged(f"{path} is a {kind_of(kind)}, not a directory")
 
 
 def read_bounded(path: str | os.PathLike[str], limit: int) -> bytes:
@@ -175,18 +165,28 @@ def _hash(file: BinaryIO) -> str:
 
 
 def damage(
-    path: str, expected: Mapping[str, Any], *, hashes: bool, limit: int = LIMIT
+    path: str,
+    expected: Mapping[str, Any],
+    *,
+    hashes: bool,
+    limit: int = LIMIT,
+    part: tuple[str, int] | None = None,
 ) -> str | None:
-    """Say what is wrong with a file, or ``None``: kind, size, and its hash if ``hashes``."""
+    """Say what is wrong with a file, or ``None``: kind, size, and its hash if ``hashes``.
+
+    ``part`` is the name and the place of a file that lies within another one.
+    """
     try:
         if hashes:
-            with _checked(path, expected, limit):
+            with _checked(path, expected, limit, part):
                 return None
         found = os.lstat(path)
         if not stat.S_ISREG(found.st_mode):
-            return f"{_base(path)} is {_what(found.st_mode)}, not a file"
-        if found.st_size != expected["size"]:
+            return f"{_base(path)} is a {kind_of(found.st_mode)}, not a file"
+        if part is None and found.st_size != expected["size"]:
             return f"{_base(path)} has {found.st_size} bytes, not {expected['size']}"
+        if part is not None and found.st_size < part[1] + expected["size"]:
+            return f"{part[0]} lies beyond the end of {_base(path)}"
     except Damaged as error:
         return str(error)
     except OSError as error:
@@ -201,25 +201,96 @@ def _unreadable(path: str, error: OSError) -> str:
 
 
 def open_checked(
-    path: str | os.PathLike[str], expected: Mapping[str, Any], limit: int = LIMIT
+    path: str | os.PathLike[str],
+    expected: Mapping[str, Any],
+    limit: int = LIMIT,
+    *,
+    part: tuple[str, int] | None = None,
 ) -> BinaryIO:
     """Open a file whose size and hash are those of its record; read from nothing else.
 
+    Parameters
+    ----------
+    path : path-like
+    expected : mapping
+        Its size and hash.
+    limit : int
+        Bytes that it may take in memory.
+    part : tuple of str and int, optional
+        Name and place of a file that lies within the one at ``path``.
+
     Raises
     ------
+    Missing
+        If there is no file at ``path``.
     Damaged
         With the file's name and what is wrong with it.
     """
     try:
-        return _checked(path, expected, limit)
+        return _checked(path, expected, limit, part)
+    except FileNotFoundError as error:
+        raise Missing(_unreadable(os.fspath(path), error)) from None
     except OSError as error:
         raise Damaged(_unreadable(os.fspath(path), error)) from None
 
 
-def _checked(path: str | os.PathLike[str], expected: Mapping[str, Any], limit: int) -> BinaryIO:
+def open_part(path: str | os.PathLike[str], offset: int, size: int) -> BinaryIO:
+    """Open ``size`` bytes of a regular file as if they were a file; fewer if it ends before."""
     file = open_regular(path)
     try:
+        if size > _AT_ONCE:
+            return io.BufferedReader(_Part(file, offset, size))
+        file.seek(offset)
+        content = _read(file, size)
+    except BaseException:
+        file.close()
+        raise
+    file.close()
+    return io.BytesIO(content)
+
+
+class _Part(io.RawIOBase):
+    """A part of a file, as a file."""
+
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        self._file, self._offset, self._size, self._at = file, offset, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        self._file.seek(self._offset + self._at)
+        piece = self._file.read(max(0, min(len(buffer), self._size - self._at)))
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _checked(
+    path: str | os.PathLike[str],
+    expected: Mapping[str, Any],
+    limit: int,
+    part: tuple[str, int] | None = None,
+) -> BinaryIO:
+    if part is None:
+        file = open_regular(path)
         name, size = _base(path), os.fstat(file.fileno()).st_size
+    else:
+        name, size = part[0], expected["size"]
+        file = open_part(path, part[1], min(size, _ON_DISK * limit + 1))
+    try:
         if size != expected["size"]:
             raise Damaged(f"{name} has {size} bytes, not {expected['size']}")
         if size > _ON_DISK * limit:
@@ -254,7 +325,12 @@ def check_limit(limit: int | None) -> int:
 
 def seal(value: Mapping[str, Any]) -> bytes:
     """Return JSON that people can read, too, with the hash of all that follows it in front."""
-    body = json.dumps(value, indent=1, allow_nan=False)[2:].encode() + b"\n"
+    return sealed(json.dumps(value, indent=1, allow_nan=False)[2:] + "\n")
+
+
+def sealed(text: str) -> bytes:
+    """Return sealed JSON, given the text of an object without its first brace."""
+    body = text.encode()
     digest = hashlib.sha256(body).hexdigest()
     return b'{\n "sha256": "' + digest.encode() + b'",\n' + body
 
@@ -269,7 +345,7 @@ def read_sealed(path: str | os.PathLike[str]) -> dict[str, Any]:
     OSError
         If it is missing or cannot be read.
     """
-    return unseal(read_bounded(path, _JSON_LIMIT), _base(path))
+    return unseal(read_bounded(path, JSON_LIMIT), _base(path))
 
 
 def unseal(content: bytes, name: str) -> dict[str, Any]:
@@ -336,17 +412,16 @@ def open_parquet(
 
     with parquet_errors(name):
         found = pq.ParquetFile(file)
-        schema, metadata = found.schema_arrow, found.metadata
+        schema = found.schema_arrow
     for field in schema:
         if not _plain(field.type):
             raise Damaged(
                 f"{name} has a column {field.name!r} of {field.type}, which is none of ours"
             )
-    width = sum(_bytes_of(field.type) for field in schema)
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    sizes = [max(group.total_byte_size, group.num_rows * width) for group in groups]
+    with parquet_errors(name):
+        sizes = parquet.group_sizes(file, found, limit)
     size = max(sizes, default=0) if pieces else sum(sizes)
-    if size > limit or min(sizes, default=0) < 0:
+    if size > limit:
         raise Damaged(f"{name} takes {size:,} bytes in memory, {_too_many(limit)}")
     return found
 
@@ -362,13 +437,6 @@ def _plain(kind: Any) -> bool:
     return any(is_kind(kind) for is_kind in (*kinds, *texts))
 
 
-def _bytes_of(kind: Any) -> int:
-    try:
-        return max(1, int(kind.bit_width) // 8)
-    except ValueError:  # strings: at least a pointer each in pandas
-        return 8
-
-
 @contextlib.contextmanager
 def parquet_errors(name: str) -> Iterator[None]:
     """Turn whatever a reader of Parquet finds wrong into :class:`Damaged`."""
@@ -376,8 +444,8 @@ def parquet_errors(name: str) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise Damaged(f"{name} cannot be read as Parquet: {_line(error)}") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise Damaged(f"{name} cannot be read as Parquet: {reason(error)}") from None
 
 
 def columns_of(
@@ -417,17 +485,17 @@ def read_npz(file: BinaryIO, name: str, limit: int) -> dict[str, Array]:
                     found[key] = read_npy(member, f"{key} of {name}", entry.file_size)
             return found
     except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, ValueError) as error:
-        raise Damaged(f"{name} cannot be read: {_line(error)}") from None
+        raise Damaged(f"{name} cannot be read: {reason(error)}") from None
     except Exception as error:
         if type(error).__module__ in ("zlib", "lzma"):
-            raise Damaged(f"{name} cannot be read: {_line(error)}") from None
+            raise Damaged(f"{name} cannot be read: {reason(error)}") from None
         raise
 
 
 def read_npy(file: Any, name: str, size: int) -> Array:
     """Return the array of an ``.npy`` file of ``size`` bytes; no objects, no more than it says."""
     shape, fortran, kind, start = read_npy_header(file, name)
-    count = _count(shape)
+    count = math.prod(shape)
     if start + count * kind.itemsize != size:
         raise Damaged(f"{name} is not as long as its shape {shape} says")
     content = bytearray()
@@ -442,34 +510,20 @@ def read_npy(file: Any, name: str, size: int) -> Array:
 def read_npy_header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Return shape, order, dtype and where the data of an ``.npy`` file begin."""
     try:
-        version = np.lib.format.read_magic(file)
-        reader = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, fortran, kind = reader(file)
-    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
-        raise Damaged(f"{name} is no array: {_line(error)}") from None
-    if kind.hasobject or kind.kind not in "biufcSU" or not kind.itemsize:
+        shape, fortran, kind = npy_header(file)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        raise Damaged(f"{name} is no array: {reason(error)}") from None
+    if kind.kind not in "biufcSU" or not kind.itemsize:
         raise Damaged(f"{name} holds {kind}, not plain numbers")
     return shape, fortran, kind, file.tell()
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for length in shape:
-        if length < 0:
-            raise Damaged(f"an array has shape {shape}")
-        count *= length
-    return count
 
 
 def map_npy(file: BinaryIO, path: Path, name: str) -> Array:
     """Map an ``.npy`` file that :func:`open_checked` has checked, without reading it again."""
     shape, fortran, kind, start = read_npy_header(file, name)
-    if _count(shape) * kind.itemsize + start != file.seek(0, os.SEEK_END):
+    if math.prod(shape) * kind.itemsize + start != file.seek(0, os.SEEK_END):
         raise Damaged(f"{name} is not as long as its shape {shape} says")
-    if _count(shape) == 0:
+    if math.prod(shape) == 0:
         return np.empty(shape, kind)
     if isinstance(file, io.BytesIO):
         array: Array = np.frombuffer(file.getvalue(), kind, offset=start)
@@ -478,7 +532,3 @@ def map_npy(file: BinaryIO, path: Path, name: str) -> Array:
         order = "F" if fortran else "C"
         mapped: Array = np.memmap(again, kind, "r", start, shape, order)  # type: ignore[call-overload]
     return mapped
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

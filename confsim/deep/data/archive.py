@@ -16,13 +16,13 @@ from confsim.deep.data.limits import (
     LARGEST_FILE,
     Budget,
     DataError,
-    kind_of,
     open_regular,
     read_regular,
     reading,
     shown,
 )
 from confsim.deep.data.tar import BLOCK, Member, is_tar, tar_members
+from confsim.given_files import kind_of
 
 #: What systems leave beside files.
 _LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"})

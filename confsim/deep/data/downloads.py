@@ -18,7 +18,8 @@ from confsim.deep.data.arrays import read_arrays, read_npz
 from confsim.deep.data.cifar import read_cifar
 from confsim.deep.data.idx import read_idx
 from confsim.deep.data.images import Images, encode_labels
-from confsim.deep.data.limits import Budget, DataError, read_regular, reason
+from confsim.deep.data.limits import Budget, DataError, read_regular
+from confsim.given_files import reason
 
 #: Names of what Keras keeps.
 _KEPT = {

@@ -6,19 +6,17 @@ what its header promises. This module opens files and counts bytes; it knows no 
 
 import contextlib
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from confsim._errors import ConfsimError
+from confsim.given_files import UNPACK_RATIO, NotRegularError, descriptor_of, reason
 
-#: Data may always unpack to so many bytes, ...
+#: Images may always unpack to so many bytes, and to so many times the size of their files as other
+#: data. Pictures and tables of research unpack to 1 to 60 times their size; what is built to
+#: exhaust memory, to 1,000 times.
 UNPACK_FLOOR = 512 << 20
-
-#: ... and to so many times the size of their files where that is more. Pictures and tables of
-#: research unpack to 1 to 60 times their size; what is built to exhaust memory, to 1,000 times.
-UNPACK_RATIO = 100
 
 #: No sensible picture, batch or label file is larger.
 LARGEST_FILE = 1 << 30
@@ -71,15 +69,6 @@ class Budget:
             )
 
 
-def given_path(text: str | Path) -> Path:
-    """Return the path that a user wrote; a leading ``~`` is the home unless such a file exists."""
-    path = Path(text)
-    if str(text).startswith("~") and not os.path.lexists(path):
-        with contextlib.suppress(RuntimeError):  # a user that this machine does not know
-            return path.expanduser()
-    return path
-
-
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading; a pipe, a device or a socket is refused, never waited for.
 
@@ -89,17 +78,13 @@ def open_regular(path: Path) -> BinaryIO:
         If ``path`` is missing, unreadable or something else than a regular file.
     """
     try:
-        # Without O_NONBLOCK, opening a named pipe would wait for somebody who writes to it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        return os.fdopen(descriptor_of(path), "rb")
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:  # ValueError: a name that holds a zero byte
+    except NotRegularError as error:
+        raise DataError(f"{path} is a {error.kind}, not a regular file") from None
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {reason(error)}") from error
-    kind = kind_of(os.fstat(descriptor).st_mode)
-    if kind != "regular file":
-        os.close(descriptor)
-        raise DataError(f"{path} is a {kind}, not a regular file")
-    return os.fdopen(descriptor, "rb")
 
 
 def read_regular(path: Path, budget: Budget, largest: int = LARGEST_FILE) -> bytes:
@@ -111,20 +96,6 @@ def read_regular(path: Path, budget: Budget, largest: int = LARGEST_FILE) -> byt
         content = file.read(largest + 1)
         budget.store(len(content))
         return content
-
-
-def kind_of(mode: int) -> str:
-    """Name the kind of a file by its mode."""
-    kinds = {
-        stat.S_IFREG: "regular file",
-        stat.S_IFDIR: "directory",
-        stat.S_IFLNK: "symbolic link",
-        stat.S_IFIFO: "named pipe",
-        stat.S_IFSOCK: "socket",
-        stat.S_IFCHR: "device",
-        stat.S_IFBLK: "device",
-    }
-    return kinds.get(stat.S_IFMT(mode), "special file")
 
 
 @contextlib.contextmanager
@@ -144,12 +115,6 @@ def reading(name: object, otherwise: str = "") -> Iterator[None]:
         raise DataError(f"{name} is truncated or damaged{otherwise}: {reason(error)}") from error
     except Exception as error:  # decoders of foreign bytes may raise anything
         raise DataError(f"{name} is truncated or damaged{otherwise}: {reason(error)}") from error
-
-
-def reason(error: BaseException) -> str:
-    """Return what an exception says, in one line and not without end."""
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(said.split())[:200] or type(error).__name__
 
 
 def shown(name: str) -> str:

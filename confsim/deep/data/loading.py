@@ -28,9 +28,9 @@ from confsim.deep.data.duplicates import (
 )
 from confsim.deep.data.folder import read_folder
 from confsim.deep.data.images import Images
-from confsim.deep.data.limits import given_path
 from confsim.deep.data.tables import examples_of, read_table
 from confsim.draws import stratified
+from confsim.given_files import given_path
 from confsim.seeds import Purpose, stream
 
 NAMED = ("digits", "cifar10", "cifar100", "mnist", "fashion_mnist", *BENCHMARKS)

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from confsim.deep.data.limits import Budget, DataError, reason
+from confsim.deep.data.limits import Budget, DataError
+from confsim.given_files import reason
 
 #: Formats that decode exactly, by Pillow's name, with the suffixes that their files have.
 FORMATS = {

@@ -1,0 +1,477 @@
+"""Parquet files as bytes: what their pages unpack to, and one footer over several files.
+
+A page says by itself what it unpacks to, whatever the footer promises, and a few bytes may stand
+for gigabytes of equal values: so the pages' headers are read before a page is.
+
+A reader of Parquet looks at the footer alone, which says where each column's pages begin. So files
+of one schema that are put one after another, byte for byte, and followed by a footer that lists the
+row groups of all of them at their new places, are one Parquet file; each of them can still be cut
+out of it again as it was. pyarrow reads such a footer, but cannot write one.
+
+Both are in Thrift's compact protocol (Apache Parquet's ``parquet.thrift``, Apache Thrift's
+``thrift-compact-protocol.md``). What is not a place is copied as it is.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    import pyarrow.parquet
+
+MAGIC = b"PAR1"
+
+#: The end of a file: the length of the footer in four bytes, and the magic.
+_TAIL = 8
+
+#: Bytes of a footer, or of a page's header, at most.
+FOOTER_LIMIT = 1 << 26
+_HEADER_LIMIT = 1 << 24
+_HEADER_USUAL = 1 << 12
+
+#: Thrift's types.
+_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
+_DEPTH = 16
+
+# Fields of FileMetaData.
+_VERSION, _SCHEMA, _ROWS, _GROUPS, _METADATA, _CREATED_BY, _ORDERS = range(1, 8)
+_COPIED = (_VERSION, _SCHEMA, _CREATED_BY, _ORDERS)
+# Fields that hold a place in the file, of RowGroup, of ColumnChunk and of ColumnMetaData; and those
+# of which a merged file can have none: a row group's number, and a column in another file.
+_GROUP_PLACES, _GROUP_COLUMNS, _GROUP_NUMBER = (5,), 1, 7
+_CHUNK_PLACES, _CHUNK_FILE, _CHUNK_METADATA = (2, 4, 6), 1, 3
+_COLUMN_PLACES = (9, 10, 11, 14)
+
+
+class FooterError(ValueError):
+    """Bytes that are no footer, or one of a kind that is not merged."""
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A field of a structure: its number, its type, and its bytes without the header."""
+
+    number: int
+    kind: int
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What is kept of a file's footer.
+
+    Attributes
+    ----------
+    shared : tuple of bytes
+        Schema, format and maker: the same in files that can be merged.
+    rows : int
+    groups : list of bytes
+        The row groups, at their places in the file.
+    """
+
+    shared: tuple[bytes, ...]
+    rows: int
+    groups: list[bytes]
+
+
+# ---- Thrift's compact protocol -----------------------------------------------------------------
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return an unsigned number and where it ends."""
+    value = shift = 0
+    while True:
+        if at >= len(data) or shift > 63:
+            raise FooterError("a number has no end")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+
+
+def _integer(data: bytes, at: int = 0) -> tuple[int, int]:
+    """Return a signed number (zigzag) and where it ends."""
+    value, at = _varint(data, at)
+    return (value >> 1) ^ -(value & 1), at
+
+
+def _as_varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _as_integer(value: int) -> bytes:
+    return _as_varint(value << 1 if value >= 0 else (-value << 1) - 1)
+
+
+def _skip(data: bytes, at: int, kind: int, depth: int = 0, *, element: bool = False) -> int:
+    """Return where a value ends."""
+    if depth > _DEPTH:
+        raise FooterError("it is nested too deeply")
+    if kind in (_TRUE, _FALSE):
+        end = at + element  # of a field, the type is the value
+    elif kind == _BYTE:
+        end = at + 1
+    elif kind in (_I16, _I32, _I64):
+        end = _varint(data, at)[1]
+    elif kind == _DOUBLE:
+        end = at + 8
+    elif kind == _BINARY:
+        size, start = _varint(data, at)
+        end = start + size
+    elif kind in (_LIST, _SET):
+        count, inner, end = _list(data, at)
+        for _ in range(count):
+            end = _skip(data, end, inner, depth + 1, element=True)
+    elif kind == _STRUCT:
+        end = max((last for *_, last in _places(data, at, depth + 1)), default=at) + 1
+    else:  # maps: no structure of Parquet has one
+        raise FooterError(f"it has a field of type {kind}")
+    if end > len(data):
+        raise FooterError("it ends early")
+    return end
+
+
+def _list(data: bytes, at: int) -> tuple[int, int, int]:
+    """Return the number and type of a list's elements, and where they begin."""
+    if at >= len(data):
+        raise FooterError("it ends early")
+    count, kind = data[at] >> 4, data[at] & 15
+    at += 1
+    if count == 15:
+        count, at = _varint(data, at)
+    if count > len(data):
+        raise FooterError("a list is longer than its file")
+    return count, kind, at
+
+
+def _places(data: bytes, at: int, depth: int = 0) -> Iterator[tuple[int, int, int, int]]:
+    """Yield number, type, begin and end of each field of a structure; its stop byte follows."""
+    number = 0
+    while True:
+        if at >= len(data):
+            raise FooterError("it ends early")
+        head = data[at]
+        if head == 0:
+            return
+        at += 1
+        kind = head & 15
+        if head >> 4:
+            number += head >> 4
+        else:
+            number, at = _integer(data, at)
+        end = _skip(data, at, kind, depth)
+        yield number, kind, at, end
+        at = end
+
+
+def _fields(data: bytes, at: int = 0) -> list[_Field]:
+    return [_Field(n, kind, data[start:end]) for n, kind, start, end in _places(data, at)]
+
+
+def _structure(fields: Sequence[_Field]) -> bytes:
+    """Return the bytes of a structure."""
+    out, before = bytearray(), 0
+    for field in fields:
+        step = field.number - before
+        if 0 < step < 16:
+            out.append(step << 4 | field.kind)
+        else:
+            out.append(field.kind)
+            out += _as_integer(field.number)
+        out += field.content
+        before = field.number
+    out.append(0)
+    return bytes(out)
+
+
+def _elements(content: bytes) -> list[bytes]:
+    """Return the structures in a list of structures."""
+    count, kind, at = _list(content, 0)
+    if count and kind != _STRUCT:
+        raise FooterError("a list holds no structures")
+    found = []
+    for _ in range(count):
+        end = _skip(content, at, _STRUCT)
+        found.append(content[at:end])
+        at = end
+    return found
+
+
+def _as_list(structures: Sequence[bytes]) -> bytes:
+    count = len(structures)
+    head = bytes([count << 4 | _STRUCT]) if count < 15 else bytes([0xF0 | _STRUCT])
+    return b"".join([head, b"" if count < 15 else _as_varint(count), *structures])
+
+
+# ---- footers -----------------------------------------------------------------------------------
+
+
+def read_footer(file: BinaryIO, size: int) -> Footer:
+    """Return the footer of a Parquet file.
+
+    Parameters
+    ----------
+    file : file
+        Positioned anywhere.
+    size : int
+        Its length.
+
+    Raises
+    ------
+    FooterError
+        If there is none, or it is of a kind that is not merged: encrypted, or in several files.
+    """
+    data = _content(file, size)
+    fields = {field.number: field for field in _fields(data)}
+    if not {_VERSION, _SCHEMA, _ROWS, _GROUPS} <= fields.keys() or max(fields) > _ORDERS:
+        raise FooterError("it is encrypted or of a later format")
+    shared = tuple(fields[n].content if n in fields else b"" for n in _COPIED)
+    groups = _elements(fields[_GROUPS].content)
+    return Footer(shared, _integer(fields[_ROWS].content)[0], groups)
+
+
+def _content(file: BinaryIO, size: int) -> bytes:
+    """Return the bytes of a file's footer."""
+    if size < _TAIL + len(MAGIC):
+        raise FooterError("it is too short")
+    file.seek(size - _TAIL)
+    tail = _exactly(file, _TAIL)
+    length = int.from_bytes(tail[:4], "little")
+    if tail[4:] != MAGIC or length > min(size - _TAIL, FOOTER_LIMIT):
+        raise FooterError("it has no footer")
+    file.seek(size - _TAIL - length)
+    return _exactly(file, length)
+
+
+def _exactly(file: BinaryIO, size: int) -> bytes:
+    pieces = []
+    while size > 0 and (piece := file.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    if size:
+        raise FooterError("it ends early")
+    return b"".join(pieces)
+
+
+def _moved_group(group: bytes, offset: int) -> bytes:
+    fields = []
+    for field in _fields(group):
+        if field.number == _GROUP_COLUMNS:
+            columns = [_moved_chunk(column, offset) for column in _elements(field.content)]
+            fields.append(_Field(field.number, field.kind, _as_list(columns)))
+        elif field.number != _GROUP_NUMBER:
+            fields.append(_moved(field, _GROUP_PLACES, offset))
+    return _structure(fields)
+
+
+def _moved_chunk(chunk: bytes, offset: int) -> bytes:
+    fields = []
+    for field in _fields(chunk):
+        if field.number == _CHUNK_FILE:
+            raise FooterError("its columns are in another file")
+        if field.number == _CHUNK_METADATA:
+            inner = [_moved(part, _COLUMN_PLACES, offset) for part in _fields(field.content)]
+            fields.append(_Field(field.number, field.kind, _structure(inner)))
+        else:
+            fields.append(_moved(field, _CHUNK_PLACES, offset))
+    return _structure(fields)
+
+
+def _moved(field: _Field, places: Sequence[int], offset: int) -> _Field:
+    """Return a field as it is, or with the place that it holds; 0 is none."""
+    if field.number not in places or field.kind != _I64:
+        return field
+    place = _integer(field.content)[0]
+    return _Field(field.number, _I64, _as_integer(place + offset)) if place > 0 else field
+
+
+def merged(footers: Sequence[Footer], places: Sequence[int]) -> bytes:
+    """Return what ends a file of files: their footer, its length and the magic.
+
+    Parameters
+    ----------
+    footers : sequence of Footer
+    places : sequence of int
+        Where each of the files begins.
+
+    Raises
+    ------
+    FooterError
+        If they differ in schema, format or maker.
+    """
+    first = footers[0].shared
+    if any(footer.shared != first for footer in footers):
+        raise FooterError("the files differ in their schema")
+    both = zip(footers, places, strict=True)
+    groups = [_moved_group(group, place) for footer, place in both for group in footer.groups]
+    kinds = {_VERSION: _I32, _SCHEMA: _LIST, _CREATED_BY: _BINARY, _ORDERS: _LIST}
+    copied = dict(zip(_COPIED, first, strict=True))
+    made = {
+        _ROWS: _Field(_ROWS, _I64, _as_integer(sum(footer.rows for footer in footers))),
+        _GROUPS: _Field(_GROUPS, _LIST, _as_list(groups)),
+    }
+    made |= {n: _Field(n, kinds[n], content) for n, content in copied.items() if content}
+    footer = _structure([made[number] for number in sorted(made)])
+    return footer + len(footer).to_bytes(4, "little") + MAGIC
+
+
+# ---- pages -------------------------------------------------------------------------------------
+
+#: Bytes of a value in memory, by its type in the file; of a text, those of its place.
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12}
+_WIDTH = 8
+
+#: An encoding in which a text is told by what it shares with the one before.
+_DELTA_BYTE_ARRAY = 7
+
+#: Texts that may take so small a part of the limit are not counted one by one.
+_NO_MATTER = 16
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page says of itself.
+
+    Attributes
+    ----------
+    unpacked : int
+        Bytes that it unpacks to.
+    values : int
+    dictionary : bool
+        Whether its values are what other pages refer to.
+    prefixed : bool
+        Whether its texts are told by what they share with the one before.
+    """
+
+    unpacked: int
+    values: int
+    dictionary: bool
+    prefixed: bool
+
+
+def pages(read: Callable[[int, int], bytes], start: int, size: int) -> Iterator[Page]:
+    """Yield the pages of a column's part of a row group.
+
+    Parameters
+    ----------
+    read : callable
+        Returns up to so many bytes from a place of the file.
+    start, size : int
+        Where the pages begin, and their length with headers, as they are stored.
+
+    Raises
+    ------
+    FooterError
+        If a header is damaged, or a page ends beyond ``size``.
+    """
+    end = start + size
+    while start < end:
+        page, length = _page(read, start, end)
+        start += length
+        if start > end:
+            raise FooterError("a page is not as long as its header says")
+        yield page
+
+
+def _page(read: Callable[[int, int], bytes], start: int, end: int) -> tuple[Page, int]:
+    """Return a page, and its length with its header."""
+    head = read(start, min(_HEADER_USUAL, end - start))
+    try:
+        fields = list(_places(head, 0))
+    except FooterError:
+        head = read(start, min(_HEADER_LIMIT, end - start))
+        fields = list(_places(head, 0))
+    told = {number: (kind, begin) for number, kind, begin, _ in fields}
+    unpacked, stored = (_integer(head, told[n][1])[0] if n in told else -1 for n in (2, 3))
+    # Data pages of both versions, and dictionaries, begin with their number of values.
+    values, encoding = 0, 0
+    for of, (kind, begin) in ((n, told[n]) for n in (5, 7, 8) if n in told):
+        inner = {n: at for n, k, at, _ in _places(head, begin) if k == _I32}
+        if kind != _STRUCT or 1 not in inner:
+            raise FooterError("a page has no number of values")
+        values = _integer(head, inner[1])[0]
+        place = inner.get(4 if of == 8 else 2)
+        encoding = 0 if place is None else _integer(head, place)[0]
+    if min(unpacked, stored, values) < 0:
+        raise FooterError("a page is not as long as its header says")
+    page = Page(unpacked, values, 7 in told, encoding == _DELTA_BYTE_ARRAY and 7 not in told)
+    return page, (fields[-1][3] if fields else 0) + 1 + stored
+
+
+def group_sizes(file: BinaryIO, opened: "pyarrow.parquet.ParquetFile", limit: int) -> "list[int]":
+    """Return the bytes that each row group takes in memory, by what its pages say.
+
+    Parameters
+    ----------
+    file : file
+        What was opened.
+    opened : ParquetFile
+    limit : int
+        Bytes that are too many: texts are not counted one by one where they cannot be.
+
+    Raises
+    ------
+    FooterError
+        If pages are not where the footer says, or damaged.
+    """
+
+    def read(place: int, size: int) -> bytes:
+        file.seek(place)
+        return _exactly(file, size)
+
+    metadata = opened.metadata
+    return [
+        sum(
+            _column_size(file, metadata.row_group(group), group, column, read, limit)
+            for column in range(metadata.num_columns)
+        )
+        for group in range(metadata.num_row_groups)
+    ]
+
+
+def _column_size(
+    file: BinaryIO,
+    group: Any,
+    number: int,
+    column: int,
+    read: Callable[[int, int], bytes],
+    limit: int,
+) -> int:
+    chunk = group.column(column)
+    if min(chunk.num_values, chunk.total_compressed_size, group.num_rows) < 0:
+        raise FooterError("a column is shorter than nothing")
+    start = chunk.data_page_offset
+    if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
+        start = chunk.dictionary_page_offset
+    found = list(pages(read, start, chunk.total_compressed_size))
+    values = max(chunk.num_values, group.num_rows, sum(p.values for p in found if not p.dictionary))
+    unpacked = sum(page.unpacked for page in found)
+    size: int = max(unpacked, values * _WIDTHS.get(chunk.physical_type, _WIDTH))
+    if chunk.physical_type != "BYTE_ARRAY":
+        return size
+    longest = max((p.unpacked for p in found if p.dictionary or p.prefixed), default=0)
+    texts = values * longest
+    flat = "." not in chunk.path_in_schema and not any(page.prefixed for page in found)
+    if texts > limit // _NO_MATTER and flat and size <= limit:
+        texts = _length_of_texts(file, number, chunk.path_in_schema)
+    return size + texts
+
+
+def _length_of_texts(file: BinaryIO, group: int, name: str) -> int:
+    """Return the bytes of all texts of a column, which are read as numbers of their dictionary."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    total = 0
+    column = pq.ParquetFile(file, read_dictionary=[name]).read_row_group(group, [name])[0]
+    for part in column.chunks:
+        lengths = pc.binary_length(part.dictionary)
+        total += pc.sum(pc.take(lengths, part.indices)).as_py() or 0
+    return total

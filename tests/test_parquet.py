@@ -1,0 +1,179 @@
+"""What Parquet files unpack to is told by their pages, and a lie of the footer helps nobody."""
+
+import contextlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from confsim import given_files, parquet
+from confsim._errors import ConfsimError
+from confsim.store import files
+from confsim.tabular import parquet_frame
+
+LIMIT = 1 << 24
+
+
+def written(table: pa.Table, **options: object) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(table, out, compression="zstd", **options)
+    return out.getvalue()
+
+
+def many_numbers() -> bytes:
+    return written(pa.table({"x": pa.array(np.zeros(1 << 22))}))
+
+
+def many_flags() -> bytes:
+    return written(pa.table({"x": pa.array(np.zeros(1 << 25, bool))}))
+
+
+def one_long_text() -> bytes:
+    return written(pa.table({"x": ["a" * (1 << 25)]}))
+
+
+def one_text_many_times() -> bytes:
+    codes = pa.array(np.zeros(1 << 12, np.int32))
+    table = pa.table({"x": pa.DictionaryArray.from_arrays(codes, ["a" * (1 << 14)])})
+    return written(table, store_schema=False)
+
+
+def texts_by_their_prefix() -> bytes:
+    options = {"use_dictionary": False, "column_encoding": {"x": "DELTA_BYTE_ARRAY"}}
+    return written(pa.table({"x": ["a" * (1 << 14)] * (1 << 12)}), **options)
+
+
+def with_small_footer(content: bytes) -> bytes:
+    """Return a file whose footer says that it holds one value of one byte."""
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    one = parquet._as_integer(1)
+
+    def smaller(fields: list[parquet._Field], numbers: tuple[int, ...]) -> list[parquet._Field]:
+        return [
+            parquet._Field(f.number, f.kind, one if f.number in numbers else f.content)
+            for f in fields
+        ]
+
+    def chunk(content: bytes) -> bytes:
+        inner = [
+            parquet._Field(
+                f.number, f.kind, parquet._structure(smaller(parquet._fields(f.content), (5, 6)))
+            )
+            if f.number == 3
+            else f
+            for f in parquet._fields(content)
+        ]
+        return parquet._structure(inner)
+
+    def group(content: bytes) -> bytes:
+        fields = [
+            parquet._Field(
+                1, f.kind, parquet._as_list([chunk(c) for c in parquet._elements(f.content)])
+            )
+            if f.number == 1
+            else f
+            for f in parquet._fields(content)
+        ]
+        return parquet._structure(smaller(fields, (2, 3)))
+
+    top = [
+        parquet._Field(
+            4, f.kind, parquet._as_list([group(g) for g in parquet._elements(f.content)])
+        )
+        if f.number == 4
+        else f
+        for f in parquet._fields(content[start:-8])
+    ]
+    footer = parquet._structure(smaller(top, (3,)))
+    return content[:start] + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+
+
+MAKERS = (many_numbers, many_flags, one_long_text, texts_by_their_prefix)
+
+
+@pytest.mark.parametrize(
+    ("make", "lie"),
+    # With such a footer, one text is read of what stands for many.
+    [(one_text_many_times, False), *((make, lie) for make in MAKERS for lie in (False, True))],
+)
+def test_what_unpacks_to_much_is_refused(tmp_path, monkeypatch, make, lie):
+    content = make()
+    if lie:
+        content = with_small_footer(content)
+        assert pq.ParquetFile(io.BytesIO(content)).metadata.num_rows == 1
+    assert len(content) < 200_000
+    with pytest.raises(files.Damaged, match="more than the limit"):
+        files.open_parquet(io.BytesIO(content), "x.parquet", LIMIT)
+    monkeypatch.setattr(given_files, "UNPACK_FLOOR", LIMIT)
+    monkeypatch.setattr(given_files, "UNPACK_RATIO", 1)
+    path = tmp_path / "x.parquet"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.parquet cannot be read: .* --unpack-limit"):
+        parquet_frame(path)
+    if not lie:
+        assert len(parquet_frame(path, limit=1 << 40)) > 0
+
+
+def test_texts_that_occur_often_are_counted_as_they_are(tmp_path):
+    """A bound by the longest would refuse them."""
+    names = [*(f"class {k}" for k in range(1000)), "a" * 50_000]
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 1000, 100_000)
+    codes[0] = 1000
+    drawn = [names[code] for code in codes]
+    table = pa.table({"x": pa.array(drawn), "y": pa.array(rng.normal(size=100_000))})
+    content = written(table, row_group_size=30_000)
+    opened = files.open_parquet(io.BytesIO(content), "x", LIMIT)
+    sizes = parquet.group_sizes(io.BytesIO(content), opened, LIMIT)
+    assert len(sizes) == 4
+    texts = sum(map(len, drawn))
+    assert texts + 8 * 100_000 < sum(sizes) < 2 * (texts + 16 * 100_000)
+
+
+@pytest.mark.parametrize("compression", ["zstd", "snappy", "none", "gzip", "brotli", "lz4"])
+@pytest.mark.parametrize("page", ["1.0", "2.0"])
+def test_files_of_every_kind_are_read(tmp_path, compression, page):
+    frame = pd.DataFrame(
+        {
+            "a": np.arange(5000),
+            "b": np.arange(5000) % 7 == 0,
+            "c": [f"text {k}" for k in range(5000)],
+            "d": [[1.0, 2.0]] * 5000,
+            "e": pd.array([1, None] * 2500, dtype="Int32"),
+            "f": pd.Categorical(["x", "y"] * 2500),
+        }
+    )
+    path = tmp_path / "x.parquet"
+    options = {"data_page_version": page, "data_page_size": 700, "row_group_size": 900}
+    table = pa.Table.from_pandas(frame)
+    pq.write_table(table, path, compression=compression, **options)
+    found = parquet_frame(path)
+    assert found["c"].tolist() == frame["c"].tolist()
+    assert [list(row) for row in found["d"]] == frame["d"].tolist()
+
+
+def test_pages_that_are_not_where_the_footer_says():
+    content = many_numbers()
+    opened = pq.ParquetFile(io.BytesIO(content))
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in rng.integers(4, 60, 3):
+            damaged[place] = int(rng.integers(256))
+        with contextlib.suppress(parquet.FooterError):
+            parquet.group_sizes(io.BytesIO(damaged), opened, LIMIT)
+    with pytest.raises(parquet.FooterError):
+        parquet.group_sizes(io.BytesIO(content[:100]), opened, LIMIT)
+    with pytest.raises(ConfsimError, match="cannot be read as Parquet"):
+        files.open_parquet(io.BytesIO(b"PAR1" + bytes(60) + content[64:]), "x", LIMIT)
+
+
+def test_the_corpus_holds_such_files():
+    folder = Path(__file__).parent / "fuzz_corpus"
+    for path in folder.glob("*.parquet"):
+        with pytest.raises(files.Damaged, match="more than the limit"):
+            files.open_parquet(io.BytesIO(path.read_bytes()), path.name, LIMIT)

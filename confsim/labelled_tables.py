@@ -84,6 +84,9 @@ def read(
         return _from_arrays(path, load_npz(file, limit), label, id_column, drop)
     table, notes = _frame(file, named, limit)
     names = [str(name) for name in table.columns]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path}: column {twice!r} is there twice")
     table.columns = names
     for name in named:
         _check_column(path, name, names)

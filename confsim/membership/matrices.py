@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import NDArray
 
 from confsim._errors import ConfsimError
+from confsim.given_files import one_line, open_regular
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,10 +144,14 @@ class Matrices:
 
 
 def _load_features(path: Path, examples: int, position: NDArray[np.int64]) -> NDArray[Any]:
+    with open_regular(path, f"features {path}") as file:
+        start = file.read(len(MAGIC_PREFIX))
+    if start != MAGIC_PREFIX:
+        raise ValueError(f"features {path} is no .npy file")
     try:
         features = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"features {path} cannot be read as .npy: {error}") from None
+    except Exception as error:  # a damaged header raises whatever Python's own parser does
+        raise ValueError(f"features {path} cannot be read as .npy: {one_line(error)}") from None
     if features.ndim < 2:
         raise ValueError(f"features {path} must have shape (examples, ...), not {features.shape}")
     if len(features) == examples:

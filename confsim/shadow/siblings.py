@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from confsim.given_files import open_regular
+
 
 def parsed(path: Path, content: bytes, name: str) -> ast.Module:
     """Return the syntax tree of a file.
@@ -51,10 +53,11 @@ def files_of(path: Path, name: str) -> dict[str, tuple[bytes, ast.Module]]:
         if key in found:
             continue
         try:
-            content = file.read_bytes()
-        except OSError as error:
+            with open_regular(file, f"task {name}") as opened:
+                content = opened.read()
+        except ValueError:
             if file == path:
-                raise ValueError(f"task {name} cannot be read: {error.strerror}") from None
+                raise
             continue
         called = name if file == path else file.name
         found[key] = content, parsed(file, content, called)

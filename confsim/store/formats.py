@@ -332,7 +332,7 @@ def _plain(name: str, value: Any) -> Scalar:
     return value
 
 
-def read_csv(path: str | os.PathLike[str], **options: Any) -> "pandas.DataFrame":
+def read_csv(path: "str | os.PathLike[str] | io.BytesIO", **options: Any) -> "pandas.DataFrame":
     """Read a CSV file with ``pandas.read_csv``, every number exactly as it is written."""
     import pandas
 

@@ -9,6 +9,7 @@ pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 import fuzz_audits
 import fuzz_data
 import fuzz_runs
+import fuzz_training
 
 #: Inputs that hang, crash, deceive or exhaust a reader that trusts them.
 CORPUS = sorted((Path(__file__).parent / "fuzz_corpus").iterdir())
@@ -31,10 +32,13 @@ def test_the_corpus_is_refused(tmp_path, path):
     assert not fuzz_data.attempt(tmp_path / "data", name, path.read_bytes(), reader)
 
 
-@pytest.mark.parametrize(("of", "rounds"), [(fuzz_audits, 300), (fuzz_runs, 20)])
+@pytest.mark.parametrize(
+    ("of", "rounds"), [(fuzz_audits, 300), (fuzz_training, 300), (fuzz_runs, 20)]
+)
 def test_random_damage_of_audits_and_runs(of, rounds):
     inputs = {
         fuzz_audits: {"whole": fuzz_audits.seeds, "grammars": fuzz_audits.GRAMMARS},
+        fuzz_training: {"whole": fuzz_training.seeds, "grammars": fuzz_training.GRAMMARS},
         fuzz_runs: {"whole": fuzz_runs.seeds, "grammars": fuzz_runs.grammars()},
     }[of]
     seconds = float(os.environ.get("CONFSIM_FUZZ", "0"))

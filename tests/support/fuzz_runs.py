@@ -19,13 +19,26 @@ import fuzz_data
 from report_runs import FakeDeep, linear, publish
 from toy_experiments import rewrite
 
-from confsim import ConfsimError, open_run
+from confsim import ConfsimError, open_run, shadow
 from confsim.cli import report, status
 from confsim.report import build
-from confsim.store import files, layout
+from confsim.store import files, layout, packing
 from confsim.store.artifacts import entry_of_file
 
 TRIAL = "trials/000001"
+
+TASK = """
+import numpy as np
+
+def population():
+    return {"label": np.tile([0, 1], 20), "features": np.arange(80.0).reshape(40, 2)}
+
+def train(members, seed, context):
+    score = np.random.default_rng(seed).normal(size=40)
+    return lambda rows: {"log_odds_true": score[rows]}
+"""
+
+KINDS = ("linear", "deep", "shadow", "linear-packed", "deep-packed")
 
 
 @functools.lru_cache
@@ -34,6 +47,12 @@ def made():
     folder = tempfile.TemporaryDirectory()
     publish(Path(folder.name) / "linear", linear(queries=200), 2)
     publish(Path(folder.name) / "deep", FakeDeep(examples=40), 4)
+    task = Path(folder.name) / "task.py"
+    task.write_text(TASK)
+    shadow.run(task, trials=2, out=Path(folder.name) / "shadow", workers=1)
+    for kind in ("linear", "deep"):
+        packed = shutil.copytree(Path(folder.name) / kind, Path(folder.name) / f"{kind}-packed")
+        packing.pack(packed, open_run(packed).identity_hash)
     return folder
 
 
@@ -47,6 +66,12 @@ def _run(kind, name, path, *, recorded=False):
             record = files.read_sealed(run / TRIAL / "trial.json")
             entry = {Path(name).name: entry_of_file(run / name)}
             rewrite(run / TRIAL / "trial.json", files={**record["files"], **entry})
+        elif recorded and name.startswith("packs"):
+            folder = (run / name).parent
+            record = files.read_sealed(folder / "pack.json")
+            entry = {Path(name).name: entry_of_file(run / name)}
+            for copy in ("pack.json", "pack.copy.json"):
+                rewrite(folder / copy, files={**record["files"], **entry})
         elif recorded:
             record = files.read_sealed(run / layout.RUN_DATA)
             entry = {name: entry_of_file(run / name)}
@@ -87,7 +112,7 @@ def _content(run):
 
 def _each():
     """Yield the kind of each run, and the name and the bytes of each of its files."""
-    for kind in ("linear", "deep"):
+    for kind in KINDS:
         folder = Path(made().name) / kind
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder).as_posix()

@@ -1,0 +1,101 @@
+"""Feeds damaged and made-up files to what training reads, as ``fuzz_data.py`` does.
+
+``python tests/support/fuzz_training.py SECONDS [SEED]`` runs for a while. These are tables for
+estimators, ids of canaries, features in place of a model's own, and checkpoints.
+"""
+
+import io
+from pathlib import Path
+
+import fuzz_audits
+import fuzz_data
+import numpy as np
+
+from confsim import ConfsimError
+from confsim.deep.canaries import read_ids
+from confsim.deep.training import Checkpoint, EarlyStopping
+from confsim.membership.tables import _load_features
+from confsim.shadow import tables
+
+N = fuzz_audits.N
+
+
+def _table(path):
+    with fuzz_data.refusing(path):
+        found = tables.read(str(path), label="label", id_column=None, drop=())
+    X = found.X.to_csv() if hasattr(found.X, "to_csv") else found.X.tobytes()
+    return X, [str(value) for value in found.y]
+
+
+def _ids(path):
+    with fuzz_data.refusing(path):
+        return read_ids(str(path))
+
+
+def _features(path):
+    with fuzz_data.refusing(path):
+        return np.asarray(_load_features(path, N, np.arange(N))).tobytes()
+
+
+class _Engine:
+    """What a checkpoint is loaded into."""
+
+    def __init__(self) -> None:
+        self.held = {"model/a": np.zeros((3, 2), np.float32), "seed": np.zeros(2, np.int64)}
+
+    def state(self):
+        return self.held
+
+    def load(self, state):
+        self.held = state
+
+
+def _checkpoint(path):
+    engine, stopping = _Engine(), EarlyStopping(1, 0.0)
+    position = Checkpoint(path, b"the trial").resume(engine, stopping)
+    if position == (0, 0):
+        raise ConfsimError("it counts for nothing")
+    return position, {name: value.tobytes() for name, value in engine.held.items()}, stopping.best
+
+
+def _made_checkpoint():
+    """Return the bytes of a checkpoint."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "epoch.npz"
+        engine = _Engine()
+        engine.held["model/a"][:] = 1.5
+        Checkpoint(path, b"the trial").save(engine, EarlyStopping(1, 0.0), (3, 1))
+        return path.read_bytes()
+
+
+def seeds(rng):
+    """Undamaged inputs: name, bytes, reader, and whether damage is always noticed."""
+    tabular = [
+        (name, content, _table, False)
+        for name, content, reader, _ in fuzz_audits.seeds(rng)
+        if reader is fuzz_audits._audit and ".npz" not in name
+    ]
+    features = io.BytesIO()
+    np.save(features, rng.normal(size=(N, 3)))
+    return [
+        *tabular,
+        ("ids.csv", b"id\n1\n5\n7\n", _ids, False),
+        ("features.npy", features.getvalue(), _features, False),
+        ("epoch.npz", _made_checkpoint(), _checkpoint, True),
+    ]
+
+
+GRAMMARS = (
+    ("d.npz", fuzz_audits.made_npz, _table),
+    ("d.csv", fuzz_audits.made_csv, _table),
+    ("d.parquet", fuzz_audits.made_arrow, _table),
+    ("d.feather", fuzz_audits.made_arrow, _table),
+    ("ids.csv", fuzz_audits.made_csv, _ids),
+    ("f.npy", fuzz_audits.made_npz, _features),
+)
+
+
+if __name__ == "__main__":
+    fuzz_data.main(__doc__, whole=seeds, grammars=GRAMMARS)

@@ -43,7 +43,7 @@ def execute(experiment: Experiment, given: argparse.Namespace) -> int:
         for line in told if not given.quiet else []:
             print(f"{experiment.command}: {line}", file=sys.stderr)
     trials = [number for number in outcome.run.trials if number < given.trials]
-    found = headline(outcome.run.trial(number).summary() for number in trials)
+    found = headline(outcome.run.summaries(trials))
     if given.json:
         result = {
             "run": str(outcome.run.path),

@@ -1,7 +1,7 @@
 """``confsim-status RUN``: what is done, running, missing or damaged; repair; a list of runs.
 
-It only reads (``--repair`` renames), so it can be called at any time, during a run and from any
-machine that sees the directory.
+It only reads (``--repair`` and ``--pack`` move what is finished), so it can be called at any time,
+during a run and from any machine that sees the directory.
 """
 
 import argparse
@@ -17,8 +17,10 @@ from typing import Any
 from confsim._errors import ConfsimError
 from confsim.cli import common, listing
 from confsim.runner.claims import STALE_AFTER, Claims, Life
+from confsim.runner.packing import mend, pack
 from confsim.runner.progress import duration
 from confsim.store import files, layout, open_run, survey
+from confsim.store.packs import PACKS, InPack, Packs
 from confsim.store.writer import repair_manifest, set_aside, set_aside_run_data
 
 #: Seconds before the newest trial whose trials make the rate.
@@ -56,6 +58,10 @@ class Status:
         Trials finished a minute lately, if any are running.
     strange : list of str
         What stands among the trials and is none: it is not read.
+    packed : int
+        Finished trials that lie in packs.
+    damaged_packs : dict of str to str
+        What is wrong with packs, by name.
     """
 
     run: Path
@@ -70,6 +76,8 @@ class Status:
     shared_damage: str | None
     per_minute: float | None
     strange: list[str]
+    packed: int
+    damaged_packs: dict[str, str]
 
     @property
     def seconds_left(self) -> float | None:
@@ -81,7 +89,7 @@ class Status:
     @property
     def exit_code(self) -> int:
         """0 complete, 1 failed or damaged, 75 incomplete."""
-        if self.failed or self.damaged or self.shared_damage:
+        if self.failed or self.damaged or self.damaged_packs or self.shared_damage:
             return 1
         return 0 if len(self.done) >= self.trials else os.EX_TEMPFAIL
 
@@ -98,6 +106,8 @@ class Status:
             "failed": {str(trial): why for trial, why in self.failed.items()},
             "damaged": {str(trial): why for trial, why in self.damaged.items()},
             "shared_damage": self.shared_damage,
+            "packed": self.packed,
+            "damaged_packs": self.damaged_packs,
             "strange": self.strange,
             "trials_per_minute": self.per_minute,
             "seconds_left": self.seconds_left,
@@ -141,6 +151,8 @@ def status(path: Path, *, verify: bool = False, limit: int | None = None) -> Sta
         layout.run_data_damage(path, hashes=verify, limit=run.limit),
         _per_minute(path, state.finished) if running else None,
         layout.strange_names(path),
+        len(state.finished.difference(layout.unpacked_numbers(path))),
+        state.packs,
     )
 
 
@@ -204,8 +216,19 @@ def _per_minute(path: Path, finished: frozenset[int]) -> float | None:
 
 
 def repair(found: Status) -> list[Path]:
-    """Set damaged trials aside, for the command that made the run to make them again."""
-    moved = [set_aside(found.run, trial) for trial in found.damaged]
+    """Set damaged trials aside, for the command that made the run to make them again.
+
+    A pack that is damaged is taken apart, and set aside with the damaged trials in it.
+    """
+    moved, names, packs = [], set(found.damaged_packs), Packs(found.run)
+    for trial in found.damaged:
+        place = layout.place_of(found.run, trial, packs)
+        if isinstance(place, InPack):
+            names.add(place.path.name)
+        elif place is not None:
+            moved.append(set_aside(found.run, trial))
+    if names:
+        moved += mend(open_run(found.run), sorted(names))
     if found.shared_damage is not None:
         moved.append(set_aside_run_data(found.run))
     return moved
@@ -233,6 +256,8 @@ def render(found: Status) -> str:
         f"  failed   {len(found.failed):6d}",
         f"  damaged  {len(found.damaged):6d}",
     ]
+    if found.packed:
+        lines.insert(2, f"  packed   {found.packed:6d}  of these")
     if found.per_minute is not None and found.seconds_left is not None:
         lines.append(
             f"  {found.per_minute:.3g} trials a minute, about {duration(found.seconds_left)} left"
@@ -247,6 +272,7 @@ def render(found: Status) -> str:
     lines += [f"  trial {trial} is damaged: {why}" for trial, why in found.damaged.items()]
     if found.shared_damage is not None:
         lines.append(f"  what all trials share is damaged: {found.shared_damage}")
+    lines += [f"  pack {name} is damaged: {why}" for name, why in found.damaged_packs.items()]
     lines += [f"  {name} is no trial of this run and is not read" for name in found.strange]
     return "\n".join(lines)
 
@@ -276,6 +302,12 @@ def build_parser() -> common.Parser:
         help="verify, and set damaged trials aside in RUN/damaged; the command that made the run "
         "then makes them again",
     )
+    parser.add_argument(
+        "--pack",
+        action="store_true",
+        help="pack finished trials into few large files, for file systems that count files; they "
+        "are read, resumed and reported as before (safe at any time)",
+    )
     common.add_limit_option(parser)
     return parser
 
@@ -302,8 +334,22 @@ def _main(given: argparse.Namespace) -> int:
         for path in moved:
             print(f"set aside: {path}", file=sys.stderr)
         found = status(given.run)
+    if given.pack:
+        _pack(given)
+        found = status(given.run, limit=given.limit)
     print(json.dumps(found.as_json()) if given.json else render(found), flush=True)
     return found.exit_code
+
+
+def _pack(given: argparse.Namespace) -> None:
+    """Pack what can be packed, and say what was."""
+    done = pack(open_run(given.run, limit=given.limit))
+    print(
+        f"{done.trials} trials were packed into {done.packs} packs in {given.run / PACKS}",
+        file=sys.stderr,
+    )
+    for trial, why in done.left.items():
+        print(f"trial {trial} is left as it is: {why}", file=sys.stderr)
 
 
 def _manifest_damaged(given: argparse.Namespace, error: layout.ManifestDamaged) -> int:

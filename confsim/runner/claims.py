@@ -20,9 +20,10 @@ with what is still its own or free.
 What is removed is renamed first, so that a process which was thought dead, and is about to rename
 its work into place, finds either all of it or nothing.
 
-One claim is of the whole directory: ``claims/all``, held by a command that removes the run that is
-there. Whoever begins makes its own file first and looks for the other's second, so that of two
-commands that begin at once at least one notices.
+One claim is of the packing of trials, ``claims/packing``, and one of the whole directory:
+``claims/all``, held by a command that removes the run that is there. Whoever begins makes its own
+file first and looks for the other's second, so that of two commands that begin at once at least one
+notices.
 """
 
 import contextlib
@@ -41,7 +42,7 @@ from enum import Enum
 from pathlib import Path
 
 from confsim._errors import ConfsimError
-from confsim.store import files, layout, processes
+from confsim.store import files, layout, packing, processes
 
 #: Seconds between two moves of the counter.
 HEARTBEAT = 5.0
@@ -50,9 +51,10 @@ HEARTBEAT = 5.0
 STALE_AFTER = 60.0
 
 _OWNER = "owner-"
+_FRESH = ".new-"
 _OWNER_LIMIT = 1 << 16
 _TAKEN = ".taken-"
-_WHOLE = "all"
+_WHOLE, _PACKING = "all", "packing"
 _SWEPT = f"{layout.TEMPORARY}swept-"
 _COUNTER_DIGITS = 12
 _ATTEMPTS = 10
@@ -142,26 +144,34 @@ class Claims:
         """
         if self._file is not None:
             return
-        path = self._path_of(self.owner.name)
+        fresh = self._folder / (_FRESH + self.owner.name)
         try:
-            self._file = self._make(path)
-            self._write()
+            for _ in range(_ATTEMPTS):
+                # The last of the others may just have left, and removed the folder or our file.
+                with contextlib.suppress(FileNotFoundError):
+                    self._make(fresh)
+                    return
+            self._make(fresh)
         except OSError as error:
-            if self._file is not None:
-                os.close(self._file)
-                self._file = None
-            for remove in (path.unlink, self._folder.rmdir):
+            self._forget_file()
+            for remove in (fresh.unlink, self._folder.rmdir):
                 with contextlib.suppress(OSError):
                     remove()
             raise layout.CannotWrite(self._run, error) from error
 
-    def _make(self, path: Path) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        for _ in range(_ATTEMPTS):
-            self._folder.mkdir(exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # the last of the others just left
-                return os.open(path, flags, 0o644)
-        return os.open(path, flags, 0o644)
+    def _make(self, fresh: Path) -> None:
+        """Make the owner file: whole, so that whoever reads it learns who it is."""
+        self._forget_file()
+        self._folder.mkdir(exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._file = os.open(fresh, flags, 0o644)
+        self._write()
+        fresh.rename(self._path_of(self.owner.name))
+
+    def _forget_file(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
     def _write(self) -> None:
         """Write the owner file in place: always the same length, one small write."""
@@ -210,8 +220,7 @@ class Claims:
         if there:
             return False
         self._check()
-        os.close(self._file)
-        self._file = None
+        self._forget_file()
         self._counter += 1  # who judged the last count to stand still sees that it moves
         self.open()
         for trial in self._mine:
@@ -224,7 +233,7 @@ class Claims:
     def _note_lost(self) -> None:
         """See whether others have taken trials over that are not finished."""
         for trial in tuple(self._mine):
-            if not self.holds(trial) and not layout.trial_path(self._run, trial).exists():
+            if not self.holds(trial) and not layout.is_published(self._run, trial):
                 self._mine.discard(trial)
                 self._revived = True
 
@@ -270,9 +279,7 @@ class Claims:
         """Give up all claims, and go."""
         for trial in tuple(self._mine):
             self.release(trial)
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        self._forget_file()
         with contextlib.suppress(OSError):
             self._path_of(self.owner.name).unlink()
         with contextlib.suppress(OSError):
@@ -362,7 +369,23 @@ class Claims:
 
     def take_whole(self) -> str | None:
         """Claim the whole directory, in order to remove the run; return who else does, if any."""
-        path = self._folder / _WHOLE
+        return self._take_named(_WHOLE)
+
+    def take_packing(self) -> str | None:
+        """Claim the packing of trials; return who else does that, if any."""
+        return self._take_named(_PACKING)
+
+    def release_packing(self) -> None:
+        """Give the packing of trials up again."""
+        self._release_named(_PACKING)
+
+    def packing(self) -> str | None:
+        """Return the name of whoever packs trials and may live."""
+        name = _owner_name(self._folder / _PACKING)
+        return None if name is None or self.life(name) is Life.DEAD else name
+
+    def _take_named(self, name: str) -> str | None:
+        path = self._folder / name
         while True:
             try:
                 path.symlink_to(_OWNER + self.owner.name)
@@ -379,9 +402,12 @@ class Claims:
 
     def release_whole(self) -> None:
         """Give the whole directory up again."""
-        if _owner_name(self._folder / _WHOLE) == self.owner.name:
+        self._release_named(_WHOLE)
+
+    def _release_named(self, name: str) -> None:
+        if _owner_name(self._folder / name) == self.owner.name:
             with contextlib.suppress(OSError):
-                (self._folder / _WHOLE).unlink()
+                (self._folder / name).unlink()
 
     def whole(self) -> str | None:
         """Return the name of another owner that has claimed the whole directory and may live."""
@@ -431,7 +457,7 @@ class Claims:
             life = self.life(owner)
             if life is Life.DEAD:
                 self.break_claim(trial)
-            elif life is Life.UNKNOWN and layout.trial_path(self._run, trial).exists():
+            elif life is Life.UNKNOWN and layout.is_published(self._run, trial):
                 _remove(self._claim(trial))  # of no use to anybody
         for name, parsed in found.items():
             path = self._run / layout.TRIALS / name
@@ -442,6 +468,8 @@ class Claims:
                 if claims.get(trial) != owner or self.life(owner) is Life.DEAD:
                     _remove(path)
         self._sweep_top()
+        if self.packing() is None:
+            packing.sweep(self._run)
         self._sweep_scratch()
         self._sweep_folder()
 
@@ -463,7 +491,7 @@ class Claims:
                 trial = int(path.name) if path.name.isdecimal() else -1
                 if path.name.startswith(_SWEPT):
                     _delete(path)
-                elif layout.trial_path(self._run, trial).exists():
+                elif layout.is_published(self._run, trial):
                     _remove(path)
             scratch.rmdir()  # fails while there is any left
 
@@ -475,7 +503,9 @@ class Claims:
                     name = path.name[len(_OWNER) :]
                     if name not in holders and self.life(name) is Life.DEAD:
                         path.unlink(missing_ok=True)
-                elif path.name.startswith(_TAKEN) or path.name == _WHOLE:
+                elif path.name.startswith(_FRESH):
+                    path.unlink(missing_ok=True)  # whoever writes it makes it again
+                elif path.name.startswith(_TAKEN) or path.name in (_WHOLE, _PACKING):
                     name = _owner_name(path) or ""
                     if self.life(name) is Life.DEAD:
                         path.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,15 @@ from confsim._version import __version__
 from confsim.experiment import Experiment
 from confsim.store import files
 from confsim.store.files import Damaged, file_hash
+from confsim.store.packs import InFolder, Packs, Place, has_packs
 
 __all__ = ["Damaged", "file_hash"]
 
-#: What this version writes, and the newest it reads. Raised when an older reader would be misled.
+#: What this version writes. Raised when an older reader would be misled.
 SCHEMA = 1
+
+#: What the manifest of a run with packed trials says: an older reader would not find them.
+PACKED_SCHEMA = 2
 
 MANIFEST = "manifest.json"
 #: The same once more: what takes the manifest's place when a byte of it was altered.
@@ -110,7 +113,39 @@ def _is_number(text: str) -> bool:
 
 def trial_numbers(run: Path) -> list[int]:
     """Return the numbers of all trials that were published, whatever their state, ascending."""
+    # Packs are looked at last: a trial is in a pack before its directory goes.
+    own = unpacked_numbers(run)
+    return sorted({*own, *Packs(run).trials}) if has_packs(run) else own
+
+
+def unpacked_numbers(run: Path) -> list[int]:
+    """Return the numbers of the trials that have a directory of their own, ascending."""
     return sorted(n for name in _names(run / TRIALS) if (n := trial_number(name)) is not None)
+
+
+def place_of(run: Path, trial: int, packs: Packs | None = None) -> Place | None:
+    """Return where a trial's files lie, ``None`` if it was not published.
+
+    Parameters
+    ----------
+    run : Path
+    trial : int
+    packs : Packs, optional
+        The run's packs, for a caller who looks for many trials; looked at again where they lack
+        this one.
+    """
+    folder = trial_path(run, trial)
+    if os.path.lexists(folder):
+        return InFolder(folder)
+    if packs is None:
+        return Packs(run).place(trial) if has_packs(run) else None
+    found = packs.place(trial)
+    return packs.place(trial) if found is None and packs.refresh() else found
+
+
+def is_published(run: Path, trial: int) -> bool:
+    """Whether a trial was published, and may be packed by now."""
+    return place_of(run, trial) is not None
 
 
 def strange_names(run: Path) -> list[str]:
@@ -263,14 +298,14 @@ def check_schema(what: str, schema: Any) -> None:
     """Raise ``ValueError`` unless this version reads files of ``schema``."""
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise ValueError(f"{what} has schema {schema!r}, which no version of confsim wrote")
-    if schema > SCHEMA:
+    if schema > PACKED_SCHEMA:
         raise ValueError(
-            f"{what} has schema {schema}, but confsim {__version__} reads up to {SCHEMA}: "
+            f"{what} has schema {schema}, but confsim {__version__} reads up to {PACKED_SCHEMA}: "
             "use a newer confsim"
         )
 
 
-def read_record(run: Path, trial: int, identity: str) -> dict[str, Any]:
+def read_record(place: Place, trial: int, identity: str) -> dict[str, Any]:
     """Return a trial's record.
 
     Raises
@@ -278,16 +313,14 @@ def read_record(run: Path, trial: int, identity: str) -> dict[str, Any]:
     ConfsimError
         With the reason, if there is no usable record or it belongs elsewhere.
     """
-    folder = f"{run}/{TRIALS}/{trial_name(trial)}"
     try:
-        files.check_folder(Path(folder))
-        record = files.read_sealed(f"{folder}/{TRIAL_RECORD}")
+        record = files.unseal(place.record(TRIAL_RECORD), TRIAL_RECORD)
         schema, owner = record["schema"], (record["trial"], record["identity"])
         entries = files.check_entries(record["files"])
         if not _strings(record["versions"]):
             raise ValueError
     except FileNotFoundError:
-        raise Damaged(f"{TRIAL_RECORD} is missing") from None
+        raise files.Missing(f"{TRIAL_RECORD} is missing") from None
     except OSError as error:
         raise Damaged(f"{TRIAL_RECORD} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
@@ -302,16 +335,15 @@ def read_record(run: Path, trial: int, identity: str) -> dict[str, Any]:
 
 
 def trial_damage(
-    run: Path, trial: int, identity: str, *, hashes: bool = False, limit: int = files.LIMIT
+    place: Place, trial: int, identity: str, *, hashes: bool = False, limit: int = files.LIMIT
 ) -> str | None:
     """Say what is wrong with a published trial, or ``None``: presence, sizes, and ``hashes``."""
     try:
-        record = read_record(run, trial, identity)
+        record = read_record(place, trial, identity)
     except Damaged as error:
         return str(error)
-    folder = f"{run}/{TRIALS}/{trial_name(trial)}/"
     for name, expected in record["files"].items():
-        reason = files.damage(folder + name, expected, hashes=hashes, limit=limit)
+        reason = place.damage(name, expected, hashes=hashes, limit=limit)
         if reason is not None:
             return reason
     return None
@@ -354,10 +386,21 @@ def run_data_damage(run: Path, *, hashes: bool = False, limit: int = files.LIMIT
 
 @dataclass(frozen=True)
 class Survey:
-    """What a run directory holds: ``finished`` trials, and ``damaged`` ones with the reason."""
+    """What a run directory holds.
+
+    Attributes
+    ----------
+    finished : frozenset of int
+        Whole trials.
+    damaged : dict of int to str
+        What is wrong with the others.
+    packs : dict of str to str
+        What is wrong with packs, by name; trials in them may be whole.
+    """
 
     finished: frozenset[int]
     damaged: dict[int, str]
+    packs: dict[str, str]
 
 
 def survey(
@@ -365,15 +408,31 @@ def survey(
     identity: str,
     *,
     hashes: bool = False,
-    trials: Iterable[int] | None = None,
     limit: int = files.LIMIT,
 ) -> Survey:
-    """Check every published trial: presence and sizes, or everything with ``hashes``."""
-    finished, damaged = [], {}
-    for trial in trial_numbers(run) if trials is None else trials:
-        reason = trial_damage(run, trial, identity, hashes=hashes, limit=limit)
+    """Check every published trial: presence and sizes, or everything with ``hashes``.
+
+    Of a pack that is as long as it was written, presence and sizes of each trial's files are not
+    looked at again.
+    """
+    own = unpacked_numbers(run)
+    packs = Packs(run)
+    wrong, packed = dict(packs.damaged), set(packs.trials).difference(own)
+    sound: set[int] = set()
+    for pack in packs.packs:
+        found = pack.damage(hashes=hashes, limit=limit)
+        if found is not None:
+            wrong[pack.path.name] = found
+        elif pack.identity == identity and not hashes:
+            sound.update(pack.trials)
+    finished, damaged = sound & packed, {}
+    for trial in sorted({*own, *packed} - finished):
+        place = place_of(run, trial, packs)
+        if place is None:
+            continue  # gone since it was listed
+        reason = trial_damage(place, trial, identity, hashes=hashes, limit=limit)
         if reason is None:
-            finished.append(trial)
+            finished.add(trial)
         else:
             damaged[trial] = reason
-    return Survey(frozenset(finished), damaged)
+    return Survey(frozenset(finished), damaged, wrong)

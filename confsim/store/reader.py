@@ -9,15 +9,16 @@ memory is bounded.
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from confsim._errors import ConfsimError, check_integer
-from confsim.store import files, layout
+from confsim.store import files, layout, packs
 from confsim.store.capabilities import Capabilities
+from confsim.store.packs import InPack, Pack, Packs, Place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,6 +89,7 @@ class Run:
         except ValueError as error:
             raise ValueError(f"{path} cannot be read: {error}") from None
         self._only = None if only is None else sorted(only)
+        self._packs = Packs(path)
 
     def restricted(self, trials: Iterable[int]) -> "Run":
         """Return the same run as if these were all its finished trials."""
@@ -148,8 +150,11 @@ class Run:
     def target(self) -> int | None:
         """Number of the published trial that holds a model of the user's own, if there is one."""
         number = self.capabilities.target
-        found = number >= 0 and layout.trial_path(self.path, number).is_dir()
-        return number if found else None
+        return number if number >= 0 and self.place(number) is not None else None
+
+    def place(self, number: int) -> "Place | None":
+        """Return where a trial's files lie; ``None`` if it is not finished."""
+        return layout.place_of(self.path, number, self._packs)
 
     def trial(self, number: int) -> "Trial":
         """Return one trial's files.
@@ -161,7 +166,7 @@ class Run:
         """
         number = check_integer("trial", number, minimum=0)
         there = self._only is None or number in self._only or number == self.capabilities.target
-        if not there or not layout.trial_path(self.path, number).is_dir():
+        if not there or self.place(number) is None:
             raise ValueError(f"trial {number} of {self.path} is not finished")
         return Trial(self, number)
 
@@ -215,13 +220,65 @@ class Run:
         """
         import pandas as pd
 
-        rows = []
-        for trial in self._all(trials):
-            values = {"trial": trial.number, **trial.summary()}
-            rows.append({key: math.nan if v is None else v for key, v in values.items()})
-        frame = pd.DataFrame(rows, columns=None if rows else ["trial"])
+        numbers = [trial.number for trial in self._all(trials)]
+        frame = self._packed_summary(numbers)
+        if frame is None:
+            rows = [
+                {key: math.nan if value is None else value for key, value in row.items()}
+                for row in self.summaries(numbers)
+            ]
+            frame = pd.DataFrame(rows, columns=None if rows else ["trial"])
         chosen: pd.DataFrame = frame if columns is None else frame[list(columns)]
         return chosen
+
+    def summaries(self, trials: Iterable[int] | None = None) -> Iterator[dict[str, Any]]:
+        """Yield each trial's number, as ``trial``, and its summary; null is ``None``."""
+        held: tuple[Pack | None, list[dict[str, Any]]] = None, []
+        for trial in self._all(trials):
+            place = trial.place
+            if isinstance(place, InPack):
+                if place.pack is not held[0]:
+                    table = packs.summary_of(place.pack)
+                    held = place.pack, [] if table is None else table.to_pylist()
+                if held[1]:
+                    yield held[1][place.row]
+                    continue
+            yield {"trial": trial.number, **trial.summary()}
+
+    def _packed_summary(self, numbers: Sequence[int]) -> "pd.DataFrame | None":
+        """Return the summaries of trials most of which are packed, ``None`` if they are not.
+
+        Column by column: a run of a hundred thousand trials has millions of numbers.
+        """
+        import pyarrow as pa
+
+        if not self._packs.packs:
+            return None
+        own = set(layout.unpacked_numbers(self.path))
+        wanted = set(numbers) - own
+        order: list[int] = []
+        parts: list[Any] = []
+        for pack in self._packs.packs:
+            rows = [row for row, trial in enumerate(pack.trials) if trial in wanted]
+            table = packs.summary_of(pack) if rows else None
+            if table is not None:
+                order += [pack.trials[row] for row in rows]
+                wanted.difference_update(pack.trials)
+                parts.append(table if len(rows) == len(pack.trials) else table.take(rows))
+        rest = sorted(set(numbers).difference(order))
+        if rest:
+            parts.append(packs.summary_table(list(self.summaries(rest))))
+        if not parts or any(part is None for part in parts):
+            return None
+        try:
+            table = pa.concat_tables(parts, promote_options="default")
+        except pa.ArrowException:  # numbers here and texts there
+            return None
+        frame = packs.summary_frame(table)
+        order += rest
+        if order != list(numbers):
+            frame = frame.set_axis(order, axis=0).loc[list(numbers)].reset_index(drop=True)
+        return frame
 
     def joint(
         self, trials: Iterable[int] | None = None, *, stacked: bool = False
@@ -318,30 +375,55 @@ class Trial:
     ----------
     number : int
         From 0.
-    path : Path
-        Its directory.
     """
 
     def __init__(self, run: Run, number: int) -> None:
         self.run = run
         self.number = number
-        self.path = layout.trial_path(run.path, number)
+        self._place: Place | None = None
         self._record: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
         return f"trial {self.number} of {self.run.path}"
 
     @property
+    def path(self) -> Path:
+        """The directory that holds its files: its own, or its pack's."""
+        return self.place.path
+
+    @property
     def record(self) -> dict[str, Any]:
         """What ``trial.json`` says: files, versions, host, seconds."""
         if self._record is None:
-            try:
-                self._record = layout.read_record(
-                    self.run.path, self.number, self.run.identity_hash
+            with self._explained():
+                self._record = self._read(
+                    lambda place: layout.read_record(place, self.number, self.run.identity_hash)
                 )
-            except files.Damaged as error:
-                raise self._damaged(str(error)) from None
         return self._record
+
+    @property
+    def place(self) -> Place:
+        """Where its files lie."""
+        with self._explained():
+            return self._found()
+
+    def _found(self) -> Place:
+        if self._place is None:
+            self._place = self.run.place(self.number)
+        if self._place is None:
+            raise files.Missing(f"{layout.TRIAL_RECORD} is missing")
+        return self._place
+
+    def _read(self, read: Callable[[Place], Any]) -> Any:
+        """Read from where the trial lies; it may be packed between the look and the reading."""
+        before = self._found()
+        try:
+            return read(before)
+        except files.Missing:
+            self._place = None
+            if self._found() == before:
+                raise
+        return read(self._found())
 
     def has(self, file: str) -> bool:
         """Whether the trial holds a file of this name, for instance ``extremes.parquet``."""
@@ -395,7 +477,9 @@ class Trial:
             raise ConfsimError(
                 f"{self} has no {file}: another pipeline, or --keep summary, leaves it out"
             )
-        return files.open_checked(self.path / file, self.record["files"][file], self.run.limit)
+        expected = self.record["files"][file]
+        opened: BinaryIO = self._read(lambda place: place.open(file, expected, self.run.limit))
+        return opened
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

@@ -17,7 +17,7 @@ from typing import Any
 from confsim._errors import ConfsimError
 from confsim._version import __version__
 from confsim.experiment import Columns, Experiment, Interrupted, RunData, Table, TrialResult
-from confsim.store import artifacts, files, layout
+from confsim.store import artifacts, files, layout, packs
 from confsim.store.capabilities import Capabilities
 from confsim.store.layout import CannotWrite
 
@@ -59,7 +59,7 @@ class Store:
 
     def has(self, trial: int) -> bool:
         """Whether a trial has been published."""
-        return os.path.lexists(layout.trial_path(self.path, trial))
+        return layout.is_published(self.path, trial)
 
     def publish(
         self,
@@ -143,6 +143,8 @@ class Store:
 
     def _rename(self, temporary: Path, trial: int) -> bool:
         try:
+            if self.has(trial):
+                raise FileExistsError
             with self._explained(temporary):
                 temporary.rename(layout.trial_path(self.path, trial))
         except FileExistsError:
@@ -304,9 +306,7 @@ def check_target(
 def _lost_its_manifest(path: Path, experiment: Experiment) -> bool:
     """Whether a directory without a manifest holds trials of this very run, and no others."""
     identity = layout.identity_hash(experiment.identity())
-    trials = layout.trial_numbers(path)
-    found = [layout.trial_damage(path, trial, identity) is None for trial in trials]
-    return any(found) and not layout.strange_names(path)
+    return bool(layout.survey(path, identity).finished) and not layout.strange_names(path)
 
 
 def _check_parent(path: Path) -> None:
@@ -460,6 +460,13 @@ def _raise_trials(path: Path, trials: int) -> None:
         _put_manifest(path, {**manifest, "trials": trials}, replace=True)
 
 
+def raise_schema(run: Path, schema: int) -> None:
+    """Have a run's manifest, and its copy, state a schema that older versions refuse."""
+    while (manifest := layout.read_manifest(run))["schema"] < schema:
+        _put_manifest(run, {**manifest, "schema": schema}, replace=True)
+        _copy_manifest(run)
+
+
 def _replace_run(path: Path, manifest: dict[str, Any]) -> None:
     """Remove all of a run but who works in it, and begin another one in its place.
 
@@ -497,6 +504,11 @@ def discard_run(path: Path, folders: Iterable[Path]) -> None:
 def set_aside(run: Path, trial: int) -> Path:
     """Move a damaged trial out of the way; it becomes a missing one."""
     return _set_aside(run, layout.trial_path(run, trial))
+
+
+def set_aside_pack(run: Path, name: str) -> Path:
+    """Move a pack out of the way; trials that are in it alone become missing ones."""
+    return _set_aside(run, run / packs.PACKS / name)
 
 
 def set_aside_run_data(run: Path) -> Path:

@@ -21,17 +21,32 @@ from confsim.experiment import (
     Session,
     TrialResult,
 )
-from confsim.store.files import read_sealed, seal
+from confsim.store.files import read_sealed, seal, unseal
+from confsim.store.packs import Packs
 
 
 def contents(run: Path) -> dict[str, bytes]:
     """Every byte that must be the same however a run came about."""
     trials = run / "trials"
-    return {
+    own = {
         str(path.relative_to(trials)): path.read_bytes()
         for path in sorted(trials.rglob("*"))
         if path.is_file() and path.name != "trial.json"
     }
+    return dict(sorted({**packed(run), **own}.items()))
+
+
+def packed(run: Path) -> dict[str, bytes]:
+    """The same of trials that lie in packs."""
+    found = {}
+    packs = Packs(run)
+    for trial in packs.trials:
+        place = packs.place(trial)
+        record = unseal(place.record("trial.json"), "trial.json")
+        for name, expected in record["files"].items():
+            with place.open(name, expected, 1 << 30) as file:
+                found[f"{trial:06d}/{name}"] = file.read()
+    return found
 
 
 def rewrite(path: Path, **changes: Any) -> None:

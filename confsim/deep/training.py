@@ -381,7 +381,7 @@ def checkpoint_of(
     """Return the checkpoint of a trial, which is bound to its schedule, number and training set."""
     told = hashlib.sha256(f"{schedule} {plan.trial}".encode())
     for rows in (plan.members, plan.validation, plan.traced):
-        told.update(hashlib.sha256(np.ascontiguousarray(rows)).digest())
+        told.update(hashlib.sha256(rows.tobytes()).digest())
     return Checkpoint(context.scratch(plan.trial) / CHECKPOINT, told.digest(), traces)
 
 

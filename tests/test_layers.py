@@ -12,17 +12,10 @@ PACKAGE = Path(confsim.__file__).parent
 
 #: From the ground up; what stands in one row does not import each other, but for the helpers.
 LAYERS = (
-    (
-        "_version",
-        "_suggest",
-        "_environment",
-        "_stopping",
-        "_devices",
-        "feather",
-        "given_files",
-        "parquet",
-    ),
-    ("_errors", "tabular"),
+    ("_version", "_suggest", "_environment", "_stopping", "_devices"),
+    ("_errors",),
+    ("feather", "given_files", "parquet"),
+    ("tabular",),
     ("_kernels",),
     ("_config", "seeds"),
     ("statistics",),

@@ -228,7 +228,7 @@ class TestTarget:
 
     @pytest.mark.parametrize(
         ("schema", "message"),
-        [(2, "use a newer confsim"), (0, "no version of confsim wrote"), ("x", "no version")],
+        [(3, "use a newer confsim"), (0, "no version of confsim wrote"), ("x", "no version")],
     )
     def test_schemas_that_cannot_be_read_are_refused(self, filled, schema, message):
         rewrite(filled / "manifest.json", schema=schema)

@@ -473,5 +473,5 @@ def _length_of_texts(file: BinaryIO, group: int, name: str) -> int:
     column = pq.ParquetFile(file, read_dictionary=[name]).read_row_group(group, [name])[0]
     for part in column.chunks:
         lengths = pc.binary_length(part.dictionary)
-        total += pc.sum(pc.take(lengths, part.indices)).as_py() or 0
+        total += int(pc.sum(pc.take(lengths, part.indices)).as_py() or 0)
     return total

@@ -14,15 +14,15 @@ import numpy as np
 from confsim import ConfsimError
 from confsim.deep.canaries import read_ids
 from confsim.deep.training import Checkpoint, EarlyStopping
-from confsim.membership.tables import _load_features
-from confsim.shadow import tables
+from confsim.labelled_tables import read
+from confsim.membership.matrices import _load_features
 
 N = fuzz_audits.N
 
 
 def _table(path):
     with fuzz_data.refusing(path):
-        found = tables.read(str(path), label="label", id_column=None, drop=())
+        found = read(str(path), label="label")
     X = found.X.to_csv() if hasattr(found.X, "to_csv") else found.X.tobytes()
     return X, [str(value) for value in found.y]
 

@@ -457,7 +457,7 @@ def _column_size(
     if chunk.physical_type != "BYTE_ARRAY":
         return size
     longest = max((p.unpacked for p in found if p.dictionary or p.prefixed), default=0)
-    texts = values * longest
+    texts: int = values * longest
     flat = "." not in chunk.path_in_schema and not any(page.prefixed for page in found)
     if texts > limit // _NO_MATTER and flat and size <= limit:
         texts = _length_of_texts(file, number, chunk.path_in_schema)

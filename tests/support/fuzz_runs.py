@@ -106,7 +106,9 @@ def _content(run):
             found[name] = run.table(name).to_csv()
     if run.has("population.parquet"):
         found["population"] = run.population().to_csv()
-        found["images"] = run.images().tobytes()
+    for name, mapped in (("images", run.images), ("features", run.features)):
+        if run.has(f"{name}.npy"):
+            found[name] = mapped().tobytes()
     return found
 
 

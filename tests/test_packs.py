@@ -421,6 +421,20 @@ def test_one_command_packs_at_a_time(toy, capsys):
     assert leftovers(toy) == []
 
 
+def test_a_pack_stays_while_others_have_claimed_what_is_in_it_alone(packed, capsys):
+    path = the_pack(packed) / "extremes.parquet"
+    path.write_bytes(path.read_bytes()[:-1] + b"X")
+    other = Claims(packed)
+    other.open()
+    assert other.take(2)
+    assert status.main([str(packed), "--repair"]) == 1
+    assert f"trial 2 is claimed by process {os.getpid()}" in capsys.readouterr().err
+    assert open_run(packed).trials == [0, 1, 2, 3]
+    other.close()
+    assert status.main([str(packed), "--repair"]) == 0
+    assert not (packed / packs.PACKS).exists()
+
+
 # ---- killed, and full --------------------------------------------------------------------------
 
 
@@ -504,7 +518,8 @@ def column(rng: np.random.Generator, kind: str, rows: int) -> pd.Series:
     if kind == "str":
         return pd.Series([f"t{k}" for k in rng.integers(0, 3, rows)], dtype="str")
     if kind == "categorical":
-        return pd.Series(pd.Categorical([f"c{k}" for k in rng.integers(0, 3, rows)]))
+        names = pd.Index([f"c{k}" for k in range(3)], dtype="str")
+        return pd.Series(pd.Categorical.from_codes(rng.integers(0, 3, rows), names))
     return pd.Series(rng.integers(0, 2, rows).astype(kind))
 
 
@@ -545,7 +560,7 @@ def test_files_one_after_another_are_one_file(kinds, rows, compression, version,
         for number in range(found.num_columns):
             chunk = found.row_group(index).column(number)
             begins = [chunk.data_page_offset, chunk.dictionary_page_offset]
-            start = min(place for place in begins if place)
+            start = min((place for place in begins if place), default=0)
             pages = list(
                 parquet.pages(lambda at, n: whole[at : at + n], start, chunk.total_compressed_size)
             )

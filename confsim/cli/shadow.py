@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from confsim import benchmark_tables, labelled_tables
-from confsim._errors import check_number
 from confsim.benchmark_tables import BENCHMARKS
 from confsim.cli import common
 from confsim.cli.execute import execute
+from confsim.given_files import limit_of
 from confsim.labelled_tables import LabelledTable
 from confsim.shadow.estimators import EstimatorSource
 from confsim.shadow.experiment import DESIGNS, DEVICES, ShadowExperiment
@@ -211,19 +211,13 @@ def _table(given: argparse.Namespace) -> LabelledTable:
             label=given.label,
             id_column=given.id,
             drop=given.drop,
-            limit=_bytes(given.unpack_limit),
+            limit=limit_of(given.unpack_limit),
         )
     for name in ("label", "id", "drop", "unpack_limit"):
         if getattr(given, name):
             flag = name.replace("_", "-")
             raise ValueError(f"--{flag} is for tables of your own, not for {given.data}")
     return benchmark_tables.read(given.data, given.data_dir)
-
-
-def _bytes(gib: float | None) -> int | None:
-    if gib is None:
-        return None
-    return int(check_number("unpack_limit", gib, above=0) * (1 << 30))
 
 
 def _run(given: argparse.Namespace) -> int:

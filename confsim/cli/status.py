@@ -231,6 +231,7 @@ def repair(found: Status) -> list[Path]:
         moved += mend(open_run(found.run), sorted(names))
     if found.shared_damage is not None:
         moved.append(set_aside_run_data(found.run))
+    Claims(found.run).sweep()  # of what a repair left that was killed
     return moved
 
 

@@ -52,6 +52,11 @@ def mend(run: Run, names: list[str]) -> list[Path]:
     -------
     list of Path
         Where the packs are now.
+
+    Raises
+    ------
+    ConfsimError
+        If a command may be at work on a whole trial of a pack. The pack stays.
     """
     with _packing(run.path) as claims:
         moved = []
@@ -59,7 +64,12 @@ def mend(run: Run, names: list[str]) -> list[Path]:
         for name in names:
             if name in by_name:
                 identity, owner = run.identity_hash, claims.owner.name
-                packing.unpack(run.path, by_name[name], identity, owner, claims.take)
+                left = packing.unpack(run.path, by_name[name], identity, owner, claims.take)
+                if left:
+                    raise ConfsimError(
+                        f"pack {name} stays: trial {left[0]} is claimed by "
+                        f"{claims.holder(left[0]) or 'a command that is gone'}; try again"
+                    )
             moved.append(set_aside_pack(run.path, name))
         return moved
 
@@ -73,6 +83,7 @@ def _packing(path: Path) -> Iterator[Claims]:
         wait_for_removal(path, claims, lambda text: None)
         _take(path, claims)
         try:
+            claims.sweep()  # of claims that dead commands left
             yield claims
         finally:
             claims.release_packing()

@@ -369,7 +369,9 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def unpack(run: Path, packed: Pack, identity: str, owner: str, take: Callable[[int], bool]) -> None:
+def unpack(
+    run: Path, packed: Pack, identity: str, owner: str, take: Callable[[int], bool]
+) -> list[int]:
     """Give each whole trial of a pack a directory of its own again; the pack stays.
 
     Parameters
@@ -381,18 +383,28 @@ def unpack(run: Path, packed: Pack, identity: str, owner: str, take: Callable[[i
     owner : str
         Name of the command that does it, for names of what is being written.
     take : callable
-        Claims a trial; where it cannot, the trial is left to who has it.
+        Claims a trial, lest others sweep it while it is written.
+
+    Returns
+    -------
+    list of int
+        Whole trials that could not be claimed: they are in the pack alone.
     """
+    left = []
     for row, trial in enumerate(packed.trials):
         place = InPack(packed, row)
         if os.path.lexists(layout.trial_path(run, trial)):
             continue
-        whole = layout.trial_damage(place, trial, identity, hashes=True) is None
-        if whole and take(trial):
-            try:
-                _unpack_trial(run, place, trial, identity, owner)
-            except OSError as error:
-                raise CannotWrite(run, error) from error
+        if layout.trial_damage(place, trial, identity, hashes=True) is not None:
+            continue
+        if not take(trial):
+            left.append(trial)
+            continue
+        try:
+            _unpack_trial(run, place, trial, identity, owner)
+        except OSError as error:
+            raise CannotWrite(run, error) from error
+    return left
 
 
 def _unpack_trial(run: Path, place: InPack, trial: int, identity: str, owner: str) -> None:

@@ -23,6 +23,8 @@ def fitted(members, seed):
     centres = noise + [POINTS[members[codes[members] == k]].mean(axis=0) for k in range(3)]
 
     def predict(rows):
+        assert rows.flags["C_CONTIGUOUS"]
+        assert rows.dtype == np.int64
         logits = -((POINTS[rows, None] - centres) ** 2).sum(axis=2)
         logits[np.isin(rows, members), :] += (
             SETTINGS["pull"] * np.eye(3)[codes[rows]][np.isin(rows, members)]

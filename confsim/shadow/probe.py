@@ -241,7 +241,7 @@ def _few(members: Any, opened: Opened, rng: np.random.Generator) -> Any:
 
 def _check_order(predict: Any, rows: Any, said: Predictions, name: str) -> None:
     """Ask a few rows in another order: the answers must follow."""
-    some = rows[: min(len(rows), 64)][::-1]
+    some = rows[: min(len(rows), 64)][::-1].copy()  # PyTorch takes no array that runs backwards
     turned = Predictions.ask(predict, some, name)
     expected, found = said.values[: len(some)][::-1], turned.values
     close = found.shape == expected.shape and np.allclose(found, expected, rtol=1e-3, atol=1e-4)

@@ -34,6 +34,17 @@ UNPACK_RATIO = 100
 
 _BLOCK = 1 << 20
 
+#: What opening or reading a zip archive raises that is damaged, encrypted or packed otherwise.
+_ZIP_FAULTS = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    zlib.error,
+    struct.error,
+)
+
 
 @contextlib.contextmanager
 def naming(source: str) -> Iterator[None]:
@@ -161,6 +172,36 @@ def unzip(path: Path, packed: bytes, limit: int | None = None) -> bytes:
     return bytes(content)
 
 
+def names_in_zip(path: Path) -> list[str]:
+    """Return the names of the files in a zip archive; none if it is damaged or no archive."""
+    try:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            return [member.filename for member in archive.infolist() if _is_given(member)]
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error):
+        return []
+
+
+def only_file_in_zip(path: Path, packed: bytes, limit: int | None = None) -> bytes:
+    """Return the one file that a zip archive holds, within the limit."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            members = [member for member in archive.infolist() if _is_given(member)]
+            if len(members) != 1:
+                raise ValueError(f"{path} must hold one file, not {len(members)}: unpack it")
+            check_unpacked(path, members[0].file_size, len(packed), limit)
+            return archive.read(members[0])
+    except _ZIP_FAULTS as error:
+        raise ValueError(
+            f"{path} cannot be read: it is damaged, or packed in a way that is not known here: "
+            f"unpack it ({one_line(error)})"
+        ) from None
+
+
+def _is_given(member: zipfile.ZipInfo) -> bool:
+    """Whether a member is a file that its owner knows of, not a folder or a note of macOS's."""
+    return not member.is_dir() and not member.filename.startswith("__MACOSX/")
+
+
 def load_npz(path: Path, limit: int | None = None) -> dict[str, Array]:
     """Return the arrays of an ``.npz`` file by name; they unpack to ``limit`` bytes at most."""
     arrays = {}
@@ -176,15 +217,7 @@ def load_npz(path: Path, limit: int | None = None) -> dict[str, Array]:
                         with archive.open(member) as stream:
                             name = member.filename[: -len(".npy")]
                             arrays[name] = _read_array(stream, member.file_size, f"{path}: {name}")
-        except (
-            zipfile.BadZipFile,
-            NotImplementedError,
-            RuntimeError,
-            EOFError,
-            OSError,
-            zlib.error,
-            struct.error,
-        ) as error:
+        except _ZIP_FAULTS as error:
             raise ValueError(
                 f"{path} cannot be read: it is damaged or no .npz file ({one_line(error)})"
             ) from None

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from confsim import feather, parquet
-from confsim.given_files import allowed, check_unpacked, one_line, open_regular, unzip
+from confsim.given_files import (
+    allowed,
+    check_unpacked,
+    one_line,
+    only_file_in_zip,
+    open_regular,
+    unzip,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +33,6 @@ _PACKED = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"BZh": "bzip2",
     b"\xfd7zXZ\0": "xz",
-    b"PK\x03\x04": "zip",
 }
 
 #: The header's separators, the likeliest first.
@@ -127,6 +133,8 @@ def csv_frame(
         content = file.read()
     if content.startswith(b"\x1f\x8b"):
         content = unzip(path, content, limit)
+    elif content.startswith(b"PK\x03\x04"):
+        content = only_file_in_zip(path, content, limit)
     for start, packer in _PACKED.items():
         if content.startswith(start):
             raise ValueError(f"{path} is packed by {packer}: unpack it, or pack it by gzip")

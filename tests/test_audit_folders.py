@@ -266,6 +266,7 @@ TABLE = {"is_member": [0, 1] * 50_000, "confidence": [0.5] * 100_000}
 BOMBS = {
     "data.npz": lambda p: np.savez_compressed(p, **TABLE),
     "data.csv.gz": lambda p: pd.DataFrame(TABLE).to_csv(p, index=False),
+    "data.csv.zip": lambda p: pd.DataFrame(TABLE).to_csv(p, index=False),
     "data.parquet": lambda p: pd.DataFrame(TABLE).to_parquet(p),
     "lz4.feather": lambda p: pd.DataFrame(TABLE).to_feather(p, compression="lz4"),
     "zstd.feather": lambda p: pd.DataFrame(TABLE).to_feather(p, compression="zstd"),

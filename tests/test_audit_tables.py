@@ -5,6 +5,7 @@ import decimal
 import gzip
 import lzma
 import os
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -282,6 +283,59 @@ def test_bad_files(tmp_path, name):
     with pytest.raises(ValueError, match=words) as caught:
         confsim.audit(path, out=tmp_path / "run")
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["t.csv.zip", "t.zip", "t.csv.gz", "t.csv"])
+@pytest.mark.parametrize("beside", [False, True])
+def test_packed_tables(tmp_path, name, beside):
+    """As pandas and as a Mac pack them; the name does not matter."""
+    path, text = tmp_path / name, table().to_csv(index=False)
+    if name.endswith(".gz"):
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("folder/t.csv", text)
+            if beside:
+                archive.writestr("__MACOSX/folder/._t.csv", b"\0\5\x16\7")
+    examples = confsim.audit(path, out=tmp_path / "run").examples()
+    assert examples["is_member"].tolist() == table()["is_member"].astype(bool).tolist()
+
+
+ARCHIVES = {
+    "two": ({"a.csv": "x", "b.csv": "y"}, "must hold one file, not 2"),
+    "none": ({}, "must hold one file, not 0"),
+}
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_archives_that_hold_no_single_table(tmp_path, name):
+    members, words = ARCHIVES[name]
+    path = tmp_path / "t.csv"
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, text in members.items():
+            archive.writestr(member, text)
+    if not members:  # an archive of nothing but its end has another start
+        path.write_bytes(b"PK\x03\x04" + path.read_bytes())
+        words = "cannot be read|must hold one file, not 0"
+    with pytest.raises(ValueError, match=words) as caught:
+        confsim.audit(path, out=tmp_path / "run")
+    assert str(path) in str(caught.value)
+
+
+def test_a_damaged_or_encrypted_archive_is_refused(tmp_path):
+    path = tmp_path / "t.csv.zip"
+    table().to_csv(path, index=False)
+    whole = path.read_bytes()
+    flags = whole.index(b"PK\x01\x02") + 8  # in the directory at the end
+    locked = bytearray(whole)
+    locked[6] |= 1
+    locked[flags] |= 1
+    for content in (bytes(locked), whole[: len(whole) // 2], whole[:-30]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="cannot be read") as caught:
+            confsim.audit(path, out=tmp_path / "run")
+        assert str(path) in str(caught.value)
+        assert not (tmp_path / "run").exists()
 
 
 def test_rows_that_are_left_out_are_said(tmp_path):

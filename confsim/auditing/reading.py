@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from confsim.auditing import tables
 from confsim.auditing.columns import Given, check_names, clean_all
 from confsim.auditing.lira import find_models, read_lira_folder
-from confsim.given_files import given_path, limit_of, load_npy, load_npz, naming, open_regular
+from confsim.given_files import (
+    given_path,
+    limit_of,
+    load_npy,
+    load_npz,
+    names_in_zip,
+    naming,
+    open_regular,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,6 +80,9 @@ def _read_file(path: Path, limit: int | None) -> Given:
         return tables.read_feather(path, limit)
     if suffixes.endswith((".xlsx", ".xls", ".ods")):
         raise ValueError(f"{path} is a workbook: save the sheet as CSV")
+    packed = start.startswith(_ZIP) and not suffixes.endswith(".npz")
+    if packed and not _arrays_in(path):
+        return tables.read_csv(path, limit)
     if start.startswith(_ZIP) or suffixes.endswith(".npz"):
         return Given(clean_all(load_npz(path, limit)))
     if _TEXT.search(suffixes):
@@ -79,6 +90,11 @@ def _read_file(path: Path, limit: int | None) -> Given:
     raise ValueError(
         f"{path} must be an .npz, .parquet, .feather or .csv file, or a folder, and is none"
     )
+
+
+def _arrays_in(path: Path) -> bool:
+    names = names_in_zip(path)
+    return not names or any(name.endswith(".npy") for name in names)
 
 
 def _read_folder(path: Path) -> Given:

@@ -38,7 +38,8 @@ _SHAPE_HELP = """
 In a table: logit_0, logit_1, ..., probability_0, ... or, by the names of classes, logit_cat, ...;
 feature_0, ...; or columns of lists. One row per example, or one per model and example with the
 columns trial and id. Arrays may have a leading axis of models, each of which is attacked with the
-others as shadow models. CSV may have semicolons, tabs, decimal commas, and end in .csv.gz.
+others as shadow models. CSV may have semicolons, tabs, decimal commas, and be packed (.csv.gz,
+.csv.zip).
 """
 
 _SHOWN = ("auc", "tpr_at_fpr_1pct", "tpr_at_fpr_0.1pct")

@@ -316,7 +316,7 @@ class TestOtherFiles:
         for path in (write(tmp_path / "data", files), tmp_path / "a.zip", tmp_path / "a.tar"):
             found = read_folder(path)
             assert same(found, expected)
-            assert "2 files that are no pictures were not read" in found.notes[0]
+            assert "2 files without the suffix of a picture were not read" in found.notes[0]
             assert ".csv: 1" in found.notes[0]
             assert "4 hidden entries were ignored" in found.notes[1]
 

@@ -197,7 +197,7 @@ def _notes_on_files(found: _Found) -> list[str]:
         kinds = Counter(_suffix(name) or "no suffix" for name in found.unread)
         counts = ", ".join(f"{shown(kind)}: {count:,}" for kind, count in kinds.most_common(5))
         notes.append(
-            f"{len(found.unread):,} files that are no pictures were not read ({counts}; "
+            f"{len(found.unread):,} files without the suffix of a picture were not read ({counts}; "
             f"{list_some(found.unread, 1)})"
         )
     if found.hidden:

@@ -22,6 +22,9 @@ READERS = {
     ".zip": ("a.zip", fuzz_data._folder),
     ".npz": ("d.npz", fuzz_data._npz),
     ".csv": ("groups.csv", fuzz_data._groups),
+    ".parquet": ("t.parquet", fuzz_training._table),
+    ".tsv": ("t.tsv", fuzz_training._table),
+    ".npy": ("features.npy", fuzz_training._features),
     ".idx": ("train-images-idx3-ubyte", fuzz_data._idx),
 }
 

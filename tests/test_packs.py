@@ -118,6 +118,9 @@ def test_summaries(both, trials):
     pd.testing.assert_frame_equal(a.summary(trials), b.summary(trials))
     pd.testing.assert_frame_equal(a.summary(trials, ["trial"]), b.summary(trials, ["trial"]))
     assert list(a.summaries(trials)) == list(b.summaries(trials))
+    some = ["degenerate", "training_error", "nothing"]
+    assert list(a.summaries(trials, some)) == list(b.summaries(trials, some))
+    assert all(row.keys() <= {"trial", *some} for row in b.summaries(trials, some))
     assert [row["trial"] for row in a.summaries(trials)] == (a.trials if trials is None else trials)
 
 

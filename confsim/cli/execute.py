@@ -12,7 +12,7 @@ from typing import Any
 from confsim import exports, runner
 from confsim.cli.closing import closing_table
 from confsim.experiment import Experiment
-from confsim.report.summary import headline
+from confsim.report.summary import headline_of
 from confsim.store import check_target, default_path, survey
 from confsim.store.layout import identity_hash
 
@@ -43,7 +43,7 @@ def execute(experiment: Experiment, given: argparse.Namespace) -> int:
         for line in told if not given.quiet else []:
             print(f"{experiment.command}: {line}", file=sys.stderr)
     trials = [number for number in outcome.run.trials if number < given.trials]
-    found = headline(outcome.run.summaries(trials))
+    found = headline_of(outcome.run, trials)
     if given.json:
         result = {
             "run": str(outcome.run.path),

@@ -8,7 +8,7 @@ share queries.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from confsim.statistics import (
     CORRELATION,
@@ -18,7 +18,12 @@ from confsim.statistics import (
     mean_interval,
 )
 
+if TYPE_CHECKING:
+    from confsim.store import Run
+
 LEVEL = 0.95
+
+SIDES = ("bottom", "top")
 
 #: Labels of the entries of a trial's summary that are averaged, in the order of the table.
 MEANS = {
@@ -133,11 +138,19 @@ def headline(summaries: Iterable[Mapping[str, Any]]) -> Headline:
                 [round(r[f"{side}_membership_rate"] * r[f"{side}_count"]) for r in rows],
                 [r[f"{side}_count"] for r in rows],
             )
-            for side in ("bottom", "top")
+            for side in SIDES
             if rows
         },
         totals={key: sum(int(r.get(key) or 0) for r in rows) for key in TOTALS if key in present},
     )
+
+
+def headline_of(run: "Run", trials: Sequence[int]) -> Headline:
+    """Combine the summaries of a run's trials, of which only what is needed is read."""
+    counted = [f"{side}_{name}" for side in SIDES for name in ("membership_rate", "count")]
+    # The interval of one trial is its own.
+    ends = [f"{key}_{end}" for key in MEANS for end in ("low", "high")] if len(trials) == 1 else []
+    return headline(run.summaries(trials, [*MEANS, *TOTALS, *counted, *ends]))
 
 
 def _mean(key: str, rows: Sequence[Mapping[str, Any]]) -> Estimate:

@@ -292,7 +292,15 @@ def _write_summary(folder: Path, group: Sequence[_Candidate]) -> None:
     table = packs.summary_table(rows)
     if table is not None:
         with (folder / packs.PACK_SUMMARY).open("xb") as out:
-            pq.write_table(table, out, compression="zstd", store_schema=False)
+            # Neither dictionaries nor statistics: a header for each column is all there is to read.
+            pq.write_table(
+                table,
+                out,
+                compression="zstd",
+                use_dictionary=False,
+                write_statistics=False,
+                store_schema=False,
+            )
 
 
 def _record(

@@ -20,7 +20,8 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -60,19 +61,19 @@ class Pack:
         Its directory.
     identity : str
         Hash of the identity of the run that it belongs to.
-    trials : tuple of int
+    trials : sequence of int
         Ascending.
     entries : dict
         Size and hash of each of its own files, by name.
-    places : dict of str to tuple of int
+    places : dict of str to sequence of int
         Where a file of each trial begins in the pack's, by name.
-    record_sizes : tuple of int
+    record_sizes : sequence of int
         Length of each trial's ``trial.json``.
     """
 
     path: Path
     identity: str
-    trials: tuple[int, ...]
+    trials: Sequence[int]
     entries: Mapping[str, Mapping[str, Any]]
     places: Mapping[str, Sequence[int]]
     record_sizes: Sequence[int]
@@ -283,7 +284,7 @@ def parse(path: Path, content: bytes, name: str = PACK_RECORD) -> Pack:
             raise ValueError
         if max(sizes) > files.JSON_LIMIT:
             raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError):
         raise Damaged(f"{name} is not one of ours") from None
     return Pack(path, value["identity"], trials, entries, places, sizes)
 
@@ -291,7 +292,7 @@ def parse(path: Path, content: bytes, name: str = PACK_RECORD) -> Pack:
 # ---- the numbers of many trials ----------------------------------------------------------------
 
 
-def summary_of(pack: Pack) -> "pyarrow.Table | None":
+def summary_of(pack: Pack, columns: Collection[str] | None = None) -> "pyarrow.Table | None":
     """Return the numbers of a pack's summaries by column, or ``None``: each trial's tells them.
 
     There are none where a number has several types, or where the table was altered.
@@ -303,7 +304,9 @@ def summary_of(pack: Pack) -> "pyarrow.Table | None":
         with files.open_checked(pack.path / PACK_SUMMARY, expected) as file:
             found = files.open_parquet(file, PACK_SUMMARY, files.LIMIT)
             with files.parquet_errors(PACK_SUMMARY):
-                table = found.read()
+                names = found.schema_arrow.names
+                chosen = names if columns is None else [n for n in names if n in columns]
+                table = found.read(columns=chosen)
     except Damaged:
         return None
     return table if table.num_rows == len(pack.trials) else None
@@ -329,15 +332,17 @@ def summary_table(rows: Sequence[Mapping[str, Any]]) -> "pyarrow.Table | None":
 
 
 def summary_frame(table: "pyarrow.Table") -> "pandas.DataFrame":
-    """Return summaries as pandas makes them of the trials' own, null as NaN."""
-    frame: pandas.DataFrame = table.to_pandas(ignore_metadata=True, split_blocks=True)
+    """Return summaries as pandas makes them of the trials' own, null as NaN; uses the table up."""
+    frame: pandas.DataFrame = table.to_pandas(
+        ignore_metadata=True, split_blocks=True, self_destruct=True
+    )
     for name in frame:
         if frame[name].dtype == object:
             frame[name] = frame[name].where(frame[name].notna(), math.nan)
     return frame
 
 
-def _numbers(value: Any) -> tuple[int, ...]:
+def _numbers(value: Any) -> "array[int]":
     if not isinstance(value, list) or not all(type(item) is int and item >= 0 for item in value):
         raise ValueError
-    return tuple(value)
+    return array("q", value)

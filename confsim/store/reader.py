@@ -9,7 +9,7 @@ memory is bounded.
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -231,19 +231,23 @@ class Run:
         chosen: pd.DataFrame = frame if columns is None else frame[list(columns)]
         return chosen
 
-    def summaries(self, trials: Iterable[int] | None = None) -> Iterator[dict[str, Any]]:
+    def summaries(
+        self, trials: Iterable[int] | None = None, columns: Collection[str] | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Yield each trial's number, as ``trial``, and its summary; null is ``None``."""
+        wanted = None if columns is None else {"trial", *columns}
         held: tuple[Pack | None, list[dict[str, Any]]] = None, []
         for trial in self._all(trials):
             place = trial.place
             if isinstance(place, InPack):
                 if place.pack is not held[0]:
-                    table = packs.summary_of(place.pack)
+                    table = packs.summary_of(place.pack, wanted)
                     held = place.pack, [] if table is None else table.to_pylist()
                 if held[1]:
                     yield held[1][place.row]
                     continue
-            yield {"trial": trial.number, **trial.summary()}
+            row = {"trial": trial.number, **trial.summary()}
+            yield row if wanted is None else {k: v for k, v in row.items() if k in wanted}
 
     def _packed_summary(self, numbers: Sequence[int]) -> "pd.DataFrame | None":
         """Return the summaries of trials most of which are packed, ``None`` if they are not.
@@ -274,6 +278,7 @@ class Run:
             table = pa.concat_tables(parts, promote_options="default")
         except pa.ArrowException:  # numbers here and texts there
             return None
+        parts.clear()
         frame = packs.summary_frame(table)
         order += rest
         if order != list(numbers):

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from confsim import open_run
+from confsim.runner.packing import pack
 from confsim.store import files, layout, packing
 from confsim.store.artifacts import entry_of
 from confsim.store.writer import raise_schema
@@ -41,13 +42,12 @@ def make(run: Path, trials: int) -> None:
             (run / name).write_bytes(files.seal({**manifest, "trials": trials}))
         (run / layout.TRIALS).mkdir()
         raise_schema(run, layout.PACKED_SCHEMA)
-    identity = open_run(run).identity_hash
     there = set(layout.trial_numbers(run))
     for first in range(0, trials, base):
         if first not in there:
             for trial in range(first, min(trials, first + base)):
                 renumber(layout.trial_path(master, trial - first), run, trial)
-            packing.pack(run, identity)
+            pack(open_run(run))
             print(f"{first + base:,} of {trials:,} trials", file=sys.stderr)
 
 

@@ -574,7 +574,7 @@ static confsim_status try_tree(block_plan *t, int64_t class) {
     }
     if (4 * failed <= tried) return CONFSIM_OK;
     const confsim_status status =
-        confsim_kd_tree_build(&t->trees[class], t->s->packed, class, points);
+        confsim_kd_tree_build(&t->trees[class], t->s->packed, class, points, 2);
     if (status) return status;
     for (int64_t i = 0; i < tried; i++)
         compared += search_tree(t, class, t->order + first + i * blocks / tried * BLOCK, BLOCK);

@@ -274,8 +274,9 @@ static confsim_status search_pending(grid_search *c, int threads) {
         const int64_t class = class_of(s, query);
         pending++;
         if (!c->trees[class].nodes)
-            status = confsim_kd_tree_build(&c->trees[class], s->packed, class,
-                                           s->classes->start[class + 1] - s->classes->start[class]);
+            status =
+                confsim_kd_tree_build(&c->trees[class], s->packed, class,
+                                      s->classes->start[class + 1] - s->classes->start[class], 2);
     }
     if (!status && pending)
         confsim_parallel_for((count + QUERIES_PER_CELLS_ITEM - 1) / QUERIES_PER_CELLS_ITEM, threads,

@@ -114,7 +114,8 @@ confsim_status confsim_tree_search(const euclidean_search *s, int threads) {
     t.index = malloc((size_t)threads * (size_t)s->k * sizeof *t.index);
     if (!t.trees || !t.scratch || !t.index) status = CONFSIM_NO_MEMORY;
     for (int64_t c = 0; c < classes && !status; c++)
-        status = confsim_kd_tree_build(&t.trees[c], s->packed, c, start[c + 1] - start[c]);
+        status =
+            confsim_kd_tree_build(&t.trees[c], s->packed, c, start[c + 1] - start[c], INT64_MAX);
     if (!status)
         confsim_parallel_for(confsim_blocks(s->queries->rows, QUERIES_PER_ITEM), threads,
                              search_item, &t);

@@ -83,6 +83,11 @@ static void tree_grow(kd_tree *t, const packed_points *p, int64_t class, tree_ke
         if (high[k] - low[k] > high[widest] - low[widest]) widest = k;
     }
     t->nodes[at] = (tree_node){p->index[p->first_group[class] * LANES + lowest], 0, 0, 0};
+    if (high[widest] == low[widest] && count > t->most_equal) {
+        for (int64_t i = 0; i < count; i++) keys[i].key = (double)keys[i].rank;
+        keys_select(keys, count, t->most_equal);
+        count = t->most_equal;
+    }
     if (count <= TREE_LEAF) {
         tree_make_leaf(t, p, class, keys, count, &t->nodes[at]);
         return;
@@ -96,10 +101,10 @@ static void tree_grow(kd_tree *t, const packed_points *p, int64_t class, tree_ke
 }
 
 confsim_status confsim_kd_tree_build(kd_tree *t, const packed_points *p, int64_t class,
-                                     int64_t count) {
+                                     int64_t count, int64_t most_equal) {
     const int64_t d = p->dimensions, nodes = 2 * (count / (TREE_LEAF / 4) + 1);
     const int64_t groups = count / LANES + nodes; /* only a leaf's last group is not full */
-    *t = (kd_tree){.dimensions = d};
+    *t = (kd_tree){.dimensions = d, .most_equal = most_equal};
     tree_key *keys = malloc((size_t)count * sizeof *keys);
     t->nodes = malloc((size_t)nodes * sizeof *t->nodes);
     t->corners = malloc((size_t)(nodes * 2 * d) * sizeof(double));

@@ -19,7 +19,7 @@ typedef struct {
 } tree_node;
 
 typedef struct {
-    int64_t dimensions;
+    int64_t dimensions, most_equal;
     tree_node *nodes;
     double *corners; /* of each node's box: lows, then highs */
     double *data;    /* groups of points, as in a leaf of a diagram */
@@ -27,9 +27,12 @@ typedef struct {
     int32_t used_nodes, used_groups;
 } kd_tree;
 
-/* Build the tree of a class, which has `count` points. */
+/* Build the tree of a class, which has `count` points. Of equal points only the `most_equal` with
+ * the lowest indices are put into it: two where one answer is wanted and one row may be left out.
+ */
 CONFSIM_MUST_CHECK confsim_status confsim_kd_tree_build(kd_tree *t, const packed_points *p,
-                                                        int64_t class, int64_t count);
+                                                        int64_t class, int64_t count,
+                                                        int64_t most_equal);
 
 void confsim_kd_tree_free(kd_tree *t);
 

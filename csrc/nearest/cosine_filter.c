@@ -100,8 +100,8 @@ static void resolve_k(const angular_search *s, k_list *leaders, candidate_list *
     list->index = leaders->top.index[s->k - 1];
 }
 
-static void consider_k(const angular_search *s, const query_block *b, candidate_list *list,
-                       int64_t row, float product) {
+static __attribute__((noinline)) void consider_k(const angular_search *s, const query_block *b,
+                                                 candidate_list *list, int64_t row, float product) {
     k_list *leaders = k_list_of(b, list);
     if (product < list->keep || is_excluded(&leaders->out, row)) return;
     raise_leading(s, leaders, list, product);
@@ -184,7 +184,8 @@ static void first_guess_k(const angular_search *s, k_list *leaders, candidate_li
     leaders->leading_count = 0;
 }
 
-static void start_k_list(const angular_search *s, query_block *b, int64_t place, int64_t class) {
+static __attribute__((noinline)) void start_k_list(const angular_search *s, query_block *b,
+                                                   int64_t place, int64_t class) {
     k_list *leaders = &b->k_lists[place];
     leaders->out = exclusion_of(s->pairing, &s->by_group, b->lists[place].query);
     leaders->leading_count = leaders->kept = leaders->top.count = 0;

@@ -542,12 +542,15 @@ def test_crossed_variances_equal_their_definition(pairs):
     groups = len(areas)
     of_examples = np.sum(moved.mean(axis=0) ** 2)
     noise = (np.sum(moved**2) / groups - of_examples) / (groups - 1)
-    variance = np.var(areas, ddof=1) / groups + of_examples - noise
+    of_trials = np.var(areas, ddof=1) / groups
+    variance = max(of_trials + of_examples - noise, of_trials, of_examples)
+    freedom = variance**2 / (of_trials**2 / (groups - 1) + of_examples**2 / (examples - 1))
     mean, low, high = crossed(scores, member, pairs).interval()
     assert mean == pytest.approx(areas.mean())
     odds = [np.log(x / (1 - x)) for x in (low, high)]
     half = (odds[1] - odds[0]) / 2 * mean * (1 - mean)
-    assert half == pytest.approx(1.98 * np.sqrt(variance), rel=0.05)  # of many degrees of freedom
+    expected = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
+    assert half == pytest.approx(expected, rel=0.03)
 
 
 @pytest.mark.parametrize(

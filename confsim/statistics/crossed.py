@@ -27,8 +27,9 @@ class CrossedAuc:
     :math:`V_E = \sum_j E_j^2` estimates what new examples add to the variance of the mean, and
     :math:`V_T`, the variance of the AUCs over their number, what new trials add. Both hold the
     noise of single pairs of a trial and an example, :math:`(T \sum e_{tj}^2 / T^2 - V_E) / (T -
-    1)`, which therefore is taken off their sum once. The interval is Student's t on the logit
-    scale, with the degrees of freedom of Satterthwaite (1946).
+    1)`, which therefore is taken off their sum once, but never so that less than either is left.
+    The interval is Student's t on the logit scale, with the degrees of freedom of Satterthwaite
+    (1946).
 
     Parameters
     ----------

@@ -1,27 +1,22 @@
 """Exact nearest training points beside the libraries people use: equal threads, answers checked.
 
-``pytest --benchmark-only benchmarks/bench_neighbors.py`` prints pytest-benchmark's table, one group
-a regime, and below it the ratio of each peer's median to ours, and of our options' to the plain
-search in turns with them. ``CONFSIM_BENCH_THREADS`` sets the threads of everybody (default 2; it
-has to be set before the process starts, for libraries read ``OMP_NUM_THREADS`` when they are
-loaded).
+Options take turns with the plain search. ``CONFSIM_BENCH_THREADS`` sets the threads of everybody
+(default 2; it has to be set before the process starts, for libraries read ``OMP_NUM_THREADS`` when
+they are loaded).
 """
 
 import os
-import sys
-from pathlib import Path
 
 THREADS = int(os.environ.get("CONFSIM_BENCH_THREADS", "2"))
 os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from tracking import record  # noqa: E402
+from turns import in_turns  # noqa: E402
 
 from confsim.linear.lattice import Lattice  # noqa: E402
 from confsim.neighbors import nearest_training  # noqa: E402
-
-sys.path.insert(0, str(Path(__file__).parent))
-from turns import in_turns  # noqa: E402
 
 QUERIES = 1_000_000
 
@@ -77,23 +72,6 @@ def case():
     return make
 
 
-@pytest.fixture(scope="module")
-def medians(request):
-    """Collect medians, and print ratios at the end."""
-    collected = {}
-    yield collected
-    writer = request.config.get_terminal_writer()
-    writer.line()
-    writer.line(
-        f"median of the peer / median of confsim, {THREADS} threads, exact answers checked;"
-    )
-    writer.line("median of an option / median of the plain search in turns with it")
-    for (group, name), (value, plain) in collected.items():
-        mine = plain or collected.get((group, "confsim"), (None,))[0]
-        ratio = f"{value / mine:8.2f}" if mine and name != "confsim" else " " * 8
-        writer.line(f"  {group:46s} {name:28s} {ratio}  ({value * 1e3:.2f} ms)")
-
-
 def ours(case, pairing):
     if case.kind == "whole":
         return case.lattice.nearest(case.training, n_threads=THREADS, **pairing)
@@ -146,6 +124,9 @@ def sklearn(case):
 
 PEERS = {"pykdtree": pykdtree, "cKDTree": ckdtree, "edt": edt, "faiss": faiss, "sklearn": sklearn}
 
+#: Peers that take more than ten seconds.
+SLOW = ("cKDTree/20", "sklearn/20")
+
 #: (regime, kind, d, n, contestants); a contestant with "/20" gets one query in twenty.
 REGIMES = [
     *[
@@ -181,11 +162,33 @@ REGIMES = [
 ]
 
 
+#: How many times as long as confsim a peer is to take, at least.
+GOALS = {
+    ("1 whole lattice 1001^2, n=10", "pykdtree"): 40,
+    ("1 whole lattice 1001^2, n=5000", "pykdtree"): 25,
+    **{(f"1 whole lattice 1001^2, n={n}", "edt"): 4 for n in (10, 100, 5000)},
+    **{
+        (f"2 {kind} queries, d={d}, n=5000", "pykdtree"): 5
+        for kind in ("sampled", "random")
+        for d in (2, 3)
+    },
+    ("3 random queries, d=10, n=5000", "faiss"): 1.2,
+    ("3 random queries, d=10, n=5000", "cKDTree/20"): 10,
+}
+
+#: What an option may cost, at most.
+OPTION = 1.2
+
+
 @pytest.mark.parametrize(
     ("group", "kind", "d", "n", "name"),
-    [(group, kind, d, n, name) for group, kind, d, n, names in REGIMES for name in names],
+    [
+        pytest.param(group, kind, d, n, name, marks=[pytest.mark.full] * (name in SLOW))
+        for group, kind, d, n, names in REGIMES
+        for name in names
+    ],
 )
-def test_nearest(benchmark, case, medians, group, kind, d, n, name):
+def test_nearest(benchmark, case, group, kind, d, n, name):
     benchmark.group = group
     points, share = case(kind, d, n), 1
     if name in ("confsim", "confsim by ids", "same class", "excluding self"):
@@ -214,7 +217,8 @@ def test_nearest(benchmark, case, medians, group, kind, d, n, name):
         found, plain = in_turns(benchmark, search, lambda: method(points, {}), **settings)
     else:
         found = benchmark.pedantic(search, **settings)
-    medians[group, name] = benchmark.stats.stats.median * share, plain
+    goal = GOALS.get((group, name)) if plain is None else OPTION
+    record(benchmark, group, name, goal=goal, share=share, plain=plain)
     if name != "same class":
         tolerance = 2e-3 if name in ("faiss", "sklearn/20") else 1e-6
         expected = points.answer.distance[::share]
@@ -242,9 +246,11 @@ DEGENERATE = {
 
 
 @pytest.mark.parametrize("name", ["confsim", "cKDTree", "pykdtree"])
-@pytest.mark.parametrize("d", [2, 3, 5])
+@pytest.mark.parametrize(
+    "d", [pytest.param(2, marks=pytest.mark.full), 3, pytest.param(5, marks=pytest.mark.full)]
+)
 @pytest.mark.parametrize("kind", DEGENERATE)
-def test_degenerate(benchmark, medians, kind, d, name):
+def test_degenerate(benchmark, kind, d, name):
     """At most three times as long as the quickest tree, whatever the points."""
     benchmark.group = f"4 {kind}, d={d}, n=60000"
     rng = np.random.default_rng(d)
@@ -254,5 +260,5 @@ def test_degenerate(benchmark, medians, kind, d, name):
     peers = {"confsim": lambda: lambda: ours(points, {}).distance}
     search = peers.get(name, lambda: PEERS[name](points))()
     found = benchmark.pedantic(search, rounds=3)
-    medians[benchmark.group, name] = benchmark.stats.stats.median, None
+    record(benchmark, benchmark.group, name, goal=None if name == "confsim" else 1 / 3)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)

@@ -1,26 +1,23 @@
 """The linear program beside SciPy's sparse and dense ``linprog``, one thread each, in the same run.
 
-``pytest benchmarks/bench_program.py --benchmark-only`` times confsim alone; ``python
-benchmarks/bench_program.py`` prints the table of ratios (several minutes: SciPy needs them;
-``--quick`` leaves out the rows where SciPy takes more than a minute).
+``python benchmarks/bench_program.py`` prints a table of larger programs (several minutes: SciPy
+needs them; ``--quick`` leaves out the rows where SciPy takes more than a minute).
 """
 
 import argparse
 import os
 import resource
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import peers
 import pytest
 from scipy import sparse
 from scipy.optimize import linprog
+from tracking import record
 
 from confsim.linear.program import fit_program
-
-sys.path.insert(0, str(Path(__file__).parent))
-import peers
 
 #: points, features, part of the labels flipped, peer, and whether the peer takes more than a minute
 WORK = [
@@ -59,6 +56,7 @@ def fit_sparse(X, y):
     return linprog(cost, matrix.tocsc(), -np.ones(n), bounds=bounds, method="highs").fun
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("noise", [0.0, 0.1])
 @pytest.mark.parametrize(("n", "d"), [(10, 2), (5_000, 2), (100_000, 2), (100_000, 20)])
@@ -68,11 +66,19 @@ def test_fit_program(benchmark, n, d, noise, case):
     benchmark(fit_program, X, y, **CASES[case])
 
 
-@pytest.mark.parametrize(("n", "noise"), [(5_000, 0.0), (20_000, 0.0), (2_000, 0.1)])
+#: (points, labels flipped, how many times as long SciPy is to take, at least)
+BESIDE_SCIPY = [(5_000, 0.0, None), (20_000, 0.0, None), (2_000, 0.1, None)]
+
+
+@pytest.mark.parametrize("who", ["confsim", "SciPy, sparse"])
+@pytest.mark.parametrize(("n", "noise", "goal"), BESIDE_SCIPY)
 @pytest.mark.benchmark(group="linear program, one thread")
-def test_scipy_sparse(benchmark, n, noise):
-    X, y = data(n, 2, noise)
-    benchmark.pedantic(fit_sparse, (X, y), rounds=1)
+def test_beside_scipy(benchmark, n, noise, goal, who):
+    ours = who == "confsim"
+    work = (lambda X, y: fit_program(X, y).objective_value) if ours else fit_sparse
+    found = benchmark.pedantic(work, data(n, 2, noise), rounds=25 if ours else 1)
+    record(benchmark, f"linear program, n={n}, {noise:.0%} flipped", who, goal=goal)
+    assert found == pytest.approx(fit_program(*data(n, 2, noise)).objective_value, abs=1e-6 * n)
 
 
 def seconds(function, *arguments, repeat):

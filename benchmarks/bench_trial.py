@@ -1,16 +1,12 @@
 """A whole linear trial beside the same trial in plain NumPy and SciPy (``peers.py``)."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
+import peers
 import pytest
+from tracking import record
 
 from confsim.linear.experiment import LinearExperiment
 from confsim.runner import run
-
-sys.path.insert(0, str(Path(__file__).parent))
-import peers
 
 
 class Context:
@@ -31,11 +27,12 @@ def trial(session, number=0):
         result.finished()
 
 
-@pytest.mark.parametrize("n", [10, 5000])
+@pytest.mark.parametrize("n", [10, 1000, 5000])
 @pytest.mark.benchmark(group="trial: 1,000,000 queries, 2 dimensions, one thread")
 def test_confsim_trial(benchmark, n):
     session = LinearExperiment(n=n).open(threads=1)
     benchmark(trial, session)
+    record(benchmark, f"trial of a million queries, n={n}", "confsim")
 
 
 @pytest.mark.parametrize("n", [10, 1000])
@@ -49,6 +46,7 @@ def test_scipy_trial(benchmark, n):
     benchmark.pedantic(
         lambda: peers.linear_trial(queries, n, weights, bias, 1000.0, 5.0, rng), rounds=3
     )
+    record(benchmark, f"trial of a million queries, n={n}", "NumPy and SciPy")
 
 
 @pytest.mark.benchmark(group="runner and store: 200 trials of 100 queries, one worker")

@@ -255,6 +255,7 @@ def test_degenerate(benchmark, kind, d, name):
     benchmark.group = f"4 {kind}, d={d}, n=60000"
     rng = np.random.default_rng(d)
     points = object.__new__(Case)
+    points.kind = "random"
     points.queries, points.training = rng.random((60_000, d)), DEGENERATE[kind](rng, (60_000, d))
     expected = ours(points, {}).distance
     peers = {"confsim": lambda: lambda: ours(points, {}).distance}

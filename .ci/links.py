@@ -34,7 +34,8 @@ def main(root: Path) -> int:
             if urlsplit(link).scheme or link.startswith("//"):
                 continue
             count += 1
-            there = (path.parent / unquote(target)).resolve() if target else path
+            name = unquote(urlsplit(target).path)
+            there = (path.parent / name).resolve() if name else path
             if not there.is_file():
                 broken.append(f"{path.relative_to(root.resolve())}: {link}: there is no such file")
             elif anchor and there in pages and unquote(anchor) not in pages[there].anchors:

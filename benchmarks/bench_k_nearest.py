@@ -1,22 +1,17 @@
 """The k nearest training points: confsim beside faiss and k-d trees, at equal threads.
 
-``pytest benchmarks/bench_k_nearest.py --benchmark-only -s``. Both sides start from raw rows, so the
-time includes all preparation. Goals: three times faiss ``IndexFlat`` on real features, never slower
-on isotropic ones; a miss is printed as one.
+Both sides start from raw rows, so the time includes all preparation. Goals: three times faiss
+``IndexFlat`` on real features, never slower on isotropic ones.
 """
-
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from bench_angular import isotropic, real_features, unit
 from scipy.spatial import cKDTree
+from tracking import record
+from turns import in_turns
 
 from confsim import nearest_training
-
-sys.path.insert(0, str(Path(__file__).parent))
-from bench_angular import isotropic, real_features, unit
-from turns import in_turns
 
 THREADS = 2
 HIGH = {
@@ -52,8 +47,7 @@ def test_beside_faiss(benchmark, case, metric, k):
         rounds=5,
     )
     assert found.index.shape == (len(queries), k)
-    if benchmark.stats:
-        report(f"{case}, {metric}, k = {k}", theirs / benchmark.stats.stats.median, "faiss", goal)
+    record(benchmark, f"{case}, {metric}, k={k}", "faiss", goal=goal, beside=theirs)
 
 
 @pytest.mark.parametrize("k", [1, 20])
@@ -71,10 +65,4 @@ def test_beside_trees(benchmark, d, k):
     np.testing.assert_allclose(
         found.distance, cKDTree(training).query(queries, k)[0].reshape(len(queries), k), rtol=1e-12
     )
-    if benchmark.stats:
-        report(f"{d} dimensions, k = {k}", theirs / benchmark.stats.stats.median, "cKDTree", 1.0)
-
-
-def report(what, ratio, who, goal):
-    verdict = "ok" if ratio >= goal else f"MISSED: {goal:g} was the goal"
-    print(f"\n{what}: confsim is {ratio:.2f} times as fast as {who}; {verdict}")
+    record(benchmark, f"{d} dimensions, k={k}", "cKDTree", goal=1, beside=theirs)

@@ -55,6 +55,7 @@ def record(
     goal: float | None = None,
     share: int = 1,
     plain: list[float] | None = None,
+    beside: list[float] | None = None,
 ) -> None:
     """Say what a benchmark measured.
 
@@ -71,10 +72,14 @@ def record(
         The peer did one part in so many of the task.
     plain : list of float, optional
         Seconds of the same task without the option, measured in turns with it.
+    beside : list of float, optional
+        Seconds of ``who``, measured beside confsim, whose benchmark this is.
     """
     benchmark.extra_info.update(row=row, who=who, goal=goal, share=share)
     if plain is not None:
         benchmark.extra_info["plain"] = sorted(plain)
+    if beside is not None:
+        benchmark.extra_info["beside"] = sorted(beside)
 
 
 def figures(benchmarks: Iterable[Any]) -> list[Figure]:
@@ -86,9 +91,11 @@ def figures(benchmarks: Iterable[Any]) -> list[Figure]:
         info = b.extra_info
         plain, row, who = info.get("plain"), info["row"], info["who"]
         own = plain or times.get((row, OURS))
-        if who == OURS or own is None:
+        if who == OURS or (own is None and "beside" not in info):
             continue
         their = [info["share"] * seconds for seconds in times[row, who]]
+        if "beside" in info:
+            own, their = their, info["beside"]
         low, middle, high = (_quantile(their, q) / _quantile(own, 1 - q) for q in (0.25, 0.5, 0.75))
         found.append(Figure(row, who, middle, low, high, info["goal"], plain is not None))
     return found

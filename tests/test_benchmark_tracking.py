@@ -44,6 +44,11 @@ def test_an_option_is_compared_with_its_turns():
     assert found.verdict == "met"
 
 
+def test_a_peer_measured_beside_confsim():
+    (found,) = tracking.figures([benchmark("a", "faiss", [2.0], beside=[7.0, 6.0, 8.0], goal=3)])
+    assert (found.ratio, found.who, found.verdict) == (3.5, "faiss", "met")
+
+
 @pytest.mark.parametrize(
     ("now", "at_most", "said"),
     [

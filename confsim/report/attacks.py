@@ -536,8 +536,6 @@ def classes_panel(axis: "Axes", material: Material, figure: str) -> None:
         dot_rows(axis, labels, *map(column, ("auc", "auc_low", "auc_high")), colour=SERIES[2])
         axis.axvline(0.5, **NULL_STYLE)
         axis.set_xlabel("AUC of LiRA")
-    for tick in axis.get_yticklabels():
-        tick.set_parse_math(False)
 
 
 FIGURES = (

@@ -340,6 +340,8 @@ def dot_rows(
     axes.hlines(rows, low, high, color=colour, linewidth=1.4)
     axes.plot(values, rows, marker, color=colour, label=label)
     axes.set_yticks(np.arange(len(labels))[::-1], labels)
+    for tick in axes.get_yticklabels():  # names are names, whatever signs they hold
+        tick.set_parse_math(False)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.set_ylim(-0.6, len(labels) - 0.4)

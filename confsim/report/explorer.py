@@ -30,7 +30,7 @@ MOST_EXAMPLES = 60_000
 _EXTREME = 500
 
 #: Bytes of log-odds (one a trial and example) and of pictures that a page may take.
-_ODDS_BYTES = 6_000_000
+_ODDS_BYTES = 5_000_000
 _PICTURE_BYTES = 1_600_000
 
 #: Pixels of a picture's longer side; larger ones are averaged down.

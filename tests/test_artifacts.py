@@ -264,7 +264,7 @@ def test_what_a_living_process_writes_stays(deep):
 def test_leftovers_are_swept_by_who_wrote_them(deep):
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
                           capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
-    own = artifacts._partial_name()
+    own = artifacts.partial_name()
     boot, pid, started = own.removeprefix(artifacts.PARTIAL).split("-")[:3]
     places = {
         f".part-{boot}-{dead}-1-00000000": False,

@@ -314,7 +314,7 @@ def test_nothing_is_unpickled(run, tmp_path, capsys):
     mark = tmp_path / "mark"
     np.savez(run / TRIAL / "joint.npz", x=np.array([Payload(mark)], dtype=object))
     reseal(run, "joint.npz")
-    with pytest.raises(ConfsimError, match="holds object"):
+    with pytest.raises(ConfsimError, match="holds Python objects"):
         open_run(run).trial(1).arrays("joint")
     (run / TRIAL / "joint.npz").write_bytes(pickle.dumps(Payload(mark)))
     reseal(run, "joint.npz")

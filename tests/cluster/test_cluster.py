@@ -134,7 +134,7 @@ def test_an_array_makes_the_same_trials_as_one_process(slurm, local):
 
 
 def test_an_array_of_shadow_models_makes_the_same_trials_as_one_process(slurm):
-    task = TESTS / "shadow_task.py"
+    task = TESTS / "support" / "shadow_task.py"
     words = (task, "--trials", 8, "--design", "balanced", "--threads-per-trial", 1)
     here, path = slurm.folder / "shadow", slurm.folder / "shadow-array"
     subprocess.run(

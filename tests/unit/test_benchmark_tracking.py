@@ -101,7 +101,7 @@ def test_only_benchmarks_are_collected(full):
     words = ["--benchmark-only", "--collect-only", "-q", "-p", "no:cacheprovider"]
     found = subprocess.run(
         [sys.executable, "-P", "-m", "pytest", *words, *["--benchmark-full"] * full],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,

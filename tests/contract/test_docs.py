@@ -13,7 +13,7 @@ import confsim
 
 pq = pytest.importorskip("pyarrow.parquet")
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "run-directory.md").read_text(encoding="utf-8")
 
 #: What a fenced block may be that the build does not run.

@@ -173,7 +173,7 @@ def test_pages_that_are_not_where_the_footer_says():
 
 
 def test_the_corpus_holds_such_files():
-    folder = Path(__file__).parent / "fuzz_corpus"
+    folder = Path(__file__).parents[1] / "faults" / "corpus"
     for path in folder.glob("*_text.parquet"):
         with pytest.raises(files.Damaged, match="more than the limit"):
             files.open_parquet(io.BytesIO(path.read_bytes()), path.name, LIMIT)

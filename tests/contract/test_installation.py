@@ -12,7 +12,7 @@ import pytest
 from confsim import _kernels
 from confsim._errors import how_to_install
 
-SOURCE = Path(__file__).resolve().parent.parent
+SOURCE = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("extra", ["deep", "jax", "torch"])

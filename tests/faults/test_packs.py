@@ -33,7 +33,7 @@ from confsim.runner import run as run_trials
 from confsim.runner.claims import Claims
 from confsim.store import files, layout, packing, packs, survey
 
-SUPPORT = Path(__file__).parent / "support"
+SUPPORT = Path(__file__).parents[1] / "support"
 LONG = os.environ.get("CONFSIM_LONG_TESTS") == "1"
 PACK = [sys.executable, "-c", "import sys; from confsim.cli.status import main; sys.exit(main())"]
 TOY = [sys.executable, str(SUPPORT / "toy_command.py")]

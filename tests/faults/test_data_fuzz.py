@@ -12,7 +12,7 @@ import fuzz_runs
 import fuzz_training
 
 #: Inputs that hang, crash, deceive or exhaust a reader that trusts them.
-CORPUS = sorted((Path(__file__).parent / "fuzz_corpus").iterdir())
+CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
 
 #: How a file of the corpus is read: the name that it gets, and the reader, by its suffix.
 READERS = {

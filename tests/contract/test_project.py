@@ -8,7 +8,7 @@ import pytest
 
 import confsim
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ("run", "docs", "pythons", "wheels", "common.sh")
 
 if not (ROOT / ".ci" / "run").exists():

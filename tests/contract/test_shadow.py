@@ -20,7 +20,7 @@ from confsim.shadow.experiment import ShadowExperiment, trial_seed
 from confsim.shadow.opened import Opened
 from confsim.shadow.tasks import FileSource
 
-TASK = Path(__file__).parent / "shadow_task.py"
+TASK = Path(__file__).parents[1] / "support" / "shadow_task.py"
 
 
 def contents(run):

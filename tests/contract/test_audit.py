@@ -531,7 +531,7 @@ def test_uneven_trials_of_a_table(tmp_path):
 
 
 def test_example(tmp_path, monkeypatch, capsys):
-    example = Path(__file__).parents[1] / "examples" / "audit_sklearn.py"
+    example = Path(__file__).parents[2] / "examples" / "audit_sklearn.py"
     code = [x for x in example.read_text().splitlines() if x.strip()]
     assert len(code) < 30
     monkeypatch.chdir(tmp_path)

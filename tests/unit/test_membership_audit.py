@@ -1,23 +1,19 @@
 """What tables say of how membership was drawn: epsilon, the blind baseline, the best attack."""
 
 import math
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
+from report_runs import FakeDeep, FakeSession, publish
 
 from confsim.experiment import RunData
 from confsim.membership import best_attack, epsilon_lower_bound, membership_tables, trace_scores
 from confsim.membership.audit import DELTA, epsilon_bins, epsilon_rows, refusal
 from confsim.membership.best import best_rows
 from confsim.membership.blind import blind_rows
-
-sys.path.insert(0, str(Path(__file__).parent))
-from report_runs import FakeDeep, FakeSession, publish
 
 
 class TestEpsilon:

@@ -27,7 +27,7 @@ from confsim.runner import supervisor as supervisor_module
 from confsim.runner.claims import Claims, Life
 from confsim.store import open_run, processes
 
-SUPPORT = Path(__file__).parent / "support"
+SUPPORT = Path(__file__).parents[1] / "support"
 TOY = [sys.executable, str(SUPPORT / "toy_command.py")]
 LINEAR = [
     sys.executable,

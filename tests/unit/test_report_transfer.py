@@ -1,22 +1,17 @@
 """Figures of transferred thresholds and of agreement say what the tables say."""
 
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-
-from confsim.membership import agreement, transfer
-from confsim.report.canvas import Canvas, settings
-from confsim.report.transfer import FIGURES
-
-sys.path.insert(0, str(Path(__file__).parent / "support"))
 from report_runs import FakeDeep, publish
 
+from confsim.membership import agreement, transfer
 from confsim.report.build import report
+from confsim.report.canvas import Canvas, settings
+from confsim.report.transfer import FIGURES
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 
 import confsim
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def run(*words, folder):

@@ -268,7 +268,7 @@ def test_an_ensemble_run(tmp_path):
 
 
 def real_images():
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     folder = Path(os.environ.get("CONFSIM_TEST_DATA", root.parent / "shared" / "data"))
     path = folder / "cifar10-10k.tar"
     if not path.exists():
@@ -416,7 +416,7 @@ def leaves(shape, classes):
 
 @needs_keras
 def test_the_gpu_benchmark_runs_tiny(tmp_path):
-    script = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.py"
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
     backend = "jax" if installed("jax") else BACKEND
     words = ["--tiny", "--backend", backend, "--out", str(tmp_path / "out")]
     stages = ["device", "cnn", "determinism", "nearest"]
@@ -438,7 +438,7 @@ def alive(number):
 
 
 def test_a_stage_of_the_gpu_benchmark_that_overruns_ends_with_all_that_it_began(tmp_path):
-    path = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.py"
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
     spec = importlib.util.spec_from_file_location("gpu_benchmark", path)
     gpu = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(gpu)

@@ -323,8 +323,8 @@ def test_the_best_of_equal_attacks_is_not_overstated():
 
 
 def test_best_attack_keeps_pairs_together_and_says_so():
-    assert best_attack({"a": np.arange(8.0), "b": np.full(8, np.nan)}) is None
-    found = best_attack({"a": np.arange(8.0), "b": np.zeros(8)}, partner=np.arange(8) ^ 1)
+    assert best_attack({"a": np.arange(8) / 8, "b": np.full(8, np.nan)}) is None
+    found = best_attack({"a": np.arange(8) / 8, "b": np.zeros(8)}, partner=np.arange(8) ^ 1)
     assert {t ^ 1 for t in found.quoted_on} == set(found.quoted_on)
     assert found.sentence().startswith("The best of the attacks, chosen on 4 targets, is a: AUC")
     with pytest.raises(ValueError, match="equally long, but 'b'"):

@@ -162,7 +162,7 @@ class Claims:
     def _make(self, fresh: Path) -> None:
         """Make the owner file: whole, so that whoever reads it learns who it is."""
         self._forget_file()
-        self._folder.mkdir(exist_ok=True)
+        files.make_folder(self._folder)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._file = os.open(fresh, flags, 0o644)
         self._write()

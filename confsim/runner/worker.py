@@ -7,7 +7,6 @@ sends to the whole group (the parent blocks those signals while it spawns): when
 parent's to say.
 """
 
-import contextlib
 import errno
 import faulthandler
 import os
@@ -27,7 +26,7 @@ from typing import Any
 from confsim._errors import ConfsimError
 from confsim._stopping import die_with
 from confsim.experiment import Experiment, Interrupted, RunData, Session, TrialResult
-from confsim.store import CannotWrite, Store
+from confsim.store import CannotWrite, Store, files
 from confsim.store.layout import read_manifest, scratch_path
 from confsim.store.writer import TrialTaken
 
@@ -128,12 +127,7 @@ class WorkerContext:
         """Make a directory that stays until the trial is published, interruptions or not."""
         check_same(self._store)
         path = scratch_path(self._store.path, trial)
-        with contextlib.suppress(FileNotFoundError):  # a command that ends removes an empty parent
-            path.parent.mkdir(exist_ok=True)
-            path.mkdir(exist_ok=True)
-            return path
-        path.parent.mkdir(exist_ok=True)
-        path.mkdir(exist_ok=True)
+        files.make_nested(path)  # a command that ends removes an empty parent
         return path
 
 

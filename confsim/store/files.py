@@ -107,6 +107,37 @@ def check_folder(path: Path) -> None:
         raise Damaged(f"{path} is a {kind_of(kind)}, not a directory")
 
 
+def make_folder(path: Path) -> None:
+    """Make a directory that others may make, and remove while it is empty, at the same time.
+
+    ``Path.mkdir(exist_ok=True)`` looks twice, and takes one that is removed in between for a file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made, or something else has its name.
+    """
+    while True:
+        try:
+            path.mkdir()
+        except FileExistsError:
+            if path.is_dir():
+                return
+            if path.is_symlink() or path.exists():
+                raise
+        else:
+            return
+
+
+def make_nested(path: Path) -> None:
+    """Make a directory in one that others remove while it is empty, as :func:`make_folder` does."""
+    while True:
+        make_folder(path.parent)
+        with contextlib.suppress(FileNotFoundError):
+            make_folder(path)
+            return
+
+
 def read_bounded(path: str | os.PathLike[str], limit: int) -> bytes:
     """Return the content of a regular file of at most ``limit`` bytes."""
     with open_regular(path) as file:

@@ -197,9 +197,8 @@ def _pack_group(
     go_on: Callable[[], None],
 ) -> None:
     folder = run / packs.PACKS
-    folder.mkdir(exist_ok=True)
     temporary = folder / f"{layout.TEMPORARY}{secrets.token_hex(8)}"
-    temporary.mkdir()
+    files.make_nested(temporary)
     try:
         places: dict[str, list[int]] = {}
         for name in sorted(group[0].files):

@@ -1,9 +1,11 @@
 """The run directory: bytes, names, publishing, damage, reading."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from confsim.store import (
     check_target,
     create,
     default_path,
+    files,
     formats,
     identity_hash,
     layout,
@@ -381,6 +384,7 @@ class TestPublish:
     def test_memory_is_bounded_however_long_a_table(self, tmp_path):
         code = f"""
 import sys
+import threading
 def peak():  # not ru_maxrss: a child's begins with that of the process it was forked from
     status = open("/proc/self/status")
     return int(next(line for line in status if line.startswith("VmHWM")).split()[1])
@@ -569,3 +573,27 @@ def test_a_notebook_shows_what_a_run_is_and_escapes_it(tmp_path):
     assert "<b>run" not in shown
     assert "confsim-linear" in shown
     assert "examples()" not in shown
+
+
+def test_a_folder_is_made_while_others_remove_it(tmp_path):
+    folder, stop = tmp_path / "shared", threading.Event()
+
+    def remove():
+        while not stop.is_set():
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    thread = threading.Thread(target=remove)
+    thread.start()
+    try:
+        for number in range(300):
+            files.make_nested(folder / f"{number}")
+            (folder / f"{number}").rmdir()
+    finally:
+        stop.set()
+        thread.join()
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        files.make_folder(tmp_path / "file")
+    with pytest.raises(FileNotFoundError):
+        files.make_nested(tmp_path / "none" / "there" / "folder")

@@ -22,11 +22,12 @@ clean_copy() {
     git ls-files -z | xargs -0 tar cf - | tar xf - -C "$1"
 }
 
-# The tests that need neither a deep-learning framework nor a cluster nor many minutes, against what is
-# installed in an environment: fast_tests ENVIRONMENT [FOLDER OF TESTS].
+# The tests that need neither a deep-learning framework nor a cluster nor many minutes, nor say the same on
+# every Python, against what is installed in an environment: fast_tests ENVIRONMENT [FOLDER OF TESTS].
 fast_tests() {
     OMP_NUM_THREADS=1 "$1/bin/pytest" -q -p no:cacheprovider --ignore-glob='*/test_deep_*' \
         --ignore-glob='*/cluster/*' --ignore-glob='*/test_faults.py' --ignore-glob='*/test_runner.py' \
         --ignore-glob='*/test_artifacts.py' --ignore-glob='*/test_untrusted.py' \
-        --ignore-glob='*/test_shadow_kills.py' "${2:-tests}"
+        --ignore-glob='*/test_shadow_kills.py' --ignore-glob='*/test_docs.py' \
+        --ignore-glob='*/test_readme.py' --ignore-glob='*/test_report_page.py' "${2:-tests}"
 }

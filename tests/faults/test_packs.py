@@ -540,6 +540,9 @@ def test_files_one_after_another_are_one_file(kinds, rows, compression, version,
     for count in rows:
         frame = pd.DataFrame({f"c{k}": column(rng, kind, count) for k, kind in enumerate(kinds)})
         table = pa.Table.from_pandas(frame, preserve_index=False)
+        for k, kind in enumerate(kinds):
+            if kind == "str":  # pandas 2 does not know the type of no text at all
+                table = table.set_column(k, f"c{k}", table[k].cast(pa.string()))
         out = io.BytesIO()
         pq.write_table(
             table,

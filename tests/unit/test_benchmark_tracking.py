@@ -96,6 +96,7 @@ def test_missing_peers_are_named_once():
     assert tracking.missing_peers(reasons) == ["pykdtree"]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="needs the interpreter's -P")
 @pytest.mark.parametrize("full", [False, True])
 def test_only_benchmarks_are_collected(full):
     words = ["--benchmark-only", "--collect-only", "-q", "-p", "no:cacheprovider"]

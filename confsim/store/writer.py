@@ -383,7 +383,7 @@ def create(
     artifacts.sweep(path)
     artifacts.sweep_beside(path)
     try:
-        (path / layout.TRIALS).mkdir(exist_ok=True)
+        files.make_folder(path / layout.TRIALS)
         if trials > manifest["trials"]:
             _raise_trials(path, trials)
         _copy_manifest(path)

@@ -73,8 +73,9 @@ class Interruptible:
     to write is swept by the next command, as after any crash.
 
     A signal may also come while Python runs something whose exceptions go nowhere: a destructor, or
-    the callback of a weak reference, as imports use them. Such a lost exception is not printed, and
-    the thread has the signal come again.
+    the callback of a weak reference, as imports use them; or below C that prints an exception and
+    goes on with one of its own, as compiled modules do when they import NumPy. Such a lost
+    exception is not printed, and the thread has the signal come again.
 
     Outside the main thread, where Python allows no handlers, it does nothing; inside of another
     one, it is that one.
@@ -92,6 +93,7 @@ class Interruptible:
         self._mine = False
         self._lost = False
         self._ended = threading.Event()
+        self._retrying = threading.Lock()  # held while a signal is sent: not after the end
 
     def __enter__(self) -> "Interruptible":
         if threading.current_thread() is threading.main_thread():
@@ -103,8 +105,9 @@ class Interruptible:
             self._alarm.setblocking(False)
             self._guard = threading.Thread(target=self._end_process, daemon=True)
             self._guard.start()
-            self._hook_before = sys.unraisablehook
-            sys.unraisablehook = self._note_lost
+            self._hooks_before = sys.unraisablehook, sys.excepthook
+            sys.unraisablehook = self._note_unraisable
+            sys.excepthook = self._note_printed
             self._give_back = take_signals(self._handle, self._alarm)
         return self
 
@@ -116,37 +119,47 @@ class Interruptible:
     ) -> None:
         if not self._mine:
             return
-        self._give_back()
-        sys.unraisablehook = self._hook_before
-        self._ended.set()
-        self._alarm.close()  # ends the thread's wait
+        with self._retrying:
+            self._ended.set()
+        with contextlib.suppress(BlockingIOError):
+            self._alarm.send(b"\0")  # ends the thread's wait
         self._guard.join()
+        self._give_back()
+        sys.unraisablehook, sys.excepthook = self._hooks_before
+        self._alarm.close()
         self._wake.close()
         Interruptible._active = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.number is None:  # whoever cleans up is not interrupted again
-            self.number = number
+        # Whoever cleans up is not interrupted again.
+        interrupts = (self.number is None or self._lost) and not self._ended.is_set()
+        self.number = self.number or number
+        self._lost = False
+        if interrupts:
             raise Stopped
 
-    def _note_lost(self, lost: "sys.UnraisableHookArgs") -> None:
-        if lost.exc_type is not None and issubclass(lost.exc_type, Stopped):
-            self.number = None
+    def _note_unraisable(self, lost: "sys.UnraisableHookArgs") -> None:
+        if issubclass(lost.exc_type, Stopped):
             self._lost = True
         else:
-            self._hook_before(lost)
+            self._hooks_before[0](lost)
+
+    def _note_printed(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        if issubclass(kind, Stopped):
+            self._lost = True
+        else:
+            self._hooks_before[1](kind, error, trace)
 
     def _end_process(self) -> None:
-        came = self._wake.recv(1)
-        if not came:
-            return
-        number, deadline = came[0], time.monotonic() + LIMIT
+        number, deadline = self._wake.recv(1)[0], time.monotonic() + LIMIT
         while time.monotonic() < deadline:
             if self._ended.wait(_RETRY):
                 return
-            if self._lost:
-                self._lost = False
-                signal.pthread_kill(threading.main_thread().ident or 0, number)
+            with self._retrying:
+                if self._lost and not self._ended.is_set():
+                    signal.pthread_kill(threading.main_thread().ident or 0, number)
         with contextlib.suppress(OSError):
             os.write(2, f"{PurePath(sys.argv[0]).name}: {describe(number)}\n".encode())
         os._exit(INTERRUPTED)

@@ -139,6 +139,29 @@ def test_a_signal_during_a_destructor_is_not_lost(capsys):
     assert capsys.readouterr().err == ""
 
 
+def printed_and_forgotten(then):
+    """Do as compiled modules do when they cannot import NumPy."""
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except Stopped:
+        sys.excepthook(*sys.exc_info())
+    if then:
+        raise ImportError(then)
+    time.sleep(5)
+
+
+def test_a_signal_below_c_that_prints_it_is_neither_printed_nor_lost(capsys):
+    hook = sys.excepthook
+    with Interruptible() as stop, pytest.raises(Stopped):
+        printed_and_forgotten(then=None)
+    assert stop.number == signal.SIGTERM
+    with Interruptible() as stop, pytest.raises((ImportError, Stopped)):
+        printed_and_forgotten(then="numpy.core.multiarray failed to import")
+    assert stop.number == signal.SIGTERM
+    assert sys.excepthook is hook
+    assert capsys.readouterr().err == ""
+
+
 def test_other_lost_exceptions_are_told_as_ever(monkeypatch):
     class Broken:
         def __del__(self):
@@ -146,9 +169,11 @@ def test_other_lost_exceptions_are_told_as_ever(monkeypatch):
 
     told = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
+    monkeypatch.setattr(sys, "excepthook", lambda kind, *_: told.append(kind))
     with Interruptible():
         Broken()
-    assert [lost.exc_type for lost in told] == [ValueError]
+        sys.excepthook(KeyError, KeyError(), None)
+    assert [getattr(lost, "exc_type", lost) for lost in told] == [ValueError, KeyError]
 
 
 def test_a_hangup_is_not_taken_under_nohup():

@@ -5,6 +5,7 @@ What runs trials has a grace period of its own (:mod:`confsim.runner.signals`); 
 comes before and after it, and for the commands that run none.
 """
 
+import atexit
 import contextlib
 import os
 import signal
@@ -12,10 +13,11 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import PurePath
 from types import FrameType, TracebackType
-from typing import ClassVar
+from typing import ClassVar, NoReturn, TextIO
 
 #: Signals that ask a command to stop: a terminal's, an administrator's, those of job managers.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -108,6 +110,8 @@ class Interruptible:
             self._hooks_before = sys.unraisablehook, sys.excepthook
             sys.unraisablehook = self._note_unraisable
             sys.excepthook = self._note_printed
+            self._warnings_before = warnings.showwarning
+            warnings.showwarning = self._warn
             self._give_back = take_signals(self._handle, self._alarm)
         return self
 
@@ -126,6 +130,7 @@ class Interruptible:
         self._guard.join()
         self._give_back()
         sys.unraisablehook, sys.excepthook = self._hooks_before
+        warnings.showwarning = self._warnings_before
         self._alarm.close()
         self._wake.close()
         Interruptible._active = None
@@ -152,6 +157,18 @@ class Interruptible:
         else:
             self._hooks_before[1](kind, error, trace)
 
+    def _warn(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if self.number is None:  # else it is about what the interruption has left half done
+            self._warnings_before(message, category, filename, lineno, file, line)
+
     def _end_process(self) -> None:
         number, deadline = self._wake.recv(1)[0], time.monotonic() + LIMIT
         while time.monotonic() < deadline:
@@ -169,6 +186,18 @@ def describe(number: int | None) -> str:
     """Say in a few words what ended a command."""
     name = f" by {signal.Signals(number).name}" if number else ""
     return f"stopped{name}; give the same command again"
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process by what was registered for its end, without taking the interpreter down.
+
+    Of a compiled module whose import was interrupted, that may end in an abort.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
 
 
 def die_with(parent: int) -> None:

@@ -51,7 +51,7 @@ def start(module: str) -> int:
     from pathlib import PurePath
 
     from confsim._environment import thread_limit
-    from confsim._stopping import INTERRUPTED, Interruptible, describe
+    from confsim._stopping import INTERRUPTED, Interruptible, describe, end_process
 
     try:
         thread_limit()  # before OpenMP is loaded, which has words of its own for it
@@ -66,5 +66,7 @@ def start(module: str) -> int:
             if stopping.number is None or isinstance(error, SystemExit):
                 raise
             print(f"{PurePath(sys.argv[0]).name}: {describe(stopping.number)}", file=sys.stderr)
-            return INTERRUPTED
-        return code
+            code = INTERRUPTED
+    if code == INTERRUPTED:
+        end_process(code)
+    return code

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,15 @@ def test_a_signal_below_c_that_prints_it_is_neither_printed_nor_lost(capsys):
     assert stop.number == signal.SIGTERM
     assert sys.excepthook is hook
     assert capsys.readouterr().err == ""
+
+
+def test_no_warning_about_what_the_interruption_left_half_done(recwarn):
+    with Interruptible():
+        warnings.warn("told", UserWarning, stacklevel=1)
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGTERM)
+        warnings.warn("of an import that was interrupted", UserWarning, stacklevel=1)
+    assert [str(warning.message) for warning in recwarn] == ["told"]
 
 
 def test_other_lost_exceptions_are_told_as_ever(monkeypatch):

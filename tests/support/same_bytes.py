@@ -2,15 +2,16 @@
 
 ::
 
-    python -P tests/same_bytes.py --write before.json     # in the one environment
-    python -P tests/same_bytes.py --compare before.json   # in the other
+    python -P tests/support/same_bytes.py --write before.json     # in the one environment
+    python -P tests/support/same_bytes.py --compare before.json   # in the other
 
 Each configuration, linear and deep, runs with every instruction set of the machine, with 1 and with
 2 workers; all of these must agree among themselves, too. ``--quick`` runs each but once, with the
 best instruction set and 1 worker; ``--only NAME ...`` takes the configurations whose names contain
-one of the words; ``--deep no`` leaves out what needs a deep-learning framework. What is installed
-in the interpreter that runs this is compared; ``-P`` keeps the source tree out of it. The exit code
-is 1 where bytes differ.
+one of the words; ``--deep no`` leaves out what needs a deep-learning framework; ``--values``
+compares what pandas reads from the tables, for installations whose files are encoded differently.
+What is installed in the interpreter that runs this is compared; ``-P`` keeps the source tree out of
+it. The exit code is 1 where bytes differ.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 LINEAR = {
@@ -65,13 +67,27 @@ def command_of(name: str) -> list[str]:
     return [pipeline, "--trials", "2", *flags.split(), "--quiet"]
 
 
-def digest(run: Path) -> str:
-    """Hash every file of every trial but ``trial.json``, which holds times."""
+def values(path: Path) -> bytes:
+    """Return the columns of a table, each with its name and dtype; of other files, the bytes."""
+    if path.suffix != ".parquet":
+        return path.read_bytes()
+    import pandas as pd
+
+    columns = []
+    for name, column in pd.read_parquet(path).items():
+        array = column.to_numpy()
+        held = repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
+        columns.append(f"{name} {array.dtype}\n".encode() + held)
+    return b"\n".join(columns)
+
+
+def digest(run: Path, read: Callable[[Path], bytes]) -> str:
+    """Hash every file of every trial but ``trial.json``, which holds times; ``read`` reads them."""
     found = hashlib.sha256()
     files = [p for p in sorted((run / "trials").rglob("*")) if p.is_file()]
     for path in files:
         if path.name != "trial.json":
-            data = path.read_bytes()
+            data = read(path)
             found.update(f"{path.relative_to(run)} {len(data)}\n".encode())
             found.update(data)
     if not files:
@@ -79,7 +95,7 @@ def digest(run: Path) -> str:
     return found.hexdigest()
 
 
-def run(name: str, isa: str, workers: int) -> str:
+def run(name: str, isa: str, workers: int, read: Callable[[Path], bytes]) -> str:
     """Run a configuration in a process of its own and return the digest of its trials."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
@@ -94,7 +110,7 @@ def run(name: str, isa: str, workers: int) -> str:
         )
         if ended.returncode:
             raise SystemExit(f"{name}: confsim {' '.join(words)}: {ended.stderr.strip()}")
-        return digest(out)
+        return digest(out, read)
 
 
 def instruction_sets() -> tuple[str, ...]:
@@ -112,7 +128,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="names that contain one of these")
     parser.add_argument("--quick", action="store_true", help="one instruction set, 1 worker")
     parser.add_argument("--deep", choices=("yes", "no"), default="yes")
+    parser.add_argument("--values", action="store_true", help="of tables, what pandas reads")
     given = parser.parse_args(argv)
+    read = values if given.values else Path.read_bytes
     names = [*LINEAR, *(DEEP if given.deep == "yes" else ())]
     before = json.loads(given.compare.read_text()) if given.compare else {}
     found, wrong = {}, 0
@@ -120,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
         if given.only and not any(word in name for word in given.only):
             continue
         hashes = {
-            f"{isa}, {workers} workers": run(name, isa, workers)
+            f"{isa}, {workers} workers": run(name, isa, workers, read)
             for isa in (instruction_sets()[-1:] if given.quick else instruction_sets())
             for workers in ((1,) if given.quick else (1, 2))
         }

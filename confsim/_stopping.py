@@ -7,17 +7,17 @@ comes before and after it, and for the commands that run none.
 
 import atexit
 import contextlib
+import io
 import os
 import signal
 import socket
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import PurePath
 from types import FrameType, TracebackType
-from typing import ClassVar, NoReturn, TextIO
+from typing import ClassVar, NoReturn
 
 #: Signals that ask a command to stop: a terminal's, an administrator's, those of job managers.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -77,7 +77,8 @@ class Interruptible:
     A signal may also come while Python runs something whose exceptions go nowhere: a destructor, or
     the callback of a weak reference, as imports use them; or below C that prints an exception and
     goes on with one of its own, as compiled modules do when they import NumPy. Such a lost
-    exception is not printed, and the thread has the signal come again.
+    exception is not printed, and the thread has the signal come again. Nor is shown what libraries
+    have to say about imports that were interrupted.
 
     Outside the main thread, where Python allows no handlers, it does nothing; inside of another
     one, it is that one.
@@ -86,6 +87,8 @@ class Interruptible:
     ----------
     number : int or None
         The signal that came.
+    stderr : file
+        Where to say that the work was stopped. What others then say is not shown.
     """
 
     _active: "ClassVar[Interruptible | None]" = None
@@ -94,6 +97,7 @@ class Interruptible:
         self.number: int | None = None
         self._mine = False
         self._lost = False
+        self.stderr = sys.stderr
         self._ended = threading.Event()
         self._retrying = threading.Lock()  # held while a signal is sent: not after the end
 
@@ -110,8 +114,6 @@ class Interruptible:
             self._hooks_before = sys.unraisablehook, sys.excepthook
             sys.unraisablehook = self._note_unraisable
             sys.excepthook = self._note_printed
-            self._warnings_before = warnings.showwarning
-            warnings.showwarning = self._warn
             self._give_back = take_signals(self._handle, self._alarm)
         return self
 
@@ -130,7 +132,8 @@ class Interruptible:
         self._guard.join()
         self._give_back()
         sys.unraisablehook, sys.excepthook = self._hooks_before
-        warnings.showwarning = self._warnings_before
+        if self.number is not None:
+            sys.stderr = self.stderr
         self._alarm.close()
         self._wake.close()
         Interruptible._active = None
@@ -141,6 +144,7 @@ class Interruptible:
         self.number = self.number or number
         self._lost = False
         if interrupts:
+            sys.stderr = io.StringIO()
             raise Stopped
 
     def _note_unraisable(self, lost: "sys.UnraisableHookArgs") -> None:
@@ -156,18 +160,6 @@ class Interruptible:
             self._lost = True
         else:
             self._hooks_before[1](kind, error, trace)
-
-    def _warn(
-        self,
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        if self.number is None:  # else it is about what the interruption has left half done
-            self._warnings_before(message, category, filename, lineno, file, line)
 
     def _end_process(self) -> None:
         number, deadline = self._wake.recv(1)[0], time.monotonic() + LIMIT

@@ -65,7 +65,9 @@ def start(module: str) -> int:
             # Whatever a library that is being imported makes of the interruption.
             if stopping.number is None or isinstance(error, SystemExit):
                 raise
-            print(f"{PurePath(sys.argv[0]).name}: {describe(stopping.number)}", file=sys.stderr)
+            print(
+                f"{PurePath(sys.argv[0]).name}: {describe(stopping.number)}", file=stopping.stderr
+            )
             code = INTERRUPTED
     if code == INTERRUPTED:
         end_process(code)

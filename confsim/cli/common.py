@@ -147,7 +147,7 @@ def _parse_and_run(
 
 
 def _stopped(parser: Parser, stopping: Interruptible) -> int:
-    print(f"{parser.prog}: {describe(stopping.number)}", file=sys.stderr)
+    print(f"{parser.prog}: {describe(stopping.number)}", file=stopping.stderr)
     return INTERRUPTED
 
 

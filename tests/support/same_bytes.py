@@ -9,7 +9,8 @@ Each configuration, linear and deep, runs with every instruction set of the mach
 2 workers; all of these must agree among themselves, too. ``--quick`` runs each but once, with the
 best instruction set and 1 worker; ``--only NAME ...`` takes the configurations whose names contain
 one of the words; ``--deep no`` leaves out what needs a deep-learning framework; ``--values``
-compares what pandas reads from the tables, for installations whose files are encoded differently.
+compares what pandas reads from the tables, and summaries to 12 digits, for installations whose
+files are encoded, or whose sums are ordered, differently.
 What is installed in the interpreter that runs this is compared; ``-P`` keeps the source tree out of
 it. The exit code is 1 where bytes differ.
 """
@@ -68,7 +69,9 @@ def command_of(name: str) -> list[str]:
 
 
 def values(path: Path) -> bytes:
-    """Return the columns of a table, each with its name and dtype; of other files, the bytes."""
+    """Return a table's columns, each with its name and dtype; the rounded numbers of a summary."""
+    if path.suffix == ".json":
+        return repr(json.loads(path.read_text(), parse_float=lambda x: f"{float(x):.12g}")).encode()
     if path.suffix != ".parquet":
         return path.read_bytes()
     import pandas as pd

@@ -1,10 +1,15 @@
 """The epsilon that counts of correct guesses, or a Gaussian trade-off, refute: formulas alone."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
+#: Decorates what is asked for the same few counts again and again, by splits and by simulations.
+_remembered = lru_cache(maxsize=1 << 14)
 
+
+@_remembered
 def one_run_epsilon(canaries: int, guesses: int, correct: int, delta: float, beta: float) -> float:
     """Return the largest epsilon that so many correct guesses refute at level ``beta``.
 
@@ -33,6 +38,7 @@ def one_run_epsilon(canaries: int, guesses: int, correct: int, delta: float, bet
     return _last_refuted(refuted, largest)
 
 
+@_remembered
 def one_run_fdp_epsilon(
     canaries: int, guesses: int, correct: int, delta: float, beta: float
 ) -> float:
@@ -75,6 +81,7 @@ def _last_refuted(refuted: Callable[[float], bool], upper: float) -> float:
     return low
 
 
+@_remembered
 def gaussian_epsilon(mu: float, delta: float) -> float:
     r"""Return the epsilon of :math:`\mu`-Gaussian differential privacy at ``delta`` above 0.
 

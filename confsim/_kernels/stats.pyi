@@ -71,6 +71,21 @@ def resample_counts(
     column_weights: NDArray[np.int32],
     bins: int,
     threads: int,
+    isa: int,
+) -> NDArray[np.int64]: ...
+def threshold_codes(
+    scores: NDArray[np.float64],
+    kinds: NDArray[np.uint8],
+    thresholds: NDArray[np.float64],
+    codes: NDArray[np.uint16],
+) -> None: ...
+def best_places(
+    rows: NDArray[np.int32],
+    members: NDArray[np.bool_],
+    last_of_equals: NDArray[np.bool_],
+    partner: NDArray[np.int64] | None,
+    row_count: int,
+    threads: int,
 ) -> NDArray[np.int64]: ...
 def rank_spread(
     counts: NDArray[np.int64], isa: int

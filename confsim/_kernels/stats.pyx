@@ -66,9 +66,27 @@ cdef extern from "stats/histogram.h" nogil:
             int64_t *grid, confsim_isa isa)
 
 cdef extern from "stats/bootstrap.h" nogil:
-    void confsim_resample(
+    void confsim_threshold_codes(
+            const double *scores, const uint8_t *kinds, int64_t count, const double *thresholds,
+            int64_t threshold_count, uint16_t *codes)
+    confsim_status confsim_resample(
             const uint16_t *codes, int64_t rows, int64_t columns, const int32_t *row_weights, const
-            int32_t *column_weights, int64_t replicates, int64_t bins, int64_t *counts, int threads)
+            int32_t *column_weights, int64_t replicates, int64_t bins, int64_t *counts, int threads,
+            confsim_isa isa)
+
+cdef extern from "stats/class_threshold.h" nogil:
+    enum:
+        CONFSIM_IS_MEMBER
+        CONFSIM_LAST_OF_EQUALS
+    ctypedef struct confsim_pool:
+        const int32_t *rows
+        const uint8_t *kinds
+        int64_t count
+        const int64_t *members
+        const int64_t *non_members
+        int64_t row_count
+    void confsim_best_places(
+            const confsim_pool *pool, const int64_t *partner, int64_t *places, int threads)
 
 cdef extern from "stats/ranks.h" nogil:
     enum:
@@ -371,7 +389,7 @@ def rows_in_bins(const uint32_t[::1] codes, confidence, distance):
 
 
 def resample_counts(const uint16_t[:, ::1] codes, const int32_t[:, ::1] row_weights,
-                    const int32_t[:, ::1] column_weights, int64_t bins, int threads):
+                    const int32_t[:, ::1] column_weights, int64_t bins, int threads, int isa):
     """Return (replicates, bins) int64: how often each code is in each replicate.
 
     Parameters
@@ -381,24 +399,90 @@ def resample_counts(const uint16_t[:, ::1] codes, const int32_t[:, ::1] row_weig
         How often a replicate holds each row and each column.
     bins : int
         Codes are below it.
-    threads : int
+    threads, isa : int
     """
     cdef int64_t rows = codes.shape[0], columns = codes.shape[1], replicates = row_weights.shape[0]
+    cdef confsim_status status
     if row_weights.shape[1] != rows or column_weights.shape[1] != columns:
         raise ValueError("weights must have one column for each row and each column of codes")
     if column_weights.shape[0] != replicates:
         raise ValueError("row_weights and column_weights must have equally many replicates")
     if rows == 0 or columns == 0 or replicates == 0:
         raise ValueError("codes and weights must not be empty")
+    if columns >= 1 << 32:
+        raise ValueError("codes must have fewer than 2^32 columns")
+    if min(np.min(row_weights), np.min(column_weights)) < 0:
+        raise ValueError("weights must not be negative")
     if np.max(codes) >= bins:
         raise ValueError(f"codes must be below bins = {bins}")
     counts = np.empty((replicates, bins), dtype=np.int64)
     cdef int64_t[:, ::1] view = counts
     with nogil:
-        confsim_resample(
+        status = confsim_resample(
             &codes[0, 0], rows, columns, &row_weights[0, 0], &column_weights[0, 0], replicates,
-            bins, &view[0, 0], threads)
+            bins, &view[0, 0], threads, <confsim_isa>isa)
+    check(status, "the bootstrap")
     return counts
+
+
+def threshold_codes(const double[::1] scores, const uint8_t[::1] kinds,
+                    const double[::1] thresholds, uint16_t[::1] codes):
+    """Write ``2 * b + kind`` of each score, where ``b`` of the ascending thresholds are at most it.
+
+    A NaN gets ``2 * (len(thresholds) + 1)``.
+    """
+    cdef int64_t count = scores.shape[0], steps = thresholds.shape[0]
+    if kinds.shape[0] != count or codes.shape[0] != count:
+        raise ValueError("kinds and codes must have one entry for each score")
+    if steps >= (1 << 15) - 1:
+        raise ValueError("thresholds must be fewer than 2^15 - 1")
+    if count == 0:
+        return
+    cdef const double *first = &thresholds[0] if steps else NULL
+    with nogil:
+        confsim_threshold_codes(&scores[0], &kinds[0], count, first, steps, &codes[0])
+
+
+def best_places(const int32_t[::1] rows, members, last_of_equals, partner, int row_count,
+                int threads):
+    """Return the place of each row's best threshold in a pool of scores, -1 where there is none.
+
+    Parameters
+    ----------
+    rows : (n,) int32
+        Of which row each score is; scores in descending order.
+    members, last_of_equals : (n,) bool
+        Whether each is a member's, and whether the next score is another.
+    partner : (row_count,) int64 or None
+        A row that is left out beside each row itself.
+    row_count, threads : int
+    """
+    cdef int64_t count = rows.shape[0]
+    if count == 0 or members.shape != (count,) or last_of_equals.shape != (count,):
+        raise ValueError("rows, members and last_of_equals must be equally long, and not empty")
+    if np.min(rows) < 0 or np.max(rows) >= row_count:
+        raise ValueError("rows must be in [0, row_count)")
+    cdef const uint8_t[::1] kinds = (
+        CONFSIM_IS_MEMBER * members.view(np.uint8)
+        + CONFSIM_LAST_OF_EQUALS * last_of_equals.view(np.uint8)
+    )
+    cdef const int64_t[::1] held, others, given
+    cdef const int64_t *partner_pointer = NULL
+    held = np.bincount(np.asarray(rows)[members], minlength=row_count)
+    others = np.bincount(np.asarray(rows)[~members], minlength=row_count)
+    if partner is not None:
+        given = partner
+        if given.shape[0] != row_count:
+            raise ValueError("partner must have one entry for each row")
+        partner_pointer = &given[0]
+    places = np.empty(row_count, dtype=np.int64)
+    cdef int64_t[::1] out = places
+    cdef confsim_pool pool
+    pool.rows, pool.kinds, pool.count = &rows[0], &kinds[0], count
+    pool.members, pool.non_members, pool.row_count = &held[0], &others[0], row_count
+    with nogil:
+        confsim_best_places(&pool, partner_pointer, &out[0], threads)
+    return places
 
 
 def rank_spread(const int64_t[::1] counts, int isa):

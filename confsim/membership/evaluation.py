@@ -23,9 +23,8 @@ from confsim.statistics import (
     clopper_pearson,
     mean_interval,
     percent_name,
-    roc,
-    two_way_bootstrap,
 )
+from confsim.statistics.bootstrap import bootstrap_bounds
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -116,11 +115,12 @@ def evaluate(
     place = {number: i for i, number in enumerate(numbers.tolist())}
     rows = sorted(by_target.rows, key=lambda row: place[row["target"]])
     mean = by_target.mean()
-    pooled = _figures(roc(values[known], member[known]))
+    curve = Roc(np.sort(values[known & member]), np.sort(values[known & ~member]))
+    pooled = _figures(curve)
     if len(rows) == 1:
         pooled |= _bounds(rows[0])
     else:
-        pooled |= _bootstrap_bounds(values, member, row_groups, replicates, seed, n_threads)
+        pooled |= _bootstrap_bounds(values, member, curve, row_groups, replicates, seed, n_threads)
     unanswered = int(np.count_nonzero(~known))
     # The same non-member in many trials is one example: its scores rise and fall together.
     distinct = int(np.count_nonzero((known & ~member).any(axis=0)))
@@ -177,10 +177,11 @@ class TargetRows:
 def _ordered(scores: FloatArray, member: BoolArray) -> tuple[Roc, IntArray, IntArray] | None:
     """Return a target's curve, and the examples that its members and its others are."""
     order = np.argsort(scores)[: np.count_nonzero(~np.isnan(scores))]  # NaN is last
-    ordered, held = scores[order], member[order]
-    if not held.any() or held.all():
+    held = member[order]
+    members, others = order[np.flatnonzero(held)], order[np.flatnonzero(~held)]
+    if not len(members) or not len(others):
         return None
-    return Roc(ordered[held], ordered[~held]), order[held], order[~held]
+    return Roc(scores[members], scores[others]), members, others
 
 
 def _bounds(row: dict[str, Any]) -> dict[str, Any]:
@@ -257,15 +258,17 @@ def _mean_row(rows: list[dict[str, Any]], groups: NDArray[Any]) -> dict[str, Any
 def _bootstrap_bounds(
     scores: FloatArray,
     is_member: BoolArray,
+    curve: Roc,
     row_groups: ArrayLike | None,
     replicates: int,
     seed: int,
     n_threads: int | None,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"interval": BOOTSTRAP_CAPTION}
-    bounds = two_way_bootstrap(
+    bounds = bootstrap_bounds(
         scores,
         is_member,
+        curve,
         row_groups=row_groups,
         replicates=replicates,
         seed=seed,

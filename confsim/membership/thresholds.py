@@ -3,7 +3,9 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim.membership.shadow import Design, each_target, make_design
+from confsim._kernels import resolve_threads
+from confsim._kernels.stats import best_places
+from confsim.membership.shadow import Design, make_design
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -79,23 +81,10 @@ def _learned(
     Values are sorted once; each target's own are taken out of the counts.
     """
     trials, examples = values.shape
-    order = np.argsort(-values, axis=None, kind="stable")
+    order = np.argsort(-values, axis=None)
     ordered, member = values.reshape(-1)[order], is_member.reshape(-1)[order]
-    trial = (order // examples).astype(np.int32)
-    found = np.full(trials, np.nan)
-
-    def work(target: int) -> None:
-        votes = trial != target
-        if design.partner is not None:
-            votes &= trial != design.partner[target]
-        held, out = votes & member, votes & ~member
-        hits, false = np.cumsum(held), np.cumsum(out)
-        if not len(hits) or hits[-1] == 0 or false[-1] == 0:
-            return
-        gain = hits * false[-1] - false * hits[-1]  # whole numbers: equals are equal
-        # Only where the next value is another one do the counts belong to a threshold.
-        usable = np.append(ordered[1:] != ordered[:-1], True) & (hits + false > 0)
-        found[target] = ordered[int(np.argmax(np.where(usable, gain, np.iinfo(gain.dtype).min)))]
-
-    each_target(design, work, n_threads)
-    return found
+    # Only where the next value is another one do the counts belong to a threshold.
+    last = np.append(ordered[1:] != ordered[:-1], True)
+    rows = (order // examples).astype(np.int32)
+    places = best_places(rows, member, last, design.partner, trials, resolve_threads(n_threads))
+    return np.where(places >= 0, ordered[places] + 0.0, np.nan)  # one zero for both

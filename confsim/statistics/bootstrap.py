@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from confsim._errors import check_integer
 from confsim.seeds import Purpose, stream
 from confsim.statistics.checks import check_level, check_membership
-from confsim.statistics.curves import FPR_LEVELS, percent_name
+from confsim.statistics.curves import FPR_LEVELS, Roc, percent_name
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -73,9 +73,6 @@ def two_way_bootstrap(
     >>> low < 0.76 < high
     True
     """
-    from confsim._kernels import resolve_threads
-    from confsim._kernels.stats import resample_counts
-
     check_integer("replicates", replicates, minimum=2)
     check_level(level)
     scores, member = np.asarray(scores, dtype=np.float64), check_membership(is_member)
@@ -84,6 +81,37 @@ def two_way_bootstrap(
             "scores and is_member must both have shape (rows, columns), not "
             f"{scores.shape} and {member.shape}"
         )
+    known = ~np.isnan(scores)
+    curve = Roc(np.sort(scores[known & member]), np.sort(scores[known & ~member]))
+    return bootstrap_bounds(
+        scores,
+        member,
+        curve,
+        levels=levels,
+        row_groups=row_groups,
+        replicates=replicates,
+        seed=seed,
+        level=level,
+        n_threads=n_threads,
+    )
+
+
+def bootstrap_bounds(
+    scores: FloatArray,
+    member: BoolArray,
+    curve: Roc,
+    *,
+    levels: Sequence[float] = FPR_LEVELS,
+    row_groups: ArrayLike | None = None,
+    replicates: int = 400,
+    seed: int = 0,
+    level: float = 0.95,
+    n_threads: int | None = None,
+) -> dict[str, tuple[float, float]]:
+    """Do what :func:`two_way_bootstrap` does where the curve of all known scores is known."""
+    from confsim._kernels import resolve_isa, resolve_threads
+    from confsim._kernels.stats import resample_counts
+
     rows, columns = scores.shape
     group = np.arange(rows) if row_groups is None else np.asarray(row_groups)
     group = np.unique(group, return_inverse=True)[1]
@@ -96,7 +124,7 @@ def two_way_bootstrap(
     ]
     if min(groups, columns) < FEWEST_RESAMPLED:
         return dict.fromkeys(names, (float("nan"), float("nan")))
-    codes, bins = _threshold_codes(scores, member)
+    codes, bins = _threshold_codes(scores, member, curve)
     rng = stream(seed, Purpose.BOOTSTRAP)
     by_group = _multiplicities(groups, replicates, rng)
     by_column = _multiplicities(columns, replicates, rng)
@@ -106,6 +134,7 @@ def two_way_bootstrap(
         by_column,
         2 * bins + 1,
         resolve_threads(n_threads),
+        resolve_isa(),
     )
     # From the highest score down; the last code is that of NaN scores.
     paired = counts[:, : 2 * bins].reshape(replicates, bins, 2)[:, ::-1]
@@ -124,41 +153,41 @@ def _multiplicities(count: int, replicates: int, rng: np.random.Generator) -> ND
     return np.stack([d.astype(np.int32) for d in drawn])
 
 
-def _threshold_codes(scores: FloatArray, is_member: BoolArray) -> tuple[NDArray[np.uint16], int]:
+def _threshold_codes(
+    scores: FloatArray, is_member: BoolArray, curve: Roc
+) -> tuple[NDArray[np.uint16], int]:
     """Return 2 * bin + is_member for each score, 2 * bins for NaN; and the number of bins."""
-    thresholds = _thresholds(scores, is_member)
+    from confsim._kernels.stats import threshold_codes
+
+    thresholds = _thresholds(curve.member_scores, curve.non_member_scores)
     bins = len(thresholds) + 1
     codes = np.empty(scores.shape, dtype=np.uint16)
-    for i, row in enumerate(scores):
-        found = 2 * np.searchsorted(thresholds, row, side="right") + is_member[i]
-        codes[i] = np.where(np.isnan(row), 2 * bins, found)
+    for row, member, found in zip(scores, is_member.view(np.uint8), codes, strict=True):
+        threshold_codes(np.ascontiguousarray(row), np.ascontiguousarray(member), thresholds, found)
     return codes, bins
 
 
-def _thresholds(scores: FloatArray, is_member: BoolArray) -> FloatArray:
-    known = ~np.isnan(scores)
-    strangers = np.sort(scores[known & ~is_member])
-    members = np.sort(scores[known & is_member])
-    if len(strangers) + len(members) <= _BOOTSTRAP_THRESHOLDS:
-        return np.unique(np.concatenate([strangers, members]))
-    if not len(strangers):
-        return strangers
+def _thresholds(members: FloatArray, non_members: FloatArray) -> FloatArray:
+    if len(non_members) + len(members) <= _BOOTSTRAP_THRESHOLDS:
+        return np.unique(np.concatenate([non_members, members]))
+    if not len(non_members):
+        return non_members
     half = _BOOTSTRAP_THRESHOLDS // 2
-    rare = np.unique(np.geomspace(1, len(strangers), half).astype(np.int64))
+    rare = np.unique(np.geomspace(1, len(non_members), half).astype(np.int64))
     even = np.linspace(0, len(members) - 1, half).astype(np.int64)
     # Just above a non-member's score is where a threshold excludes it: the next larger float.
-    tail = np.nextafter(strangers[len(strangers) - rare], np.inf)
+    tail = np.nextafter(non_members[len(non_members) - rare], np.inf)
     chosen = [tail] if not len(members) else [tail, members[even]]
     return np.unique(np.concatenate(chosen))[:_BOOTSTRAP_THRESHOLDS]
 
 
 def _resampled_figures(
-    members: NDArray[np.int64], strangers: NDArray[np.int64], levels: Sequence[float]
+    members: NDArray[np.int64], non_members: NDArray[np.int64], levels: Sequence[float]
 ) -> list[FloatArray]:
     """Return AUC, advantage, balanced accuracy and TPRs of histograms (replicates, bins)."""
     with np.errstate(invalid="ignore", divide="ignore"):
         hits = np.cumsum(members, axis=1) / members.sum(axis=1, keepdims=True)
-        alarms = np.cumsum(strangers, axis=1) / strangers.sum(axis=1, keepdims=True)
+        alarms = np.cumsum(non_members, axis=1) / non_members.sum(axis=1, keepdims=True)
     start = np.zeros((len(hits), 1))
     hits, alarms = np.hstack([start, hits]), np.hstack([start, alarms])
     area = np.sum(np.diff(alarms) * (hits[:, 1:] + hits[:, :-1]), axis=1) / 2

@@ -60,11 +60,18 @@ class CrossedAuc:
         moved = np.zeros(len(self._sum))
         for curve, members, others in curves:
             of_members, of_others = curve.placements()
-            moved[members] += (of_members - curve.auc) / curve.members
-            moved[others] += (of_others - curve.auc) / curve.non_members
+            of_members -= curve.auc
+            of_others -= curve.auc
+            np.divide(of_members, curve.members, out=of_members)
+            np.divide(of_others, curve.non_members, out=of_others)
+            if len(curves) == 1:  # no example is met twice: nothing is to be added to
+                moved[members], moved[others] = of_members, of_others
+            else:
+                moved[members] += of_members
+                moved[others] += of_others
         moved /= len(curves)
         self._sum += moved
-        self._squares += float(moved @ moved)
+        self._squares += _sum_of_squares(moved)
         self._areas.append(float(np.mean([curve.auc for curve, _, _ in curves])))
 
     def interval(self, level: float = 0.95) -> tuple[float, float, float]:
@@ -77,7 +84,7 @@ class CrossedAuc:
         if groups < FEWEST_TRIALS or examples < 2:
             return mean, math.nan, math.nan
         of_trials = float(np.var(self._areas, ddof=1)) / groups
-        of_examples = float(self._sum @ self._sum) / groups**2
+        of_examples = _sum_of_squares(self._sum) / groups**2
         of_pairs = max(0.0, (self._squares / groups - of_examples) / (groups - 1))
         variance = max(of_trials + of_examples - of_pairs, of_trials, of_examples)
         if variance == 0:
@@ -85,3 +92,8 @@ class CrossedAuc:
         freedom = variance**2 / (of_trials**2 / (groups - 1) + of_examples**2 / (examples - 1))
         half = float(stdtrit(freedom, 1 - tail)) * math.sqrt(variance)
         return mean, *bounded_interval(mean, half, RATE)
+
+
+def _sum_of_squares(values: FloatArray) -> float:
+    """Return it, added up in one order: BLAS would take another for another number of threads."""
+    return float(np.sum(values * values))

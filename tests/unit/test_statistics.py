@@ -265,7 +265,7 @@ def test_resample_counts_equals_the_definition():
     rows = rng.integers(0, 3, (6, 5)).astype(np.int32)
     columns = rng.integers(0, 3, (6, 40)).astype(np.int32)
     for threads in (1, 3):
-        found = resample_counts(codes, rows, columns, 9, threads)
+        found = resample_counts(codes, rows, columns, 9, threads, 0)
         for replicate in range(6):
             weights = np.outer(rows[replicate], columns[replicate])
             expected = np.bincount(codes.ravel(), weights.ravel(), minlength=9)
@@ -278,7 +278,7 @@ def test_resample_counts_equals_the_definition():
     ):
         given = {"codes": codes, "row_weights": rows, "column_weights": columns, "bins": 9}
         with pytest.raises(ValueError, match=r"codes|weights"):
-            resample_counts(**(given | change), threads=1)
+            resample_counts(**(given | change), threads=1, isa=0)
 
 
 # ---- simulated coverage: fixed seeds, so these never fail by chance ----------------------------

@@ -67,8 +67,8 @@ def rows_in_bins(
 ) -> NDArray[np.uint32]: ...
 def resample_counts(
     codes: NDArray[np.uint16],
-    row_weights: NDArray[np.int32],
-    column_weights: NDArray[np.int32],
+    row_weights: NDArray[np.uint16],
+    column_weights: NDArray[np.uint16],
     bins: int,
     threads: int,
     isa: int,

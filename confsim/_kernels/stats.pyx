@@ -70,8 +70,8 @@ cdef extern from "stats/bootstrap.h" nogil:
             const double *scores, const uint8_t *kinds, int64_t count, const double *thresholds,
             int64_t threshold_count, uint16_t *codes)
     confsim_status confsim_resample(
-            const uint16_t *codes, int64_t rows, int64_t columns, const int32_t *row_weights, const
-            int32_t *column_weights, int64_t replicates, int64_t bins, int64_t *counts, int threads,
+            const uint16_t *codes, int64_t rows, int64_t columns, const uint16_t *row_weights, const
+            uint16_t *column_weights, int64_t replicates, int64_t bins, int64_t *counts, int threads,
             confsim_isa isa)
 
 cdef extern from "stats/class_threshold.h" nogil:
@@ -388,14 +388,14 @@ def rows_in_bins(const uint32_t[::1] codes, confidence, distance):
     return rows[:found]
 
 
-def resample_counts(const uint16_t[:, ::1] codes, const int32_t[:, ::1] row_weights,
-                    const int32_t[:, ::1] column_weights, int64_t bins, int threads, int isa):
+def resample_counts(const uint16_t[:, ::1] codes, const uint16_t[:, ::1] row_weights,
+                    const uint16_t[:, ::1] column_weights, int64_t bins, int threads, int isa):
     """Return (replicates, bins) int64: how often each code is in each replicate.
 
     Parameters
     ----------
     codes : (rows, columns) uint16
-    row_weights, column_weights : (replicates, rows) and (replicates, columns) int32
+    row_weights, column_weights : (replicates, rows) and (replicates, columns) uint16
         How often a replicate holds each row and each column.
     bins : int
         Codes are below it.
@@ -411,8 +411,6 @@ def resample_counts(const uint16_t[:, ::1] codes, const int32_t[:, ::1] row_weig
         raise ValueError("codes and weights must not be empty")
     if columns >= 1 << 32:
         raise ValueError("codes must have fewer than 2^32 columns")
-    if min(np.min(row_weights), np.min(column_weights)) < 0:
-        raise ValueError("weights must not be negative")
     if np.max(codes) >= bins:
         raise ValueError(f"codes must be below bins = {bins}")
     counts = np.empty((replicates, bins), dtype=np.int64)

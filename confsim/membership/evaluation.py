@@ -4,11 +4,13 @@ One row a target, then a row ``mean`` and a row ``pooled``. Each kind of row has
 interval, named in its column ``interval``.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from confsim._kernels import resolve_threads
 from confsim.membership.shadow import check_scores
 from confsim.statistics import (
     BOOTSTRAP_CAPTION,
@@ -24,7 +26,8 @@ from confsim.statistics import (
     mean_interval,
     percent_name,
 )
-from confsim.statistics.bootstrap import bootstrap_bounds
+from confsim.statistics.bootstrap import bootstrap_bounds, pooled_curve
+from confsim.statistics.crossed import CrossedPart, crossed_part
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -105,22 +108,21 @@ def evaluate(
     values, member = check_scores(scores, is_member)
     numbers = np.arange(len(values)) if targets is None else np.asarray(targets)
     groups = np.arange(len(values)) if row_groups is None else np.asarray(row_groups)
-    known = ~np.isnan(values)
     by_target = TargetRows(values.shape[1])
-    for group in np.unique(groups):
-        chosen = np.flatnonzero(groups == group)
-        by_target.add(values[chosen], member[chosen], numbers[chosen])
+    by_target.add_all(values, member, numbers, groups, n_threads)
     if not by_target.rows:
         return []
     place = {number: i for i, number in enumerate(numbers.tolist())}
     rows = sorted(by_target.rows, key=lambda row: place[row["target"]])
     mean = by_target.mean()
-    curve = Roc(np.sort(values[known & member]), np.sort(values[known & ~member]))
+    curve = pooled_curve(values, member, n_threads)
     pooled = _figures(curve)
+    curve = Roc(curve.member_scores, curve.non_member_scores)  # without what it keeps at hand
     if len(rows) == 1:
         pooled |= _bounds(rows[0])
     else:
         pooled |= _bootstrap_bounds(values, member, curve, row_groups, replicates, seed, n_threads)
+    known = ~np.isnan(values)
     unanswered = int(np.count_nonzero(~known))
     # The same non-member in many trials is one example: its scores rise and fall together.
     distinct = int(np.count_nonzero((known & ~member).any(axis=0)))
@@ -132,6 +134,10 @@ def evaluate(
         mean,
         {"target": "pooled", "unanswered": unanswered, **pooled},
     ]
+
+
+#: The rows of a group's targets, and what they add to the interval of the mean.
+_Group = tuple[list[dict[str, Any]], CrossedPart | None]
 
 
 class TargetRows:
@@ -156,16 +162,42 @@ class TargetRows:
 
     def add(self, scores: FloatArray, is_member: BoolArray, numbers: ArrayLike) -> None:
         """Add the targets of one group: arrays (targets, examples), and their numbers."""
-        curves = []
-        for row, member, number in zip(scores, is_member, np.asarray(numbers), strict=True):
+        self._keep(self._measured(scores, is_member, np.asarray(numbers)))
+
+    def add_all(
+        self,
+        scores: FloatArray,
+        is_member: BoolArray,
+        numbers: NDArray[Any],
+        groups: NDArray[Any],
+        n_threads: int | None,
+    ) -> None:
+        """Add the targets of all groups, several groups at a time."""
+        by_group = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+
+        def measured(chosen: IntArray) -> _Group:
+            return self._measured(scores[chosen], is_member[chosen], numbers[chosen])
+
+        with ThreadPoolExecutor(resolve_threads(n_threads)) as pool:
+            for found in pool.map(measured, by_group):
+                self._keep(found)
+
+    def _measured(self, scores: FloatArray, is_member: BoolArray, numbers: NDArray[Any]) -> _Group:
+        curves, rows = [], []
+        for row, member, number in zip(scores, is_member, numbers, strict=True):
             found = _ordered(row, member)
             if found is not None:
                 curves.append(found)
-                self.rows.append(_target_row(found[0], int(number), self._examples))
-                self._group_of_row.append(self._groups)
+                rows.append(_target_row(found[0], int(number), self._examples))
+        return rows, crossed_part(curves, self._examples) if curves else None
+
+    def _keep(self, found: _Group) -> None:
+        rows, part = found
+        self.rows += rows
+        self._group_of_row += [self._groups] * len(rows)
         self._groups += 1
-        if curves:
-            self._crossed.add(curves)
+        if part is not None:
+            self._crossed.keep(part)
 
     def mean(self) -> dict[str, Any]:
         """Return the row ``mean``."""

@@ -1,6 +1,8 @@
 """The two-way bootstrap of a score matrix: rows and columns are both resampled."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -81,12 +83,10 @@ def two_way_bootstrap(
             "scores and is_member must both have shape (rows, columns), not "
             f"{scores.shape} and {member.shape}"
         )
-    known = ~np.isnan(scores)
-    curve = Roc(np.sort(scores[known & member]), np.sort(scores[known & ~member]))
     return bootstrap_bounds(
         scores,
         member,
-        curve,
+        pooled_curve(scores, member, n_threads),
         levels=levels,
         row_groups=row_groups,
         replicates=replicates,
@@ -94,6 +94,20 @@ def two_way_bootstrap(
         level=level,
         n_threads=n_threads,
     )
+
+
+def pooled_curve(scores: FloatArray, is_member: BoolArray, n_threads: int | None = None) -> Roc:
+    """Return the curve of all scores that are known; either side may be empty."""
+    from confsim._kernels import resolve_threads
+
+    def ordered(side: BoolArray) -> FloatArray:
+        side &= ~np.isnan(scores)
+        found = scores[side]
+        found.sort()
+        return found
+
+    with ThreadPoolExecutor(resolve_threads(n_threads)) as pool:
+        return Roc(*pool.map(ordered, (is_member.copy(), ~is_member)))
 
 
 def bootstrap_bounds(
@@ -124,21 +138,24 @@ def bootstrap_bounds(
     ]
     if min(groups, columns) < FEWEST_RESAMPLED:
         return dict.fromkeys(names, (float("nan"), float("nan")))
-    codes, bins = _threshold_codes(scores, member, curve)
-    rng = stream(seed, Purpose.BOOTSTRAP)
-    by_group = _multiplicities(groups, replicates, rng)
-    by_column = _multiplicities(columns, replicates, rng)
+    threads = resolve_threads(n_threads)
+    codes, bins = _threshold_codes(scores, member, curve, threads)
+    by_group, by_column = _draws(groups, columns, replicates, seed)
     counts = resample_counts(
         codes,
         np.ascontiguousarray(by_group[:, group]),
         by_column,
         2 * bins + 1,
-        resolve_threads(n_threads),
+        threads,
         resolve_isa(),
     )
     # From the highest score down; the last code is that of NaN scores.
     paired = counts[:, : 2 * bins].reshape(replicates, bins, 2)[:, ::-1]
-    figures = _resampled_figures(paired[..., 1], paired[..., 0], levels)
+    parts = [  # of as many replicates as fit into the cache
+        _resampled_figures(part[..., 1], part[..., 0], levels)
+        for part in np.array_split(paired, max(1, replicates // 16))
+    ]
+    figures = [np.concatenate(found) for found in zip(*parts, strict=True)]
     low, high = _widened_percentiles(min(groups, columns), level)
     return {
         name: tuple(np.nanquantile(values, (low, high)).tolist())
@@ -146,25 +163,47 @@ def bootstrap_bounds(
     }
 
 
-def _multiplicities(count: int, replicates: int, rng: np.random.Generator) -> NDArray[np.int32]:
-    drawn = (
-        np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(replicates)
-    )
-    return np.stack([d.astype(np.int32) for d in drawn])
+@lru_cache(maxsize=1)
+def _draws(
+    groups: int, columns: int, replicates: int, seed: int
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """Return how often each replicate holds each group, and each column.
+
+    The same for all attacks on one run, and kept from one to the next.
+    """
+    rng = stream(seed, Purpose.BOOTSTRAP)
+    by_group = _multiplicities(groups, replicates, rng)
+    return by_group, _multiplicities(columns, replicates, rng)
+
+
+def _multiplicities(count: int, replicates: int, rng: np.random.Generator) -> NDArray[np.uint16]:
+    found = np.empty((replicates, count), dtype=np.uint16)
+    for row in found:
+        drawn = np.bincount(rng.integers(count, size=count), minlength=count)
+        if drawn.max() > np.iinfo(np.uint16).max:  # with a probability below 10**-280000
+            raise OverflowError("a resample holds one row more than 65535 times")
+        row[:] = drawn
+    found.flags.writeable = False
+    return found
 
 
 def _threshold_codes(
-    scores: FloatArray, is_member: BoolArray, curve: Roc
+    scores: FloatArray, is_member: BoolArray, curve: Roc, threads: int
 ) -> tuple[NDArray[np.uint16], int]:
     """Return 2 * bin + is_member for each score, 2 * bins for NaN; and the number of bins."""
     from confsim._kernels.stats import threshold_codes
 
     thresholds = _thresholds(curve.member_scores, curve.non_member_scores)
-    bins = len(thresholds) + 1
     codes = np.empty(scores.shape, dtype=np.uint16)
-    for row, member, found in zip(scores, is_member.view(np.uint8), codes, strict=True):
-        threshold_codes(np.ascontiguousarray(row), np.ascontiguousarray(member), thresholds, found)
-    return codes, bins
+    kinds = is_member.view(np.uint8)
+
+    def code(i: int) -> None:
+        row, kind = np.ascontiguousarray(scores[i]), np.ascontiguousarray(kinds[i])
+        threshold_codes(row, kind, thresholds, codes[i])
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(code, range(len(scores))))
+    return codes, len(thresholds) + 1
 
 
 def _thresholds(members: FloatArray, non_members: FloatArray) -> FloatArray:

@@ -6,6 +6,7 @@ diagnoses (Gallas 2006): both are crossed, and each contributes a variance of it
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,44 @@ from confsim.statistics.intervals import FEWEST_TRIALS, RATE, bounded_interval
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class CrossedPart:
+    """What trials that are not independent of each other add to an interval.
+
+    Attributes
+    ----------
+    moved : ndarray, (examples,)
+        How far each example moves their mean AUC.
+    squares : float
+        The sum of its squares.
+    area : float
+        Their mean AUC.
+    """
+
+    moved: FloatArray
+    squares: float
+    area: float
+
+
+def crossed_part(curves: list[tuple[Roc, IntArray, IntArray]], examples: int) -> CrossedPart:
+    """Return what trials add; see :meth:`CrossedAuc.add`."""
+    moved = np.zeros(examples)
+    for curve, members, others in curves:
+        of_members, of_others = curve.placements()
+        of_members -= curve.auc
+        of_others -= curve.auc
+        np.divide(of_members, curve.members, out=of_members)
+        np.divide(of_others, curve.non_members, out=of_others)
+        if len(curves) == 1:  # no example is met twice: nothing is to be added to
+            moved[members], moved[others] = of_members, of_others
+        else:
+            moved[members] += of_members
+            moved[others] += of_others
+    moved /= len(curves)
+    area = float(np.mean([curve.auc for curve, _, _ in curves]))
+    return CrossedPart(moved, _sum_of_squares(moved), area)
 
 
 class CrossedAuc:
@@ -57,22 +96,13 @@ class CrossedAuc:
         curves : list of (Roc, ndarray, ndarray)
             With the columns of its members and of its non-members, in the order of their scores.
         """
-        moved = np.zeros(len(self._sum))
-        for curve, members, others in curves:
-            of_members, of_others = curve.placements()
-            of_members -= curve.auc
-            of_others -= curve.auc
-            np.divide(of_members, curve.members, out=of_members)
-            np.divide(of_others, curve.non_members, out=of_others)
-            if len(curves) == 1:  # no example is met twice: nothing is to be added to
-                moved[members], moved[others] = of_members, of_others
-            else:
-                moved[members] += of_members
-                moved[others] += of_others
-        moved /= len(curves)
-        self._sum += moved
-        self._squares += _sum_of_squares(moved)
-        self._areas.append(float(np.mean([curve.auc for curve, _, _ in curves])))
+        self.keep(crossed_part(curves, len(self._sum)))
+
+    def keep(self, part: "CrossedPart") -> None:
+        """Add what :func:`crossed_part` made of such trials."""
+        self._sum += part.moved
+        self._squares += part.squares
+        self._areas.append(part.area)
 
     def interval(self, level: float = 0.95) -> tuple[float, float, float]:
         """Return the mean, and its bounds: NaN with fewer than three trials."""

@@ -17,7 +17,6 @@ enum {
     SEARCHES = 8,                 /* run side by side, so that none waits for memory alone */
     LANES = 64,                   /* replicates that are counted together: a cache line of weights */
     MOST_COLUMN_WEIGHT = 255,     /* of the blocked way */
-    MOST_ROW_WEIGHT = 65535,      /* likewise */
     MOST_COLUMNS_AT_ONCE = 256,   /* 256 * 255 < 2^16 */
     ROWS = 16,                    /* that are sorted, and then counted, together */
     TILE = 1024,                  /* codes whose counts of a block stay in the cache for ROWS */
@@ -62,7 +61,7 @@ void confsim_threshold_codes(const double *scores, const uint8_t *kinds, int64_t
 typedef struct {
     const uint16_t *codes;
     int64_t rows, columns;
-    const int32_t *row_weights, *column_weights;
+    const uint16_t *row_weights, *column_weights;
     int64_t bins;
     int64_t *counts;
 } job;
@@ -70,8 +69,8 @@ typedef struct {
 static void replicate(void *context, int64_t item, int thread) {
     (void)thread;
     const job *work = context;
-    const int32_t *row_weights = work->row_weights + item * work->rows;
-    const int32_t *column_weights = work->column_weights + item * work->columns;
+    const uint16_t *row_weights = work->row_weights + item * work->rows;
+    const uint16_t *column_weights = work->column_weights + item * work->columns;
     int64_t *counts = work->counts + item * work->bins;
     memset(counts, 0, (size_t)work->bins * sizeof *counts);
     for (int64_t i = 0; i < work->rows; i++) {
@@ -216,7 +215,7 @@ static void pack_weights(blocked_job *work) {
         uint16_t *rows = work->row_weights + block * all->rows * LANES + lane;
         uint8_t *columns = work->column_weights + block * all->columns * LANES + lane;
         for (int64_t i = 0; i < all->rows; i++)
-            rows[i * LANES] = (uint16_t)all->row_weights[r * all->rows + i];
+            rows[i * LANES] = all->row_weights[r * all->rows + i];
         for (int64_t j = 0; j < all->columns; j++)
             columns[j * LANES] = (uint8_t)all->column_weights[r * all->columns + j];
     }
@@ -226,13 +225,9 @@ static void pack_weights(blocked_job *work) {
 static int fits_blocks(const job *all, int64_t replicates) {
     for (int64_t r = 0; r < replicates; r++) {
         int64_t of_rows = 0, of_columns = 0;
-        for (int64_t i = 0; i < all->rows; i++) {
-            const int32_t weight = all->row_weights[r * all->rows + i];
-            if (weight > MOST_ROW_WEIGHT) return 0;
-            of_rows += weight;
-        }
+        for (int64_t i = 0; i < all->rows; i++) of_rows += all->row_weights[r * all->rows + i];
         for (int64_t j = 0; j < all->columns; j++) {
-            const int32_t weight = all->column_weights[r * all->columns + j];
+            const uint16_t weight = all->column_weights[r * all->columns + j];
             if (weight > MOST_COLUMN_WEIGHT) return 0;
             of_columns += weight;
         }
@@ -269,7 +264,7 @@ out:
 }
 
 confsim_status confsim_resample(const uint16_t *codes, int64_t rows, int64_t columns,
-                                const int32_t *row_weights, const int32_t *column_weights,
+                                const uint16_t *row_weights, const uint16_t *column_weights,
                                 int64_t replicates, int64_t bins, int64_t *counts, int threads,
                                 confsim_isa isa) {
     const job all = {codes, rows, columns, row_weights, column_weights, bins, counts};

@@ -13,12 +13,12 @@ void confsim_threshold_codes(const double *scores, const uint8_t *kinds, int64_t
                              const double *thresholds, int64_t threshold_count, uint16_t *codes);
 
 /* For each replicate r, counts[r * bins + codes[i * columns + j]] = sum over (i, j) of
- * row_weights[r * rows + i] * column_weights[r * columns + j]. Every code is below `bins`, no
- * weight is negative, there are at most 2^32 - 1 columns; `counts` is overwritten. Integers, so
- * nothing depends on the number of threads. */
+ * row_weights[r * rows + i] * column_weights[r * columns + j]. Every code is below `bins`,
+ * there are fewer than 2^32 columns; `counts` is overwritten. Integers, so nothing depends on the
+ * number of threads. */
 CONFSIM_MUST_CHECK confsim_status confsim_resample(
-    const uint16_t *codes, int64_t rows, int64_t columns, const int32_t *row_weights,
-    const int32_t *column_weights, int64_t replicates, int64_t bins, int64_t *counts, int threads,
+    const uint16_t *codes, int64_t rows, int64_t columns, const uint16_t *row_weights,
+    const uint16_t *column_weights, int64_t replicates, int64_t bins, int64_t *counts, int threads,
     confsim_isa isa);
 
 #endif

@@ -29,8 +29,8 @@ def literal_counts(codes, row_weights, column_weights, bins):
 def test_resampled_counts(seed, rows, columns, replicates, bins, heaviest):
     rng = np.random.default_rng(seed)
     codes = rng.integers(rng.integers(bins), bins, (rows, columns)).astype(np.uint16)
-    of_rows = rng.integers(0, 4, (replicates, rows)).astype(np.int32)
-    of_columns = rng.integers(0, heaviest + 1, (replicates, columns)).astype(np.int32)
+    of_rows = rng.integers(0, 4, (replicates, rows)).astype(np.uint16)
+    of_columns = rng.integers(0, heaviest + 1, (replicates, columns)).astype(np.uint16)
     of_columns[:, 0] = heaviest
     expected = literal_counts(codes, of_rows, of_columns, bins)
     for name in isa.available():
@@ -39,19 +39,13 @@ def test_resampled_counts(seed, rows, columns, replicates, bins, heaviest):
             assert np.array_equal(found, expected), (name, threads)
 
 
-@pytest.mark.parametrize("heaviest", [255, 65535, 65536, 2**31 - 1])
+@pytest.mark.parametrize("heaviest", [1, 255, 65535])
 def test_counts_do_not_overflow(heaviest):
     codes = np.zeros((3, 600), dtype=np.uint16)
-    of_rows = np.full((2, 3), heaviest, dtype=np.int32)
-    of_columns = np.full((2, 600), 255, dtype=np.int32)
+    of_rows = np.full((2, 3), heaviest, dtype=np.uint16)
+    of_columns = np.full((2, 600), 255, dtype=np.uint16)
     found = resample_counts(codes, of_rows, of_columns, 1, 2, isa.CODES[isa.best()])
     assert (found == 3 * 600 * 255 * heaviest).all()
-
-
-def test_negative_weights_are_refused():
-    codes, one = np.zeros((1, 1), dtype=np.uint16), np.ones((1, 1), dtype=np.int32)
-    with pytest.raises(ValueError, match="weights must not be negative"):
-        resample_counts(codes, one, -one, 1, 1, 0)
 
 
 @settings(max_examples=100, deadline=None)

@@ -262,8 +262,8 @@ def test_bootstrap_draws_groups_together():
 def test_resample_counts_equals_the_definition():
     rng = np.random.default_rng(7)
     codes = rng.integers(0, 9, (5, 40)).astype(np.uint16)
-    rows = rng.integers(0, 3, (6, 5)).astype(np.int32)
-    columns = rng.integers(0, 3, (6, 40)).astype(np.int32)
+    rows = rng.integers(0, 3, (6, 5)).astype(np.uint16)
+    columns = rng.integers(0, 3, (6, 40)).astype(np.uint16)
     for threads in (1, 3):
         found = resample_counts(codes, rows, columns, 9, threads, 0)
         for replicate in range(6):

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
+
 from confsim._errors import ConfsimError
 from confsim.store import Run, artifacts, files
 
@@ -25,10 +27,10 @@ SIDES = ("top", "bottom")
 RECORD = "exports.json"
 
 #: Raised when the same trials give other files.
-VERSION = 1
+VERSION = 2
 
-#: Numbers from which a decimal point is not seen anyway.
-_LARGE = 1e15
+#: Rows that are looked at to see whether values repeat.
+_SAMPLE = 1024
 
 
 def export(run: Run, *, csv: bool, archive: bool, trials: int) -> list[str]:
@@ -102,6 +104,7 @@ def write_csv(run: Run) -> list[Path]:
     made_from = _made_from(run)
     record = artifacts.read_record(run.path / RECORD)
     paths = csv_paths(run)
+    confidences = [column for _, column in run.capabilities.folders]
     if record is not None and record["made_from"] == artifacts.digest(made_from):
         names = {str(path.relative_to(run.path)) for path in paths}
         if record["files"].keys() == names and artifacts.are_whole(record, run.path):
@@ -112,9 +115,11 @@ def write_csv(run: Run) -> list[Path]:
         pool = stack.enter_context(ThreadPoolExecutor(min(4, os.cpu_count() or 1)))
         for writer in writers:
             writer.write((",".join(HEADER) + "\n").encode())
-        for parts in _parts(run):
+        for number, batch in _batches(run):
             # Formatting frees the interpreter; what is written keeps its order.
-            for writer, text in zip(writers, pool.map(_text, parts), strict=True):
+            sides = pool.map(lambda side, n=number, b=batch: _lines(n, b, side, confidences), SIDES)
+            texts = [text for folder in zip(*sides, strict=True) for text in folder]
+            for writer, text in zip(writers, texts, strict=True):
                 writer.write(text)
     entries = {
         str(path.relative_to(run.path)): writer.entry()
@@ -136,45 +141,53 @@ def _made_from(run: Run) -> dict[str, Any]:
     return found
 
 
-def _parts(run: Run) -> Iterator[list["pyarrow.Table"]]:
-    """Yield, batch by batch, the rows of every file in the order of :func:`csv_paths`."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
+def _batches(run: Run) -> Iterator[tuple[int, "pyarrow.RecordBatch"]]:
+    """Yield each trial's number, and its extremes piece by piece."""
     confidences = [column for _, column in run.capabilities.folders]
-    columns = ["side", "id", "distance", *confidences, "is_member", "trial"]
+    columns = ["side", "id", "distance", *confidences, "is_member"]
     for number in run.trials:
         for batch in run.trial(number).arrow_batches("extremes", columns):
-            table = pa.Table.from_batches([batch])
-            _check_numbers(run, number, table, ("distance", *confidences))
-            by_side = {side: table.filter(pc.equal(table["side"], side)) for side in SIDES}
-            yield [
-                _columns(by_side[side], confidence) for confidence in confidences for side in SIDES
-            ]
+            _check_numbers(run, number, batch, ("distance", *confidences))
+            yield number, batch
 
 
-def _columns(rows: "pyarrow.Table", confidence: str) -> "pyarrow.Table":
+def _lines(
+    number: int, batch: "pyarrow.RecordBatch", side: str, confidences: Sequence[str]
+) -> list["pyarrow.Buffer"]:
+    """Return the lines of one side of a batch for the file of each confidence.
+
+    What the files have in common is formatted once.
+    """
+    import pyarrow.compute as pc
+
+    rows = batch.filter(pc.equal(batch["side"], side))
+    ids, distances = _id_texts(rows["id"]), _decimals(rows["distance"])
+    ends = pc.if_else(rows["is_member"], f"True,{number + 1}\n", f"False,{number + 1}\n")
+    return [_joined(ids, distances, _decimals(rows[name]), ends) for name in confidences]
+
+
+def _joined(*columns: "pyarrow.Array") -> "pyarrow.Buffer":
+    """Return the bytes of all rows, with commas between columns."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    member = pc.if_else(rows["is_member"], "True", "False")
-    trial = pc.add(pc.cast(rows["trial"], pa.int64()), 1)
-    chosen = [
-        _no_formulas(rows["id"]),
-        _decimal(rows["distance"]),
-        _decimal(rows[confidence]),
-        member,
-        trial,
-    ]
-    return pa.table(chosen, names=list(HEADER))
+    rows = pc.binary_join_element_wise(*columns, ",", null_handling="replace")
+    if not len(rows):
+        return pa.py_buffer(b"")
+    _, offsets, content = rows.buffers()
+    places = np.frombuffer(offsets, np.int32)
+    start, end = int(places[rows.offset]), int(places[rows.offset + len(rows)])
+    return content.slice(start, end - start)
 
 
-def _check_numbers(run: Run, number: int, rows: "pyarrow.Table", columns: Sequence[str]) -> None:
+def _check_numbers(
+    run: Run, number: int, rows: "pyarrow.RecordBatch", columns: Sequence[str]
+) -> None:
     """Raise unless columns hold what confsim writes: a run of somebody else may hold anything."""
     import pyarrow as pa
 
     kinds = dict.fromkeys(columns, pa.types.is_floating)
-    kinds |= {"trial": pa.types.is_integer, "is_member": pa.types.is_boolean}
+    kinds["is_member"] = pa.types.is_boolean
     for name, is_kind in kinds.items():
         kind = rows.schema.field(name).type
         if not is_kind(kind):
@@ -184,45 +197,49 @@ def _check_numbers(run: Run, number: int, rows: "pyarrow.Table", columns: Sequen
             )
 
 
-def _no_formulas(column: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
-    """Return a column whose texts, if it holds any, are none that a spreadsheet computes."""
-    import pyarrow as pa
-
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        return column
-    texts = (None if text is None else artifacts.csv_text(str(text)) for text in column.to_pylist())
-    return pa.chunked_array([pa.array(texts, pa.string())])
-
-
-def _decimal(column: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
-    """Return a column of whole numbers with decimal points, lest a reader take it for integers.
-
-    One number with a fraction tells a reader as much: then the column stays as it is.
-    """
+def _id_texts(column: "pyarrow.Array") -> "pyarrow.Array":
+    """Return ids as text; texts, if it holds any, are none that a spreadsheet computes."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    def whole(values: Any) -> Any:
-        return pc.and_(pc.equal(values, pc.trunc(values)), pc.less(pc.abs(values), _LARGE))
-
-    if not len(column) or not pc.all(whole(column.slice(0, 1))).as_py():
-        return column
-    if not pc.all(whole(column)).as_py():
-        return column
-    coded = column.combine_chunks().dictionary_encode()  # few different values as a rule
-    texts = pc.binary_join_element_wise(pc.cast(coded.dictionary, pa.string()), ".0", "")
-    return pa.chunked_array([texts.take(coded.indices)])
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        return pc.cast(column, pa.string())
+    texts = (None if text is None else artifacts.csv_text(str(text)) for text in column.to_pylist())
+    quoted = (text and '"' + text.replace('"', '""') + '"' for text in texts)
+    return pa.array(quoted, pa.string())
 
 
-def _text(rows: "pyarrow.Table") -> bytes:
+def _decimals(column: "pyarrow.Array") -> "pyarrow.Array":
+    """Return numbers as text, with the fewest digits that give them again.
+
+    Where all are whole they get decimal points, lest a reader take them for integers; one number
+    with a fraction or an exponent tells a reader as much.
+    """
+    if _few_differ(column):  # formatting takes longer than looking for what is there already
+        coded = column.dictionary_encode()
+        return _decimals_of(coded.dictionary).take(coded.indices)
+    return _decimals_of(column)
+
+
+def _decimals_of(numbers: "pyarrow.Array") -> "pyarrow.Array":
     import pyarrow as pa
-    from pyarrow import csv
+    import pyarrow.compute as pc
 
-    sink = pa.BufferOutputStream()
-    plain = not pa.types.is_string(rows.schema.field("ID").type)
-    quotes = "none" if plain else "needed"
-    csv.write_csv(rows, sink, csv.WriteOptions(include_header=False, quoting_style=quotes))
-    return bytes(sink.getvalue())
+    texts = pc.cast(numbers, pa.string())
+    if not pc.all(pc.equal(numbers, pc.trunc(numbers))).as_py():
+        return texts
+    if pc.any(pc.match_substring_regex(texts, "[en]")).as_py():  # 1e+11, inf
+        return texts
+    return pc.binary_join_element_wise(texts, ".0", "")
+
+
+def _few_differ(column: "pyarrow.Array") -> bool:
+    """Whether a column repeats its values often, judged by a sample of all of it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = pa.array(np.linspace(0, max(0, len(column) - 1), min(len(column), _SAMPLE), dtype=int))
+    return bool(pc.count_distinct(column.take(rows)).as_py() * 2 < len(rows))
 
 
 class _Hashing:
@@ -233,10 +250,11 @@ class _Hashing:
 
         self._file, self._digest, self._size = file, hashlib.sha256(), 0
 
-    def write(self, content: bytes) -> None:
-        self._file.write(content)
-        self._digest.update(content)
-        self._size += len(content)
+    def write(self, content: "bytes | pyarrow.Buffer") -> None:
+        view = memoryview(content)
+        self._file.write(view)
+        self._digest.update(view)
+        self._size += len(view)
 
     def entry(self) -> dict[str, Any]:
         return {"size": self._size, "sha256": self._digest.hexdigest()}

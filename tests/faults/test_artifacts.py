@@ -105,6 +105,42 @@ def test_csv_files_hold_the_extremes_exactly(lattice):
         np.testing.assert_array_equal(found["Trial"], expected["trial"] + 1)
 
 
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        np.random.default_rng(0).normal(size=3000) * 10.0 ** np.arange(-15, 15).repeat(100),
+        np.tile([0.1, -0.0, 1 / 3, 5e-324, 1.7976931348623157e308, 2.0**53], 500),
+        np.tile([0.0, 1.0, -3.0, 123456789.0], 500),
+        np.tile([0.0, 1.0, 123456789012.0, np.inf], 500),
+        np.arange(2000.0),
+        np.array([np.nan, np.inf, -np.inf, 0.5]),
+        np.array([0.25]),
+        np.array([]),
+    ],
+    ids=[
+        "different",
+        "repeated",
+        "repeated and whole",
+        "large",
+        "whole",
+        "not finite",
+        "one",
+        "none",
+    ],
+)
+def test_numbers_of_a_csv_file_have_the_fewest_digits_that_give_them_again(numbers):
+    import pyarrow as pa
+
+    texts = exports._decimals(pa.array(numbers)).to_pylist()
+    read = np.array([float(text) for text in texts])
+    assert read.tobytes() == numbers.tobytes()
+    digits = [len(text.lstrip("-").split("e")[0].replace(".", "").strip("0")) for text in texts]
+    shortest = [repr(float(x)).lstrip("-").split("e")[0] for x in numbers]
+    assert digits == [len(text.replace(".", "").strip("0")) for text in shortest]
+    if np.all(numbers == np.trunc(numbers)):
+        assert not texts or any("." in text or "e" in text for text in texts)
+
+
 def test_csv_files_are_made_once_and_anew_when_something_changed(lattice):
     run = open_run(lattice)
     paths = exports.write_csv(run)

@@ -535,7 +535,7 @@ def test_ids_reach_no_export_as_formulas(made, tmp_path):
         assert {plain_text(text) for text in ids} <= set(texts)
         assert not any(text.startswith(("=", "+", "-", "@")) for text in ids)
         assert not any(line.startswith(("=", "+", "-", "@")) for line in found.open())
-    for name, value in (("distance", "=1"), ("is_member", "=1"), ("trial", "=1")):
+    for name, value in (("distance", "=1"), ("is_member", "=1")):
         rows.assign(**{name: value}).to_parquet(path, index=False)
         reseal(run, path.name)
         with pytest.raises(ConfsimError, match=f"trial 1 of .* in column {name} of its extremes"):

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 from setuptools.modified import newer_group
@@ -48,6 +49,12 @@ REMEDY = (
     "Fedora: dnf install gcc python3-devel; macOS: xcode-select --install; "
     "conda: conda install c-compiler"
 )
+
+
+class Build(build):
+    """``build`` that compiles first, so that what it lacks is said before pages of output."""
+
+    sub_commands = sorted(build.sub_commands, key=lambda command: command[0] != "build_ext")
 
 
 class BuildKernels(build_ext):
@@ -108,7 +115,6 @@ class BuildKernels(build_ext):
     def check_compiler(self):
         """End with one line that says what to install where C programs cannot be built."""
         if not self.links(EMPTY_PROBE):
-            # The build's output is long, and this is its last line.
             raise SystemExit(f"confsim needs a C compiler, and none works here. {REMEDY}")
         if not self.links(PYTHON_PROBE, include_dirs=self.compiler.include_dirs):
             raise SystemExit(
@@ -175,4 +181,4 @@ def extensions():
 if sys.platform == "win32":
     raise SystemExit("confsim builds on Linux and macOS; on Windows, install it inside WSL")
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildKernels})
+setup(ext_modules=extensions(), cmdclass={"build": Build, "build_ext": BuildKernels})

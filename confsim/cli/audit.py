@@ -14,6 +14,7 @@ from confsim.auditing import COLUMNS, DESIGNS, run_audit
 from confsim.cli import common
 from confsim.membership import MembershipTables, membership_tables
 from confsim.report.numbers import with_interval
+from confsim.runner import resolve_workers
 from confsim.scores import Zeros
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(given: argparse.Namespace) -> int:
+    threads = None if given.workers is None else resolve_workers(given.workers)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConfsimWarning)
         outcome = run_audit(
@@ -148,15 +150,13 @@ def _main(given: argparse.Namespace) -> int:
             unpack_limit=given.unpack_limit,
             out=given.out,
             overwrite=given.overwrite,
-            n_threads=given.workers,
+            n_threads=threads,
             space=given.features,
         )
         if outcome.exit_code:
             return _unfinished(outcome)
         run = outcome.run
-        found = membership_tables(
-            run, features=given.features, seed=given.seed, n_threads=given.workers
-        )
+        found = membership_tables(run, features=given.features, seed=given.seed, n_threads=threads)
     for warning in caught:
         if issubclass(warning.category, ConfsimWarning) and str(warning.message) not in found.notes:
             print(f"confsim-audit: warning: {warning.message}", file=sys.stderr)

@@ -27,6 +27,9 @@ USAGE = 2
 #: The work failed.
 FAILED = 1
 
+#: Digits of a whole number: a seed of 128 bits has 39.
+_DIGITS = 100
+
 #: Characters of an error that are printed.
 _LONGEST = 2000
 
@@ -174,12 +177,15 @@ def _one_line(text: str) -> str:
 def integer(text: str) -> int:
     """Parse a whole number: ``5000``, ``5_000`` or ``5e3``."""
     try:
-        return int(text)
+        found = int(text)
     except ValueError:
         number = float(text)
         if not number.is_integer():
             raise argparse.ArgumentTypeError(f"must be a whole number, not {text}") from None
-        return int(number)
+        found = int(number)
+    if abs(found) >= 10**_DIGITS:
+        raise argparse.ArgumentTypeError(f"must have at most {_DIGITS} digits")
+    return found
 
 
 integer.__name__ = "whole number"
@@ -290,10 +296,14 @@ def _add_output_options(parser: Parser) -> None:
         "--keep",
         choices=("all", "summary"),
         default="all",
-        help="store the extremes' rows, or only what summarises them (default: %(default)s)",
+        help="store the extremes of every trial row by row, or only what summarises them "
+        "(default: %(default)s)",
     )
     group.add_argument(
-        "--csv", action="store_true", help="when the run is complete, also write CSV files"
+        "--csv",
+        action="store_true",
+        help="when the run is complete, also write both extremes of all trials as CSV files, "
+        "top_percent.csv and bottom_percent.csv",
     )
     group.add_argument(
         "--zip",

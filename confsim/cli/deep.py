@@ -33,6 +33,10 @@ examples:
   confsim-deep --dataset cifar10 --data-dir ~/data   official archives, offline
   confsim-deep --dataset folder:pictures --epochs 30 class subfolders, a .tar or a .zip
   confsim-deep --dataset table:adult.csv --label income --model mlp
+
+models: cnn (four convolutions and a tanh layer), mlp (one hidden layer), softmax (regression),
+tanh-1024-512 (two hidden layers, as for Purchase-100), resnet (nine layers), wrn28-2 (a wide
+residual network), resnet18, wide (shallow, trains on CIFAR-10 in seconds).
 """
 
 
@@ -98,7 +102,7 @@ def _add_data_options(parser: common.Parser) -> None:
         "near-duplicates",
         type=float,
         metavar="T",
-        help="images within a root-mean-square difference of T a pixel value, 0 to 255, are "
+        help="images within a root-mean-square difference of T per pixel value, 0 to 255, are "
         "duplicates and stay on one side of the holdout (default: only equal images)",
     )
     add(
@@ -148,13 +152,14 @@ def _add_data_options(parser: common.Parser) -> None:
         "holdout",
         type=float,
         metavar="F",
-        help="fraction that is never trained on nor queried, in (0, 1) (default: %(default)g)",
+        help="fraction of the data that is never trained on nor queried, in (0, 1) (default: "
+        "%(default)g)",
     )
     add(
         "query-augment",
         type=common.integer,
         metavar="K",
-        help="scores a query, of itself and of its flips and shifts, 1 to "
+        help="views of each query that are scored: itself and its first flips and shifts, 1 to "
         f"{MAX_QUERY_AUGMENT} (default: %(default)s)",
     )
 
@@ -171,9 +176,15 @@ def _add_model_options(parser: common.Parser) -> None:
         "hidden",
         type=common.integer,
         metavar="UNITS",
-        help="units of the feature layer of cnn and mlp (default: %(default)s)",
+        help="with --model cnn or mlp: units of the last hidden layer, the feature space "
+        "(default: %(default)s)",
     )
-    add("l2", type=float, metavar="X", help="penalty on squared weights (default: %(default)g)")
+    add(
+        "l2",
+        type=float,
+        metavar="X",
+        help="this times the sum of squared weights is added to the loss (default: %(default)g)",
+    )
     add(
         "learning-rate",
         type=float,
@@ -184,9 +195,14 @@ def _add_model_options(parser: common.Parser) -> None:
         "batch-size",
         type=common.integer,
         metavar="N",
-        help="images of an optimiser step (default: %(default)s)",
+        help="images per optimiser step (default: %(default)s)",
     )
-    add("epochs", type=common.integer, metavar="N", help="at most (default: %(default)s)")
+    add(
+        "epochs",
+        type=common.integer,
+        metavar="N",
+        help="passes over the training images, at most (default: %(default)s)",
+    )
     add(
         "early-stopping",
         choices=EARLY_STOPPING,
@@ -208,7 +224,7 @@ def _add_model_options(parser: common.Parser) -> None:
     add(
         "augment",
         choices=AUGMENTATIONS,
-        help="of training images: mirrored, or also shifted by up to an eighth "
+        help="change training images at random: mirrored, or also shifted by up to an eighth "
         "(default: %(default)s)",
     )
     add(
@@ -221,17 +237,22 @@ def _add_model_options(parser: common.Parser) -> None:
 
 def _add_optimisation_options(parser: common.Parser) -> None:
     add = _adder(parser, "how weights move")
-    add("optimizer", choices=OPTIMIZERS, help="(default: %(default)s)")
+    add(
+        "optimizer",
+        choices=OPTIMIZERS,
+        help="Adam, stochastic gradient descent with momentum, or Muon: orthogonalised momentum "
+        "(default: %(default)s)",
+    )
     add(
         "momentum",
         type=float,
         metavar="X",
-        help="of sgd and muon, in [0, 1) (default: 0.9)",
+        help="with sgd and muon: part of the last step that is kept, in [0, 1) (default: 0.9)",
     )
     add(
         "nesterov",
         action=argparse.BooleanOptionalAction,
-        help="Nesterov's momentum in sgd and muon (default: yes)",
+        help="with sgd and muon: Nesterov's variant of momentum (default: yes)",
     )
     add(
         "schedule",
@@ -249,14 +270,15 @@ def _add_optimisation_options(parser: common.Parser) -> None:
         "weight-decay",
         type=float,
         metavar="X",
-        help="decoupled: each step takes X times the learning rate of every kernel "
+        help="each step shrinks every kernel by the factor 1 - X times the learning rate "
         "(default: %(default)g)",
     )
     add(
         "clip-norm",
         type=float,
         metavar="X",
-        help="scale the gradient of all weights down to this Euclidean norm (default: no)",
+        help="scale gradients that are longer than this Euclidean norm down to it (default: no "
+        "limit)",
     )
     add(
         "ema",
@@ -296,7 +318,7 @@ def _add_device_options(parser: common.Parser) -> None:
         "trials-per-device",
         type=common.integer,
         metavar="K",
-        help="trials that share a GPU: in one program on jax, else in processes "
+        help="trials that share a GPU, in one program on jax, else in processes; no effect on CPUs "
         "(default: %(default)s)",
     )
 

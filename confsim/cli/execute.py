@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from confsim import exports, runner
+from confsim._errors import check_number
 from confsim.cli.closing import closing_table
 from confsim.experiment import Experiment
 from confsim.report.summary import headline_of
@@ -21,6 +22,7 @@ def execute(experiment: Experiment, given: argparse.Namespace) -> int:
     """Do what the shared options ask; return the exit code."""
     if given.csv and given.keep == "summary":  # said before the trials are run, not after
         raise ValueError("--csv needs the extremes, which --keep summary leaves out")
+    check_number("grace", given.grace, minimum=0)
     if given.dry_run:
         return _dry_run(experiment, given)
     outcome = runner.run(

@@ -31,14 +31,14 @@ def build_parser() -> common.Parser:
         type=common.integer,
         default=default.n,
         metavar="N",
-        help="training points of a trial, at least 2 (default: %(default)s)",
+        help="training points per trial, at least 2 (default: %(default)s)",
     )
     group.add_argument(
         "--queries",
         type=_queries,
         default=default.queries,
         metavar="Q",
-        help="lattice points queried, or 'all' (default: %(default)s)",
+        help="lattice points queried, drawn once per run, or 'all' (default: %(default)s)",
     )
     group.add_argument(
         "--dimensions",
@@ -59,7 +59,7 @@ def build_parser() -> common.Parser:
         type=float,
         default=default.granularity,
         metavar="G",
-        help="step of the lattice, in lattice units (default: %(default)g)",
+        help="distance of neighbouring lattice points, in lattice units (default: %(default)g)",
     )
     group.add_argument(
         "--weights",
@@ -67,7 +67,7 @@ def build_parser() -> common.Parser:
         nargs="+",
         default=None,
         metavar="W",
-        help="normal of the ideal hyperplane, one number a dimension (default: 1 -1 1 -1 ...)",
+        help="normal of the ideal hyperplane, one number per dimension (default: 1 -1 1 -1 ...)",
     )
     group.add_argument(
         "--bias",
@@ -94,26 +94,31 @@ def _add_program_options(parser: common.Parser, default: LinearExperiment) -> No
         "--objective",
         choices=("slack", "margin"),
         default=default.objective,
-        help="least total slack, or largest margin (default: %(default)s)",
+        help="what training minimises: 'slack', by how much training points miss the right side, "
+        "or "
+        "'margin', the norm of the weights plus C times that slack (default: %(default)s)",
     )
     group.add_argument(
         "--norm",
         choices=("l1", "linf"),
         default=default.norm,
-        help="norm of the weights that 'margin' minimises (default: %(default)s)",
+        help="with --objective margin: the norm of the weights, l1 (sum of their sizes) or linf "
+        "(largest of them) (default: %(default)s)",
     )
     group.add_argument(
         "--C",
         type=float,
         default=default.C,
         metavar="C",
-        help="price of slack in 'margin' (default: %(default)g)",
+        help="with --objective margin: weight of the slack, more than 0; the larger, the more "
+        "training points are on the right side (default: %(default)g)",
     )
     group.add_argument(
         "--solver",
         choices=("working-set", "direct"),
         default=default.solver,
-        help="constraint generation, or the whole program at once (default: %(default)s)",
+        help="how the program is solved: 'working-set' adds training points while they are "
+        "violated, 'direct' takes all at once and is slower (default: %(default)s)",
     )
 
 

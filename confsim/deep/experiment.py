@@ -257,6 +257,21 @@ class DeepExperiment(Experiment):
         self._check_training()
         self._check_fractions()
         self._check_canaries()
+        self._check_use()
+
+    def _check_use(self) -> None:
+        """Raise where a setting would change nothing."""
+        named = self.dataset in datasets.NAMED and self.dataset != "digits"
+        uses = {
+            "hidden": (self.model in ("cnn", "mlp"), "model 'cnn' or 'mlp'", self.model),
+            "l2": (self.model in models.NAMED, "named models", self.model),
+            "data_dir": (named, "the files of a named dataset", self.dataset),
+        }
+        stops = (self.early_stopping != "off", "early_stopping other than 'off'", "off")
+        uses |= {"patience": stops, "min_delta": stops}
+        for name, (used, purpose, found) in uses.items():
+            if not used and getattr(self, name) != getattr(type(self), name):
+                raise ValueError(f"{name} is for {purpose}, not {found!r}")
 
     def _check_training(self) -> None:
         check_choice("optimizer", self.optimizer, optimisation.OPTIMIZERS)

@@ -93,6 +93,10 @@ class Architecture:
             keras.config.set_dtype_policy(policy)
 
 
+#: What version 0.1 called it, for code that was written then.
+Recipe = Architecture
+
+
 def check_model(model: str) -> None:
     """Raise ``ValueError`` that offers the names unless ``model`` is one or a file's function."""
     if model in NAMED:

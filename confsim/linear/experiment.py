@@ -115,6 +115,14 @@ class LinearExperiment(Experiment):
                 raise ValueError("weights must not all be zero")
         if self.bias is not None:
             check_number("bias", self.bias)
+        weights, bias = self.ideal
+        with np.errstate(over="ignore"):
+            farthest = self.grid_size * np.sum(np.abs(weights)) + abs(bias)
+        if not np.isfinite(farthest):
+            raise ValueError(
+                f"weights and bias must be smaller: on a lattice of side {self.grid_size:g} the "
+                "decision value overflows"
+            )
 
     @cached_property
     def lattice(self) -> Lattice:

@@ -476,6 +476,13 @@ def test_command_reports_one_line(tmp_path, capsys, make, words):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("workers", ["0", "100000"])
+def test_workers_are_bounded_by_name(tmp_path, capsys, workers):
+    data = write_npz(tmp_path / "data", outputs())
+    assert main([str(data), "--out", str(tmp_path / "run"), "--workers", workers]) == 2
+    assert capsys.readouterr().err.startswith("confsim-audit: error: workers must be at ")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_one_line(tmp_path, capsys, monkeypatch, number):
     data = write_npz(tmp_path / "data", outputs())

@@ -27,13 +27,10 @@ from confsim._kernels.stats import (
     FINE,
     GRID,
     Counts,
-    count_pairs,
     median,
-    rank_covariance,
-    rank_spread,
-    rank_sums,
     rows_in_bins,
 )
+from confsim.bin_ranks import BinRanks, Crowd, Histograms, RankCovariance, binned_auc, pearson
 from confsim.point_ranks import Points, distances_apart
 from confsim.statistics.chance import closeness_chance
 from confsim.statistics.intervals import delong_interval
@@ -154,7 +151,7 @@ class Relation:
         self._threads = threads
         self._isa = resolve_isa()
         self._queries = axes.counts()
-        self._ranks: tuple[_Ranks, _Ranks] | None = None
+        self._ranks: tuple[RankCovariance, RankCovariance] | None = None
 
     def add(self, confidence: FloatArray, distance: FloatArray) -> NDArray[np.uint32]:
         """Count a block of queries, members included; return what :meth:`add_ranks` needs of it."""
@@ -178,8 +175,8 @@ class Relation:
         codes = members.add(confidence, distance, self._threads, isa)
         moved_codes = moved.add(confidence, distance_excluding_self, self._threads, isa)
         self._held_codes = codes, moved_codes
-        self._members, self._moved = _Histograms.of(members), _Histograms.of(moved)
-        self._non_members = _Histograms.of(self._queries) - self._members
+        self._members, self._moved = Histograms.of(members), Histograms.of(moved)
+        self._non_members = Histograms.of(self._queries) - self._members
 
     def add_ranks(self, codes: NDArray[np.uint32], distance: FloatArray) -> None:
         """Add the ranks of a block that :meth:`add` counted."""
@@ -190,18 +187,18 @@ class Relation:
         if not self._one_pass:
             self._ranks[1].add(codes, unknown, self._threads)
 
-    def _begin_ranks(self) -> "tuple[_Ranks, _Ranks]":
+    def _begin_ranks(self) -> "tuple[RankCovariance, RankCovariance]":
         """Return where ranks are added up, including and excluding self."""
         isa, strangers = self._isa, self._non_members
-        everyone = _Histograms.of(self._queries)
-        confidence_other = confidence_self = _Bins(everyone.known, isa)
+        everyone = Histograms.of(self._queries)
+        confidence_other = confidence_self = BinRanks(everyone.known, isa)
         # They differ only where leaving self out leaves a member without neighbour.
         self._one_pass = np.array_equal(self._members.known, self._moved.known)
         if not self._one_pass:
-            confidence_other = _Bins(strangers.known + self._moved.known, isa)
-        distance_other = _Bins(strangers.distance + self._moved.distance, isa)
-        ranks_self = _Ranks(confidence_self, _Bins(everyone.distance, isa), isa)
-        ranks_other = _Ranks(confidence_other, distance_other, isa)
+            confidence_other = BinRanks(strangers.known + self._moved.known, isa)
+        distance_other = BinRanks(strangers.distance + self._moved.distance, isa)
+        ranks_self = RankCovariance(confidence_self, BinRanks(everyone.distance, isa), isa)
+        ranks_other = RankCovariance(confidence_other, distance_other, isa)
         # The blocks bring members at their distance including self: out with these pairs.
         (_, distance, other), (codes, moved_codes) = self._held, self._held_codes
         ranks_other.add(codes, distance, self._threads, sign=-1)
@@ -227,8 +224,8 @@ class Relation:
         ranked = self._ranked() if kept is None else self._ranked_in_memory(kept)
         null = closeness_chance(members, non_members) if chance is None else chance
         return {
-            "pearson_self": _pearson(self._non_members.moments + self._members.moments),
-            "pearson_other": _pearson(self._non_members.moments + self._moved.moments),
+            "pearson_self": pearson(self._non_members.moments + self._members.moments),
+            "pearson_other": pearson(self._non_members.moments + self._moved.moments),
             **{name: ranked[name] for name in _RANKED},
             "auc_closeness_other_null": null,
             "auc_error_bound": ranked["auc_error_bound"],
@@ -282,7 +279,7 @@ class Relation:
         found = dict(known or {})
         for name in pairs.keys() - found.keys():
             near = name != "auc_confidence"
-            area, bound = _auc(*pairs[name], closest=near)
+            area, bound = binned_auc(*pairs[name], closest=near)
             found[name] = area, 0.0 if apart and near else bound
         return found
 
@@ -312,11 +309,11 @@ class Relation:
         rows = rows_in_bins(kept.codes, by_confidence, by_distance)
         bins = kept.codes[rows]
         if len(by_confidence):
-            crowd = _Crowd.of(counts.confidence, by_confidence, kept.confidence[rows], bins >> 16)
+            crowd = Crowd.of(counts.confidence, by_confidence, kept.confidence[rows], bins >> 16)
             share = crowd.share_above(confidence, codes >> 16, confidence)
             found["auc_confidence"] = 1 - share, 0.0
         if len(by_distance):
-            crowd = _Crowd.of(counts.fine_distance, by_distance, kept.distance[rows], bins & low)
+            crowd = Crowd.of(counts.fine_distance, by_distance, kept.distance[rows], bins & low)
             for name, d, where in (("self", distance, codes), ("other", other, moved)):
                 area = crowd.share_above(d, where & low, distance)
                 found[f"auc_closeness_{name}"] = area, 0.0
@@ -500,185 +497,9 @@ def _chance_by_class(classes: NDArray[np.int64], is_member: NDArray[np.bool_]) -
     return closeness_chance(members, others)
 
 
-@dataclass(frozen=True)
-class _Histograms:
-    """The counts and sums of some queries; those of a difference by ``-``.
-
-    ``confidence`` counts all of them, ``known`` those with a distance: the same array if all have.
-    """
-
-    grid: NDArray[np.int64]
-    confidence: NDArray[np.int64]
-    known: NDArray[np.int64]
-    distance: NDArray[np.int64]
-    moments: FloatArray
-
-    @classmethod
-    def of(cls, counts: Counts) -> "_Histograms":
-        confidence = counts.confidence
-        known = counts.fine_confidence[0] if counts.missing else confidence
-        return cls(counts.grid, confidence, known, counts.fine_distance, counts.moments)
-
-    def __sub__(self, other: "_Histograms") -> "_Histograms":
-        confidence = known = self.confidence - other.confidence
-        if self.known is not self.confidence or other.known is not other.confidence:
-            known = self.known - other.known
-        return _Histograms(
-            self.grid - other.grid,
-            confidence,
-            known,
-            self.distance - other.distance,
-            self.moments - other.moments,
-        )
-
-
-@dataclass(frozen=True)
-class _Crowd:
-    """The queries of some bins, sorted, and how many queries are in the bins below each.
-
-    Attributes
-    ----------
-    bins : ndarray
-        Ascending.
-    values : ndarray of float64
-        Of all queries in these bins, ascending.
-    left_out : ndarray of int64
-        For each bin: queries below it that are not among ``values``.
-    total : int
-        All queries.
-    """
-
-    bins: NDArray[Any]
-    values: FloatArray
-    left_out: NDArray[np.int64]
-    total: int
-
-    @classmethod
-    def of(
-        cls,
-        histogram: NDArray[np.int64],
-        bins: NDArray[Any],
-        values: FloatArray,
-        where: NDArray[Any],
-    ) -> "_Crowd":
-        """Sort queries that include all of those bins; ``where`` says in which each is."""
-        wanted = np.zeros(FINE, dtype=np.bool_)
-        wanted[bins] = True
-        inside = wanted[where]
-        inside &= ~np.isnan(values)
-        below, held = np.cumsum(histogram), histogram[bins]
-        left_out = below[bins] - np.cumsum(held)
-        return cls(bins, np.sort(values[inside]), left_out, int(below[-1]))
-
-    def share_above(self, values: FloatArray, where: NDArray[Any], members: FloatArray) -> float:
-        """Return the probability that a non-member is above one of ``values``, ties half.
-
-        ``where`` are the bins of ``values``; ``members`` are those of the members among the
-        queries, which do not count. NaN is left out.
-        """
-        known = ~np.isnan(values)
-        order = np.argsort(values[known])
-        values, where = values[known][order], where[known][order]
-        members = np.sort(members[~np.isnan(members)])
-        others = self.total - len(members)
-        if not len(values) or not others:
-            return math.nan
-        left_out = self.left_out[np.searchsorted(self.bins, where)]
-        below = 0  # twice
-        for side in ("left", "right"):
-            place = left_out + np.searchsorted(self.values, values, side=side)
-            below += int(np.sum(place - np.searchsorted(members, values, side=side)))
-        pairs = 2 * len(values) * others
-        return (pairs - below) / pairs
-
-
-class _Bins:
-    """A histogram of one variable: its ranks and how they vary.
-
-    Ranks are kept as integers, twice the centred mid-rank: sums of them are exact, in any order.
-    ``variance`` is that of the mid-ranks, doubled and relative to the number of points, times that
-    number; ``hidden`` is what the order inside bins can add to it, at most.
-    """
-
-    def __init__(self, counts: NDArray[np.int64], isa: int) -> None:
-        self.ranks, self.total, self.variance, self.hidden = rank_spread(counts, isa)
-
-
-class _Ranks:
-    """The covariance of the ranks of pairs."""
-
-    def __init__(self, confidence: _Bins, distance: _Bins, isa: int) -> None:
-        self._bins = confidence, distance
-        self._isa = isa
-        self._sums = np.zeros(FINE, dtype=np.int64)
-
-    def add(
-        self, codes: NDArray[np.uint32], distance: FloatArray | None, threads: int, sign: int = 1
-    ) -> None:
-        """Add pairs, or take them out; without a ``distance`` none is NaN."""
-        ranks = self._bins[0].ranks
-        if sign > 0:
-            rank_sums(codes, distance, ranks, self._sums, threads)
-        else:
-            taken = np.zeros_like(self._sums)
-            rank_sums(codes, distance, ranks, taken, threads)
-            self._sums -= taken
-
-    def add_from(self, other: "_Ranks") -> None:
-        self._sums += other._sums
-
-    def correlation(self) -> float:
-        distance = self._bins[1]
-        covariance = rank_covariance(self._sums, distance.ranks, distance.total, self._isa)
-        scale = math.prod([bins.variance for bins in self._bins]) ** 0.5
-        return covariance / scale if scale > 0 else math.nan
-
-    def error_bound(self, distances_apart: bool) -> float:
-        """Bound what hiding the order inside bins does to the correlation (Cauchy-Schwarz).
-
-        A bin's mid-rank is the mean of the true ranks in it, so the true variance is the sum of the
-        variance of mid-ranks, V, and of a hidden part, at most H: ranks of k distinct values that
-        share a bin vary by (k^2 - 1) / 12; those of distances that are apart do not vary. With
-        a = sqrt(H/V) of either variable, the covariance moves by at most a + b + ab of the scale,
-        and the scale by (a^2 + b^2)/2.
-        """
-        if any(bins.variance <= 0 for bins in self._bins):
-            return 0.0
-        a, b = (math.sqrt(bins.hidden / bins.variance) for bins in self._bins)
-        if distances_apart:
-            b = 0.0
-        return a + b + a * b + (a * a + b * b) / 2
-
-
-def _pearson(moments: FloatArray) -> float:
-    pairs, u, v, uu, vv, uv = moments.tolist()
-    if pairs < 2:
-        return np.nan
-    variance_u, variance_v = uu - u * u / pairs, vv - v * v / pairs
-    # Sums of rounded squares leave about 1e-16 of their size where the values do not vary.
-    if variance_u <= 1e-14 * uu or variance_v <= 1e-14 * vv:
-        return np.nan
-    return float((uv - u * v / pairs) / np.sqrt(variance_u * variance_v))
-
-
 def _with_bound(areas: Areas) -> dict[str, float]:
     bound = max(bound for _, bound in areas.values())
     return {**{name: area for name, (area, _) in areas.items()}, "auc_error_bound": bound}
-
-
-def _auc(
-    members: NDArray[np.int64], non_members: NDArray[np.int64], *, closest: bool = False
-) -> tuple[float, float]:
-    """Return the AUC from histograms by bin, and its largest error.
-
-    ``closest``: a lower value is the higher score. Points of one bin count as ties, one half a
-    pair; each such pair is wrong by at most that half.
-    """
-    count, others, below, tied = count_pairs(members, non_members, closest)
-    pairs = float(count) * float(others)
-    if pairs == 0:
-        return np.nan, 0.0
-    return (below + tied / 2) / pairs, tied / 2 / pairs
 
 
 def _compact(counts: NDArray[np.int64]) -> NDArray[Any]:

@@ -11,18 +11,11 @@
 #include "core/arena.h"
 #include "core/parallel.h"
 #include "core/util.h"
-#include "nearest/block_kernels.h"
-#include "nearest/kd_tree.h"
-#include "nearest/query_order.h"
+#include "nearest/block_plan.h"
 
 enum {
-    CHUNK = 24, /* training points of the smallest chunk: whole tiles and whole groups */
-    MOST_CHUNKS_FOR_K = 2048, /* smaller ones where each holds one of the k nearest at best */
-    MOST_CHUNKS = 512,        /* of a class: larger classes have larger chunks */
-    LISTED = 40 * POINTS,     /* points that are scored before their scores are looked at */
-    ROUNDS = 8,               /* of widening a block's radius */
-    FEWEST_TO_ORDER = 4096,   /* queries that are worth an order */
-    FEWEST_TO_LIST = 256,     /* training points of a class that are worth a list */
+    LISTED = 40 * POINTS, /* points that are scored before their scores are looked at */
+    ROUNDS = 8,           /* of widening a block's radius */
     MOST_FAILURES = 4,
     BLOCKS_SKIPPED = 252, /* blocks in vain before the lists are left for some blocks */
     MOST_EXACT = 32,      /* exact comparisons a query, if float32 tells points apart */
@@ -31,97 +24,6 @@ enum {
 };
 
 #define FIRST_RADIUS 0x1p-6 /* squared, where the coordinates are between -1 and 1 */
-
-/* One class, packed for the register tile: for each tile the halved squared lengths of its points,
- * then coordinate by coordinate. Packed for lists: `stride` points a coordinate, and points row by
- * row behind their halved squared lengths; NULL where lists are never made. */
-typedef struct {
-    float *points, *columns, *rows;
-    int64_t chunk_points, chunks, stride, count;
-    double longest; /* of a training point, from the centre */
-} block_class;
-
-/* What the blocks of a thread have taught: how far the next one will have to radius, and whether
- * lists are worth the trouble. Answers do not depend on it. */
-typedef struct {
-    double radius;
-    int failures, skipped;
-} list_radius;
-
-typedef struct {
-    const euclidean_search *s;
-    const double *centre;
-    double scale; /* a power of two: coordinates from the centre, scaled, are at most 1 */
-    block_class *classes;
-    int64_t *order;       /* queries by class */
-    int64_t *first_query; /* of each class in `order`, and the end */
-    int64_t *first_block; /* of each class, and the end */
-    int64_t most_chunks;  /* of a class */
-    int64_t most_listed;  /* points of the largest class that is listed, padded; 0: no lists */
-    const block_kernels *kernels;
-    leaf_kernel leaf;
-    offer_kernel offer;
-    char *memory;
-    size_t bytes_per_thread;
-    list_radius *radii; /* one a thread */
-    kd_tree *trees;     /* one a class, where they are quicker; without nodes elsewhere */
-} block_plan;
-
-static double placed(const block_plan *t, double coordinate, int64_t k) {
-    return (coordinate - t->centre[k]) * t->scale;
-}
-
-/* From the tiles that are packed already. */
-static CONFSIM_MUST_CHECK confsim_status class_pack_for_lists(const block_plan *t, int64_t class,
-                                                              block_class *out) {
-    const int64_t d = t->s->packed->dimensions, tile = POINTS * (d + 1);
-    out->count = t->s->classes->start[class + 1] - t->s->classes->start[class];
-    if (out->count < FEWEST_TO_LIST) return CONFSIM_OK;
-    out->stride = (out->count + BLOCK - 1) / BLOCK * BLOCK;
-    out->columns = aligned_alloc(64, (size_t)(out->stride * d) * sizeof(float));
-    out->rows = malloc((size_t)(out->count * (d + 1)) * sizeof(float));
-    if (!out->columns || !out->rows) return CONFSIM_NO_MEMORY;
-    for (int64_t i = 0; i < out->stride; i++) {
-        const float *half = out->points + i / POINTS * tile + i % POINTS;
-        const int real = i < out->count;
-        if (real) out->rows[i * (d + 1)] = *half;
-        for (int64_t k = 0; k < d; k++) {
-            out->columns[k * out->stride + i] = real ? half[(k + 1) * POINTS] : NOWHERE;
-            if (real) out->rows[i * (d + 1) + k + 1] = half[(k + 1) * POINTS];
-        }
-    }
-    return CONFSIM_OK;
-}
-
-static CONFSIM_MUST_CHECK confsim_status class_pack(const block_plan *t, int64_t class,
-                                                    block_class *out) {
-    const packed_points *p = t->s->packed;
-    const int64_t d = p->dimensions, tile = POINTS * (d + 1);
-    const int64_t first = p->first_group[class] * LANES;
-    const int64_t groups = p->first_group[class + 1] - p->first_group[class];
-    const int64_t smallest = (groups * LANES + CHUNK - 1) / CHUNK;
-    out->chunk_points = CHUNK * confsim_blocks(smallest, t->most_chunks);
-    out->chunks = (groups * LANES + out->chunk_points - 1) / out->chunk_points;
-    out->longest = 0;
-    const int64_t points = out->chunks * out->chunk_points;
-    const size_t bytes = (size_t)(points / POINTS * tile) * sizeof(float);
-    out->points = aligned_alloc(64, (bytes + 63) / 64 * 64);
-    if (!out->points) return CONFSIM_NO_MEMORY;
-    for (int64_t i = 0; i < points; i++) {
-        float *half = out->points + i / POINTS * tile + i % POINTS;
-        const int real = i < groups * LANES && p->index[first + i] >= 0;
-        const double *point = real ? point_at(p, first + i) : NULL;
-        double length = 0;
-        for (int64_t k = 0; k < d; k++) {
-            const double x = real ? placed(t, point[k * LANES], k) : 0;
-            half[(k + 1) * POINTS] = (float)x;
-            length += x * x;
-        }
-        *half = real ? (float)(length / 2) : NOWHERE;
-        out->longest = fmax(out->longest, sqrt(length));
-    }
-    return t->most_listed ? class_pack_for_lists(t, class, out) : CONFSIM_OK;
-}
 
 /* How far two scores of a query may be apart in float32 while the exact sums of squares are in the
  * other order, or round to the same distance. Every float32 operation errs by 2^-24 of at most
@@ -147,7 +49,7 @@ typedef struct {
 
 static size_t lay_out_space(const block_plan *t, block_space *space, char *memory) {
     const size_t d = (size_t)t->s->queries->columns, listed = (size_t)t->most_listed;
-    _Static_assert(LISTED <= MOST_CHUNKS, "the scores of listed points need more room");
+    _Static_assert((int)LISTED <= (int)MOST_CHUNKS, "the scores of listed points need more room");
     size_t used = 0;
     space->block = confsim_take(memory, &used, BLOCK * d * sizeof(float));
     space->scores = confsim_take(memory, &used, BLOCK * (size_t)t->most_chunks * sizeof(float));
@@ -494,71 +396,6 @@ static void tiled_item(void *context, int64_t item, int thread) {
     search_block(t, class, t->order + begin, count, thread);
 }
 
-/* Sort the queries by class; those of no class get their answer at once. */
-static void order_by_class(block_plan *t) {
-    const euclidean_search *s = t->s;
-    const int64_t classes = s->classes->count, q = s->queries->rows;
-    for (int64_t i = 0; i < q; i++) {
-        const int64_t class = class_of(s, i);
-        if (class >= 0)
-            t->first_query[class + 2]++;
-        else
-            s->k ? confsim_store_no_top(s, i)
-                 : store_both(s, i, NULL, -1, (neighbor){INFINITY, -1});
-    }
-    for (int64_t c = 2; c <= classes; c++) t->first_query[c] += t->first_query[c - 1];
-    for (int64_t i = 0; i < q; i++) {
-        const int64_t class = class_of(s, i);
-        if (class >= 0) t->order[t->first_query[class + 1]++] = i;
-    }
-}
-
-/* Within each class, bring queries that lie close together into the same blocks. */
-static confsim_status order_by_cell(block_plan *t, int threads) {
-    const int64_t classes = t->s->classes->count;
-    query_order p;
-    confsim_status status = confsim_query_order_find(&p, t->s->queries, BLOCK, threads);
-    if (status) return status;
-    int64_t *sorted = malloc((size_t)t->s->queries->rows * sizeof(int64_t));
-    int64_t *start = malloc((((size_t)1 << p.depth) + 1) * sizeof(int64_t));
-    if (sorted && start) {
-        for (int64_t c = 0; c < classes; c++) {
-            const int64_t first = t->first_query[c], count = t->first_query[c + 1] - first;
-            if (count) confsim_query_order_sort(&p, t->order + first, count, sorted + first, start);
-        }
-        int64_t *const kept = t->order;
-        t->order = sorted;
-        sorted = kept;
-    } else {
-        status = CONFSIM_NO_MEMORY;
-    }
-    free(sorted);
-    free(start);
-    confsim_query_order_free(&p);
-    return status;
-}
-
-static confsim_status order_queries(block_plan *t, int threads) {
-    const euclidean_search *s = t->s;
-    const int64_t classes = s->classes->count, q = s->queries->rows;
-    confsim_status status = CONFSIM_OK;
-    t->first_query = calloc((size_t)classes + 2, sizeof(int64_t));
-    t->first_block = calloc((size_t)classes + 2, sizeof(int64_t));
-    t->order = malloc((size_t)q * sizeof(int64_t));
-    if (!t->first_query || !t->first_block || !t->order) return CONFSIM_NO_MEMORY;
-    if (s->pairing->query_labels) {
-        order_by_class(t);
-    } else {
-        for (int64_t i = 0; i < q; i++) t->order[i] = i;
-        t->first_query[1] = q;
-    }
-    if (t->most_listed) status = order_by_cell(t, threads);
-    for (int64_t c = 0; c < classes; c++)
-        t->first_block[c + 1] =
-            t->first_block[c] + (t->first_query[c + 1] - t->first_query[c] + BLOCK - 1) / BLOCK;
-    return status;
-}
-
 /* Make a tree for a class whose lists mostly fail, if some of its blocks find that quicker. */
 static confsim_status try_tree(block_plan *t, int64_t class) {
     const int64_t first = t->first_query[class],
@@ -584,71 +421,31 @@ static confsim_status try_tree(block_plan *t, int64_t class) {
     return CONFSIM_OK;
 }
 
-/* The middle of the training points, and a scale that brings everything to within 1 of it. */
-static void place(block_plan *t, const extent_pair *x, double *centre) {
-    double farthest = 0;
-    for (int64_t k = 0; k < t->s->queries->columns; k++) {
-        centre[k] = x->training_low[k] + (x->training_high[k] - x->training_low[k]) / 2;
-        farthest =
-            fmax(farthest, fmax(x->training_high[k] - centre[k], centre[k] - x->training_low[k]));
-        farthest = fmax(farthest, fmax(x->query_high[k] - centre[k], centre[k] - x->query_low[k]));
-    }
-    int exponent;
-    frexp(farthest, &exponent);
-    t->centre = centre;
-    t->scale = ldexp(1, -exponent);
-}
-
-/* How many points the largest class has that is worth lists, padded; 0 where no class is. */
-static int64_t most_listed(const euclidean_search *s) {
-    int64_t most = 0;
-    for (int64_t c = 0; c < s->classes->count; c++) {
-        const int64_t count = s->classes->start[c + 1] - s->classes->start[c];
-        most = count > most ? count : most;
-    }
-    if (s->k || s->queries->rows < FEWEST_TO_ORDER || most < FEWEST_TO_LIST) return 0;
-    return (most + BLOCK - 1) / BLOCK * BLOCK;
-}
-
 confsim_status confsim_block_search(const euclidean_search *s, const extent_pair *x, int threads) {
-    const int64_t d = s->queries->columns, classes = s->classes->count;
-    double *centre = malloc((size_t)d * sizeof(double));
+    const int64_t classes = s->classes->count;
     block_plan t = {.s = s,
                     .kernels = confsim_block_kernels(s->isa),
                     .leaf = confsim_leaf_kernel(s->isa),
-                    .offer = confsim_offer_kernel(s->isa),
-                    .most_chunks = s->k ? MOST_CHUNKS_FOR_K : MOST_CHUNKS,
-                    .most_listed = most_listed(s)};
+                    .offer = confsim_offer_kernel(s->isa)};
     block_space layout;
-    confsim_status status = CONFSIM_NO_MEMORY;
-    t.classes = calloc((size_t)classes, sizeof *t.classes);
+    confsim_status status = confsim_block_plan_make(&t, x, threads);
+    if (status) goto done;
+    status = CONFSIM_NO_MEMORY;
     t.radii = malloc((size_t)threads * sizeof *t.radii);
     t.trees = calloc((size_t)classes, sizeof *t.trees);
     t.bytes_per_thread = lay_out_space(&t, &layout, NULL);
     t.memory = aligned_alloc(64, t.bytes_per_thread * (size_t)threads);
-    if (!centre || !t.classes || !t.memory || !t.radii || !t.trees) goto done;
+    if (!t.memory || !t.radii || !t.trees) goto done;
+    status = CONFSIM_OK;
     for (int i = 0; i < threads; i++) t.radii[i] = (list_radius){.radius = FIRST_RADIUS};
-    place(&t, x, centre);
-    for (int64_t c = 0; c < classes; c++)
-        if (class_pack(&t, c, &t.classes[c])) goto done;
-    status = order_queries(&t, threads);
-    for (int64_t c = 0; c < classes && d <= MOST_TREE_AXES && !status; c++)
+    for (int64_t c = 0; c < classes && s->queries->columns <= MOST_TREE_AXES && !status; c++)
         status = try_tree(&t, c);
     if (!status) confsim_parallel_for(t.first_block[classes], threads, tiled_item, &t);
 done:
-    for (int64_t c = 0; t.classes && c < classes; c++) {
-        free(t.classes[c].points);
-        free(t.classes[c].columns);
-        free(t.classes[c].rows);
-    }
     for (int64_t c = 0; t.trees && c < classes; c++) confsim_kd_tree_free(&t.trees[c]);
     free(t.trees);
-    free(t.classes);
     free(t.radii);
     free(t.memory);
-    free(t.order);
-    free(t.first_query);
-    free(t.first_block);
-    free(centre);
+    confsim_block_plan_free(&t);
     return status;
 }

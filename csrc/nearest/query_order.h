@@ -2,7 +2,7 @@
  *
  * The tree halves a sample of the queries, always along the axis on which it spreads most; then
  * every query is handed down. Only the order comes from here, so nothing has to be exact. Included
- * by block_search.c. */
+ * by block_plan.c. */
 #ifndef CONFSIM_QUERY_ORDER_H
 #define CONFSIM_QUERY_ORDER_H
 

@@ -62,7 +62,7 @@ def p_values(
 
         how: dict[str, Any] = {"partner": partner, "trim": trim, "seed": seed}
         z = lira(values, design.is_member, online=False, n_threads=n_threads, **how)
-        found: FloatArray = ndtr(-z)
+        found: FloatArray = ndtr(np.negative(z, out=z), out=z)
         return found
     scores = np.empty(values.shape)
 
@@ -155,9 +155,23 @@ def discoveries(
     return [*rows, {"target": "pooled", **_row(values, member, q)}]
 
 
+def _flagged(p: FloatArray, q: float) -> BoolArray:
+    """Return where ``benjamini_hochberg(p) <= q``: up to the largest p that is small for its rank.
+
+    A p-value above ``q`` is small for no rank.
+    """
+    total = int(np.count_nonzero(~np.isnan(p)))
+    small = np.sort(p[p <= q * (1 + 1e-9)])  # room for rounding; NaN is not
+    passing = np.flatnonzero(small * total / np.arange(1, len(small) + 1) <= q)
+    if not len(passing):
+        return np.zeros(p.shape, dtype=bool)
+    found: BoolArray = p <= small[passing[-1]]
+    return found
+
+
 def _row(p: FloatArray, member: BoolArray, q: float) -> dict[str, Any]:
     known = ~np.isnan(p)
-    flagged = benjamini_hochberg(p) <= q
+    flagged = _flagged(p, q)
     count, false = int(np.count_nonzero(flagged)), int(np.count_nonzero(flagged & ~member))
     members = np.count_nonzero(member & known)
     low, high = clopper_pearson(false, count) if count else (np.nan, np.nan)

@@ -117,7 +117,6 @@ def evaluate(
     mean = by_target.mean()
     curve = pooled_curve(values, member, n_threads)
     pooled = _figures(curve)
-    curve = Roc(curve.member_scores, curve.non_member_scores)  # without what it keeps at hand
     if len(rows) == 1:
         pooled |= _bounds(rows[0])
     else:

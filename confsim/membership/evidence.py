@@ -35,8 +35,9 @@ def other_attacks(
     design: Design,
     labels: NDArray[Any],
     *,
-    modified_entropy: FloatArray | None,
+    statistic: Callable[[], FloatArray],
     holdout: FloatArray | None,
+    n_threads: int,
 ) -> Iterator[tuple[str, Callable[[], FloatArray]]]:
     """Yield (name, what computes its scores) of the attacks that a run's log-odds allow."""
     member = design.is_member
@@ -44,13 +45,16 @@ def other_attacks(
         "partner": design.partner,
         "trim": design.trim,
         "seed": design.seed,
-        "n_threads": 1,
+        "n_threads": n_threads,
     }
     yield (
         "lira_online_shrunken_variance",
         partial(lira, log_odds, member, shrinkage=SHRINKAGE, **given),
     )
-    yield "attack_p", partial(attack_p, log_odds, member, holdout_log_odds=holdout, n_threads=1)
+    yield (
+        "attack_p",
+        partial(attack_p, log_odds, member, holdout_log_odds=holdout, n_threads=n_threads),
+    )
     yield "attack_r", partial(attack_r, log_odds, member, **given)
     yield (
         "difficulty_calibration",
@@ -59,11 +63,10 @@ def other_attacks(
     yield "base_online", partial(base, log_odds, member, **given)
     yield "base_offline", partial(base, log_odds, member, online=False, **given)
     if not design.trim:  # counts of models in and out of each class may reveal membership
-        statistic = log_odds if modified_entropy is None else -modified_entropy
         yield (
             "class_thresholds",
-            partial(
-                class_thresholds, statistic, member, labels, partner=design.partner, n_threads=1
+            lambda: class_thresholds(
+                statistic(), member, labels, partner=design.partner, n_threads=n_threads
             ),
         )
 

@@ -271,7 +271,35 @@ def lira(
         views = values.astype(np.float64)
         views = views[..., None] if views.ndim == 2 else views
         return _published_script(views, design, online, weight == np.inf)
-    pooled = None if weight == 0 else _pooled(values, design, n_threads)
+    pooled = None if weight == 0 else pooled_deviation(values, design, n_threads)
+    return streamed_scores(
+        values, design, pooled, online=online, weight=weight, reading=reading, n_threads=n_threads
+    )
+
+
+def streamed_scores(
+    values: NDArray[Any],
+    design: Design,
+    pooled: FloatArray | None,
+    *,
+    online: bool,
+    weight: float,
+    reading: str = "confsim",
+    n_threads: int | None = None,
+) -> FloatArray:
+    """Return the scores of :func:`lira` from what :func:`pooled_deviation` found.
+
+    Parameters
+    ----------
+    values : ndarray, (trials, examples[, views])
+    design : Design
+    pooled : ndarray, (2, trials), or None
+        Not needed where each example has a variance of its own.
+    online, reading, n_threads
+        As in :func:`lira`.
+    weight : float
+        How many models the pooled variance counts as: 0 for none, inf for nothing else.
+    """
     scores = np.zeros(design.is_member.shape)
 
     def work(block: slice) -> None:
@@ -279,7 +307,7 @@ def lira(
         for view in block_views(values, block):
             found: list[FloatArray] = []
             for k in (0, 1) if online else (1,):
-                spread = None if pooled is None else pooled[k][:, None]
+                spread = None if weight == 0 or pooled is None else pooled[k][:, None]
                 found += _normal(view, in_out[k], spread, weight)
             if online:
                 scores[:, block] += _online(view, *found)
@@ -306,7 +334,9 @@ def _weight(fixed_variance: bool | None, shrinkage: float | None, design: Design
     return np.inf if fixed_variance else 0.0
 
 
-def _pooled(values: NDArray[Any], design: Design, n_threads: int | None) -> FloatArray:
+def pooled_deviation(
+    values: NDArray[Any], design: Design, n_threads: int | None = None
+) -> FloatArray:
     """Return the standard deviations (2, trials) about the medians of all examples and views."""
 
     def work(block: slice) -> FloatArray:

@@ -3,9 +3,12 @@
 The only place where membership reads the tables of trials with examples. Nothing is computed here.
 """
 
+import tempfile
+import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.format import MAGIC_PREFIX
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 
 from confsim._errors import ConfsimError
 from confsim.given_files import one_line, open_regular
+from confsim.store import artifacts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,23 +72,26 @@ class Matrices:
         self.labels = first["label"].to_numpy()
         shape = (len(trials), len(self.ids))
         self.is_member, self.correct = np.empty(shape, bool), np.empty(shape, bool)
-        self.values = {name: np.empty(shape) for name in columns[4:]}
+        self._columns = _Columns(run.path, columns[4:], shape)
         for i, number in enumerate(trials):
             table = read(number) if i else first
             if not np.array_equal(table["id"].to_numpy(), self.ids):
                 raise ConfsimError(f"trial {number} of {run.path} has other examples than the rest")
             self.is_member[i] = table["is_member"].to_numpy()
             self.correct[i] = table["predicted"].to_numpy() == self.labels
-            for name, matrix in self.values.items():
-                matrix[i] = table[name].to_numpy()
+            for name in columns[4:]:
+                self._columns.write(name, i, table[name].to_numpy())
         self.has_predictions = bool((first["predicted"] >= 0).all())
         #: What attacks learn from, a row a trial; ``None`` where the run has none.
         self.signal = self.get("statistic" if statistic else "log_odds_true")
 
+    def has_column(self, name: str) -> bool:
+        """Whether the run has anything in a column."""
+        return self._columns.is_known(name)
+
     def get(self, name: str) -> FloatArray | None:
-        """Return a column, ``None`` where the run has nothing in it."""
-        matrix = self.values.get(name)
-        return None if matrix is None or np.isnan(matrix).all() else matrix
+        """Return a column, a new array each time; ``None`` where the run has nothing in it."""
+        return self._columns.read(name) if self.has_column(name) else None
 
     def has(self, name: str) -> bool:
         """Whether trials keep a file."""
@@ -141,6 +148,57 @@ class Matrices:
         if not self.run.has("images.npy"):
             return None
         return self.run.images()[position]
+
+
+class _Columns:
+    """Columns (trials, examples) in a file without a name, which ends with this object.
+
+    Most are looked at once, and all of them together would be the largest thing in memory. They are
+    read and not mapped, because pages that are mapped count as memory of the process.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], shape: tuple[int, int]) -> None:
+        self._names, self._shape = list(names), shape
+        self._known = dict.fromkeys(names, False)
+        self._lock = threading.Lock()
+        self._file = _temporary(folder)
+        weakref.finalize(self, self._file.close)
+
+    def write(self, name: str, trial: int, values: NDArray[Any]) -> None:
+        """Put a trial's values in their place."""
+        row = np.ascontiguousarray(values, dtype=np.float64)
+        self._known[name] |= not bool(np.isnan(row).all())
+        try:
+            self._file.seek(self._place(name) + trial * row.nbytes)
+            self._file.write(row)
+        except OSError as error:
+            raise artifacts.cannot_write(Path("a temporary file for the tables"), error) from None
+
+    def is_known(self, name: str) -> bool:
+        """Whether any value is there, and not NaN."""
+        return self._known.get(name, False)
+
+    def read(self, name: str) -> FloatArray:
+        """Return a column."""
+        found = np.empty(self._shape)
+        with self._lock:
+            self._file.seek(self._place(name))
+            read = self._file.readinto(memoryview(found).cast("B"))
+        if read != found.nbytes:
+            raise ConfsimError(f"a temporary file for the tables has lost its column {name}")
+        return found
+
+    def _place(self, name: str) -> int:
+        trials, examples = self._shape
+        return self._names.index(name) * trials * examples * 8
+
+
+def _temporary(folder: Path) -> IO[bytes]:
+    """Open a file without a name in a folder, or elsewhere where nothing can be written there."""
+    try:
+        return tempfile.TemporaryFile(dir=folder)
+    except OSError:
+        return tempfile.TemporaryFile()
 
 
 def _load_features(path: Path, examples: int, position: NDArray[np.int64]) -> NDArray[Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from confsim.membership import attacks, traces
 from confsim.membership.attacks import Design
 from confsim.membership.evidence import other_attacks
+from confsim.membership.lira import pooled_deviation, streamed_scores
 from confsim.membership.matrices import Matrices
 from confsim.membership.rmia import rmia_resolution
 
@@ -72,9 +73,9 @@ class RunAttacks:
         return self.data.holdout()
 
     @cached_property
-    def gaussians(self) -> attacks.Gaussians:
-        """The normal distributions of LiRA."""
-        return attacks.fit_gaussians(self.signal, self.design, n_threads=self.threads)
+    def pooled(self) -> FloatArray:
+        """The standard deviations of LiRA that are pooled over examples."""
+        return pooled_deviation(self.signal, self.design, self.threads)
 
     @cached_property
     def fixed_by_default(self) -> bool:
@@ -84,8 +85,16 @@ class RunAttacks:
     @cached_property
     def lira(self) -> FloatArray:
         """Scores of the attack that vulnerability is measured by."""
-        return attacks.lira_scores(
-            self.signal, self.gaussians, online=True, fixed_variance=self.fixed_by_default
+        return self._lira(online=True, fixed=self.fixed_by_default)
+
+    def _lira(self, *, online: bool, fixed: bool) -> FloatArray:
+        return streamed_scores(
+            self.signal,
+            self.design,
+            self.pooled if fixed else None,
+            online=online,
+            weight=np.inf if fixed else 0.0,
+            n_threads=self.threads,
         )
 
     @cached_property
@@ -105,7 +114,7 @@ class RunAttacks:
             "partner": self.design.partner,
             "trim": self.design.trim,
             "seed": self.design.seed,
-            "n_threads": 1,
+            "n_threads": self.threads,
         }
 
     def __iter__(self) -> Iterator[tuple[str, Callable[[], FloatArray]]]:
@@ -120,11 +129,10 @@ class RunAttacks:
         if self.data.statistic:
             names = {"statistic": "statistic", "closeness": names["closeness"]}
         for attack, column in names.items():
-            values = self.data.get(column)
-            if values is None:
-                self.remarks.skip(attack, f"the run has no {column}")
+            if self.data.has_column(column):
+                yield attack, partial(_threshold_of, self.data, attack, column)
             else:
-                yield attack, partial(_threshold, attack, column, values)
+                self.remarks.skip(attack, f"the run has no {column}")
         if self.data.has_predictions:
             yield "correctness", partial(_threshold, "correctness", "correct", self.data.correct)
         if self.data.has("traces.parquet"):
@@ -146,13 +154,15 @@ class RunAttacks:
             self.remarks.skip("lira, rmia", "they need at least three trials")
 
     def _shadow_attacks(self) -> Iterator[tuple[str, Callable[[], FloatArray]]]:
-        log_odds, fit = self.signal, self.gaussians
+        log_odds = self.signal
         for online in (True, False):
             for fixed in (True, False):
                 name = f"lira_{'online' if online else 'offline'}_"
                 name += "fixed_variance" if fixed else "own_variance"
-                compute = partial(attacks.lira_scores, log_odds, fit)
-                yield name, partial(compute, online=online, fixed_variance=fixed)
+                if online and fixed == self.fixed_by_default:
+                    yield name, lambda: self.lira
+                else:
+                    yield name, partial(self._lira, online=online, fixed=fixed)
         given = self._given()
         views = self.data.views()
         if views is not None:
@@ -172,9 +182,15 @@ class RunAttacks:
             log_odds,
             self.design,
             self.data.labels,
-            modified_entropy=self.data.get("modified_entropy"),
+            statistic=self._class_statistic,
             holdout=holdout,
+            n_threads=self.threads,
         )
+
+    def _class_statistic(self) -> FloatArray:
+        """Return what thresholds of classes are learned on."""
+        entropy = self.data.get("modified_entropy")
+        return self.signal if entropy is None else np.negative(entropy, out=entropy)
 
     def _resolution(self, holdout: FloatArray | None) -> str:
         """Say what RMIA's points Z are, and which false-positive rates they cannot resolve."""
@@ -186,6 +202,12 @@ class RunAttacks:
         if coarse:
             note += f": too few for false-positive rates of {max(coarse):g} and below"
         return note
+
+
+def _threshold_of(data: Matrices, attack: str, column: str) -> FloatArray:
+    values = data.get(column)
+    assert values is not None
+    return _threshold(attack, column, values)
 
 
 def _threshold(attack: str, column: str, values: NDArray[Any]) -> FloatArray:

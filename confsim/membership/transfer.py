@@ -79,12 +79,14 @@ def transferred_thresholds(
     values, member = check_scores(scores, is_member)
     allowed = [check_number("levels", a, minimum=0, maximum=1) for a in levels]
     design = Design(member, None if partner is None else np.asarray(partner, dtype=np.int64))
-    trial, example = np.nonzero(~member & ~np.isnan(values))
-    pool = values[trial, example]
-    order = np.argsort(-pool, kind="stable")
+    counts = ~member & ~np.isnan(values)
+    pool = values[counts]
+    order = np.argsort(-pool)  # equal scores in any order: thresholds are between others
+    trial = np.repeat(np.arange(len(values), dtype=np.uint32), counts.sum(axis=1))
     pool, trial = pool[order], trial[order]
     # Places in the pool of each trial's scores, trial after trial.
-    places = np.argsort(trial, kind="stable")
+    small = trial.astype(np.uint16) if len(values) <= 1 << 16 else trial  # sorted by their digits
+    places = np.argsort(small, kind="stable")
     ends = np.cumsum(np.bincount(trial, minlength=len(values)))
     found = np.full((len(values), len(allowed)), np.nan)
     for target in range(len(values)):

@@ -5,6 +5,7 @@ Nothing is interpolated: every operating point is one that a threshold realises.
 NaN; infinite ones are fine.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,6 +27,9 @@ FPR_LEVELS = (0.1, 0.01, 0.001, 0.0001, 0.0)
 
 #: Shares of members among those attacked, for precision.
 PRIORS = (0.5, 0.1, 0.01)
+
+#: So many members are compared with non-members at once.
+_AT_ONCE = 1 << 17
 
 #: Below this many expected false positives, a TPR at that FPR rests on luck.
 FEW_FALSE_POSITIVES = 5
@@ -140,8 +144,35 @@ class Roc:
     @cached_property
     def auc(self) -> float:
         """Probability that a member scores higher than a non-member, ties counting half."""
-        pairs = self.members * self.non_members
-        return (int(self._below.sum()) + int(self._up_to.sum())) / (2 * pairs)
+        return self._comparisons[0] / (2 * self.members * self.non_members)
+
+    @cached_property
+    def _comparisons(self) -> tuple[int, float]:
+        """Non-members below each member, plus those not above it, added up; and the advantage."""
+        parts: Iterable[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]]
+        if self.members <= _AT_ONCE:
+            parts = [(0, self.members, self._below, self._up_to)]
+        else:  # nothing as long as all members is made
+            parts = self._in_parts()
+        total, largest, first = 0, 0.0, 0
+        for start, end, below, up_to in parts:
+            total += int(below.sum()) + int(up_to.sum())
+            # TPR - FPR can only grow where a member is passed: other thresholds need no look.
+            members = self.member_scores[start:end]
+            firsts = np.arange(start, end)
+            firsts[1:][members[1:] == members[:-1]] = 0
+            if start and members[0] == self.member_scores[start - 1]:
+                firsts[0] = first
+            firsts = np.maximum.accumulate(firsts)
+            first = int(firsts[-1])
+            hits, alarms = 1 - firsts / self.members, 1 - below / self.non_members
+            largest = max(largest, float(np.max(hits - alarms)))
+        return total, largest
+
+    def _in_parts(self) -> Iterator[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]]:
+        for start in range(0, self.members, _AT_ONCE):
+            part = Roc(self.member_scores[start : start + _AT_ONCE], self.non_member_scores)
+            yield start, start + part.members, part._below, part._up_to
 
     def auc_interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return DeLong's interval over examples; see :func:`delong_interval`."""
@@ -165,13 +196,7 @@ class Roc:
     @cached_property
     def advantage(self) -> float:
         """Largest TPR - FPR over thresholds (Yeom et al. 2018)."""
-        # The difference can only grow where a member is passed: other thresholds need no look.
-        members = self.member_scores
-        first = np.arange(len(members))
-        first[1:][members[1:] == members[:-1]] = 0
-        hits = 1 - np.maximum.accumulate(first) / self.members
-        alarms = 1 - self._below / self.non_members
-        return max(0.0, float(np.max(hits - alarms)))
+        return self._comparisons[1]
 
     @property
     def balanced_accuracy(self) -> float:

@@ -98,27 +98,48 @@ def spearman_interval(
     if a.ndim != 1 or a.shape != b.shape:
         raise ValueError(f"x and y must be equally long, not {a.shape} and {b.shape}")
     known = ~(np.isnan(a) | np.isnan(b))
-    label = np.zeros(len(a), dtype=np.int64) if groups is None else np.asarray(groups)
-    if label.shape != a.shape:
+    label = None if groups is None else np.asarray(groups)
+    if label is not None and label.shape != a.shape:
         raise ValueError(f"groups must be as long as x, {len(a)}, not {label.shape}")
-    a, b, (kinds, group) = a[known], b[known], np.unique(label[known], return_inverse=True)
+    a, b = a[known], b[known]
     n = len(a)
     if n == 0:
         return Correlation(float("nan"), float("nan"), float("nan"), 0)
-    size = np.bincount(group)[group]
-    u = (average_ranks(a, group) - (size + 1) / 2) / size
-    v = (average_ranks(b, group) - (size + 1) / 2) / size
+    u, v, kinds = _centred_ranks(a, b, None if label is None else label[known])
     spread = float(np.sum(u * u)) * float(np.sum(v * v))
     if spread == 0:
         return Correlation(float("nan"), float("nan"), float("nan"), n)
     r = float(np.clip(np.sum(u * v) / np.sqrt(spread), -1, 1))
-    free = n - (len(kinds) - 1)
+    free = n - (kinds - 1)
     if free <= 3:
         return Correlation(r, float("nan"), float("nan"), n)
     with np.errstate(divide="ignore"):
         centre = np.arctanh(r)
     half = z * np.sqrt((1 + r * r / 2) / (free - 3))
     return Correlation(r, float(np.tanh(centre - half)), float(np.tanh(centre + half)), n)
+
+
+def _centred_ranks(
+    a: FloatArray, b: FloatArray, labels: NDArray[Any] | None
+) -> tuple[FloatArray, FloatArray, int]:
+    """Return ranks about their middle as a share of their group, and the number of groups."""
+    if labels is None:
+        size: Any = len(a)
+        ranks, kinds = (_ranks_of_known(a), _ranks_of_known(b)), 1
+    else:
+        names, group = np.unique(labels, return_inverse=True)
+        size, kinds = np.bincount(group)[group], len(names)
+        ranks = average_ranks(a, group), average_ranks(b, group)
+    u, v = ((found - (size + 1) / 2) / size for found in ranks)
+    return u, v, kinds
+
+
+def _ranks_of_known(values: FloatArray) -> FloatArray:
+    """Return :func:`average_ranks` of values without NaN: equal ones may be in any order."""
+    order = np.argsort(values)
+    ranks = np.empty(len(values))
+    ranks[order] = ranks_of_sorted(values[order])
+    return ranks
 
 
 def spearman_brown(half: float) -> float:

@@ -1,0 +1,101 @@
+"""What is made part by part is what is made at once, for parts of any size and any threads."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from confsim.membership import benjamini_hochberg, evaluate, split_exposure, vulnerability
+from confsim.membership.discoveries import _flagged
+from confsim.membership.matrices import _Columns
+from confsim.statistics import curves, roc, spearman_interval
+
+
+def drawn(seed, trials, examples, ties):
+    rng = np.random.default_rng(seed)
+    member = rng.random((trials, examples)) < 0.5
+    scores = rng.normal(size=member.shape) + member
+    return (np.round(scores) if ties else scores), member
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(-4, 4), st.booleans()), min_size=2, max_size=60),
+    st.integers(1, 7),
+)
+def test_curves_in_parts(pairs, size):
+    scores = np.array([float(score) for score, _ in pairs])
+    member = np.array([side for _, side in pairs])
+    member[:2] = True, False
+    whole = roc(scores, member)
+    at_once, curves._AT_ONCE = curves._AT_ONCE, size
+    try:
+        parts = roc(scores, member)
+        assert (parts.auc, parts.advantage) == (whole.auc, whole.advantage)
+    finally:
+        curves._AT_ONCE = at_once
+    assert whole.advantage == pytest.approx(max(0.0, np.max(whole.tpr - whole.fpr)), abs=1e-15)
+    above = scores[member][:, None] - scores[~member]
+    assert whole.auc == ((above > 0).sum() + (above == 0).sum() / 2) / above.size
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.integers(4, 60), st.booleans())
+def test_threads_change_no_figure(seed, trials, examples, ties):
+    scores, member = drawn(seed, trials, examples, ties)
+    scores[:, 0] = np.nan
+    groups = np.arange(trials) // 2
+    one, three = (
+        evaluate(scores, member, row_groups=groups, replicates=5, n_threads=n) for n in (1, 3)
+    )
+    assert repr(one) == repr(three)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([2, 5, 8, 130]), st.integers(1, 40))
+def test_blocks_change_no_exposure(seed, trials, size):
+    scores, member = drawn(seed, trials, 37, False)
+    module = split_exposure.__globals__
+    whole = split_exposure(scores, member), vulnerability(None, scores, member)
+    block, module["_BLOCK"] = module["_BLOCK"], size
+    try:
+        parts = split_exposure(scores, member), vulnerability(None, scores, member)
+    finally:
+        module["_BLOCK"] = block
+    np.testing.assert_array_equal(parts[0], whole[0])
+    for name, values in whole[1].items():
+        np.testing.assert_array_equal(parts[1][name], values)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.sampled_from([0.0, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, np.nan]) | st.floats(0, 1)),
+    st.sampled_from([0.01, 0.05, 0.1, 0.5]),
+)
+def test_flagged_are_those_adjusted(p, q):
+    values = np.array(p, dtype=float)
+    with np.errstate(invalid="ignore"):
+        expected = benjamini_hochberg(values) <= q
+    np.testing.assert_array_equal(_flagged(values, q), expected)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=1, max_size=40))
+def test_correlation_without_groups_is_that_of_one_group(pairs):
+    x, y = np.array(pairs, dtype=float).T
+    one_group = spearman_interval(x, y, np.zeros(len(x), dtype=int))
+    assert repr(spearman_interval(x, y)) == repr(one_group)
+
+
+def test_columns_that_wait_in_a_file(tmp_path):
+    rng = np.random.default_rng(0)
+    columns = _Columns(tmp_path, ["one", "two", "none"], (4, 9))
+    values = {name: rng.normal(size=(4, 9)) for name in ("one", "two")}
+    values["none"] = np.full((4, 9), np.nan)
+    for trial in (2, 0, 3, 1):
+        for name, matrix in values.items():
+            columns.write(name, trial, matrix[trial].astype(np.float64))
+    assert [columns.is_known(name) for name in (*values, "other")] == [True, True, False, False]
+    for name in ("two", "one", "two"):
+        np.testing.assert_array_equal(columns.read(name), values[name])
+    assert not list(tmp_path.iterdir())

@@ -3,10 +3,13 @@
 The peers go through targets one by one and examples one by one, as the published scripts do, and
 hold everything in memory; their scores must be ours. ``python benchmarks/bench_membership.py`` runs
 the large case, 256 trials x 50,000 examples x 18 views in float32 on disk, every trial a target,
-and prints seconds and megabytes; ``... tables`` makes all tables of a run of 100 x 60,000.
+and prints seconds and megabytes; ``... tables`` makes all tables of a run of 100 x 60,000 with a
+fixed space, and ``... curve`` those of growing runs without one: what each score costs. Tables are
+made in a process of their own, whose memory is theirs alone.
 """
 
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +20,7 @@ import pytest
 from tracking import record
 
 import confsim
-from confsim.membership import lira, membership_tables, rmia
+from confsim.membership import lira, rmia
 
 TRIALS, EXAMPLES, VIEWS = 64, 500, 2
 
@@ -107,15 +110,15 @@ def attack(folder, trials=256, examples=50_000, views=18):
         timed(name, lambda name=name: ATTACKS[name][0](values, member))
 
 
-def tables(folder, trials=100, examples=60_000, width=32):
-    """Make all tables of a run, with a fixed space of so many dimensions."""
+def made_run(folder, trials, examples, width=32):
+    """Make a run of so many trials and examples, and features beside it."""
     values, member = data(trials, examples, 1)
     rng = np.random.default_rng(1)
     label = rng.integers(0, 3, examples)
     logits = np.zeros((trials, examples, 3), np.float32)
     logits[:, np.arange(examples), label] = values[..., 0]
     np.save(folder / "features.npy", rng.normal(size=(examples, width)).astype(np.float32))
-    run = confsim.audit(
+    confsim.audit(
         is_member=member,
         label=label,
         logits=logits,
@@ -123,16 +126,63 @@ def tables(folder, trials=100, examples=60_000, width=32):
         design="independent",
         out=folder / "run",
     )
-    del values, logits
-    features = folder / "features.npy"
-    timed("tables", lambda: membership_tables(run, features=features))
+
+
+#: What the process runs that makes tables: seconds, seconds of CPU, megabytes at most.
+MAKE = """
+import resource, sys, time
+import confsim
+from confsim.membership import membership_tables
+run = confsim.open_run(sys.argv[1])
+start = time.perf_counter()
+membership_tables(run, features=sys.argv[2] or None)
+usage = resource.getrusage(resource.RUSAGE_SELF)
+print(time.perf_counter() - start, time.process_time(), usage.ru_maxrss / 1024)
+"""
+
+#: Seconds and megabytes: with a fixed space, and of two sizes without one.
+GOALS = {True: (90, 2000), (100, 60_000): (10, 600), (256, 1_281_167): (900, 4000)}
+
+
+def made_tables(folder, trials, examples, space):
+    """Make the tables of a run in a process of its own; print what that takes, and the verdict."""
+    features = str(folder / "features.npy") if space else ""
+    command = [sys.executable, "-P", "-c", MAKE, str(folder / "run"), features]
+    words = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    seconds, cpu, megabytes = map(float, words)
+    scores = trials * examples
+    print(
+        f"{trials} x {examples} = {scores:.2g} scores: {seconds:.1f} s, {cpu:.1f} s of CPU, "
+        f"{1e6 * cpu / scores:.2f} us of CPU a score, {megabytes:.0f} MB at most",
+        flush=True,
+    )
+    goal = GOALS.get(True if space else (trials, examples))
+    if goal is not None:
+        for name, found, wanted in zip(("s", "MB"), (seconds, megabytes), goal, strict=True):
+            print(f"  under {wanted} {name}: {'met' if found < wanted else 'MISSED'}", flush=True)
+
+
+def tables(folder, trials=100, examples=60_000):
+    """Make all tables of a run, with a fixed space."""
+    made_run(folder, trials, examples)
+    made_tables(folder, trials, examples, space=True)
+
+
+def curve(folder, *sizes):
+    """Make all tables of growing runs (trials, examples, trials, ...), without a fixed space."""
+    sizes = sizes or (100, 10_000, 100, 60_000, 100, 200_000)
+    for i, (trials, examples) in enumerate(zip(sizes[::2], sizes[1::2], strict=True)):
+        one = folder / str(i)
+        one.mkdir()
+        made_run(one, trials, examples)
+        made_tables(one, trials, examples, space=False)
 
 
 def main():
-    """Run the large case, or the tables, or either of the sizes given."""
+    """Run the large case, the tables or the curve, or either of the sizes given."""
     words = sys.argv[1:]
-    work = tables if words[:1] == ["tables"] else attack
-    sizes = [int(word) for word in words if word != "tables"]
+    work = {"tables": tables, "curve": curve}.get(words[0] if words else "", attack)
+    sizes = [int(word) for word in words if word not in ("tables", "curve")]
     with tempfile.TemporaryDirectory() as folder:
         work(Path(folder), *sizes)
 

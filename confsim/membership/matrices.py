@@ -3,12 +3,13 @@
 The only place where membership reads the tables of trials with examples. Nothing is computed here.
 """
 
+import io
 import tempfile
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.format import MAGIC_PREFIX
@@ -49,6 +50,11 @@ class Matrices:
         Whether models give some statistic, not log-odds of classes.
     only : ndarray of int64, optional
         Ids of the examples that are read; default: all.
+
+    Notes
+    -----
+    Membership and what attacks learn from are in memory, other columns wait in a file until they
+    are asked for: all of them together are the largest thing that there is.
     """
 
     def __init__(
@@ -92,6 +98,12 @@ class Matrices:
     def get(self, name: str) -> FloatArray | None:
         """Return a column, a new array each time; ``None`` where the run has nothing in it."""
         return self._columns.read(name) if self.has_column(name) else None
+
+    def kept(self, name: str, compute: Callable[[], FloatArray]) -> FloatArray:
+        """Return scores (trials, examples) that are computed once, a new array each time."""
+        if not self._columns.holds(name):
+            self._columns.add(name, compute())
+        return self._columns.read(name)
 
     def has(self, name: str) -> bool:
         """Whether trials keep a file."""
@@ -153,12 +165,11 @@ class Matrices:
 class _Columns:
     """Columns (trials, examples) in a file without a name, which ends with this object.
 
-    Most are looked at once, and all of them together would be the largest thing in memory. They are
-    read and not mapped, because pages that are mapped count as memory of the process.
+    They are read and not mapped: pages that are mapped count as memory of the process.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], shape: tuple[int, int]) -> None:
-        self._names, self._shape = list(names), shape
+        self._folder, self._names, self._shape = folder, list(names), shape
         self._known = dict.fromkeys(names, False)
         self._lock = threading.Lock()
         self._file = _temporary(folder)
@@ -170,9 +181,21 @@ class _Columns:
         self._known[name] |= not bool(np.isnan(row).all())
         try:
             self._file.seek(self._place(name) + trial * row.nbytes)
-            self._file.write(row)
+            self._file.write(row.tobytes())
+            self._file.flush()
         except OSError as error:
-            raise artifacts.cannot_write(Path("a temporary file for the tables"), error) from None
+            raise artifacts.cannot_write(self._folder / "(temporary file)", error) from None
+
+    def holds(self, name: str) -> bool:
+        """Whether there is such a column."""
+        return name in self._names
+
+    def add(self, name: str, values: FloatArray) -> None:
+        """Put a whole column behind the others."""
+        self._names.append(name)
+        self._known[name] = False
+        for trial, row in enumerate(values):
+            self.write(name, trial, row)
 
     def is_known(self, name: str) -> bool:
         """Whether any value is there, and not NaN."""
@@ -181,11 +204,13 @@ class _Columns:
     def read(self, name: str) -> FloatArray:
         """Return a column."""
         found = np.empty(self._shape)
+        if found.size == 0:
+            return found
         with self._lock:
             self._file.seek(self._place(name))
-            read = self._file.readinto(memoryview(found).cast("B"))
+            read = self._file.readinto(found.data.cast("B"))
         if read != found.nbytes:
-            raise ConfsimError(f"a temporary file for the tables has lost its column {name}")
+            raise ConfsimError(f"a temporary file of {self._folder} has lost its column {name}")
         return found
 
     def _place(self, name: str) -> int:
@@ -193,7 +218,7 @@ class _Columns:
         return self._names.index(name) * trials * examples * 8
 
 
-def _temporary(folder: Path) -> IO[bytes]:
+def _temporary(folder: Path) -> io.BufferedRandom:
     """Open a file without a name in a folder, or elsewhere where nothing can be written there."""
     try:
         return tempfile.TemporaryFile(dir=folder)

@@ -82,10 +82,11 @@ class RunAttacks:
         """Whether LiRA's variances are pooled over examples where nothing else is said."""
         return self.design.shadow_models < attacks.FEW_SHADOW_MODELS
 
-    @cached_property
     def lira(self) -> FloatArray:
-        """Scores of the attack that vulnerability is measured by."""
-        return self._lira(online=True, fixed=self.fixed_by_default)
+        """Return the scores of the attack that vulnerability is measured by."""
+        return self.data.kept(
+            "lira_online", lambda: self._lira(online=True, fixed=self.fixed_by_default)
+        )
 
     def _lira(self, *, online: bool, fixed: bool) -> FloatArray:
         return streamed_scores(
@@ -97,16 +98,16 @@ class RunAttacks:
             n_threads=self.threads,
         )
 
-    @cached_property
-    def ratios(self) -> FloatArray:
-        """Scores of RMIA, online."""
+    def rmia(self) -> FloatArray:
+        """Return the scores of RMIA, online."""
         compute = _rmia_of_statistic if self.data.statistic else attacks.rmia
-        return compute(self.signal, holdout_log_odds=self.holdout, **self._given())
+        given = self._given() | {"holdout_log_odds": self.holdout}
+        return self.data.kept("rmia_online", lambda: compute(self.signal, **given))
 
     def main(self) -> dict[str, FloatArray]:
         """Return the scores of the attacks that are compared by what they find."""
         plain = "statistic" if self.data.statistic else "loss"
-        return {plain: self.signal, "lira_online": self.lira, "rmia_online": self.ratios}
+        return {plain: self.signal, "lira_online": self.lira(), "rmia_online": self.rmia()}
 
     def _given(self) -> dict[str, Any]:
         return {
@@ -160,7 +161,7 @@ class RunAttacks:
                 name = f"lira_{'online' if online else 'offline'}_"
                 name += "fixed_variance" if fixed else "own_variance"
                 if online and fixed == self.fixed_by_default:
-                    yield name, lambda: self.lira
+                    yield name, self.lira
                 else:
                     yield name, partial(self._lira, online=online, fixed=fixed)
         given = self._given()
@@ -171,7 +172,7 @@ class RunAttacks:
                 yield name, partial(attacks.lira, views, online=online, **given)
         holdout = self.holdout
         self.remarks.notes.append(self._resolution(holdout))
-        yield "rmia_online", lambda: self.ratios
+        yield "rmia_online", self.rmia
         if self.data.statistic:
             return
         yield (

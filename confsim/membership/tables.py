@@ -171,8 +171,8 @@ class ExampleTables:
             self.notes.append("transfer, agreement, discoveries: skipped, they need LiRA")
             self.notes.append("vulnerability: skipped, it needs LiRA")
             return {}, []
-        lira = self.attacks.lira
         self._scores = self.attacks.main()
+        lira = self._scores["lira_online"]
         with ThreadPoolExecutor(1) as pool:  # beside what follows: neither knows of the other
             evidence = pool.submit(self._evidence)
             if self.threads == 1:

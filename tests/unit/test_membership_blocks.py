@@ -1,14 +1,24 @@
 """What is made part by part is what is made at once, for parts of any size and any threads."""
 
+import errno
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confsim.membership import benjamini_hochberg, evaluate, split_exposure, vulnerability
+from confsim.membership import (
+    benjamini_hochberg,
+    evaluate,
+    matrices,
+    split_exposure,
+    vulnerability,
+)
 from confsim.membership.discoveries import _flagged
 from confsim.membership.matrices import _Columns
 from confsim.statistics import curves, roc, spearman_interval
+from confsim.store import artifacts
 
 
 def drawn(seed, trials, examples, ties):
@@ -98,4 +108,19 @@ def test_columns_that_wait_in_a_file(tmp_path):
     assert [columns.is_known(name) for name in (*values, "other")] == [True, True, False, False]
     for name in ("two", "one", "two"):
         np.testing.assert_array_equal(columns.read(name), values[name])
+    columns.add("more", values["two"])
+    np.testing.assert_array_equal(columns.read("more"), values["two"])
+    assert columns.holds("more")
+    assert not columns.holds("other")
     assert not list(tmp_path.iterdir())
+
+
+def test_columns_without_room(tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(matrices, "_temporary", lambda folder: Full())
+    columns = matrices._Columns(tmp_path, ["one"], (1, 2))
+    with pytest.raises(artifacts.NoRoom, match=r"cannot write .*temporary file.*No space left"):
+        columns.write("one", 0, np.zeros(2))

@@ -14,6 +14,7 @@ from confsim.membership.rmia import check_holdout, z_kind
 from confsim.membership.shadow import (
     Side,
     block_views,
+    counts_below,
     each_block,
     each_target,
     make_design,
@@ -82,7 +83,7 @@ def attack_p(
             zs = _mean_view(points[target])
         if len(zs):
             zs = np.sort(zs)
-            below, up_to = (np.searchsorted(zs, x, side=side) for side in ("left", "right"))
+            below, up_to = counts_below(zs, x, "left", "right")
             scores[target] = (below + up_to) / (2 * len(zs))
 
     each_target(design, work, n_threads)

@@ -18,6 +18,7 @@ from confsim.membership.shadow import (
     Design,
     Side,
     block_views,
+    counts_below,
     each_block,
     each_target,
     make_design,
@@ -393,7 +394,7 @@ def _equals_any(x: FloatArray, zs: FloatArray) -> BoolArray:
 
 
 def _below(x: FloatArray, zs: FloatArray, log_gamma: float) -> IntArray:
-    return np.searchsorted(np.sort(zs), x - log_gamma, side="right")
+    return counts_below(np.sort(zs), x - log_gamma, "right")[0]
 
 
 def _votes(x: FloatArray, zs: FloatArray, log_gamma: float) -> IntArray:

@@ -340,6 +340,20 @@ def each_target(design: Design, work: Callable[[int], Any], n_threads: int | Non
         return list(pool.map(work, range(design.trials)))
 
 
+def counts_below(points: FloatArray, values: FloatArray, *sides: Any) -> list[IntArray]:
+    """Count the ascending ``points`` below each value (left), or not above it (right).
+
+    Values are looked up in their order: otherwise most of the time goes into waiting for memory.
+    """
+    order = np.argsort(values)
+    ordered, found = values[order], []
+    for side in sides:
+        counts = np.empty(len(values), dtype=np.int64)
+        counts[order] = np.searchsorted(points, ordered, side=side)
+        found.append(counts)
+    return found
+
+
 def views_of(values: NDArray[Any]) -> int:
     """Return the number of views of an array (trials, examples[, views])."""
     return 1 if values.ndim == 2 else values.shape[2]

@@ -17,6 +17,7 @@ from confsim.membership import (
 )
 from confsim.membership.discoveries import _flagged
 from confsim.membership.matrices import _Columns
+from confsim.membership.shadow import counts_below
 from confsim.statistics import curves, roc, spearman_interval
 from confsim.store import artifacts
 
@@ -124,3 +125,12 @@ def test_columns_without_room(tmp_path, monkeypatch):
     columns = matrices._Columns(tmp_path, ["one"], (1, 2))
     with pytest.raises(artifacts.NoRoom, match=r"cannot write .*temporary file.*No space left"):
         columns.write("one", 0, np.zeros(2))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(-3, 3)), st.lists(st.integers(-4, 4) | st.just(float("nan"))))
+def test_counts_below(points, values):
+    ordered, given_values = np.sort(np.array(points, float)), np.array(values, float)
+    below, up_to = counts_below(ordered, given_values, "left", "right")
+    np.testing.assert_array_equal(below, np.searchsorted(ordered, given_values, side="left"))
+    np.testing.assert_array_equal(up_to, np.searchsorted(ordered, given_values, side="right"))

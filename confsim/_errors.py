@@ -66,6 +66,13 @@ def check_number(
     return number
 
 
+def check_boolean(name: str, value: Any) -> bool:
+    """Return ``value`` if it is true or false; text such as ``"no"`` would count as true."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise TypeError(f"{name} must be True or False, not {value!r}")
+
+
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return ``value`` if it is one of ``choices``, or list them."""
     if value not in choices:

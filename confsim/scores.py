@@ -26,6 +26,12 @@ SUM_SAID = 1e-3
 #: Decimals up to which rounding is recognised; each value may then be off by half of the last.
 _DECIMALS = range(1, 7)
 
+#: Values in [0, 1] that cannot all be logits by accident; as many rows that add up to 1 are fewer.
+_ENOUGH_VALUES, _ENOUGH_ROWS = 20, 5
+
+#: Scores beyond this are of no model, and their squares overflow in attacks.
+_LARGEST = 1e100
+
 #: Votes that smoothing adds to each class, unless told otherwise (Krichevsky & Trofimov 1981).
 DEFAULT_SMOOTHING = 0.5
 
@@ -184,9 +190,40 @@ def from_loss(values: Array, zeros: Zeros) -> dict[str, FloatArray]:
     return {"loss": loss, "log_odds_true": -loss - np.log(-np.expm1(-loss))}
 
 
+def check_scores(name: str, values: Array) -> None:
+    """Raise ``ValueError`` naming a row (of the first axis) that is not finite, or beyond use."""
+    check_finite(name, values)
+    if values.dtype.kind != "f" or values.dtype.itemsize < 8 or not values.size:
+        return
+    if max(abs(values.min()), abs(values.max())) > _LARGEST:
+        row = int(np.argmax(np.abs(values).reshape(len(values), -1).max(axis=1)))
+        raise ValueError(
+            f"{name} must be at most {_LARGEST:g} in size, but row {row} holds "
+            f"{values[row].flat[np.abs(values[row]).argmax()]:g}"
+        )
+
+
+def check_logits(name: str, values: Array) -> None:
+    """Raise ``ValueError`` if logits (..., classes) are probabilities by their looks.
+
+    Attacks would take the largest probability for a logit, and be wrong without a word.
+    """
+    rows = values.reshape(-1, values.shape[-1])
+    if len(rows) < _ENOUGH_ROWS or rows.min() < 0 or rows.max() > 1:
+        return
+    if np.abs(rows.sum(axis=1, dtype=np.float64) - 1).max() <= SUM_TOLERANCE:
+        raise ValueError(
+            f"{name} are all in [0, 1] and add up to 1 for each example, as probabilities do: "
+            "give them as such"
+        )
+
+
 def two_classes(name: str, values: Array) -> Array:
     """Return two columns for a binary model's one: the score of class 1, or its probability."""
     if name.endswith("logits"):
+        within = ((values >= 0) & (values <= 1)).all()
+        if values.size >= _ENOUGH_VALUES and within and values.min() < values.max():
+            raise ValueError(f"{name} are all in [0, 1], as probabilities are: give them as such")
         return np.stack([np.zeros_like(values), values], axis=-1)
     wrong = ~((values >= 0) & (values <= 1))
     if wrong.any():

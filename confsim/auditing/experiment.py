@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim._errors import check_choice, check_integer, check_number
+from confsim._errors import check_boolean, check_choice, check_integer, check_number
 from confsim.auditing.outputs import Outputs
 from confsim.experiment import (
     Coded,
@@ -81,6 +81,7 @@ class AuditExperiment(Experiment):
         check_choice("design", design, DESIGNS)
         check_number("percent", percent, above=0, maximum=50)
         check_integer("seed", seed, minimum=0)
+        check_boolean("same_class", same_class)
         if same_class and (outputs.labels < 0).any():
             raise ValueError("same_class needs label")
         if design == "balanced":
@@ -92,7 +93,7 @@ class AuditExperiment(Experiment):
             outputs.is_member.shape[1],
             design,
             float(percent),
-            bool(same_class),
+            same_class,
             int(seed),
             "log_odds_max" if known else "log_odds_true",
             outputs.zeros.votes,

@@ -16,6 +16,7 @@ from confsim._errors import check_finite
 from confsim.auditing.classes import Classes
 from confsim.auditing.columns import Given, clean
 from confsim.given_files import load_npy, natural_order
+from confsim.scores import check_logits
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
@@ -72,6 +73,7 @@ def read_lira_folder(path: Path) -> Given:
         return given
     if label is None:
         raise ValueError(f"{path} holds logits but no {' or '.join(_LABELS)}")
+    check_logits(f"{path}: logits", values)
     given.columns |= _from_logits(values, _codes(path, label, values.shape[-1]))
     return given
 

@@ -17,6 +17,8 @@ from confsim.given_files import load_npy
 from confsim.neighbors import as_points
 from confsim.scores import (
     Zeros,
+    check_logits,
+    check_scores,
     from_confidence,
     from_loss,
     log_probabilities,
@@ -213,8 +215,10 @@ def _shaped(name: str, values: Array, shape: tuple[int, ...], many: bool) -> Arr
         if values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]
         if values.ndim != 1 or (not name.startswith("holdout") and len(values) != examples):
+            one_hot = name == "label" and values.ndim == 2 and len(values) == examples
             raise ValueError(
                 f"{name} must have shape ({examples},) as is_member, not {values.shape}"
+                + (" (of one-hot labels take argmax(axis=1))" if one_hot else "")
             )
         return values
     inner = 1 if name in PER_CLASS else 0
@@ -367,7 +371,7 @@ def _scores(
     elif true:
         values = shaped[true[0]].astype(np.float64)
         for rows in values:
-            check_finite(true[0], rows)
+            check_scores(true[0], rows)
         if values.ndim == 3:
             augmented, values = (values if values.shape[2] > 1 else None), values[..., 0]
         values = np.ascontiguousarray(values)
@@ -383,8 +387,9 @@ def _logits(name: str, shaped: Mapping[str, Array], zeros: Zeros) -> Array:
     if values.shape[2] < 2:
         raise ValueError(f"{name} must have at least two classes, not {values.shape[2]}")
     for rows in values:
-        check_finite(name, rows)
+        check_scores(name, rows)
     if name.endswith("logits"):
+        check_logits(name, values)
         return values if values.dtype.kind == "f" else values.astype(np.float64)
     other = "probabilities" if name.startswith("holdout_") else "holdout_probabilities"
     return log_probabilities(name, values, zeros, shaped.get(other))
@@ -408,7 +413,7 @@ def _holdout(
         )
     if given[0] == "holdout_log_odds_true":
         for rows in values:
-            check_finite(given[0], rows)
+            check_scores(given[0], rows)
         return labels, values.astype(np.float64)
     if "holdout_label" not in shaped:
         raise ValueError(f"{given[0]} needs holdout_label")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim import draws, recipes
-from confsim._errors import ConfsimError, check_choice, check_integer, check_number
+from confsim._errors import ConfsimError, check_boolean, check_choice, check_integer, check_number
 from confsim.confidence import softmax_columns
 from confsim.deep import backend as backends
 from confsim.deep import canaries as canary_kinds
@@ -234,6 +234,8 @@ class DeepExperiment(Experiment):
         ):
             check_integer(name, getattr(self, name), minimum=1)
         check_integer("seed", self.seed, minimum=0)
+        for name in ("same_class", "save_logits", "save_features", "save_model", "traces"):
+            check_boolean(name, getattr(self, name))
         if self.limit is not None:
             check_integer("limit", self.limit, minimum=4)
         if self.query_augment > design.MAX_QUERY_AUGMENT:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim._errors import check_choice, check_integer, check_number
+from confsim._errors import check_boolean, check_choice, check_integer, check_number
 from confsim._kernels import memory
 from confsim.confidence import extreme_count
 from confsim.experiment import Context, Estimate, Experiment, Session, TrialResult
@@ -95,6 +95,7 @@ class LinearExperiment(Experiment):
         check_number("label_noise", self.label_noise, minimum=0, maximum=1)
         check_number("percent", self.percent, above=0, maximum=50)
         check_integer("seed", self.seed, minimum=0)
+        check_boolean("same_class", self.same_class)
         self._check_hyperplane()
         if self.n > self.query_count:
             raise ValueError(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim._devices import gpus
-from confsim._errors import ConfsimError, check_choice, check_integer, check_number
+from confsim._errors import ConfsimError, check_boolean, check_choice, check_integer, check_number
 from confsim.experiment import (
     Coded,
     Context,
@@ -161,6 +161,7 @@ class ShadowExperiment(Experiment):
         check_number("percent", self.percent, above=0, maximum=50)
         check_integer("threads_per_trial", self.threads_per_trial, minimum=1)
         check_integer("seed", self.seed, minimum=0)
+        check_boolean("same_class", self.same_class)
         for name in ("train_ratio", "holdout"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be below 1, not {getattr(self, name):g}")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from confsim.confidence import softmax_columns
 from confsim.neighbors import as_points
-from confsim.scores import Zeros, log_probabilities, two_classes
+from confsim.scores import Zeros, check_logits, log_probabilities, two_classes
 from confsim.shadow.population import Population, as_array
 from confsim.shadow.tasks import TaskError, users_code
 from confsim.trial_tables import SCORES
@@ -65,9 +65,15 @@ class Predictions:
         if len(shapes) > 1:
             raise TaskError(f"predict() of {name} returned other shapes for other rows")
         spaces = [space for _, _, space in blocks if space is not None]
+        values = np.concatenate([values for _, values, _ in blocks])
+        if kinds[0] == "logits":
+            try:
+                check_logits(f"logits that predict() of {name} returned", values)
+            except ValueError as error:
+                raise TaskError(str(error)) from None
         return cls(
             kinds[0],
-            np.concatenate([values for _, values, _ in blocks]),
+            values,
             np.concatenate(spaces) if spaces else None,
         )
 

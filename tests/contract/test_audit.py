@@ -404,6 +404,35 @@ BAD = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("logits", softmax(np.random.default_rng(0).normal(size=(24, 3))), "add up to 1 for each"),
+        ("logits", np.random.default_rng(0).random(24), "logits are all in .0, 1., as probabil"),
+        ("logits", np.full((24, 3), 1e200), r"at most 1e\+100 in size, but row 0 holds 1e\+200"),
+        ("statistic", np.r_[np.zeros(20), -1e300, np.zeros(3)], r"row 20 holds -1e\+300"),
+    ],
+)
+def test_scores_that_are_something_else(tmp_path, name, values, words):
+    member = np.arange(24) % 2
+    with pytest.raises(ValueError, match=words):
+        confsim.audit(is_member=member, label=member, out=tmp_path / "run", **{name: values})
+
+
+def test_one_hot_labels_are_named(tmp_path):
+    given = outputs()
+    given["label"] = np.eye(4)[given["label"]]
+    with pytest.raises(ValueError, match=r"of one-hot labels take argmax"):
+        confsim.audit(given, out=tmp_path / "run")
+
+
+def test_text_is_neither_true_nor_false(tmp_path):
+    with pytest.raises(TypeError, match="same_class must be True or False, not 'no'"):
+        confsim.audit(outputs(), out=tmp_path / "run", same_class="no")
+    with pytest.raises(TypeError, match="same_class must be True or False, not 'no'"):
+        confsim.linear.run(n=5, queries=100, out=tmp_path / "run", same_class="no")
+
+
 @pytest.mark.parametrize(("change", "words"), BAD)
 def test_bad_columns(tmp_path, change, words):
     good = {

@@ -431,6 +431,8 @@ def train(members, seed, context):
         if os.fork() == 0:
             return lambda rows: np.zeros(0)
         os.wait()
+    if context.trial == 7:
+        return lambda rows: {"logits": np.random.dirichlet([1, 1], len(rows))}
     return lambda rows: np.random.random((len(rows), 1)) * 0.5 + 0.2
 """
 
@@ -438,7 +440,7 @@ def train(members, seed, context):
 def test_faults_of_a_trial_are_its_own(tmp_path):
     (tmp_path / "faults.py").write_text(FAULTS)
     command = [
-        sys.executable, "-m", "confsim", "shadow", "faults.py", "--trials", "7", "--out", "run",
+        sys.executable, "-m", "confsim", "shadow", "faults.py", "--trials", "8", "--out", "run",
         "--workers", "1",
     ]  # fmt: skip
     found = subprocess.run(
@@ -451,6 +453,7 @@ def test_faults_of_a_trial_are_its_own(tmp_path):
         "trial 2 failed: predict() of faults.py returned NaN or infinity: probabilities of row 0",
         "trial 3 failed: predict() of faults.py returned probabilities of shape (61, 2) for 60",
         "trial 4 failed: train() of faults.py returned nothing",
+        "trial 7 failed: logits that predict() of faults.py returned are all in [0, 1] and add up",
     ):
         assert line in found.stderr
     assert confsim.open_run(tmp_path / "run").trials == [5, 6]

@@ -49,11 +49,12 @@ LINEAR = {
     "percent": "--n 40 --queries 3000 --percent 50 --seed 9",
     "degenerate": "--n 4 --queries 900 --label-noise 0.5 --seed 3",
 }
-SMALL = "--limit 300 --epochs 2 --batch-size 50 --hidden 8"
+TINY = "--limit 300 --epochs 2 --batch-size 50"
+SMALL = f"{TINY} --hidden 8"
 DEEP = {
     "deep-mlp": f"{SMALL} --model mlp",
     "deep-cnn": f"{SMALL} --model cnn --save-logits --save-features",
-    "deep-softmax": f"{SMALL} --model softmax --same-class --save-model",
+    "deep-softmax": f"{TINY} --model softmax --same-class --save-model",
     "deep-balanced": f"{SMALL} --model mlp --design balanced",
     "deep-coin": f"{SMALL} --model mlp --design coin --percent 20",
     "deep-augmented": f"{SMALL} --model cnn --augment weak --cutout 3 --query-augment 4",

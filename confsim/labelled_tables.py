@@ -40,12 +40,15 @@ class LabelledTable:
     ids : ndarray or None
     notes : tuple of str
         What the owner of the data should know of how they were read.
+    group : ndarray or None
+        Groups that results are told apart by.
     """
 
     X: Any
     y: Any
     ids: Any
     notes: tuple[str, ...] = field(default=())
+    group: Any = None
 
 
 def read(
@@ -54,6 +57,7 @@ def read(
     label: str | None,
     id_column: str | None = None,
     drop: Sequence[str] = (),
+    group: str | None = None,
     limit: int | None = None,
 ) -> LabelledTable:
     """Read a table: CSV of every usual dialect, Parquet, Feather or npz.
@@ -65,6 +69,9 @@ def read(
         Columns, or arrays of an npz file.
     drop : sequence of str
         Columns that are not used.
+    group : str, optional
+        Column of groups that results are told apart by; it is learnt from like any other, unless it
+        is in ``drop``.
     limit : int, optional
         Bytes that the file may unpack to.
 
@@ -81,14 +88,14 @@ def read(
     if twice is not None:
         raise ValueError(f"{path}: column {twice!r} is named twice among label, id and drop")
     if file.suffix == ".npz":
-        return _from_arrays(path, load_npz(file, limit), label, id_column, drop)
+        return _from_arrays(path, load_npz(file, limit), label, id_column, drop, group)
     table, notes = _frame(file, named, limit)
     names = [str(name) for name in table.columns]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"{path}: column {twice!r} is there twice")
     table.columns = names
-    for name in named:
+    for name in (*named, *([] if group is None else [group])):
         _check_column(path, name, names)
     if len(table) == 0:
         raise ValueError(f"{path} has no rows")
@@ -103,7 +110,8 @@ def read(
     for name in used:
         X[name] = _usable(path, name, X[name])
     ids = None if id_column is None else table[id_column].to_numpy()
-    return LabelledTable(X, y.to_numpy(), ids, notes)
+    groups = None if group is None else table[group].astype(object).to_numpy()
+    return LabelledTable(X, y.to_numpy(), ids, notes, groups)
 
 
 def _frame(
@@ -161,12 +169,13 @@ def _from_arrays(
     label: str,
     id_column: str | None,
     drop: Sequence[str],
+    group: str | None,
 ) -> LabelledTable:
     """Return the arrays of an npz file: the label, and the one other that is left."""
-    for name in (label, id_column, *drop):
+    for name in (label, id_column, group, *drop):
         if name is not None:
             _check_column(path, name, list(arrays))
-    left = [n for n in arrays if n not in (label, id_column, *drop)]
+    left = [n for n in arrays if n not in (label, id_column, group, *drop)]
     if len(left) != 1:
         raise ValueError(
             f"{path} must hold one array to learn from, not {', '.join(left) or 'none'}: leave the "
@@ -174,13 +183,14 @@ def _from_arrays(
         )
     X, y = arrays[left[0]], arrays[label]
     ids = None if id_column is None else arrays[id_column]
-    for name, values in ((label, y), (id_column, ids)):
+    groups = None if group is None else arrays[group]
+    for name, values in ((label, y), (id_column, ids), (group, groups)):
         if values is not None and len(np.atleast_1d(values)) != len(np.atleast_1d(X)):
             raise ValueError(
                 f"{path}: {name} must have one entry for each of the {len(np.atleast_1d(X))} rows "
                 f"of {left[0]}, but has shape {values.shape}"
             )
-    return LabelledTable(X, y, ids)
+    return LabelledTable(X, y, ids, group=groups)
 
 
 # ---- ids ----------------------------------------------------------------------------------------

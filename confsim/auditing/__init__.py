@@ -48,6 +48,7 @@ def audit(
     distance: ArrayLike | None = None,
     id: ArrayLike | None = None,  # noqa: A002 - the name of the column
     duplicate_group: ArrayLike | None = None,
+    group: ArrayLike | None = None,
     holdout_label: ArrayLike | None = None,
     holdout_logits: ArrayLike | None = None,
     holdout_probabilities: ArrayLike | None = None,
@@ -66,8 +67,9 @@ def audit(
     """Make a run directory from the outputs of models that were trained elsewhere.
 
     Shapes are (examples, ...) for one model and (models, examples, ...) for several; ``label``,
-    ``id``, ``duplicate_group`` and ``holdout_label`` are always (examples,). ``is_member`` and one
-    score are needed; what else is missing disables, by name, the analyses that need it.
+    ``id``, ``duplicate_group``, ``group`` and ``holdout_label`` are always (examples,).
+    ``is_member`` and one score are needed; what else is missing disables, by name, the analyses
+    that need it.
 
     Parameters
     ----------
@@ -100,6 +102,9 @@ def audit(
         Numbers or names of the examples, each once.
     duplicate_group : array_like of int or str, (examples,)
         Examples of one group are duplicates; -1, NaN or "" belong to none.
+    group : array_like of int or str, (examples,)
+        Groups such as sites or sexes that attacks and similarity are told apart by; NaN or "" for
+        none.
     holdout_label, holdout_logits, holdout_probabilities, holdout_log_odds_true : array_like
         The same of examples that no model was trained on; log-odds instead of the others.
     design : {"unknown", "independent", "balanced"}
@@ -175,6 +180,7 @@ def audit(
         "distance": distance,
         "id": id,
         "duplicate_group": duplicate_group,
+        "group": group,
         "holdout_label": holdout_label,
         "holdout_logits": holdout_logits,
         "holdout_probabilities": holdout_probabilities,

@@ -34,6 +34,8 @@ COLUMNS = {
     "id": "the examples' numbers or names",
     "duplicate_group": "examples with the same number or name are duplicates of each other; -1 or "
     "nothing: of none",
+    "group": "a group of yours, such as a site or a sex, that results are told apart by; nothing: "
+    "of none",
     "holdout_label": "true class of examples that no model was trained on",
     "holdout_logits": "their logits",
     "holdout_probabilities": "their probabilities",
@@ -73,19 +75,24 @@ SYNONYMS = {
     "example": "id",
     "filename": "id",
     "file": "id",
-    "group": "duplicate_group",
+    "groups": "group",
+    "site": "group",
+    "sex": "group",
+    "gender": "group",
+    "source": "group",
+    "slice": "group",
     "model": "trial",
     "seed": "trial",
 }
 
 #: Columns of which each example has one value, whatever the number of models.
-SHARED = ("label", "id", "duplicate_group", "holdout_label")
+SHARED = ("label", "id", "duplicate_group", "group", "holdout_label")
 
 #: Columns with one value a class or dimension.
 PER_CLASS = ("logits", "probabilities", "features", "holdout_logits", "holdout_probabilities")
 
 #: Columns that may be text.
-_TEXT = ("label", "holdout_label", "predicted", "id", "duplicate_group")
+_TEXT = ("label", "holdout_label", "predicted", "id", "duplicate_group", "group")
 
 _YES = ("yes", "y", "true", "t", "member", "in", "train", "wahr", "vrai")
 _NO = ("no", "n", "false", "f", "non-member", "nonmember", "out", "test", "falsch", "faux")

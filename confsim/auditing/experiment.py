@@ -162,6 +162,10 @@ class AuditExperiment(Experiment):
         }
         if outputs.class_names and (labels >= 0).all():
             population["label_name"] = Coded(labels, outputs.class_names)
+        if outputs.own_groups is not None:
+            codes, names = outputs.own_groups.codes, outputs.own_groups.names
+            none = np.full(len(count), len(names), np.int64)
+            population["group"] = Coded(np.concatenate([codes, none]), (*names, ""))
         if outputs.id_names:
             population["name"] = [*outputs.id_names, *[""] * len(count)]
         return RunData({"population": population})

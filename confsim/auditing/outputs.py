@@ -13,8 +13,10 @@ from confsim._errors import check_finite
 from confsim.auditing.classes import Classes, whole_numbers
 from confsim.auditing.columns import PER_CLASS, SHARED, Given
 from confsim.confidence import softmax_columns
+from confsim.experiment import Coded
 from confsim.given_files import load_npy
 from confsim.neighbors import as_points
+from confsim.own_groups import own_groups
 from confsim.scores import (
     Zeros,
     check_logits,
@@ -43,6 +45,8 @@ class Outputs:
     is_member : ndarray of bool, (models, examples)
     ids, labels, groups : ndarray of int64, (examples,)
         Labels -1 where there are none; groups are numbers of duplicates.
+    own_groups : Coded or None
+        Groups that results are told apart by.
     scores : dict of ndarray, (models, examples)
         ``predicted`` (int64, -1 unknown), ``softmax``, ``log_odds_max``, ``log_odds_true``,
         ``loss``, ``entropy``, ``modified_entropy``: NaN where unknown.
@@ -72,6 +76,7 @@ class Outputs:
     ids: Int64Array
     labels: Int64Array
     groups: Int64Array
+    own_groups: Coded | None
     scores: dict[str, Array]
     augmented: FloatArray | None
     features: list[Array] | None
@@ -154,6 +159,7 @@ class Outputs:
             ids,
             labels,
             _groups(shaped.get("duplicate_group"), member.shape[1], notes),
+            own_groups("group", shaped["group"], member.shape[1]) if "group" in shaped else None,
             scores,
             augmented,
             _features(shaped.get("features")),

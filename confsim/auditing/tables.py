@@ -65,7 +65,7 @@ def _missing(name: str) -> tuple[str, ...]:
     return ("",) if text else tabular.MISSING
 
 
-_TEXT_COLUMNS = ("label", "id", "duplicate_group", "predicted", TRIAL)
+_TEXT_COLUMNS = ("label", "id", "duplicate_group", "group", "predicted", TRIAL)
 
 
 # ---- columns -----------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def _values(name: str, column: "pd.Series[Any]") -> Array:
 
 def _check_present(name: str, column: "pd.Series[Any]") -> None:
     missing = column.isna().to_numpy()
-    if missing.any() and name != "duplicate_group":
+    if missing.any() and name not in ("duplicate_group", "group"):
         raise ValueError(f"{name} must not be missing, but row {int(np.argmax(missing))} is")
 
 
@@ -223,9 +223,11 @@ def _by_trial(found: dict[str, Array], trial: Array) -> tuple[dict[str, Array], 
         name: values[order].reshape(len(names), counts[0], *values.shape[1:])
         for name, values in found.items()
     }
-    for name in ("id", "label", "duplicate_group"):
+    for name in ("id", "label", "duplicate_group", "group"):
         if name in shaped:
-            same = (shaped[name] == shaped[name][0]).all(axis=1)
+            values, first = shaped[name], shaped[name][0]
+            both_missing = (values != values) & (first != first)
+            same = ((values == first) | both_missing).all(axis=1)
             if not same.all():
                 raise ValueError(
                     f"{name} of trial {names[int(np.argmin(same))]} differs from the rest"

@@ -28,7 +28,8 @@ is, how far the nearest training example is, and whether the example was in the 
 TASK.py is a Python file with two functions; rows are numbers from 0 into what population() gives:
 
   def population():                     what all models share: a mapping with "label" (N,), and
-                                        perhaps "id", "duplicate_group", "label_names", "features"
+                                        perhaps "id", "duplicate_group", "group" (sites, sexes:
+                                        what results are told apart by), "label_names", "features"
                                         (N, d), a fixed space, "images" uint8, or "examples", N
   def train(members, seed, context):    trains on these rows and returns a function predict(rows),
                                         which returns probabilities (rows, classes), or a mapping
@@ -91,6 +92,12 @@ def _add_task_options(parser: common.Parser) -> None:
     group.add_argument("--label", metavar="COLUMN", help="what the estimator predicts")
     group.add_argument(
         "--id", metavar="COLUMN", help="numbers or names of the rows (default: 0, 1, ...)"
+    )
+    group.add_argument(
+        "--group",
+        metavar="COLUMN",
+        help="groups such as sites or sexes that results are told apart by; learnt from like any "
+        "other column, unless --drop names it, too (default: none)",
     )
     group.add_argument(
         "--drop",
@@ -182,7 +189,7 @@ def _parameters(given: Sequence[str]) -> dict[str, Any]:
 def _source(given: argparse.Namespace, folder: Path) -> Source:
     of_estimators = {
         name: getattr(given, name)
-        for name in ("data", "data_dir", "unpack_limit", "label", "id", "drop")
+        for name in ("data", "data_dir", "unpack_limit", "label", "id", "group", "drop")
     }
     if given.estimator is None:
         if given.task is None:
@@ -199,7 +206,9 @@ def _source(given: argparse.Namespace, folder: Path) -> Source:
     data = _table(given)
     for note in data.notes:
         print(f"confsim-shadow: warning: {note}", file=sys.stderr)
-    return EstimatorSource.of(given.estimator, data.X, data.y, folder, ids=data.ids)
+    return EstimatorSource.of(
+        given.estimator, data.X, data.y, folder, ids=data.ids, group=data.group
+    )
 
 
 def _table(given: argparse.Namespace) -> LabelledTable:
@@ -211,9 +220,10 @@ def _table(given: argparse.Namespace) -> LabelledTable:
             label=given.label,
             id_column=given.id,
             drop=given.drop,
+            group=given.group,
             limit=limit_of(given.unpack_limit),
         )
-    for name in ("label", "id", "drop", "unpack_limit"):
+    for name in ("label", "id", "group", "drop", "unpack_limit"):
         if getattr(given, name):
             flag = name.replace("_", "-")
             raise ValueError(f"--{flag} is for tables of your own, not for {given.data}")
@@ -233,6 +243,7 @@ def _run(given: argparse.Namespace) -> int:
             unpack_limit=given.unpack_limit,
             label=given.label,
             id=given.id,
+            group=given.group,
             drop=tuple(given.drop),
             **{
                 name: getattr(given, name)

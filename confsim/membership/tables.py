@@ -6,6 +6,7 @@ knows how a run came to be.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from confsim.membership.matrices import Matrices
 from confsim.membership.memorization import memorization
 from confsim.membership.run_attacks import Remarks, RunAttacks
 from confsim.membership.shadow import Design
+from confsim.membership.slices import Slices
 from confsim.membership.success import success_by
 from confsim.membership.transfer import transferred_thresholds
 from confsim.membership.vulnerability_tables import BINNED, VulnerabilityTables
@@ -71,11 +73,13 @@ class ExampleTables:
         self._scores: dict[str, FloatArray] = {}
         self._thresholds: dict[str, FloatArray] = {}
         self.curves: dict[str, list[dict[str, Any]]] = {}
+        self._sliced: dict[str, list[dict[str, Any]]] = {}
         self.trials = self._usable_trials() if trials is None else trials
         self.canaries = self._canaries()
         #: Whether models give some statistic, not log-odds of classes.
         self.statistic = run.trial(self.trials[0]).summary().get("ranked_by") == "statistic"
         self.data = Matrices(run, self.trials, statistic=self.statistic, only=self.canaries)
+        self._slices = Slices.of(self.data)
         self.design = self._design() if trials is None else Design(self.data.is_member, seed=seed)
         self.groups = None if self.design.partner is None else self.trials_array // 2
         self.attacks = RunAttacks(self.data, self.design, self.remarks, threads)
@@ -159,6 +163,12 @@ class ExampleTables:
             columns["memorization"] = found["memorization"]
         evidence, answers = self._of_shadow_models(tables, columns)
         tables |= evidence | self._about_draws(rows, columns)
+        if self._slices is not None:
+            names = dict.fromkeys(row["attack"] for row in rows)
+            sliced = [row for name in names for row in self._sliced.get(name, ())]
+            tables["group_attacks"] = pd.DataFrame(sliced)
+            known = columns if self.attacks.possible else columns | self._surroundings
+            tables["group_similarity"] = pd.DataFrame(self._slices.similarity(known))
         return tables, self.notes, answers
 
     def _of_shadow_models(
@@ -191,6 +201,11 @@ class ExampleTables:
                 f"found_{name}": (hits & member).sum(axis=0) / member.sum(axis=0)
                 for name, hits in called(self._scores, self._thresholds).items()
             }
+
+    @cached_property
+    def _surroundings(self) -> dict[str, Any]:
+        """What is known of examples where nothing is learned from other models."""
+        return self._exposure.similarity(self.features)
 
     def _about_draws(
         self, rows: list[dict[str, Any]], columns: dict[str, NDArray[Any]]
@@ -226,7 +241,7 @@ class ExampleTables:
             _, groups = self.data.population()
             similar = columns
             if not self.attacks.possible:
-                similar = self._exposure.similarity(self.features)
+                similar = self._surroundings
             known = {name: similar[name] for name in _WITHOUT_MODEL if name in similar}
             if groups is not None and groups.max() >= 0:
                 _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
@@ -289,6 +304,15 @@ class ExampleTables:
             )
             if not found:
                 impossible[name] = _why_impossible(scores, self.data.is_member)
+            elif self._slices is not None:
+                self._sliced[name] = self._slices.power(
+                    name,
+                    scores,
+                    self.data.is_member,
+                    row_groups=self.groups,
+                    seed=self.seed,
+                    n_threads=1,
+                )
             null = self._null_aucs() if name == "closeness" else {}
             return [
                 {

@@ -44,6 +44,7 @@ def run(
     y: Any = None,
     ids: Any = None,
     groups: Any = None,
+    group: Any = None,
     features: Any = None,
     parameters: dict[str, Any] | None = None,
     trials: int = 100,
@@ -74,6 +75,9 @@ def run(
         Classes of a classifier, values of a regressor.
     ids, groups : array_like, (examples,), optional
         Numbers or names; duplicates have one group.
+    group : array_like, (examples,), optional
+        Groups such as sites or sexes that attacks and similarity are told apart by; nothing is
+        trained on them.
     features : array_like, (examples, d), optional
         The fixed space for similarity; by default ``X``, numbers standardised and categories
         one-hot.
@@ -132,12 +136,13 @@ def run(
             from confsim.shadow.estimators import EstimatorSource
 
             source: Any = EstimatorSource.of(
-                estimator, X, y, folder, ids=ids, groups=groups, features=features
+                estimator, X, y, folder, ids=ids, groups=groups, group=group, features=features
             )
         else:
             from confsim.shadow.tasks import source_of
 
-            for key, value in {"X": X, "y": y, "ids": ids, "groups": groups}.items():
+            of_estimators = {"X": X, "y": y, "ids": ids, "groups": groups, "group": group}
+            for key, value in of_estimators.items():
                 if value is not None:
                     raise TypeError(f"{key} is for an estimator; a task has a population()")
             source = source_of(task, folder)

@@ -58,6 +58,7 @@ class EstimatorSource(Source):
         *,
         ids: Any = None,
         groups: Any = None,
+        group: Any = None,
         features: Any = None,
     ) -> "EstimatorSource":
         """Write the data down.
@@ -79,9 +80,11 @@ class EstimatorSource(Source):
                 raise TypeError(f"{name} is missing: an estimator is fitted to X and y")
         X = _indexable(X)
         data = {"X": X, "y": as_array(y), "ids": ids, "groups": groups, "features": features}
+        if group is not None:
+            data["group"] = group
         count = X.shape[0]
-        for name in ("y", "ids", "groups", "features"):
-            if data[name] is not None and len(data[name]) != count:
+        for name in ("y", "ids", "groups", "group", "features"):
+            if data.get(name) is not None and len(data[name]) != count:
                 raise ValueError(f"{name} must have {count} rows as X, not {len(data[name])}")
         pickled = None
         if isinstance(estimator, str):
@@ -188,6 +191,7 @@ class EstimatorTask:
         self._estimator = estimator
         self._X, self._y = data["X"], data["y"]
         self._ids, self._groups, self._features = data["ids"], data["groups"], data["features"]
+        self._group = data.get("group")
         self._classes: Array | None = None
 
     def configure(self, **parameters: Any) -> None:
@@ -210,6 +214,7 @@ class EstimatorTask:
         found = {
             "id": self._ids,
             "duplicate_group": groups,
+            "group": self._group,
             "features": space if self._features is None else self._features,
             "examples": len(self._y),
         }

@@ -91,7 +91,7 @@ class ShadowExperiment(Experiment):
         Where the files of a named table are.
     unpack_limit : float or None
         GiB that the table may unpack to.
-    label, id : str or None
+    label, id, group : str or None
         Columns of the table.
     drop : tuple of str
         Columns of the table that are not used.
@@ -132,6 +132,7 @@ class ShadowExperiment(Experiment):
     unpack_limit: float | None = None
     label: str | None = None
     id: str | None = None
+    group: str | None = None
     drop: tuple[str, ...] = ()
     train_ratio: float = 0.5
     design: str = "independent"
@@ -199,7 +200,8 @@ class ShadowExperiment(Experiment):
     def identity(self) -> dict[str, Any]:
         """Return what decides a trial's numbers."""
         settings = asdict(self)
-        for name in ("task", "data", "data_dir", "unpack_limit", "device", "repeatable"):
+        # The groups themselves are part of the data's hash.
+        for name in ("task", "data", "data_dir", "unpack_limit", "group", "device", "repeatable"):
             del settings[name]
         if self.data is None:
             for name in ("label", "id", "drop"):
@@ -289,6 +291,8 @@ class ShadowExperiment(Experiment):
         }
         if data.names:
             table["label_name"] = Coded(data.labels, data.names)
+        if data.own_groups is not None:
+            table["group"] = data.own_groups
         if data.id_names:
             table["name"] = list(data.id_names)
         arrays = {"features": data.features, "images": data.images}

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from confsim._errors import check_finite
 from confsim._suggest import did_you_mean
+from confsim.experiment import Coded
 from confsim.labelled_tables import example_ids
 from confsim.neighbors import as_points
+from confsim.own_groups import own_groups
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
@@ -21,6 +23,7 @@ ENTRIES = {
     "label": "true classes, any numbers or text",
     "id": "numbers or names of the examples, each once",
     "duplicate_group": "examples of one group are duplicates; -1, NaN or '' belong to none",
+    "group": "groups such as sites that results are told apart by; NaN or '' for none",
     "label_names": "what the classes 0, 1, ... are called",
     "features": "a fixed space (examples, d) that similarity is measured in",
     "images": "pictures for the report, uint8 (examples, height, width[, channels])",
@@ -36,6 +39,8 @@ class Population:
     ----------
     ids, labels, groups : ndarray of int64, (examples,)
         Labels are numbers from 0, -1 throughout where there are none.
+    own_groups : Coded or None
+        Groups that results are told apart by.
     id_names : tuple of str
         What examples are called; empty where they are numbered.
     names : tuple of str
@@ -49,6 +54,7 @@ class Population:
     ids: Rows
     labels: Rows
     groups: Rows
+    own_groups: Coded | None
     id_names: tuple[str, ...]
     names: tuple[str, ...]
     features: Array | None
@@ -93,6 +99,8 @@ class Population:
         labels, names = _labels(what, arrays.get("label"), count, given.get("label_names"))
         ids, id_names = example_ids(what, arrays.get("id"), count)
         groups = _groups(what, arrays.get("duplicate_group"), count)
+        own = arrays.get("group")
+        told_apart = None if own is None else own_groups(f"{what}: group", own, count)
         features = arrays.get("features")
         if features is not None:
             features = _features(what, features)
@@ -102,7 +110,19 @@ class Population:
             if part is not None:
                 digest.update(repr((part.shape, part.dtype.str)).encode())
                 digest.update(np.ascontiguousarray(part).data)
-        return cls(ids, labels, groups, id_names, names, features, images, digest.hexdigest())
+        if told_apart is not None:
+            digest.update(repr((told_apart.names, told_apart.codes.tolist())).encode())
+        return cls(
+            ids,
+            labels,
+            groups,
+            told_apart,
+            id_names,
+            names,
+            features,
+            images,
+            digest.hexdigest(),
+        )
 
 
 def as_array(values: Any) -> Array:

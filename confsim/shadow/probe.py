@@ -272,7 +272,7 @@ class _Nobody:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def progress(self, trial: int, fraction: float) -> None:
+    def progress(self, trial: int, fraction: float, note: str = "") -> None:
         """Do nothing."""
 
     def should_stop(self) -> bool:

@@ -16,7 +16,7 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 #: Attacks with one threshold for all examples whose curves are kept, in the order of a legend.
-THRESHOLDS = ("confidence", "loss", "modified_entropy", "closeness")
+THRESHOLDS = ("confidence", "loss", "statistic", "modified_entropy", "closeness")
 
 #: Attacks that learn from the other trials.
 SHADOW = ("lira_online", "lira_offline", "rmia_online", "rmia_offline")
@@ -57,18 +57,32 @@ def roc_rows(name: str, scores: FloatArray, is_member: BoolArray) -> list[dict[s
     list of dict
         ``attack``, ``fpr`` (false-positive rate allowed), ``tpr`` (mean over targets of the largest
         true-positive rate at most there; no interpolation), ``tpr_low`` and ``tpr_high`` (10th and
-        90th percentile over targets), ``targets``. None where no target has both kinds.
+        90th percentile over targets), ``targets``; ``tied``: of how many examples the commonest
+        score is, mean over targets, 1 where all scores differ, and ``scored``: examples with a
+        score, mean over targets. None where no target has both kinds.
     """
     grid = rates(int(np.count_nonzero(~is_member[0])))
-    found = []
+    found, tied, scored = [], [], []
     for row, member in zip(scores, is_member, strict=True):
         known = ~np.isnan(row)
         sides = member[known]
         if sides.any() and not sides.all():
-            found.append(on_grid(roc(row[known], sides), grid))
+            curve = roc(row[known], sides)
+            found.append(on_grid(curve, grid))
+            tied.append(largest_tie(curve))
+            scored.append(len(sides))
     if not found:
         return []
-    return _summarised(name, grid, found)
+    about = {"tied": float(np.mean(tied)), "scored": float(np.mean(scored))}
+    return [row | about for row in _summarised(name, grid, found)]
+
+
+def largest_tie(curve: Roc) -> int:
+    """Return how many examples share the commonest score."""
+    # Of two sorted runs, which a stable sort merges in linear time.
+    ordered = np.sort(np.concatenate([curve.member_scores, curve.non_member_scores]), kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(ordered) != 0, True))
+    return int(np.diff(ends, prepend=-1).max())
 
 
 def rates(non_members: int) -> FloatArray:

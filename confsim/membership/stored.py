@@ -58,7 +58,8 @@ class MembershipTables:
         By file name without suffix: ``attacks``, ``roc``, ``memorization``, ``vulnerability``,
         ``vulnerability_bins``, ``vulnerability_correlations``, ``success_bins``, ``transfer``,
         ``agreement``, ``agreement_pairs``, ``discoveries``, ``best_attack``, ``blind``,
-        ``epsilon``, ``epsilon_bins`` (deep runs and audits); ``attacks``, ``extremes_membership``,
+        ``epsilon``, ``epsilon_bins``, and with groups of the user's own ``group_attacks`` and
+        ``group_similarity`` (runs with examples); ``attacks``, ``extremes_membership``,
         ``angle_correlations``, ``leverage_bins``, ``leverage_correlations`` (linear runs).
     notes : tuple of str
         What was left out, and why; how figures are to be read; options other than the defaults.

@@ -106,8 +106,11 @@ class Estimate:
 class Context(Protocol):
     """What the runner offers to a session."""
 
-    def progress(self, trial: int, fraction: float) -> None:
-        """Report that ``fraction`` of a trial is done; cheap enough to call often."""
+    def progress(self, trial: int, fraction: float, note: str = "") -> None:
+        """Report that ``fraction`` of a trial is done; cheap enough to call often.
+
+        ``note`` says for people how it goes: parts with commas between, the most important first.
+        """
 
     def should_stop(self) -> bool:
         """Whether to abandon the work in hand, by raising :class:`Interrupted`."""

@@ -22,12 +22,14 @@ from confsim.deep.training import (
     CALL_SECONDS,
     Checkpoint,
     EarlyStopping,
+    Judged,
     Plan,
     Schedule,
     Trained,
     checkpoint_of,
     epoch_of,
-    mean_loss,
+    judged,
+    note,
     trace,
     weight_seed,
 )
@@ -109,7 +111,10 @@ class Ensemble:
             self.engine.take_averages()
             loss = member.stopping.best if watching else float("nan")
             best_epoch = member.stopping.best_epoch or member.done
-            yield member.plan, Trained(member.done, best_epoch, loss, member.traces)
+            yield (
+                member.plan,
+                Trained(member.done, best_epoch, loss, member.traces, member.checkpoint.curve),
+            )
 
     def _begin(
         self, schedule: Schedule, plans: Sequence[Plan], context: Context
@@ -156,14 +161,16 @@ class Ensemble:
             done = stop
             for member in members:
                 passed = (member.done + done / steps) / schedule.epochs
-                context.progress(member.plan.trial, 0.9 * min(1.0, passed))
+                said = note(schedule, min(member.done, last), member.checkpoint.curve)
+                context.progress(member.plan.trial, 0.9 * min(1.0, passed), said)
+        self._last_losses = np.asarray(losses, np.float64).tolist()
         return state
 
     def _judge(self, schedule: Schedule, members: list[_Member], state: Any, best: Any) -> Any:
         """End the epoch of every member; return the best states with the improved ones in them."""
         chosen = np.zeros(len(members), bool)
         watching = len(members[0].plan.validation) > 0
-        losses = self._validation_losses(members, state) if watching else None
+        found = self._judged(members, state) if watching else [judged(v) for v in self._last_losses]
         if len(members[0].plan.traced):
             logits = self._logits(members, state, [member.plan.traced for member in members])
             for k, member in enumerate(members):
@@ -173,21 +180,22 @@ class Ensemble:
             if member.finished:
                 continue
             member.done += 1
-            if losses is None:
+            member.checkpoint.curve.append(found[k])
+            if not watching:
                 chosen[k] = member.done >= schedule.epochs
             else:
-                member.finished = member.stopping.see(member.done, losses[k], dict)
+                member.finished = member.stopping.see(member.done, found[k][1], dict)
                 chosen[k] = member.stopping.best_epoch == member.done
                 # Diverged from the start: there is no best, so the last weights show it.
                 chosen[k] |= member.stopping.best_epoch == 0
             member.finished |= member.done >= schedule.epochs
         return self._choose(chosen, state, best)
 
-    def _validation_losses(self, members: list[_Member], state: Any) -> list[float]:
+    def _judged(self, members: list[_Member], state: Any) -> list[Judged]:
         logits = self._logits(members, state, [member.plan.validation for member in members])
         return [
-            mean_loss(found, member.plan.validation_labels)
-            for found, member in zip(logits, members, strict=True)
+            judged(last, found, member.plan.validation_labels)
+            for last, found, member in zip(self._last_losses, logits, members, strict=True)
         ]
 
     def _logits(

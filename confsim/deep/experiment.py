@@ -750,9 +750,20 @@ class _Examined:
             views=self._views() if experiment.query_augment > 1 else None,
             arrays=self._saved(),
         )
-        if not experiment.traces:
-            return found
-        return replace(found, tables={**found.tables, "traces": self._traces()})
+        more: dict[str, Any] = {"training": self._curve()}
+        if experiment.traces:
+            more["traces"] = self._traces()
+        return replace(found, tables={**found.tables, **more})
+
+    def _curve(self) -> Columns:
+        """Return the training curve, a row for each epoch from 1."""
+        values = np.array(self._trained.curve, np.float64).reshape(-1, 3)
+        names = ("batch_loss", "validation_loss", "validation_accuracy")
+        return {
+            "trial": trial_column(self._plan.trial, len(values)),
+            "epoch": np.arange(1, len(values) + 1, dtype=np.int16),
+            **{name: np.ascontiguousarray(values[:, i]) for i, name in enumerate(names)},
+        }
 
     def _traces(self) -> Iterator[Columns]:
         """Yield log-odds after each epoch, from 1."""

@@ -7,11 +7,12 @@ that is interrupted at any moment ends as if it had not been. Nothing here names
 
 import hashlib
 import io
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,6 +145,10 @@ class EarlyStopping:
         return self.waited >= self.patience
 
 
+#: Of an epoch: the loss of its last batch, and of what is watched the mean loss and the accuracy.
+Judged: TypeAlias = tuple[float, float, float]
+
+
 @dataclass(frozen=True)
 class Trained:
     """How training ended.
@@ -159,12 +164,15 @@ class Trained:
     traces : list of ndarray of float32, (traced rows,)
         Log-odds of the true class after each epoch that was run, the last ones included that early
         stopping gave up again.
+    curve : list of tuple
+        What :func:`judged` says after each epoch that was run.
     """
 
     epochs: int
     best_epoch: int
     validation_loss: float
     traces: list[NDArray[np.float32]] = field(default_factory=list, compare=False)
+    curve: list[Judged] = field(default_factory=list, compare=False)
 
 
 def weight_seed(seed: int, trial: int) -> int:
@@ -189,14 +197,15 @@ def train(engine: Engine, schedule: Schedule, plan: Plan, context: Context) -> T
     (done, step), stopped = checkpoint.resume(engine, stopping), False
     watching = len(plan.validation) > 0
     while done < schedule.epochs and not stopped:
-        _epoch(engine, schedule, plan, context, checkpoint, stopping, (done, step))
+        last = _epoch(engine, schedule, plan, context, checkpoint, stopping, (done, step))
         done, step = done + 1, 0
         if len(plan.traced):
             with engine.averaged():
                 logits, _ = engine.forward(plan.traced, plan.standardisation)
             traces.append(trace(logits, plan.traced_labels))
+        checkpoint.curve.append((last, *validated(engine, plan)) if watching else judged(last))
         if watching:
-            stopped = stopping.see(done, validation_loss(engine, plan), engine.weights)
+            stopped = stopping.see(done, checkpoint.curve[-1][1], engine.weights)
         if done < schedule.epochs and not stopped and checkpoint.due():
             checkpoint.save(engine, stopping, (done, 0))
     if stopping.weights:
@@ -204,7 +213,7 @@ def train(engine: Engine, schedule: Schedule, plan: Plan, context: Context) -> T
     else:
         engine.take_averages()
     loss = stopping.best if watching else float("nan")
-    return Trained(done, stopping.best_epoch or done, loss, traces)
+    return Trained(done, stopping.best_epoch or done, loss, traces, checkpoint.curve)
 
 
 def epoch_of(schedule: Schedule, shape: tuple[int, ...], plan: Plan, number: int) -> Epoch:
@@ -228,9 +237,13 @@ def _epoch(
     checkpoint: "Checkpoint",
     stopping: EarlyStopping,
     position: tuple[int, int],
-) -> None:
-    """Finish an epoch in calls of about :data:`CALL_SECONDS`; how it is cut changes no number."""
+) -> float:
+    """Finish an epoch in calls of about :data:`CALL_SECONDS`; how it is cut changes no number.
+
+    Returns the loss of its last batch.
+    """
     number, done = position
+    loss, said = float("nan"), note(schedule, number, checkpoint.curve)
     epoch = epoch_of(schedule, engine.settings.architecture.input_shape, plan, number)
     while done < len(epoch):
         if context.should_stop():
@@ -239,27 +252,59 @@ def _epoch(
             raise Interrupted
         stop = min(done + engine.steps_a_call, len(epoch))
         started = time.perf_counter()
-        engine.train(epoch, plan.standardisation, done, stop)
+        loss = engine.train(epoch, plan.standardisation, done, stop)
         rate = (stop - done) / max(time.perf_counter() - started, 1e-6)
         engine.steps_a_call = max(1, int(rate * CALL_SECONDS))
         done = stop
         if done < len(epoch) and checkpoint.due():
             checkpoint.save(engine, stopping, (number, done))
-        context.progress(plan.trial, 0.98 * (number + done / len(epoch)) / schedule.epochs)
+        context.progress(plan.trial, 0.98 * (number + done / len(epoch)) / schedule.epochs, said)
+    return loss
 
 
-def validation_loss(engine: Engine, plan: Plan) -> float:
-    """Return the mean loss of the validation images; NaN if the model has diverged."""
+def note(schedule: Schedule, epoch: int, curve: Sequence[Judged]) -> str:
+    """Say for people how far a trial is: its epoch (from 0), and the last one's loss and accuracy.
+
+    Examples
+    --------
+    >>> from confsim.deep.training import Schedule, note
+    >>> schedule = Schedule(30, 100, 10, 0.0, "none", 0)
+    >>> note(schedule, 0, []), note(schedule, 12, [(0.2, 0.4123, 0.871)])
+    ('epoch 1/30', 'epoch 13/30, loss 0.412, accuracy 0.871')
+    """
+    words = [f"epoch {epoch + 1}/{schedule.epochs}"]
+    if curve:
+        last, loss, accuracy = curve[-1]
+        words.append(f"loss {last if math.isnan(loss) else loss:.3g}")
+        if not math.isnan(accuracy):
+            words.append(f"accuracy {accuracy:.3f}")
+    return ", ".join(words)
+
+
+def judged(
+    last: float, logits: NDArray[Any] | None = None, labels: NDArray[np.int64] | None = None
+) -> Judged:
+    """Return what is known after an epoch.
+
+    Parameters
+    ----------
+    last : float
+        Loss of its last batch.
+    logits, labels : ndarray, optional
+        Of the validation images. Their mean cross-entropy and accuracy are NaN without them, and
+        where a logit is not finite.
+    """
+    if logits is None or not np.isfinite(logits).all():
+        return last, float("nan"), float("nan")
+    columns = softmax_columns(logits, labels, n_threads=1)
+    return last, float(np.mean(columns["loss"])), float(np.mean(columns["predicted"] == labels))
+
+
+def validated(engine: Engine, plan: Plan) -> tuple[float, float]:
+    """Return mean loss and accuracy of the validation images; NaN if the model has diverged."""
     with engine.averaged():
         logits, _ = engine.forward(plan.validation, plan.standardisation)
-    return mean_loss(logits, plan.validation_labels)
-
-
-def mean_loss(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
-    """Return the mean cross-entropy in float64; NaN where a logit is not finite."""
-    if not np.isfinite(logits).all():
-        return float("nan")
-    return float(np.mean(softmax_columns(logits, labels, n_threads=1)["loss"]))
+    return judged(float("nan"), logits, plan.validation_labels)[1:]
 
 
 def trace(logits: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -286,6 +331,11 @@ class Checkpoint:
         What tells the trial from all others.
     traces : list of ndarray
         The trial's traces so far, which are saved, and filled when it is resumed.
+
+    Attributes
+    ----------
+    curve : list of tuple
+        The trial's training curve so far, likewise.
     """
 
     def __init__(
@@ -293,6 +343,7 @@ class Checkpoint:
     ) -> None:
         self.path = path
         self.traces = [] if traces is None else traces
+        self.curve: list[Judged] = []
         self._belongs_to = belongs_to
         self._saved = time.monotonic()
         self._cost = 0.0
@@ -319,6 +370,8 @@ class Checkpoint:
         best = {f"best/{name}": value for name, value in stopping.weights.items()}
         if self.traces:
             best["traces"] = np.stack(self.traces)
+        if self.curve:
+            best["curve"] = np.array(self.curve)
         content = io.BytesIO()
         np.savez(content, record=np.array(record, np.float64), **engine.state(), **best)  # type: ignore[arg-type]
         fresh = self.path.with_name(artifacts.partial_name())
@@ -344,7 +397,7 @@ class Checkpoint:
         if content is None:
             return 0, 0
         record = content.pop("record").tolist()
-        traces = content.pop("traces", None)
+        traces, curve = content.pop("traces", None), content.pop("curve", None)
         prefix = "best/"
         weights = {k[len(prefix) :]: v for k, v in content.items() if k.startswith(prefix)}
         state = {k: v for k, v in content.items() if not k.startswith(prefix)}
@@ -353,6 +406,7 @@ class Checkpoint:
         stopping.best, stopping.best_epoch, stopping.waited = record[2], *map(int, record[3:])
         stopping.weights = weights
         self.traces[:] = [] if traces is None else list(traces)
+        self.curve[:] = [] if curve is None else [(a, b, c) for a, b, c in curve.tolist()]
         engine.load(state)
         return int(record[0]), int(record[1])
 
@@ -379,7 +433,7 @@ def checkpoint_of(
     schedule: Schedule, plan: Plan, context: Context, traces: list[NDArray[np.float32]]
 ) -> Checkpoint:
     """Return the checkpoint of a trial, which is bound to its schedule, number and training set."""
-    told = hashlib.sha256(f"{schedule} {plan.trial}".encode())
+    told = hashlib.sha256(f"{schedule} {plan.trial} with its curve".encode())
     for rows in (plan.members, plan.validation, plan.traced):
         told.update(hashlib.sha256(rows.tobytes()).digest())
     return Checkpoint(context.scratch(plan.trial) / CHECKPOINT, told.digest(), traces)

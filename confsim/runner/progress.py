@@ -15,6 +15,9 @@ _LINE_EVERY = 60.0
 _COLUMNS, _ROWS = 80, 24
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}{postfix}]"
 
+#: Columns of a bar that its note cannot have: a short bar, counts, and times.
+_BESIDE_NOTE = 52
+
 #: Seconds in which an estimate of the time left follows the rate by about two thirds.
 _PATIENCE = 30.0
 
@@ -77,6 +80,9 @@ class Progress:
     ----------
     waiting : bool
         Whether all that is left to do is in the hands of other commands.
+    note : str
+        What the trial that was heard of last says of itself: parts with commas between, of which
+        the first are shown where there is little room.
     """
 
     def __init__(
@@ -86,7 +92,7 @@ class Progress:
         self._total = total
         self._initial = finished
         self._quiet = quiet
-        self.waiting = False
+        self.waiting, self.note = False, ""
         self._spoke = time.monotonic()
         self._remaining = Remaining(total)
         self._bar: Any = None
@@ -114,8 +120,8 @@ class Progress:
         if self._bar is not None:
             state = " (waiting)" if self.waiting else "" if moves else " (loading, compiling)"
             self._bar.set_description_str(f"{self._label}{state}", refresh=False)
-            told = "" if left is None else f"about {duration(left)} left"
-            self._bar.set_postfix_str(told, refresh=False)
+            told = [] if left is None else [f"about {duration(left)} left"]
+            self._bar.set_postfix_str(", ".join([*told, *self._fitting_note()]), refresh=False)
             self._bar.update(finished - self._bar.n)
             return
         if self._quiet or now - self._spoke < _LINE_EVERY:
@@ -129,7 +135,20 @@ class Progress:
         elif left is not None:
             rate = 60 * (self._total - finished) / left if left > 0 else 0.0
             text += f", {rate:.3g} a minute, about {duration(left)} left"
+        if self.note and not self.waiting:
+            text += f"; {self.note}"
         self.say(text)
+
+    def _fitting_note(self) -> list[str]:
+        """Return as many parts of the note as the terminal has room for beside the bar."""
+        room = (self._bar.ncols or _COLUMNS) - _BESIDE_NOTE - len(self._label)
+        parts: list[str] = []
+        for part in filter(None, self.note.split(", ")):
+            room -= len(part) + 2
+            if room < 0:
+                break
+            parts.append(part)
+        return [] if self.waiting else parts
 
     def say(self, text: str) -> None:
         """Print a line, without breaking the bar."""

@@ -404,9 +404,10 @@ class Supervisor:
         """Act on a worker's message."""
         kind, *details = message
         if kind == "progress":
-            trial, fraction = details
+            trial, fraction, note = details
             if trial in worker.trials:
                 self.fractions[trial] = min(1.0, max(0.0, fraction))
+                self.progress.note = f"trial {trial}: {note}" if note else ""
         elif kind == "ready":
             worker.ready = True
         elif kind == "done":

@@ -112,12 +112,12 @@ class WorkerContext:
         self._store = store
         self._reported = 0.0
 
-    def progress(self, trial: int, fraction: float) -> None:
+    def progress(self, trial: int, fraction: float, note: str = "") -> None:
         """Tell the parent, a few times a second at most."""
         now = time.monotonic()
         if now - self._reported >= _PROGRESS_EVERY:
             self._reported = now
-            self._parent.send("progress", trial, float(fraction))
+            self._parent.send("progress", trial, float(fraction), note)
 
     def should_stop(self) -> bool:
         """Whether the parent said so."""

@@ -43,7 +43,7 @@ class Scratch:
     def __init__(self, path, stop_after=None):
         self.path, self.left = path, stop_after
 
-    def progress(self, trial, fraction):
+    def progress(self, trial, fraction, note=""):
         assert 0 <= fraction <= 1
 
     def should_stop(self):
@@ -276,6 +276,9 @@ class TestContract:
         assert resumed == whole
         assert np.array_equal(resumed.traces, whole.traces)
         assert np.shape(whole.traces) == (3, 40)
+        assert resumed.curve == whole.curve
+        assert len(whole.curve) == whole.epochs
+        assert whole.curve[whole.best_epoch - 1][1] == whole.validation_loss
         assert equal(engine.weights(), expected)
 
     def test_a_damaged_checkpoint_counts_for_nothing(self, problem, tmp_path):
@@ -668,6 +671,7 @@ class TestEnsemble:
             assert outcome.epochs == expected.epochs
             assert outcome.best_epoch == expected.best_epoch
             assert outcome.validation_loss == pytest.approx(expected.validation_loss, rel=1e-4)
+            assert np.allclose(outcome.curve, expected.curve, rtol=1e-3, equal_nan=True)
             for name, value in engine.weights().items():
                 assert np.allclose(value, weights[name], atol=2e-4)
         assert seen == [0, 1, 2, 3]
@@ -681,6 +685,7 @@ class TestEnsemble:
             context = Scratch(tmp_path / folder, **options)
             found = [trained for _, trained in ensemble.train(SCHEDULE, plans, context)]
             assert all(len(trained.traces) == trained.epochs for trained in found)
+            assert all(len(trained.curve) == trained.epochs for trained in found)
             traces = [trained.traces[-1].tolist() for trained in found]
             return [trained.validation_loss for trained in found], traces
 

@@ -25,7 +25,7 @@ class Context:
         self.calls = []
         self.stop_after = stop_after
 
-    def progress(self, trial, fraction):
+    def progress(self, trial, fraction, note=""):
         self.calls.append((trial, fraction))
 
     def should_stop(self):

@@ -608,6 +608,43 @@ class TestProgress:
             "confsim-toy: 40 of 100 trials are done, 10 a minute, about 6 min left\n"
         )
 
+    def test_lines_end_with_what_a_trial_says_of_itself(self, capfd, monkeypatch):
+        now = [0.0]
+        monkeypatch.setattr(time, "monotonic", lambda: now[0])
+        progress = Progress("confsim-toy", 100, 20, quiet=False, bar=None)
+        progress.show(30)
+        progress.note = "trial 3: epoch 2/9, loss 0.4"
+        now[0] = 60.0
+        progress.show(40)
+        told = capfd.readouterr().err
+        assert told.endswith("about 6 min left; trial 3: epoch 2/9, loss 0.4\n")
+        progress.waiting = True
+        now[0] = 120.0
+        progress.show(40)
+        assert capfd.readouterr().err.endswith("waiting for those of other commands\n")
+
+    @pytest.mark.parametrize(
+        ("columns", "said"),
+        [(70, ""), (85, "trial 3: epoch 2/9"), (120, "trial 3: epoch 2/9, loss 0.4, accuracy 0.9")],
+    )
+    def test_a_bar_says_as_much_of_a_trial_as_fits(self, columns, said):
+        ours, theirs = os.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+        code = (
+            "from confsim.runner.progress import Progress\n"
+            "progress = Progress('confsim-toy', 10, 2, quiet=False, bar=None)\n"
+            "progress.note = 'trial 3: epoch 2/9, loss 0.4, accuracy 0.9'\n"
+            "progress.show(4.5)\n"
+            "progress.close()\n"
+        )
+        subprocess.run([sys.executable, "-c", code], stderr=theirs, check=True)
+        os.close(theirs)
+        shown = os.read(ours, 10_000).decode()
+        os.close(ours)
+        assert shown.rstrip().endswith(f", {said}]" if said else "]")
+        assert max(map(len, shown.replace("\n", "\r").split("\r"))) <= columns
+        assert ("trial 3" in shown) is bool(said)
+
     def test_lines_tell_that_nothing_has_moved_yet(self, capfd, monkeypatch):
         now = [0.0]
         monkeypatch.setattr(time, "monotonic", lambda: now[0])

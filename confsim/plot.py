@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from confsim._errors import ConfsimError, check_choice
-from confsim.report import attacks, figures, lattice
+from confsim.report import attacks, bins, figures, lattice
+from confsim.report import groups as own_groups
+from confsim.report import training as epochs
 from confsim.report.canvas import colour_bar
 from confsim.report.material import Material
 from confsim.report.registry import FigureKind
@@ -22,13 +24,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "classes",
+    "epsilon",
     "extremes",
+    "groups",
     "joint",
     "lattice_map",
+    "leverage",
     "low_rates",
     "membership",
     "memorization",
     "roc",
+    "success",
+    "training",
     "trials",
     "vulnerability",
     "vulnerability_correlations",
@@ -117,8 +124,7 @@ def vulnerability(
     """
     check_choice("figure", figure, ("auc", "tpr_at_fpr_1pct"))
     material = _material(run, attacks.vulnerability_bins)
-    known = set(material.tables["vulnerability_bins"]["by"]) - {"label"}
-    check_choice("by", by, tuple(sorted(known)))
+    _check_by(by, material.tables["vulnerability_bins"])
     ax = _axes(ax)
     attacks.bins_panel(ax, material, by, figure)
     return ax
@@ -177,6 +183,103 @@ def classes(run: "Run", ax: "Axes | None" = None, *, figure: str = "accuracy") -
     return ax
 
 
+def success(run: "Run", ax: "Axes | None" = None, *, by: str = "distance_out") -> "Axes":
+    """Draw the share of members that attacks find, by distance, at thresholds chosen elsewhere.
+
+    Parameters
+    ----------
+    run : Run
+    ax : Axes, optional
+    by : {"distance_out", "fixed_distance", "density_distance"}
+
+    Returns
+    -------
+    Axes
+    """
+    material = _material(run, bins.success)
+    _check_by(by, material.tables["success_bins"])
+    ax = _axes(ax)
+    bins.success_panel(ax, material, by)
+    ax.set_ylabel("share of members found")
+    ax.legend()
+    return ax
+
+
+def epsilon(run: "Run", ax: "Axes | None" = None, *, by: str = "fixed_distance") -> "Axes":
+    """Draw lower bounds on epsilon that examples alike in distance prove alone.
+
+    Parameters
+    ----------
+    run : Run
+        Of a design by independent fair coins.
+    ax : Axes, optional
+    by : {"fixed_distance", "density_distance"}
+
+    Returns
+    -------
+    Axes
+    """
+    material = _material(run, bins.epsilon)
+    _check_by(by, material.tables["epsilon_bins"])
+    ax = _axes(ax)
+    bins.epsilon_panel(ax, material, by)
+    ax.set_ylabel("lower bound on epsilon, mean over trials")
+    ax.legend()
+    return ax
+
+
+def leverage(run: "Run", ax: "Axes | None" = None) -> "Axes":
+    """Draw how well confidence tells members among queries of similar leverage (linear runs)."""
+    ax, material = _axes(ax), _material(run, bins.leverage)
+    bins.leverage_panel(ax, material)
+    return ax
+
+
+def groups(run: "Run", ax: "Axes | None" = None, *, figure: str = "auc") -> "Axes":
+    """Draw the power of an attack in each group of the user's own, the most exposed first.
+
+    Parameters
+    ----------
+    run : Run
+        Whose population has a column ``group``.
+    ax : Axes, optional
+    figure : {"auc", "tpr_at_fpr_1pct"}
+
+    Returns
+    -------
+    Axes
+    """
+    check_choice("figure", figure, ("auc", "tpr_at_fpr_1pct"))
+    ax, material = _axes(ax), _material(run, own_groups.groups)
+    own_groups.groups_panel(ax, material, figure)
+    return ax
+
+
+def training(run: "Run", ax: "Axes | None" = None, *, figure: str = "loss") -> "Axes":
+    """Draw losses, or the accuracy, of the trials' models by epoch (deep runs).
+
+    Parameters
+    ----------
+    run : Run
+    ax : Axes, optional
+    figure : {"loss", "accuracy"}
+
+    Returns
+    -------
+    Axes
+        Medians over the trials still in training, and single trials, thin.
+    """
+    check_choice("figure", figure, tuple(epochs.PANELS))
+    ax, material = _axes(ax), _material(run, epochs.training)
+    epochs.training_panel(ax, material, figure)
+    ax.legend()
+    return ax
+
+
+def _check_by(by: str, table: Any) -> None:
+    check_choice("by", by, tuple(sorted(set(table["by"]) - {"label"})))
+
+
 def joint(run: "Run", ax: "Axes | None" = None, *, members: bool = False) -> "Axes":
     """Draw the joint density of confidence and distance, a member's own row left out.
 
@@ -201,7 +304,7 @@ def joint(run: "Run", ax: "Axes | None" = None, *, members: bool = False) -> "Ax
 
 
 def extremes(run: "Run", ax: "Axes | None" = None, *, own_rows: bool = False) -> "Axes":
-    """Draw the densities of distance among the least and the most confident.
+    """Draw how distances are distributed among the least and the most confident, cumulatively.
 
     Parameters
     ----------
@@ -216,7 +319,7 @@ def extremes(run: "Run", ax: "Axes | None" = None, *, own_rows: bool = False) ->
     """
     ax, material = _axes(ax), _material(run, figures.extremes)
     figures.extremes_panel(ax, material, "self" if own_rows else "other")
-    ax.set_ylabel("density")
+    ax.set_ylabel(figures.CUMULATIVE)
     ax.legend()
     return ax
 
@@ -295,7 +398,7 @@ def _material(run: "Run", kind: FigureKind) -> Material:
     material = Material(run, run.trials)
     if not material.trials:
         raise ConfsimError(f"{run.path} has no finished trial to draw")
-    if kind in attacks.FIGURES:
+    if kind not in (*figures.FIGURES, *lattice.FIGURES, *epochs.FIGURES):
         _add_tables(material)
     reason = kind.needs(material)
     if reason is not None:

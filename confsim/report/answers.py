@@ -371,9 +371,8 @@ def _few_members(material: Material) -> str:
     if np.isnan(members).all() or sum(hits) >= 50:
         return ""
     found = f"only {plural(sum(hits), 'member')}" if sum(hits) else "no member"
-    return (
-        f"{found} fell into the extremes of all trials together, so membership rates are uncertain"
-    )
+    units = f"{material.unit}s"
+    return f"{found} fell into the extremes of all {units}, so membership rates are uncertain"
 
 
 def _noise(material: Material) -> str:

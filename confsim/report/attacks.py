@@ -43,6 +43,7 @@ NAMES = {
     "correctness": "correctness",
     "closeness": "closeness, excluding self",
     "closeness_matched": "closeness, matched",
+    "leverage": "leverage",
     "lira_online": "LiRA, online",
     "lira_offline": "LiRA, offline",
     "lira_online_fixed_variance": "LiRA, online, fixed variance",
@@ -125,8 +126,10 @@ def rate_axes(axis: "Axes", start: float) -> None:
 
 def percent_ticks(axis: "Axis") -> None:
     """Label rates in percent."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    if axis.get_scale() == "log":  # two marks in a decade will do, and are drawn far sooner
+        axis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
     axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
 
@@ -144,17 +147,25 @@ def roc(material: Material, canvas: Canvas) -> Words:
     for axis, (title, names) in zip(axes, shown, strict=True):
         tied += roc_panel(axis, curves, names)
         axis.set_title(title)
-        legend_below(axis, 1 if canvas.narrow else 2)
+        legend_below(axis, 1 if canvas.narrow else 2 if len(shown) > 1 else 4)
         if canvas.narrow or axis is axes[0]:
             axis.set_ylabel("true-positive rate")
     targets = int(curves["targets"].max())
     best = best_attack(material, "auc")
-    return Words(
-        f"ROC curves, each trial a target ({targets}): mean over targets of the largest "
+    over = (
+        f"ROC curves, each {material.unit} a target ({targets}): mean over targets of the largest "
         "true-positive rate at a false-positive rate of at most that on the axis; bands hold the "
-        "middle 80% of targets. Dashed: guessing. Both axes are logarithmic, because an attack "
+        "middle 80% of targets."
+    )
+    if targets == 1:
+        over = (
+            "ROC curves: largest true-positive rate at a false-positive rate of at most that on "
+            "the axis."
+        )
+    return Words(
+        f"{over} Dashed: guessing. Both axes are logarithmic, because an attack "
         "matters where it is rarely wrong."
-        + (f" Squares: steps of tied scores ({', '.join(tied)})." if tied else ""),
+        + (f" Squares: steps of tied scores ({'; '.join(tied)})." if tied else ""),
         "ROC curves of membership-inference attacks."
         + (
             ""
@@ -165,7 +176,7 @@ def roc(material: Material, canvas: Canvas) -> Words:
 
 
 def roc_panel(axis: "Axes", curves: "pd.DataFrame", names: Sequence[str]) -> list[str]:
-    """Draw some attacks' curves; return the names of those with tied scores."""
+    """Draw some attacks' curves; say of those with tied scores how many are tied."""
     start, tied = float(curves["fpr"].min()), []
     axis.plot([start, 1], [start, 1], **NULL_STYLE)
     for name in names:
@@ -177,12 +188,22 @@ def roc_panel(axis: "Axes", curves: "pd.DataFrame", names: Sequence[str]) -> lis
         axis.fill_between(x, low, high, step="post", color=style["color"], alpha=0.15, lw=0)
         axis.plot(x, mean, drawstyle="steps-post", label=attack_name(name), **style)
         steps = np.flatnonzero(np.diff(mean) - 3 * np.diff(x) > _TIE) + 1
-        if len(steps):
+        if len(steps) and _many_tied(rows):
             axis.plot(x[steps], mean[steps], "s", color=style["color"], markersize=3.5)
-            tied.append(attack_name(name))
+            tied.append(f"{attack_name(name)}{_share_tied(rows)}")
     rate_axes(axis, start)
     axis.set_xlabel("false-positive rate")
     return tied
+
+
+def _many_tied(rows: "pd.DataFrame") -> bool:
+    """Whether ties, not single examples of a small target, can make steps."""
+    return bool(rows["tied"].iloc[0] > max(2.0, _TIE * rows["scored"].iloc[0] / 4))
+
+
+def _share_tied(rows: "pd.DataFrame") -> str:
+    tied, scored = float(rows["tied"].iloc[0]), float(rows["scored"].iloc[0])
+    return f": {tied:,.0f} of {scored:,.0f} examples share one score"
 
 
 def _needs_rates(material: Material) -> str | None:
@@ -202,7 +223,7 @@ def low_rates(material: Material, canvas: Canvas) -> Words:
     return Words(
         "Share of members that an attack tells at a false-positive rate (FPR) of at most 1% and "
         "0.1%: mean over targets, with 95% intervals over targets (of a single one: over its "
-        "examples), on a logarithmic scale whose left end stands for less, too. Dashed: guessing."
+        "examples), on a logarithmic scale. Triangles: less than its left end. Dashed: guessing."
         + (" At 0.1%, fewer than five false positives are expected a target." if few else ""),
         f"Best at 1%: {attack_name(best['attack'])}, true-positive rate "
         f"{number(best['tpr_at_fpr_1pct'])}.",
@@ -222,8 +243,13 @@ def rates_panel(axis: "Axes", material: Material, key: str, colour: str = SERIES
     """Draw every attack's true-positive rate at one of the low false-positive rates."""
     rows, name, level = _by_rate(material), f"tpr_at_fpr_{key}", float(_RATES[key][:-1]) / 100
     floor = level / 10  # where the axis begins
-    ends = (np.maximum(rows[f"{name}{end}"], floor) for end in ("", "_low", "_high"))
-    dot_rows(axis, [attack_name(attack) for attack in rows["attack"]], *ends, colour=colour)
+    value, low, high = (rows[f"{name}{end}"].to_numpy() for end in ("", "_low", "_high"))
+    shown = np.where(value > floor, value, np.nan)
+    ends = (np.maximum(end, floor) for end in (low, high))
+    dot_rows(axis, [attack_name(attack) for attack in rows["attack"]], shown, *ends, colour=colour)
+    places = np.arange(len(rows))[::-1][value <= floor]
+    if len(places):  # nothing, unclipped, has no extent, and a layout would fail
+        axis.plot(np.full(len(places), floor), places, "<", color=colour, clip_on=False)
     axis.axvline(level, **NULL_STYLE)
     axis.set_title(f"FPR \u2264 {_RATES[key]}")
     axis.set_xlabel("true-positive rate")
@@ -429,6 +455,7 @@ def memorization(material: Material, canvas: Canvas) -> Words:
         counts = np.histogram2d(distance, memorised, bins=edges)[0]
         drawn = _counts_map(axes[1], edges, counts)
         axes[1].axhline(0, color=MUTED, linewidth=0.9)
+        axes[1].set_ylim(*_span(memorised))
         axes[1].set_xlabel(_BY["distance_out"])
         axes[1].set_ylabel("memorisation")
         colour_bar(canvas.figure, drawn, axes[1], "examples")
@@ -453,7 +480,13 @@ def memorization_panel(axis: "Axes", values: Any) -> None:
     known = values[~np.isnan(values)]
     axis.hist(known, bins=np.linspace(-1, 1, 41).tolist(), color=SERIES[0], linewidth=0)
     axis.axvline(0, color=MUTED, linewidth=0.9)
-    axis.set(xlabel="memorisation", ylabel="examples", yscale="log", xlim=(-1, 1))
+    axis.set(xlabel="memorisation", ylabel="examples", yscale="log", xlim=_span(known))
+
+
+def _span(memorised: Any) -> tuple[float, float]:
+    """Return ends of an axis of memorisation, whole bins about all that there is, and about 0."""
+    low, high = (float(end(memorised, initial=0)) for end in (np.min, np.max))
+    return max(-1.0, low - 0.05), min(1.0, high + 0.05)
 
 
 def _with_distance(material: Material, table: "pd.DataFrame") -> tuple[Any, Any] | None:

@@ -9,7 +9,16 @@ from pathlib import Path
 
 from confsim._errors import ConfsimError
 from confsim._version import __version__
-from confsim.report import attacks, figures, lattice, pictures, transfer
+from confsim.report import (
+    attacks,
+    bins,
+    figures,
+    groups,
+    lattice,
+    pictures,
+    training,
+    transfer,
+)
 from confsim.report import sweep as sweeps
 from confsim.report import tables as table_makers
 from confsim.report.answers import answers, incomplete_line
@@ -31,7 +40,10 @@ FIGURES: tuple[FigureKind, ...] = (
     *figures.FIGURES,
     *lattice.FIGURES,
     *attacks.FIGURES,
+    *bins.FIGURES,
+    *groups.FIGURES,
     *transfer.FIGURES,
+    *training.FIGURES,
     *pictures.FIGURES,
 )
 
@@ -270,7 +282,7 @@ def _write_comparison(sweep: sweeps.Sweep, folder: Path, say: Callable[[str], No
     page = Page(
         sweeps.sentence(sweep).rstrip("."),
         f"{len(sweep.materials)} runs of {sweep.materials[0].run.manifest['command']}. They differ "
-        f"in {', '.join(key.replace('_', ' ') for key in sweep.differing)}.",
+        f"in {', '.join(map(sweeps.label_of, sweep.differing))}.",
         sections,
         drawn,
         [],

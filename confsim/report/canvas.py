@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure, SubFigure
 
 INK = "#1a1a1a"
@@ -178,10 +179,20 @@ class Canvas:
         engine = self.figure.get_layout_engine()
         if engine is None:  # every place was given
             return
-        # Long labels of shared axes are in their place after the second pass only.
         engine.execute(self.figure)
-        engine.execute(self.figure)
+        if self._shares_names():  # they are in their place after the second pass only
+            engine.execute(self.figure)
         self.figure.set_layout_engine("none")
+
+    def _shares_names(self) -> bool:
+        """Whether several axes share a vertical one whose labels are names, which may be long."""
+        from matplotlib.ticker import FixedFormatter
+
+        return any(
+            len(axes.get_shared_y_axes().get_siblings(axes)) > 1
+            and isinstance(axes.yaxis.get_major_formatter(), FixedFormatter)
+            for axes in self.figure.axes
+        )
 
     def inline(self, *, photographs: bool = False) -> str:
         """Return SVG for the page: text as text, colours that follow light and dark."""
@@ -286,6 +297,14 @@ def colour_bar(
     bar = figure.colorbar(drawn, ax=axes, pad=0.02, aspect=28, **options)
     bar.set_label(label)
     bar.outline.set_visible(False)
+
+
+def plain_ticks(axis: "Axis") -> None:
+    """Label a logarithmic axis with plain numbers, also between powers of ten that are few."""
+    from matplotlib.ticker import LogFormatter
+
+    axis.set_major_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
+    axis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
 
 
 @dataclass(frozen=True)

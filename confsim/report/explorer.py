@@ -38,6 +38,9 @@ _PICTURE_SIDE = 48
 
 _MISSING = 65535
 
+#: Examples that are worked on at a time.
+_BLOCK = 1024
+
 
 @dataclass(frozen=True)
 class Explorer:
@@ -146,6 +149,7 @@ def explorer(material: Material) -> Explorer:
         "count": len(ids),
         "ids": [str(identity) for identity in ids.tolist()],
         "names": [names.get(int(label), str(label)) for label in classes.tolist()],
+        "groups": _groups(material, ids),
         "labels": _text(labels.astype("<u2")),
         "neighbours": _text(neighbours.astype("<i4")),
         "columns": _columns(values, _reliabilities(material)),
@@ -158,6 +162,20 @@ def explorer(material: Material) -> Explorer:
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return Explorer(text, [_count_sentence(len(ids), len(table)), *said, *pictured])
+
+
+def _groups(material: Material, ids: IntArray) -> dict[str, Any] | None:
+    """Pack groups of the user's own, ``None`` where there are none."""
+    if not material.run.has("population.parquet"):
+        return None
+    table = material.run.population()
+    if "group" not in table:
+        return None
+    own = table["id"].to_numpy()
+    order = np.argsort(own, kind="stable")
+    text = table["group"].astype(str).to_numpy()[order[np.searchsorted(own[order], ids)]]
+    names, codes = np.unique(text, return_inverse=True)
+    return {"names": names.tolist(), "codes": _text(codes.reshape(-1).astype(np.uint8))}
 
 
 def _joined(material: Material) -> "pd.DataFrame":
@@ -198,16 +216,25 @@ def _count_sentence(shown: int, total: int) -> str:
 
 def _normals(odds: NDArray[np.float32], member: NDArray[np.bool_]) -> dict[str, FloatArray]:
     """Return means and standard deviations of each example's log-odds, in and out."""
-    found = {}
-    for side, chosen in (("in", member), ("out", ~member)):
-        used = chosen & np.isfinite(odds)
-        count = used.sum(axis=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = np.sum(odds, axis=0, where=used, dtype=np.float64) / count
-            offset = np.where(used, odds - mean, 0.0)
-            spread = np.sqrt(np.sum(offset**2, axis=0) / (count - 1))
-        found[f"mean_{side}"] = mean
-        found[f"sd_{side}"] = np.where(count > 1, spread, np.nan)
+    found: dict[str, FloatArray] = {
+        f"{name}_{side}": np.full(odds.shape[1], np.nan)
+        for name in ("mean", "sd")
+        for side in ("in", "out")
+    }
+    for start in range(0, odds.shape[1], _BLOCK):  # what fits a cache
+        block = slice(start, start + _BLOCK)
+        values = odds[:, block].astype(np.float64)
+        known = np.isfinite(values)
+        values[~known] = 0.0
+        for side, chosen in (("in", member[:, block]), ("out", ~member[:, block])):
+            used = (chosen & known).astype(np.float64)
+            count = used.sum(axis=0)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                mean = np.einsum("ij,ij->j", values, used) / count
+                offset = (values - mean) * used
+                spread = np.sqrt(np.einsum("ij,ij->j", offset, offset) / (count - 1))
+            found[f"mean_{side}"][block] = mean
+            found[f"sd_{side}"][block] = np.where(count > 1, spread, np.nan)
     return found
 
 

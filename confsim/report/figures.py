@@ -19,7 +19,6 @@ from confsim.report.canvas import (
     band,
     colour_bar,
     heat,
-    legend_below,
 )
 from confsim.report.material import Material, plural
 from confsim.report.numbers import number, share
@@ -48,7 +47,7 @@ def joint(material: Material, canvas: Canvas) -> Words:
         drawn = joint_panel(axis, material, members=members)
         if drawn is not None:
             colour_bar(canvas.figure, drawn, axis, "pairs")
-    _mark_extremes(axes[0], material)
+        _mark_extremes(axis, material)
     for axis in axes if canvas.narrow else axes[:1]:
         axis.set_ylabel(_DISTANCE)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -93,7 +92,8 @@ def _occupied(counts: NDArray[Any]) -> tuple[tuple[int, int], tuple[int, int]]:
     ranges = []
     for axis in (1, 0):
         filled = np.flatnonzero(counts.sum(axis=axis))
-        ranges.append((int(filled.min(initial=0)), int(filled.max(initial=0)) + 1))
+        first, last = (filled[0], filled[-1]) if len(filled) else (0, counts.shape[1 - axis] - 1)
+        ranges.append((int(first), int(last) + 1))
     return ranges[0], ranges[1]
 
 
@@ -174,26 +174,35 @@ def extremes(material: Material, canvas: Canvas) -> Words:
     axes = canvas.panels(len(kinds), height=2.8)
     for axis, kind in zip(axes, kinds, strict=True):
         extremes_panel(axis, material, kind)
-        legend_below(axis, 1 if canvas.narrow else 2)
-    axes[0].set_ylabel("density")
+    handles, labels = axes[0].get_legend_handles_labels()
+    columns = 1 if canvas.narrow else 2
+    canvas.figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    for axis in axes if canvas.narrow else axes[:1]:
+        axis.set_ylabel(CUMULATIVE)
     return _extremes_words(material)
 
 
+#: What the axis of a cumulative distribution is called.
+CUMULATIVE = "share at this distance or closer"
+
+
 def extremes_panel(axis: "Axes", material: Material, kind: str) -> None:
-    """Draw the densities of distance, with members' own rows (``self``) or without (``other``)."""
+    """Draw cumulative distributions, with members' own rows (``self``) or without (``other``)."""
+    from matplotlib.ticker import PercentFormatter
+
     edges = material.joint.distance_edges
     counts = material.joint.distances[("self", "other").index(kind)]
     filled = np.flatnonzero(counts.sum(axis=(0, 1)))
     bins = max(0, int(filled.min(initial=127)) - 2), int(filled.max(initial=0)) + 2
-    group = next((size for size in (4, 2) if len(filled) // size >= 24), 1)
     for side, (name, colour, dash) in enumerate(_SIDES):
-        centres, mean, low, high = _mean_density(counts[:, side], edges, group)
-        band(axis, centres, low, high, colour)
-        axis.plot(centres, mean, color=colour, linestyle=dash, label=f"{name} {_p(material)}")
+        mean, low, high = _mean_cumulative(counts[:, side])
+        band(axis, edges, low, high, colour)
+        axis.plot(edges, mean, color=colour, linestyle=dash, label=f"{name} {_p(material)}")
     axis.set_title(_KINDS[kind])
     axis.set_xlabel(_DISTANCE)
     axis.set_xlim(*_edge_range(edges, bins))
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.02)
+    axis.yaxis.set_major_formatter(PercentFormatter(1))
 
 
 #: How the two extremes are drawn in every figure.
@@ -216,22 +225,26 @@ def _kinds(material: Material) -> list[str]:
     return ["other", "self"] if differ else ["other"]
 
 
-def _mean_density(
-    counts: NDArray[Any], edges: FloatArray, group: int
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Return centres, the mean density over trials and its interval, of ``group`` bins each."""
-    coarse = counts.reshape(len(counts), -1, group).sum(axis=2).astype(np.float64)
-    ends = edges[::group]
-    centres = (ends[1:] + ends[:-1]) / 2
-    total = coarse.sum(axis=1, keepdims=True)
-    density = coarse[total[:, 0] > 0] / total[total[:, 0] > 0] / np.diff(ends)
-    mean = density.mean(axis=0) if len(density) else np.full(coarse.shape[1], np.nan)
-    if len(density) < FEWEST_TRIALS:
-        return centres, mean, mean, mean
+def _mean_cumulative(counts: NDArray[Any]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return at each edge the mean share at or below it over trials, and its interval.
+
+    Parameters
+    ----------
+    counts : ndarray, (trials, bins)
+    """
+    total = counts.sum(axis=1)
+    below = np.cumsum(counts[total > 0], axis=1) / total[total > 0, None]
+    share = np.concatenate([np.zeros((len(below), 1)), below], axis=1)
+    if not len(share):
+        nothing = np.full(share.shape[1], np.nan)
+        return nothing, nothing, nothing
+    mean = share.mean(axis=0)
+    if len(share) < FEWEST_TRIALS:
+        return mean, mean, mean
     from scipy.special import stdtrit
 
-    half = stdtrit(len(density) - 1, 0.975) * density.std(axis=0, ddof=1) / np.sqrt(len(density))
-    return centres, mean, np.maximum(mean - half, 0), mean + half
+    half = stdtrit(len(share) - 1, 0.975) * share.std(axis=0, ddof=1) / np.sqrt(len(share))
+    return mean, np.maximum(mean - half, 0), np.minimum(mean + half, 1)
 
 
 def _p(material: Material) -> str:
@@ -242,12 +255,12 @@ def _extremes_words(material: Material) -> Words:
     means = material.headline.means
     bottom, top = (means[f"{side}_distance_mean_other"] for side in ("bottom", "top"))
     return Words(
-        f"Distribution of the normalised distance among the {_p(material)} least and most "
-        f"confident queries of a {material.unit}: mean over {material.unit}s, with pointwise "
-        "95% Student-t intervals. Where their own rows count, members are at distance 0 from "
-        "themselves.",
-        f"Densities of distance. Mean distance excluding self {number(bottom.value)} for the least "
-        f"and {number(top.value)} for the most confident.",
+        f"Of the {_p(material)} least and most confident queries of a {material.unit}, the share "
+        "at a normalised distance of at most that on the axis: mean over "
+        f"{material.unit}s, with pointwise 95% Student-t intervals. The higher curve is closer to "
+        "the training set. Where their own rows count, members are at distance 0 from themselves.",
+        "Cumulative distributions of distance. Mean distance excluding self "
+        f"{number(bottom.value)} for the least and {number(top.value)} for the most confident.",
     )
 
 

@@ -154,6 +154,10 @@ def _ends(found: Estimate, factor: float = 1.0, unit: str = "") -> tuple[str, st
     return value + unit, f"{ends}{unit}" if ends else ""
 
 
+def _capitalised(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def _attack_tile(material: Material) -> Tile | None:
     best = best_rate(material)
     if best is None:
@@ -164,8 +168,7 @@ def _attack_tile(material: Material) -> Tile | None:
         return Tile("AUC of confidence", value, interval, "0.5 is guessing.")
     name, found, row = best
     value, interval = _ends(found, 100, "%")
-    called = attack_name(name)
-    called = called[0].upper() + called[1:]
+    called = _capitalised(attack_name(name))
     chance = f"guessing gets {100 * chance_rate(material, name):.2g}%"
     note = f"{called}; {chance}."
     if "quoted_on" in row:
@@ -246,28 +249,41 @@ def _draw(material: Material, canvas: Canvas) -> Words:
     start = float(rows["fpr"].min())
     x = rows["fpr"].to_numpy()
     axis.plot([start, 1], [start, 1], **NULL_STYLE)
-    axis.plot(x, np.maximum(rows["tpr"], start / 3), drawstyle="steps-post", **curve_style(name))
+    colour = curve_style(name)["color"]
+    axis.plot(x, np.maximum(rows["tpr"], start / 3), drawstyle="steps-post", color=colour)
     rate_axes(axis, start)
     axis.set(xlabel="false-alarm rate", ylabel="members recognised")
-    axis.text(0.05, 0.93, attack_name(name), transform=axis.transAxes, va="top")
     axis.text(0.62, 0.42, "guessing", transform=axis.transAxes, va="top", color="#6b6b6a")
-    targets = plural(int(rows["targets"].max()), "target")
+    count = int(rows["targets"].max())
+    called, over = _capitalised(attack_name(name)), "one target"
+    if count > 1:
+        over = f"mean over {plural(count, 'target')}"
+    best = best_attack(material, _COLUMN)
+    other = ""
+    if best is not None and not str(best["attack"]).startswith(name):
+        other = f" No curve is kept of {attack_name(str(best['attack']))}."
     return Words(
-        f"{attack_name(name)}, mean over {targets}; both axes logarithmic.",
+        f"{called}, {over}; both axes logarithmic.{other}",
         f"Small ROC curve of {attack_name(name)}: true-positive rate "
         f"{number(float(np.interp(LEVEL, x, rows['tpr'])), 3)} at a false-positive rate of 1%.",
     )
 
 
 def _shown_curve(material: Material) -> str:
-    """Return the curve of the best attack, else of LiRA, else the first that there is."""
-    curves = material.tables["roc"]["attack"]
+    """Return the curve of the best attack, else the one that is highest at the headline's level."""
+    curves = material.tables["roc"]
     best = best_attack(material, _COLUMN)
-    wanted = ["lira_online", "loss"] if best is None else [str(best["attack"]), "lira_online"]
-    present = [
-        curve for name in wanted for curve in dict.fromkeys(curves) if name.startswith(str(curve))
-    ]
-    return str((present or list(curves))[0])
+    named = "" if best is None else str(best["attack"])
+    names = [str(name) for name in dict.fromkeys(curves["attack"])]
+    own = [name for name in names if named.startswith(name)]
+    if own:
+        return max(own, key=len)
+
+    def height(name: str) -> float:
+        rows = curves[curves["attack"] == name]
+        return float(np.interp(LEVEL, rows["fpr"], rows["tpr"]))
+
+    return max(names, key=height)
 
 
 SMALL_ROC = FigureKind("first", "The best attack", has_table("roc"), _draw)

@@ -45,7 +45,7 @@ def _needs_plane(material: Material) -> str | None:
 def lattice_map(material: Material, canvas: Canvas) -> Words:
     """Draw confidence and distance over the lattice, with the hyperplanes and training points."""
     trial = _typical(material)
-    axes = canvas.panels(2, height=2.9)
+    axes = canvas.panels(2, height=2.2 if canvas.narrow else 2.9)
     for axis, field in zip(axes, FIELDS, strict=True):
         drawn = map_panel(axis, material, field)
         colour_bar(canvas.figure, drawn, axis, FIELDS[field], shrink=0.92)
@@ -150,10 +150,10 @@ def _words(material: Material, trial: int) -> Words:
     angle = math.nan if angle is None else float(angle)
     return Words(
         f"Trial {trial}, the one with the median angle between learned and ideal hyperplane "
-        f"({number(angle)} degrees). Left: boundary confidence, the distance to the learned "
-        "hyperplane as a fraction of the largest one. Right: Euclidean distance to the nearest "
-        "training point. Triangles and circles are training points, with the labels that the model "
-        "saw.",
+        f"({number(angle)} degrees). One panel shows boundary confidence, the distance to the "
+        "learned hyperplane as a fraction of the largest one, the other Euclidean distance to the "
+        "nearest training point. Triangles and circles are training points, with the labels that "
+        "the model saw.",
         f"Two maps of the lattice for trial {trial}: confidence grows away from the learned "
         "hyperplane, distance grows away from the training points.",
     )

@@ -184,15 +184,21 @@
       const order = this.data.names.map((name, i) => [name, i])
         .sort((a, b) => a[0].localeCompare(b[0], "en", { numeric: true }));
       this.field("class").append(...order.map(([name, i]) => make("option", { value: i }, name)));
+      this.group = this.data.groups ? new Uint8Array(bytes(this.data.groups.codes)) : null;
+      if (this.group) {
+        this.field("group").append(...this.data.groups.names.map((name, i) => make("option", { value: i }, name || "(none)")));
+      } else {
+        this.field("group").closest("label").hidden = true;
+      }
       for (const name of ["x", "y"]) {
         this.field(name).addEventListener("change", () => { this.brushed = null; this.place(); this.filter(); });
       }
-      for (const name of ["class", "duplicates", "low", "high", "id"]) {
+      for (const name of ["class", "group", "duplicates", "low", "high", "id"]) {
         this.field(name).addEventListener("input", () => this.filter());
       }
       if (!this.column.has("duplicates")) this.field("duplicates").closest("label").hidden = true;
       this.room.querySelector(".clear").addEventListener("click", () => {
-        for (const name of ["class", "duplicates", "id"]) this.field(name).value = "";
+        for (const name of ["class", "group", "duplicates", "id"]) this.field(name).value = "";
         this.field("low").value = 0;
         this.field("high").value = 100;
         this.brushed = null;
@@ -250,15 +256,18 @@
     }
 
     filter() {
+      if (!this.cell) return; // nothing is laid out, as on paper
       const [low, high] = ["low", "high"].map((name) => Number(this.field(name).value) / 100);
       const rate = this.column.get("rate").values;
       const wanted = this.field("class").value;
+      const group = this.field("group").value;
       const twins = this.field("duplicates").value;
       const copies = this.column.get("duplicates")?.values;
       const id = this.field("id").value.trim();
       for (let i = 0; i < this.n; i++) {
         this.shown[i] = this.cell[i] >= 0
           && (wanted === "" || this.label[i] === Number(wanted))
+          && (group === "" || this.group[i] === Number(group))
           && !(rate[i] < low - 1e-6) && !(rate[i] > high + 1e-6)
           && (twins === "" || (copies[i] > 0.5) === (twins === "yes"))
           && (id === "" || this.data.ids[i] === id) ? 1 : 0;
@@ -519,6 +528,8 @@
       }
       parts.push(this.oddsFigure(i));
       const rows = [];
+      const own = this.group && this.data.groups.names[this.group[i]];
+      if (own) rows.push(make("div", {}, make("dt", {}, "group"), make("dd", {}, own)));
       for (const c of this.column.values()) {
         if (c.hidden || Number.isNaN(c.values[i])) continue;
         const step = (c.high - c.low) / (MISSING - 1);

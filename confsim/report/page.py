@@ -102,6 +102,15 @@ class Page:
     common: list[tuple[str, str]] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
 
+    @property
+    def stems(self) -> dict[str, list[str]]:
+        """Names of the files without their kinds, each with its kinds."""
+        found: dict[str, list[str]] = {}
+        for name in self.files:
+            stem, _, kind = name.rpartition(".")
+            found.setdefault(stem, []).append(kind)
+        return found
+
 
 def render(page: Page) -> str:
     """Return the page's HTML."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from confsim.report.attacks import attack_name, best_attack
+from confsim.report.answers import share_of_members
+from confsim.report.attacks import NULL_STYLE, attack_name, best_attack
 from confsim.report.canvas import (
     BOTTOM,
     DASHES,
@@ -18,6 +19,7 @@ from confsim.report.canvas import (
     TOP,
     Canvas,
     Words,
+    plain_ticks,
 )
 from confsim.report.material import Material
 from confsim.report.numbers import number
@@ -58,8 +60,8 @@ MEASURES = (
     Measure("distance", "mean distance to another training point",
             {"least confident": "bottom_distance_mean_other",
              "most confident": "top_distance_mean_other"}),
-    Measure("membership_rate", "share of members", {"least confident": "bottom",
-                                                    "most confident": "top"}),
+    Measure("membership_rate", "share of members, times that of all",
+            {"least confident": "bottom_ratio", "most confident": "top_ratio"}),
     Measure("correlation", "Spearman correlation of confidence and distance",
             {"": "spearman_other"}),
     Measure("auc", "AUC for membership", {"confidence": "auc_confidence",
@@ -192,6 +194,11 @@ def estimates(material: Material) -> dict[str, Estimate]:
         low, high = (float(best.get(f"tpr_at_fpr_1pct_{end}", np.nan)) for end in ("low", "high"))
         value = float(best["tpr_at_fpr_1pct"])
         more["best_tpr_at_fpr_1pct"] = Estimate(value, low, high, found.trials)
+    base = share_of_members(material)
+    for side, rate in found.membership.items():
+        if base > 0:
+            ends = (x / base for x in (rate.value, rate.low, rate.high))
+            more[f"{side}_ratio"] = Estimate(*ends, rate.trials)
     return {**found.means, **found.membership, **more}
 
 
@@ -267,8 +274,11 @@ def _draw(sweep: Sweep, measure: Measure, _: Material, canvas: Canvas) -> Words:
         _draw_line(axis, sweep, x, [row.get(key) for row in found], i, label)
     axis.set_ylabel("\n".join(wrap(measure.title, 30)))
     lows = [row[key].low for row in found for key in measure.lines.values() if key in row]
+    if measure.name == "membership_rate":
+        axis.axhline(1, **NULL_STYLE)
     if min(lows) > 0 and axis.get_ylim()[1] > _LOGARITHMIC * max(min(lows), 0):
         axis.set_yscale("log")
+        plain_ticks(axis.yaxis)
     _finish(axis, sweep, x)
     handles, labels = axis.get_legend_handles_labels()
     if len(handles) > 1:
@@ -282,7 +292,8 @@ def _draw(sweep: Sweep, measure: Measure, _: Material, canvas: Canvas) -> Words:
     }
     return Words(
         (
-            "Pooled over trials, with exact binomial 95% intervals."
+            "Pooled over trials, with exact binomial 95% intervals, as multiples of the share of "
+            "members among all; at 1 an extreme has as many as any other points."
             if pooled
             else "Means over trials with 95% Student-t intervals."
         )

@@ -1,12 +1,13 @@
 """The tables: the same rows as CSV files and in the page, and the meaning of every column."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from confsim import recipes
 from confsim._errors import ConfsimError
-from confsim.report import evidence
+from confsim.report import evidence, groups
 from confsim.report.answers import paired_difference
 from confsim.report.attacks import attack_name
 from confsim.report.classes import class_rows, known, records
@@ -45,6 +46,8 @@ def run_tables(material: Material) -> list[Table]:
         evidence.agreement,
         evidence.epsilon,
         per_class,
+        groups.group_attacks,
+        groups.group_similarity,
         vulnerable,
     )
     made = [table.says_something for make in makers if (table := make(material)) is not None]
@@ -99,12 +102,19 @@ _RELATIONS = (
 )
 
 
+def _closeness(material: Material) -> float:
+    found = material.headline.means.get("auc_closeness_other")
+    return math.nan if found is None else found.value
+
+
 def relations(material: Material) -> Table:
     """Relate confidence, distance and membership."""
     means = material.headline.means
     rows = []
     for label, including, excluding in _RELATIONS:
         row: dict[str, Any] = {"figure": label}
+        if excluding == "auc_closeness_other_null" and math.isnan(_closeness(material)):
+            continue  # there is nothing that it would be the same as
         for key, name in (("including", including), ("excluding", excluding)):
             if name in means:
                 row |= with_interval(key, means[name])
@@ -134,7 +144,9 @@ def model(material: Material) -> Table | None:
     rows: list[dict[str, Any]] = [
         {"figure": MEANS[key], **with_interval("value", value)}
         for key, value in found.means.items()
-        if key not in shown and not key.startswith(("bottom_", "top_"))
+        if key not in shown
+        and not key.startswith(("bottom_", "top_"))
+        and not (key == "distance_scale" and value.value == 1)  # angles have none
     ]
     rows += [{"figure": TOTALS[key], "value": value} for key, value in found.totals.items()]
     if not rows:
@@ -193,7 +205,9 @@ def attacks(material: Material) -> Table | None:
     if table is None or table.empty:
         return None
     levels = {k: v for k, v in _LEVELS.items() if f"tpr_at_fpr_{k}" in table}
-    chosen = table[table["target"].astype(str).isin(("mean", "pooled"))]
+    # Of a single target, its own figure and the pooled one are the same.
+    over = ("mean", "pooled") if len(material.trials) > 1 else ("mean",)
+    chosen = table[table["target"].astype(str).isin(over)]
     if chosen.empty:
         return None
     kept = ["auc", "advantage", *(f"tpr_at_fpr_{key}" for key in levels)]
@@ -205,6 +219,9 @@ def attacks(material: Material) -> Table | None:
                 if name in row:
                     made[name] = row[name]
         made["null_auc"] = row.get("null_auc", 0.5)
+        if known(row.get("auc_new_examples_low")) >= 0:
+            made["auc_new_examples"] = row["auc"]
+            made |= {k: row[k] for k in ("auc_new_examples_low", "auc_new_examples_high")}
         made["few"] = _few(row.get("few_false_positives"))
         rows.append(made)
     rows.sort(key=lambda row: (row["over"], -known(row.get("tpr_at_fpr_1pct"))))
@@ -231,6 +248,8 @@ def attacks(material: Material) -> Table | None:
                    "targets; of a single one: over its examples]; pooled: one threshold for all "
                    "targets [two-way bootstrap over trials "
                    "and examples, shared shadow models not accounted for]"),
+            Column("auc_new_examples", "AUC, new examples", "the same AUC, its interval over "
+                   "trials and examples drawn anew (crossed)", folded=True),
             Column("null_auc", "AUC of guessing", "0.5, but another where a member has one "
                    "candidate fewer than a non-member", folded=True),
             Column("advantage", "advantage", "largest TPR minus FPR over thresholds", folded=True),
@@ -342,7 +361,9 @@ _COMPARED = {
     "bottom_distance_mean_other": ("distance, least confident", "mean, own rows left out"),
     "top_distance_mean_other": ("distance, most confident", "mean, own rows left out"),
     "bottom": ("membership rate, least confident", "pooled over trials"),
+    "bottom_ratio": ("the same, times that of all", "1: as many members as elsewhere"),
     "top": ("membership rate, most confident", "pooled over trials"),
+    "top_ratio": ("the same, times that of all", "1: as many members as elsewhere"),
     "spearman_other": ("Spearman correlation", "of confidence and distance, own rows left out"),
     "auc_confidence": ("AUC of confidence", "chance that a member is more confident"),
     "auc_closeness_other": ("AUC of closeness", "chance that a member is closer"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from confsim.report.attacks import attack_name
+from confsim.report.attacks import attack_name, percent_ticks
 from confsim.report.canvas import MARKERS, MUTED, SERIES, Canvas, Words, dot_rows, legend_below
 from confsim.report.material import Material
 from confsim.report.numbers import number
@@ -37,8 +37,6 @@ def _needs_transfer(material: Material) -> str | None:
 @figure("What does an attacker get who chooses thresholds on models of his own?", _needs_transfer)
 def transfer(material: Material, canvas: Canvas) -> Words:
     """Draw the realised false-positive rate beside the one wanted, and the rate of detection."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-
     rows = _of_means(material)
     labels = [
         f"{attack_name(str(attack))}, {100 * level:g}%"
@@ -58,8 +56,7 @@ def transfer(material: Material, canvas: Canvas) -> Words:
         )  # fmt: skip
         dot_rows(axis, labels, *ends, colour=colour)
         axis.set(xscale="log", xlim=(floor, 1))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
-        axis.xaxis.set_minor_formatter(NullFormatter())
+        percent_ticks(axis.xaxis)
     axes[0].set_title("false-positive rate")
     axes[0].set_xlabel("realised (diamond: wanted)")
     axes[1].set_title("true-positive rate")

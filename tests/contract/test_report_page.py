@@ -29,7 +29,8 @@ HOSTILE = ("</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>",
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
-    deep = FakeDeep(names=HOSTILE, dataset="made-up </title><b>data</b>")
+    title, sites = "made-up </title><b>data</b>", (*HOSTILE[:2], "")
+    deep = FakeDeep(names=HOSTILE, dataset=title, own_groups=sites)
     found = {
         "linear": report([publish(folder / "linear", linear(), 5).path]).page,
         "deep": report([publish(folder / "deep", deep, 6).path]).page,
@@ -244,6 +245,17 @@ def test_brush_and_filters_choose_the_examples_inside(explorer):
     assert 0 < known <= 75
     status = explorer.evaluate("document.querySelector('.status').textContent")
     assert status == f"{known} of 300 examples"
+    explorer.evaluate("""(() => { const s = document.querySelector('[name=group]'); s.value = '1';
+        s.dispatchEvent(new Event('input')) })()""")
+    both = explorer.evaluate(
+        f"[...{EXPLORER}.shown.keys()].filter((i) => {EXPLORER}.shown[i]).map((i) => "
+        f"{EXPLORER}.data.ids[i])"
+    )
+    assert both
+    # Groups are numbered by name: the empty one is the first.
+    wanted = sorted((*HOSTILE[:2], ""))[1]
+    assert {int(i) % 3 for i in both} == {(*HOSTILE[:2], "").index(wanted)}
+    assert {int(i) % 4 for i in both} == {2}
     assert explorer.errors() == []
 
 
@@ -261,7 +273,13 @@ def test_a_click_opens_the_card_of_the_example(explorer):
     assert explorer.evaluate("document.querySelectorAll('.card .curve').length") == 2
     assert explorer.evaluate("document.querySelectorAll('.card .mark').length") == 6
     text = explorer.evaluate("document.querySelector('.card').textContent")
-    for words in ("exposure (AUC)", "reliability", "share of trials as member", "memorisation"):
+    for words in (
+        "exposure (AUC)",
+        "reliability",
+        "share of trials as member",
+        "memorisation",
+        "group",
+    ):
         assert words in text
     assert explorer.evaluate(CONTRAST) == []
 

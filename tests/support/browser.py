@@ -77,8 +77,10 @@ class Browser:
         while not any(event.get("method") == method for event in self.events):
             self.events.append(self._next())
 
-    def look(self, width: int, height: int, *, dark: bool, mobile: bool) -> None:
-        """Set the size of the window and the colour scheme."""
+    def look(
+        self, width: int, height: int, *, dark: bool, mobile: bool, printed: bool = False
+    ) -> None:
+        """Set the size of the window, the colour scheme, and whether the medium is paper."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -87,7 +89,8 @@ class Browser:
             mobile=mobile,
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        medium = "print" if printed else ""
+        self.call("Emulation.setEmulatedMedia", media=medium, features=[scheme])
 
     def open(self, path: Path) -> None:
         """Open a file and wait until it is loaded."""

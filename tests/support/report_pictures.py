@@ -1,7 +1,8 @@
 """Pictures of the reports of all kinds of runs, in four media, to be looked at.
 
 ``python tests/support/report_pictures.py FOLDER [KIND ...]`` makes small runs below FOLDER (those
-that are there stay), their reports, and ``FOLDER/pictures/KIND-MEDIUM-N.png``; print is a PDF.
+that are there stay), their reports, and ``FOLDER/pictures/KIND-MEDIUM-N.png``; of print there is a
+PDF, too.
 It needs Chromium, and TensorFlow for the deep runs.
 """
 
@@ -17,8 +18,13 @@ import numpy as np
 
 import confsim
 
-#: (name, width, dark, phone)
-MEDIA = (("light", 1280, False, False), ("dark", 1280, True, False), ("phone", 390, False, True))
+#: (name, width, dark, phone, print)
+MEDIA = (
+    ("light", 1280, False, False, False),
+    ("dark", 1280, True, False, False),
+    ("phone", 390, False, True, False),
+    ("print", 720, False, False, True),
+)
 
 #: Pixels of a picture's height, and how many of a page.
 _PART, _PARTS = 1800, 12
@@ -97,8 +103,8 @@ def report(folder: Path, name: str) -> Path:
 
 def photograph(tab: chromium.Browser, page: Path, target: Path) -> None:
     """Write the pictures of a page."""
-    for medium, width, dark, phone in MEDIA:
-        tab.look(width, 900, dark=dark, mobile=phone)
+    for medium, width, dark, phone, printed in MEDIA:
+        tab.look(width, 900, dark=dark, mobile=phone, printed=printed)
         tab.open(page)
         print(page, medium, *tab.errors())
         height = tab.evaluate("document.documentElement.scrollHeight")

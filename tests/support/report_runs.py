@@ -14,6 +14,9 @@ from confsim.joint import relate
 from confsim.linear.experiment import LinearExperiment
 from confsim.store import Run, create, open_run
 
+#: Epochs of the training curves that are made up.
+_EPOCHS = 6
+
 
 @dataclass(frozen=True)
 class FakeDeep(Experiment):
@@ -32,6 +35,7 @@ class FakeDeep(Experiment):
     names: tuple[str, ...] = ("<script>alert(1)</script>", "a & b", "$x^$", "dog")
     images: bool = True
     joint: bool = True
+    own_groups: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -62,7 +66,7 @@ class FakeDeep(Experiment):
         total = self.examples + held
         groups = np.arange(total)
         groups[1] = 0
-        population = {
+        population: dict[str, Any] = {
             "id": np.arange(total),
             "label": labels,
             "label_name": Coded(labels, self.names),
@@ -71,6 +75,8 @@ class FakeDeep(Experiment):
                 (np.arange(total) >= self.examples).astype(np.int8), ("population", "holdout")
             ),
         }
+        if self.own_groups:
+            population["group"] = Coded(np.arange(total) % len(self.own_groups), self.own_groups)
         pictures = rng.integers(0, 255, (total, 6, 6, 1)).astype(np.uint8)
         return RunData({"population": population}, {"images": pictures} if self.images else {})
 
@@ -128,6 +134,13 @@ class FakeSession(Session):
                 "distance_excluding_self": other,
                 "nearest_id": rng.integers(0, n, n),
             },
+            "training": {
+                "trial": np.full(_EPOCHS, trial, np.int32),
+                "epoch": np.arange(1, _EPOCHS + 1, dtype=np.int16),
+                "batch_loss": 2.0 / np.arange(1, _EPOCHS + 1) + rng.random(_EPOCHS),
+                "validation_loss": 0.5 + 2.0 / np.arange(1, _EPOCHS + 1),
+                "validation_accuracy": 1 - 0.7 / np.arange(1, _EPOCHS + 1),
+            },
             "holdout": {
                 "trial": np.full(held, trial, np.int32),
                 "id": n + np.arange(held),
@@ -139,6 +152,7 @@ class FakeSession(Session):
         summary = {
             "trial": trial,
             "members": int(member.sum()),
+            "best_epoch": _EPOCHS - 1,
             "member_accuracy": float(right[member].mean()),
             "non_member_accuracy": float(right[~member].mean()),
             **statistics,
@@ -161,7 +175,7 @@ def publish(
 
 
 class Quiet:
-    def progress(self, trial: int, fraction: float) -> None:
+    def progress(self, trial: int, fraction: float, note: str = "") -> None:
         pass
 
     def should_stop(self) -> bool:

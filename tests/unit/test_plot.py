@@ -9,11 +9,15 @@ from report_runs import FakeDeep, linear, publish
 
 import confsim
 from confsim import ConfsimError, plot
+from confsim.report import bins
+from confsim.report.build import gather
+
+OPTIONS = {"names": ("$a", "b"), "own_groups": ("north", "$south$")}
 
 
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory):
-    return publish(tmp_path_factory.mktemp("plot") / "deep", FakeDeep(names=("$a", "b")), 5)
+    return publish(tmp_path_factory.mktemp("plot") / "deep", FakeDeep(**OPTIONS), 5)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +36,9 @@ EACH = {
     "extremes": {"own_rows": True},
     "membership": {"by": "distance"},
     "trials": {"own_rows": True},
+    "success": {"by": "fixed_distance"},
+    "groups": {"figure": "tpr_at_fpr_1pct"},
+    "training": {"figure": "accuracy"},
 }
 
 
@@ -57,6 +64,41 @@ def test_a_map_is_drawn_of_a_lattice_in_two_dimensions(plane, deep):
         plot.lattice_map(deep)
 
 
+def test_leverage_is_drawn_of_a_linear_run(plane, deep):
+    axes = plot.leverage(plane, Figure().subplots())
+    table = pd.read_csv(plane.path / "tables" / "leverage_bins.csv")
+    known = table["auc_confidence"].dropna()
+    (line,) = [line for line in axes.get_lines() if line.get_marker() == "o"]
+    assert line.get_ydata() == pytest.approx(known)
+    with pytest.raises(ConfsimError, match="nothing to draw here"):
+        plot.leverage(deep)
+
+
+def test_bounds_on_epsilon_are_drawn_where_something_is_proved(deep):
+    material = gather(deep)
+    rows = [
+        {"attack": "loss", "by": "fixed_distance", "bin": i, "value_low": i, "value_high": i + 1}
+        for i in range(3)
+    ]
+    material.tables["epsilon_bins"] = pd.DataFrame(rows).assign(epsilon=[0.0, 0.0, np.nan])
+    assert bins.epsilon.needs(material) == "no bin proves more than an epsilon of 0"
+    material.tables["epsilon_bins"]["epsilon"] = [0.0, 0.7, np.nan]
+    assert bins.epsilon.needs(material) is None
+    axes = Figure().subplots()
+    bins.epsilon_panel(axes, material, "fixed_distance")
+    (line,) = axes.get_lines()
+    assert line.get_xydata().tolist() == [[0.5, 0.0], [1.5, 0.7]]
+
+
+def test_training_curves_are_medians_over_trials(deep):
+    axes = plot.training(deep, Figure().subplots())
+    curves = pd.concat([deep.trial(n).table("training") for n in deep.trials])
+    median = curves.groupby("epoch")["batch_loss"].median()
+    (line,) = [line for line in axes.get_lines() if line.get_label() == "last training batch"]
+    assert line.get_ydata() == pytest.approx(median.to_numpy())
+    assert len(axes.get_lines()) == 2 * (5 + 1) + 1
+
+
 def test_curves_are_those_of_the_table(deep):
     axes = plot.roc(deep, Figure().subplots(), names=["loss"])
     table = pd.read_parquet(deep.path / "tables" / "roc.parquet")
@@ -78,7 +120,7 @@ def test_what_cannot_be_drawn_is_refused(deep, plane):
 
 def test_every_function_is_public_and_documented():
     assert confsim.plot is plot
-    assert set(EACH) | {"lattice_map"} == set(plot.__all__)
+    assert set(EACH) | {"epsilon", "lattice_map", "leverage"} == set(plot.__all__)
     assert all(getattr(plot, name).__doc__ for name in plot.__all__)
 
 

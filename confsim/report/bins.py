@@ -1,0 +1,214 @@
+"""Who is found: attacks, confidence and proven leakage among examples alike in something."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from confsim.report.attacks import NULL_STYLE, attack_name, curve_style, percent_ticks
+from confsim.report.canvas import (
+    DASHES,
+    MARKERS,
+    SERIES,
+    Canvas,
+    Words,
+    legend_below,
+    plain_ticks,
+)
+from confsim.report.material import Material
+from confsim.report.numbers import number
+from confsim.report.registry import figure, has_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+#: What examples are sorted by, and what that is called on an axis.
+_BY = {
+    "distance_out": "mean distance to training set when out",
+    "fixed_distance": "distance to nearest other, fixed space",
+    "density_distance": "mean distance to 20 nearest others",
+}
+
+#: Panels of a figure at most: in the model's own space and in a fixed one.
+_PANELS = 2
+
+
+def _kinds(table: "pd.DataFrame") -> list[str]:
+    present = set(table["by"])
+    return [kind for kind in _BY if kind in present][:_PANELS]
+
+
+# ---- members found, by distance ----------------------------------------------------------------
+
+
+def _needs_success(material: Material) -> str | None:
+    reason = has_table("success_bins", "by", "tpr")(material)
+    if reason is None and not _kinds(material.tables["success_bins"]):
+        return "there is neither a distance nor a density to sort examples by"
+    return reason
+
+
+@figure("Which members do attacks find: those far from others?", _needs_success)
+def success(material: Material, canvas: Canvas) -> Words:
+    """Draw the share of members that attacks find, by distance."""
+    table = material.tables["success_bins"]
+    kinds = _kinds(table)
+    axes = canvas.panels(len(kinds), height=2.7, sharey=not canvas.narrow)
+    for axis, kind in zip(axes, kinds, strict=True):
+        success_panel(axis, material, kind)
+        legend_below(axis, 1 if canvas.narrow else 3)
+    for axis in axes if canvas.narrow else axes[:1]:
+        axis.set_ylabel("share of members found")
+    level = 100 * float(table["level"].iloc[0])
+    return Words(
+        "Share of members that an attack finds in a trial, in tenths of the examples by distance, "
+        f"at thresholds chosen on the other trials for a false-positive rate of {level:g}% "
+        "(dashed). Bars: 95% intervals of these trials, examples drawn anew.",
+        _success_words(table, kinds[0]),
+    )
+
+
+def _success_words(table: "pd.DataFrame", kind: str) -> str:
+    rows = table[table["by"] == kind]
+    ends = rows[rows["bin"].isin((rows["bin"].min(), rows["bin"].max()))]
+    best = rows.groupby("attack", sort=False)["tpr"].mean().idxmax()
+    near, far = ends[ends["attack"] == best].sort_values("bin")["tpr"]
+    return (
+        f"{attack_name(str(best))} finds {number(100 * float(near), 3)}% of members among the "
+        f"closest tenth and {number(100 * float(far), 3)}% among the farthest."
+    )
+
+
+def success_panel(axis: "Axes", material: Material, kind: str) -> None:
+    """Draw the share of members that each attack finds in bins of one kind of distance."""
+    table = material.tables["success_bins"]
+    table = table[table["by"] == kind]
+    names = list(dict.fromkeys(table["attack"]))
+    span = float(table["value_high"].max() - table["value_low"].min())
+    axis.axhline(float(table["level"].iloc[0]), **NULL_STYLE)
+    for i, name in enumerate(names):
+        rows = table[table["attack"] == name]
+        x = (rows["value_low"] + rows["value_high"]) / 2
+        x = x + 0.006 * span * (i - (len(names) - 1) / 2)  # bars side by side
+        colour = curve_style(name)["color"]
+        axis.vlines(x, rows["tpr_low"], rows["tpr_high"], color=colour, linewidth=1.0)
+        axis.plot(
+            x, rows["tpr"], MARKERS[i % len(MARKERS)], color=colour, linestyle=DASHES[i % 3],
+            linewidth=0.8, label=attack_name(name),
+        )  # fmt: skip
+    axis.set_ylim(bottom=-0.03 * axis.get_ylim()[1])  # marks at 0 are seen whole
+    axis.set_xlabel(_BY[kind])
+    percent_ticks(axis.yaxis)
+
+
+# ---- what canaries prove, by distance ----------------------------------------------------------
+
+
+def _needs_epsilon(material: Material) -> str | None:
+    reason = has_table("epsilon_bins", "by", "epsilon")(material)
+    if reason is None:
+        table = material.tables["epsilon_bins"]
+        if not _kinds(table[table["epsilon"].notna()]):
+            return "no bin of distances has canaries enough for a bound"
+        if not (table["epsilon"] > 0).any():
+            return "no bin proves more than an epsilon of 0"
+    return reason
+
+
+@figure("Do examples far from others prove more leakage?", _needs_epsilon)
+def epsilon(material: Material, canvas: Canvas) -> Words:
+    """Draw lower bounds on epsilon of the examples in bins of distance."""
+    table = material.tables["epsilon_bins"]
+    kinds = _kinds(table[table["epsilon"].notna()])
+    axes = canvas.panels(len(kinds), height=2.6, sharey=not canvas.narrow)
+    for axis, kind in zip(axes, kinds, strict=True):
+        epsilon_panel(axis, material, kind)
+        legend_below(axis, 1 if canvas.narrow else 3)
+    for axis in axes if canvas.narrow else axes[:1]:
+        axis.set_ylabel("lower bound on epsilon,\nmean over trials")
+    known = table[table["epsilon"].notna()]
+    top = known.loc[known["epsilon"].idxmax()]
+    return Words(
+        "Lower bounds on epsilon that the examples of a bin prove alone, each trial's with 95% "
+        "confidence; their mean over trials, which is drawn, is no bound itself. Horizontal bars "
+        "span a bin. 0: nothing is proved, which is not that nothing leaks; few examples in a bin "
+        "prove little.",
+        f"Largest mean of bounds {number(float(top['epsilon']), 3)}, by "
+        f"{attack_name(str(top['attack']))}.",
+    )
+
+
+def epsilon_panel(axis: "Axes", material: Material, kind: str) -> None:
+    """Draw the bounds of each attack in bins of one kind of distance."""
+    table = material.tables["epsilon_bins"]
+    table = table[(table["by"] == kind) & table["epsilon"].notna()]
+    for i, name in enumerate(dict.fromkeys(table["attack"])):
+        rows = table[table["attack"] == name]
+        colour = curve_style(name)["color"]
+        x = (rows["value_low"] + rows["value_high"]) / 2
+        axis.hlines(
+            rows["epsilon"], rows["value_low"], rows["value_high"], color=colour, alpha=0.45
+        )
+        axis.plot(
+            x, rows["epsilon"], MARKERS[i % len(MARKERS)], color=colour, label=attack_name(name)
+        )
+    axis.set_ylim(bottom=-0.03 * axis.get_ylim()[1])
+    axis.set_xlabel(_BY[kind])
+
+
+# ---- leverage of linear models -----------------------------------------------------------------
+
+
+def _needs_leverage(material: Material) -> str | None:
+    reason = has_table("leverage_bins", "auc_confidence", examples=False)(material)
+    if reason is None and _known_leverage(material).empty:
+        return "no bin of leverage holds members"
+    return reason
+
+
+@figure("Does confidence give away those that the fit bends towards?", _needs_leverage)
+def leverage(material: Material, canvas: Canvas) -> Words:
+    """Draw how well confidence tells members in bins of leverage."""
+    (axis,) = canvas.panels(1, height=2.5)
+    leverage_panel(axis, material)
+    return Words(
+        "How well confidence tells members among queries of similar leverage, one training point "
+        "left out: of a member itself, of a non-member a random one. Leverage is how far the "
+        "linear fit bends towards a point. Horizontal bars span a bin, vertical ones are 95% "
+        "Student-t intervals over trials; dashed: guessing. Bins without members in any trial "
+        "are not drawn.",
+        _leverage_words(material),
+    )
+
+
+def leverage_panel(axis: "Axes", material: Material) -> None:
+    """Draw the AUC of confidence in bins of leverage, on a logarithmic axis."""
+    rows = _known_leverage(material)
+    axis.axhline(0.5, **NULL_STYLE)
+    low, high = rows["leverage_low"], rows["leverage_high"]
+    centre = np.sqrt(low * high)
+    axis.hlines(rows["auc_confidence"], low, high, color=SERIES[0], alpha=0.45)
+    axis.vlines(centre, rows["auc_confidence_low"], rows["auc_confidence_high"], color=SERIES[0])
+    axis.plot(centre, rows["auc_confidence"], "o", color=SERIES[0])
+    axis.set_xscale("log")
+    plain_ticks(axis.xaxis)
+    axis.set_xlabel("leverage, one training point left out")
+    axis.set_ylabel("AUC of confidence")
+
+
+def _known_leverage(material: Material) -> "pd.DataFrame":
+    table = material.tables["leverage_bins"]
+    found: pd.DataFrame = table[table["auc_confidence"].notna() & (table["leverage_low"] > 0)]
+    return found
+
+
+def _leverage_words(material: Material) -> str:
+    rows = _known_leverage(material)
+    first, last = (float(rows["auc_confidence"].iloc[i]) for i in (0, -1))
+    return (
+        f"AUC of confidence {number(first, 3)} among the least and {number(last, 3)} among the "
+        "most leveraged queries."
+    )
+
+
+FIGURES = (success, epsilon, leverage)

@@ -1,0 +1,108 @@
+"""How the models' training went, epoch after epoch."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from confsim.report.canvas import (
+    MEMBERS,
+    MUTED,
+    NON_MEMBERS,
+    Canvas,
+    Words,
+    legend_below,
+    plain_ticks,
+)
+from confsim.report.material import Material, plural
+from confsim.report.numbers import number
+from confsim.report.registry import figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+#: Trials whose own curves are drawn, thin: more would be one grey area.
+_OWN_CURVES = 30
+
+#: What is drawn of an epoch: where, what it is called, its colour and dashes.
+_LOSSES = {
+    "validation_loss": ("mean, examples watched", NON_MEMBERS, "-"),
+    "batch_loss": ("last training batch", MEMBERS, (0, (4, 1.5))),
+}
+_ACCURACY = {"validation_accuracy": ("accuracy, examples watched", NON_MEMBERS, "-")}
+
+#: Panels: the columns drawn and the axis's label.
+PANELS = {"loss": (_LOSSES, "loss, nats"), "accuracy": (_ACCURACY, "accuracy")}
+
+
+def curves(material: Material) -> "pd.DataFrame":
+    """Return the training curves of all trials: ``trial``, ``epoch``, losses and accuracy."""
+    import pandas as pd
+
+    return pd.concat([material.run.trial(n).table("training") for n in material.trials])
+
+
+def _needs_curves(material: Material) -> str | None:
+    if not all(material.run.trial(n).has("training.parquet") for n in material.trials):
+        return "trials hold no training curves; those of deep runs do"
+    if int(curves(material)["epoch"].max()) < 2:
+        return "it needs at least two epochs"
+    return None
+
+
+@figure("How did training go?", _needs_curves)
+def training(material: Material, canvas: Canvas) -> Words:
+    """Draw losses and accuracy by epoch."""
+    table = curves(material)
+    names = [n for n, (kinds, _) in PANELS.items() if not table[list(kinds)].isna().all().all()]
+    axes = canvas.panels(len(names), height=2.5)
+    for axis, name in zip(axes, names, strict=True):
+        training_panel(axis, material, name)
+        legend_below(axis, 1)
+    epochs = table.groupby("trial")["epoch"].max()
+    kept = material.column("best_epoch")
+    watched = {"holdout": "the holdout", "nonmembers": "the trial's non-members"}.get(
+        str(material.config.get("early_stopping")), ""
+    )
+    return Words(
+        f"Median over {plural(len(material.trials), 'trial')} still in training"
+        + (
+            ", thin lines: single trials"
+            if len(epochs) <= _OWN_CURVES
+            else f", thin lines: {_OWN_CURVES} of them"
+        )
+        + (f". Watched for early stopping: {watched}" if watched else "")
+        + ". Dotted: median of the epochs whose weights were kept.",
+        f"Trained for {epochs.min()} to {epochs.max()} epochs; kept, in the median, the weights of "
+        f"epoch {number(float(np.nanmedian(kept)), 3)}.",
+    )
+
+
+def training_panel(axis: "Axes", material: Material, panel: str) -> None:
+    """Draw ``loss`` or ``accuracy`` by epoch: medians over trials, and single trials, thin."""
+    table = curves(material)
+    kinds, label = PANELS[panel]
+    own = material.trials[:: -(-len(material.trials) // _OWN_CURVES)]
+    positive = True
+    for column, (words, colour, dashes) in kinds.items():
+        if table[column].isna().all():
+            continue
+        for trial in own:
+            rows = table[table["trial"] == trial]
+            axis.plot(rows["epoch"], rows[column], color=colour, alpha=0.25, linewidth=0.6)
+        median = table.groupby("epoch")[column].median()
+        axis.plot(median.index, median, color=colour, linestyle=dashes, label=words)
+        positive &= bool((table[column].dropna() > 0).all())
+    axis.axvline(
+        float(np.nanmedian(material.column("best_epoch"))), color=MUTED, linestyle=(0, (1, 1.5)),
+        linewidth=1.0,
+    )  # fmt: skip
+    if panel == "loss" and positive:
+        axis.set_yscale("log")
+        plain_ticks(axis.yaxis)
+    axis.set_xlabel("epoch")
+    axis.set_ylabel(label)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+
+
+FIGURES = (training,)

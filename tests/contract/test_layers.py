@@ -20,7 +20,7 @@ LAYERS = (
     ("_config", "seeds"),
     ("statistics",),
     ("confidence", "neighbors", "experiment", "scores", "draws", "labelled_tables"),
-    ("bin_ranks", "point_ranks"),
+    ("bin_ranks", "own_groups", "point_ranks"),
     ("joint", "benchmark_tables"),
     ("trial_tables",),
     ("store",),

@@ -52,8 +52,8 @@ class Slices:
         position, _ = data.population()
         text = table["group"].astype(str).to_numpy()[position]
         names, codes = np.unique(text, return_inverse=True)
-        codes = np.where(text == "", np.nan, codes.reshape(-1).astype(np.float64))
-        return None if np.isnan(codes).all() else cls(names, codes)
+        numbers: FloatArray = np.where(text == "", np.nan, codes.reshape(-1).astype(np.float64))
+        return None if np.isnan(numbers).all() else cls(names, numbers)
 
     def power(self, attack: str, scores: FloatArray, is_member: Any, **options: Any) -> list[Any]:
         """Return an attack's power in each group, of pooled scores.

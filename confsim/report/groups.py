@@ -46,12 +46,14 @@ def _ranked(material: Material) -> "pd.DataFrame":
     """Return the rows of the attack that groups are ranked by, the most exposed first."""
     table = material.tables["group_attacks"]
     if "auc" not in table:
-        return table.iloc[:0]
+        empty: pd.DataFrame = table.iloc[:0]
+        return empty
     table = table[table["auc"].notna()]
     present = list(dict.fromkeys(table["attack"]))
     name = next((n for n in (*_RANKED_BY, *present) if n in present), "")
-    rows: pd.DataFrame = table[table["attack"] == name]
-    return rows.sort_values(["auc", "group"], ascending=[False, True])
+    rows = table[table["attack"] == name]
+    ordered: pd.DataFrame = rows.sort_values(["auc", "group"], ascending=[False, True])
+    return ordered
 
 
 def _needs_groups(material: Material) -> str | None:

@@ -197,8 +197,8 @@ def estimates(material: Material) -> dict[str, Estimate]:
     base = share_of_members(material)
     for side, rate in found.membership.items():
         if base > 0:
-            ends = (x / base for x in (rate.value, rate.low, rate.high))
-            more[f"{side}_ratio"] = Estimate(*ends, rate.trials)
+            value, low, high = (x / base for x in (rate.value, rate.low, rate.high))
+            more[f"{side}_ratio"] = Estimate(value, low, high, rate.trials)
     return {**found.means, **found.membership, **more}
 
 

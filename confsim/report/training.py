@@ -1,6 +1,6 @@
 """How the models' training went, epoch after epoch."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,7 +32,10 @@ _LOSSES = {
 _ACCURACY = {"validation_accuracy": ("accuracy, examples watched", NON_MEMBERS, "-")}
 
 #: Panels: the columns drawn and the axis's label.
-PANELS = {"loss": (_LOSSES, "loss, nats"), "accuracy": (_ACCURACY, "accuracy")}
+PANELS: dict[str, tuple[dict[str, tuple[str, str, Any]], str]] = {
+    "loss": (_LOSSES, "loss, nats"),
+    "accuracy": (_ACCURACY, "accuracy"),
+}
 
 
 def curves(material: Material) -> "pd.DataFrame":
@@ -80,6 +83,8 @@ def training(material: Material, canvas: Canvas) -> Words:
 
 def training_panel(axis: "Axes", material: Material, panel: str) -> None:
     """Draw ``loss`` or ``accuracy`` by epoch: medians over trials, and single trials, thin."""
+    from matplotlib.ticker import MaxNLocator
+
     table = curves(material)
     kinds, label = PANELS[panel]
     own = material.trials[:: -(-len(material.trials) // _OWN_CURVES)]
@@ -102,7 +107,7 @@ def training_panel(axis: "Axes", material: Material, panel: str) -> None:
         plain_ticks(axis.yaxis)
     axis.set_xlabel("epoch")
     axis.set_ylabel(label)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 FIGURES = (training,)

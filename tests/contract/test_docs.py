@@ -59,7 +59,11 @@ def runs(tmp_path_factory):
         confsim.shadow.run(estimator=tree, X=X, y=y, trials=1, out=folder / "tree"),
         confsim.shadow.run(estimator=numbers, X=X, y=X[:, 0], trials=1, out=folder / "numbers"),
         confsim.audit(
-            is_member=members, label=y, logits=rng.normal(size=(2, 60, 3)), out=folder / "audit"
+            is_member=members,
+            label=y,
+            logits=rng.normal(size=(2, 60, 3)),
+            group=np.arange(60) % 2,
+            out=folder / "audit",
         ),
     ]
 
@@ -128,7 +132,9 @@ def test_what_deep_runs_hold_is_documented(tmp_path):
         out=tmp_path / "deep",
     )
     seen = check_files(run)
-    for table in ("population.parquet", "augmented.parquet", "traces.parquet"):
+    seen["population.parquet"].add("group")  # given by users, and not with images
+    tables = ("population.parquet", "augmented.parquet", "traces.parquet", "training.parquet")
+    for table in tables:
         assert seen[table] == set(documented(table))
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 RECORD = "membership.json"
 
 #: Raised when the same inputs give other tables.
-VERSION = 6
+VERSION = 7
 
 #: Tables of many rows; the others are CSV files.
 _PARQUET = ("vulnerability", "memorization", "roc")

@@ -300,11 +300,14 @@ def colour_bar(
 
 
 def plain_ticks(axis: "Axis") -> None:
-    """Label a logarithmic axis with plain numbers, also between powers of ten that are few."""
-    from matplotlib.ticker import LogFormatter
+    """Label a logarithmic axis with plain numbers, where few powers of ten are seen 2 and 5 too."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axis.set_major_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
-    axis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
+    low, high = axis.get_view_interval()
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    axis.set_major_formatter(plain)
+    axis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+    axis.set_minor_formatter(plain if high < 30 * low else NullFormatter())
 
 
 @dataclass(frozen=True)

@@ -203,20 +203,25 @@ def _is_given(member: zipfile.ZipInfo) -> bool:
 
 
 def load_npz(path: Path, limit: int | None = None) -> dict[str, Array]:
-    """Return the arrays of an ``.npz`` file by name; they unpack to ``limit`` bytes at most."""
-    arrays = {}
+    """Return the arrays of an ``.npz`` file by name; they unpack to ``limit`` bytes at most.
+
+    A member that is no array is refused: its name may be what is damaged.
+    """
+    arrays: dict[str, Array] = {}
     with open_regular(path) as file:
         stored = os.fstat(file.fileno()).st_size
         try:
             with zipfile.ZipFile(file) as archive:
-                members = archive.infolist()
+                members = [member for member in archive.infolist() if _is_given(member)]
                 unpacked = sum(member.file_size for member in members)
                 check_unpacked(path, unpacked, stored, limit)
                 for member in members:
-                    if member.filename.endswith(".npy"):
-                        with archive.open(member) as stream:
-                            name = member.filename[: -len(".npy")]
-                            arrays[name] = _read_array(stream, member.file_size, f"{path}: {name}")
+                    name = member.filename.removesuffix(".npy")
+                    with archive.open(member) as stream:
+                        array = _read_array(stream, member.file_size, f"{path}: {name}")
+                    if name in arrays:
+                        raise ValueError(f"{path} cannot be read: it holds the array {name} twice")
+                    arrays[name] = array
         except _ZIP_FAULTS as error:
             raise ValueError(
                 f"{path} cannot be read: it is damaged or no .npz file ({one_line(error)})"
@@ -233,7 +238,7 @@ def load_npy(path: Path) -> Array:
 
 
 def _read_array(stream: Any, size: int, name: str) -> Array:
-    """Read an array whose header promises no more than there is."""
+    """Read an array whose header promises what there is, no more and no less."""
     try:
         shape, fortran, dtype = npy_header(stream)
         count = math.prod(shape)
@@ -242,6 +247,8 @@ def _read_array(stream: Any, size: int, name: str) -> Array:
         content = np.empty(count * dtype.itemsize, np.uint8)
         if _fill(stream, content) < len(content):
             raise ValueError("it is cut short")
+        if stream.read(1):  # at the end of a member, its checksum is compared, too
+            raise ValueError(f"it holds more than an array of shape {shape}")
         flat = content.view(dtype) if len(content) else np.empty(count, dtype)
         return flat.reshape(shape, order="F" if fortran else "C")
     except MemoryError:

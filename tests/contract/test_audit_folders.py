@@ -1,6 +1,7 @@
 """Folders and files given to an audit: layouts of published LiRA code, and their flaws."""
 
 import io
+import warnings
 import zipfile
 
 import numpy as np
@@ -222,7 +223,40 @@ def deflated(path):
         archive.writestr("is_member.npy", content.getvalue())
 
 
+def with_member(path, name, content):
+    """An archive of two columns, and of one more file."""
+    npz(path, is_member=[0, 1], confidence=[0.5, 0.6])
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
+        warnings.simplefilter("ignore")  # of a name that is there
+        archive.writestr(name, content)
+
+
+def npy(array):
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def renamed(path):
+    """One bit of the archive's directory is another, so that a column has another name there."""
+    content = npz(path, is_member=[0, 1], confidence=[0.5, 0.6], label=[0, 1]).read_bytes()
+    path.write_bytes(b"label.np9".join(content.rsplit(b"label.npy", 1)))
+
+
 FILES = {
+    "a damaged name": (renamed, "File name in directory 'label.np9' and header .* differ"),
+    "no array": (
+        lambda p: with_member(p, "notes.txt", b"my own"),
+        "notes.txt cannot be read as .npy",
+    ),
+    "an array twice": (
+        lambda p: with_member(p, "confidence.npy", npy([0.1, 0.2])),
+        "it holds the array confidence twice",
+    ),
+    "more than an array": (
+        lambda p: with_member(p, "loss.npy", npy([0.1, 0.2]) + npy([0.3, 0.4])),
+        r"loss cannot be read as .npy: it holds more than an array of shape \(2,\)",
+    ),
     "a single array": (npy_called_npz, r"is a single array \(\.npy\) without a name"),
     "objects": (
         lambda p: npz(p, is_member=np.array([0, 1, None], dtype=object)),

@@ -12,9 +12,10 @@ Both are in Thrift's compact protocol (Apache Parquet's ``parquet.thrift``, Apac
 ``thrift-compact-protocol.md``). What is not a place is copied as it is.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     import pyarrow.parquet
@@ -38,7 +39,7 @@ _VERSION, _SCHEMA, _ROWS, _GROUPS, _METADATA, _CREATED_BY, _ORDERS = range(1, 8)
 _COPIED = (_VERSION, _SCHEMA, _CREATED_BY, _ORDERS)
 # Fields that hold a place in the file, of RowGroup, of ColumnChunk and of ColumnMetaData; and those
 # of which a merged file can have none: a row group's number, and a column in another file.
-_GROUP_PLACES, _GROUP_COLUMNS, _GROUP_NUMBER = (5,), 1, 7
+_GROUP_PLACES, _GROUP_COLUMNS, _GROUP_ROWS, _GROUP_NUMBER = (5,), 1, 3, 7
 _CHUNK_PLACES, _CHUNK_FILE, _CHUNK_METADATA = (2, 4, 6), 1, 3
 _COLUMN_PLACES = (9, 10, 11, 14)
 
@@ -324,9 +325,11 @@ def merged(footers: Sequence[Footer], places: Sequence[int]) -> bytes:
 
 # ---- pages -------------------------------------------------------------------------------------
 
-#: Bytes of a value in memory, by its type in the file; of a text, those of its place.
-_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12}
+#: Bytes of a value in memory, by the number of its type in the format (booleans, numbers of 4 and
+#: of 12 bytes); of a text, those of its place.
+_WIDTHS = {0: 1, 1: 4, 4: 4, 3: 12}
 _WIDTH = 8
+_TEXT = 6
 
 #: An encoding in which a text is told by what it shares with the one before.
 _DELTA_BYTE_ARRAY = 7
@@ -426,41 +429,103 @@ def group_sizes(file: BinaryIO, opened: "pyarrow.parquet.ParquetFile", limit: in
         file.seek(place)
         return _exactly(file, size)
 
-    metadata = opened.metadata
+    groups = _groups(_content(file, file.seek(0, os.SEEK_END)))
+    shape = opened.metadata.num_row_groups, {opened.metadata.num_columns}
+    if groups and (len(groups), {len(chunks) for _, chunks in groups}) != shape:
+        raise FooterError("its row groups are not as its schema says")
     return [
-        sum(
-            _column_size(file, metadata.row_group(group), group, column, read, limit)
-            for column in range(metadata.num_columns)
-        )
-        for group in range(metadata.num_row_groups)
+        sum(_column_size(file, chunk, number, rows, read, limit) for chunk in chunks)
+        for number, (rows, chunks) in enumerate(groups)
     ]
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """A column's part of a row group.
+
+    Attributes
+    ----------
+    kind : int
+        The type of its values, by its number in the format.
+    name : str or None
+        ``None`` for a column inside another.
+    values : int
+    stored : int
+        Bytes of its pages.
+    start : int
+        Where they begin.
+    """
+
+    kind: int
+    name: str | None
+    values: int
+    stored: int
+    start: int
+
+
+def _groups(footer: bytes) -> list[tuple[int, list[_Chunk]]]:
+    """Return the rows and the columns of each row group.
+
+    pyarrow's own account of a column ends the process where its statistics are damaged.
+    """
+    found = []
+    for group in _elements(_told(footer, {_GROUPS: _LIST})[_GROUPS]):
+        told = _told(group, {_GROUP_COLUMNS: _LIST, _GROUP_ROWS: _I64})
+        chunks = [_chunk(chunk) for chunk in _elements(told[_GROUP_COLUMNS])]
+        found.append((_integer(told[_GROUP_ROWS])[0], chunks))
+    return found
+
+
+def _chunk(content: bytes) -> _Chunk:
+    column = _told(content, {_CHUNK_METADATA: _STRUCT})[_CHUNK_METADATA]
+    wanted = {1: _I32, 3: _LIST, 5: _I64, 7: _I64, 9: _I64}
+    told = _told(column, wanted, {11: _I64})
+    kind, values, stored, start = (_integer(told[number])[0] for number in (1, 5, 7, 9))
+    if min(values, stored) < 0:
+        raise FooterError("a column is shorter than nothing")
+    if 11 in told and 0 < (dictionary := _integer(told[11])[0]) < start:
+        start = dictionary
+    count, inner, at = _list(told[3], 0)
+    name = None
+    if count == 1 and inner == _BINARY:
+        size, at = _varint(told[3], at)
+        name = told[3][at : at + size].decode("utf-8", "replace")
+    return _Chunk(kind, name, values, stored, start)
+
+
+def _told(
+    content: bytes, wanted: Mapping[int, int], others: Mapping[int, int] | None = None
+) -> dict[int, bytes]:
+    """Return fields of a structure: all that are wanted, and others that are there.
+
+    As readers of Thrift do, one of another type is passed over, and the last of several counts.
+    """
+    kinds = {**wanted, **(others or {})}
+    found = {f.number: f.content for f in _fields(content) if kinds.get(f.number) == f.kind}
+    if not wanted.keys() <= found.keys():
+        raise FooterError("it is encrypted, or lacks what every file has")
+    return found
 
 
 def _column_size(
     file: BinaryIO,
-    group: Any,
+    chunk: _Chunk,
     number: int,
-    column: int,
+    rows: int,
     read: Callable[[int, int], bytes],
     limit: int,
 ) -> int:
-    chunk = group.column(column)
-    if min(chunk.num_values, chunk.total_compressed_size, group.num_rows) < 0:
-        raise FooterError("a column is shorter than nothing")
-    start = chunk.data_page_offset
-    if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
-        start = chunk.dictionary_page_offset
-    found = list(pages(read, start, chunk.total_compressed_size))
-    values = max(chunk.num_values, group.num_rows, sum(p.values for p in found if not p.dictionary))
+    found = list(pages(read, chunk.start, chunk.stored))
+    values = max(chunk.values, rows, sum(p.values for p in found if not p.dictionary))
     unpacked = sum(page.unpacked for page in found)
-    size: int = max(unpacked, values * _WIDTHS.get(chunk.physical_type, _WIDTH))
-    if chunk.physical_type != "BYTE_ARRAY":
+    size = max(unpacked, values * _WIDTHS.get(chunk.kind, _WIDTH))
+    if chunk.kind != _TEXT:
         return size
     longest = max((p.unpacked for p in found if p.dictionary or p.prefixed), default=0)
-    texts: int = values * longest
-    flat = "." not in chunk.path_in_schema and not any(page.prefixed for page in found)
+    texts = values * longest
+    flat = chunk.name is not None and not any(page.prefixed for page in found)
     if texts > limit // _NO_MATTER and flat and size <= limit:
-        texts = _length_of_texts(file, number, chunk.path_in_schema)
+        texts = _length_of_texts(file, number, str(chunk.name))
     return size + texts
 
 

@@ -5,11 +5,14 @@ with classes from 1 to 100, and as NumPy arrays with classes from 0, one-hot or 
 layouts are read, and give the same examples; nothing is downloaded.
 """
 
+import bz2
 import contextlib
+import gzip
+import lzma
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -157,8 +160,8 @@ def _from_pair(known: Benchmark, features: Path, labels: Path) -> LabelledTable:
 def _from_archive(known: Benchmark, path: Path) -> LabelledTable:
     """Read the published archive, without unpacking it to a disk."""
     try:
-        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:*") as archive:
-            files = {os.path.normpath(member.name): member for member in archive if member.isfile()}
+        with open_regular(path) as file, _opened_tar(file, known) as archive:
+            files = {os.path.normpath(member.name): member for member in _few(archive)}
 
             def opened(name: str) -> BinaryIO:
                 if name not in files:
@@ -173,10 +176,57 @@ def _from_archive(known: Benchmark, path: Path) -> LabelledTable:
             features, labels = known.pairs[0]
             values = _rows(opened(features), known, path)
             return _checked(known, path, values, _numbers(opened(labels), known, path))
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(
             f"{path} cannot be read: it is damaged or no archive ({one_line(error)})"
         ) from None
+
+
+#: Bytes of an archive that are read at once, and its files: only a bomb has more.
+_AT_ONCE = 1 << 20
+_FILES = 1000
+
+_UNPACKING = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+
+
+class _Bounded:
+    """An archive's bytes, of which no more are read than its table can take."""
+
+    def __init__(self, file: Any, limit: int) -> None:
+        self._file, self._limit = file, limit
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        if size > _AT_ONCE or self.tell() + size > self._limit:
+            raise tarfile.ReadError("it unpacks to more than the table takes")
+        return bytes(self._file.read(size))
+
+    def seek(self, place: int) -> int:
+        if place > self._limit:
+            raise tarfile.ReadError("it unpacks to more than the table takes")
+        return int(self._file.seek(place))
+
+
+def _opened_tar(file: BinaryIO, known: Benchmark) -> tarfile.TarFile:
+    """Open an archive, compressed or not, that unpacks to what the table takes at most."""
+    unpacking: Callable[[BinaryIO], Any] = _UNPACKING.get(file.read(2), lambda plain: plain)
+    file.seek(0)
+    bounded: Any = _Bounded(unpacking(file), known.rows * _longest_line(known) + (1 << 20))
+    return tarfile.open(fileobj=bounded, mode="r:")
+
+
+def _few(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the files of an archive, unless they are without end."""
+    for number, member in enumerate(archive):
+        if number == _FILES:
+            raise tarfile.ReadError(f"it has more than {_FILES:,} files")
+        if member.isfile():
+            yield member
+
+
+def _longest_line(known: Benchmark) -> int:
+    """Return the bytes of a line at most, blanks included."""
+    return 4 * max(known.widths) + 100
 
 
 # ---- text ---------------------------------------------------------------------------------------
@@ -184,7 +234,7 @@ def _from_archive(known: Benchmark, path: Path) -> LabelledTable:
 
 def _lines(file: BinaryIO, known: Benchmark, path: Path) -> Iterator[bytes]:
     """Yield the lines of a file, as many and as long as the table's at most."""
-    longest = 4 * max(known.widths) + 100
+    longest = _longest_line(known)
     for row in range(known.rows + 1):
         line = file.readline(longest)
         if not line:

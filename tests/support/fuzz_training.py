@@ -1,17 +1,21 @@
 """Feeds damaged and made-up files to what training reads, as ``fuzz_data.py`` does.
 
 ``python tests/support/fuzz_training.py SECONDS [SEED]`` runs for a while. These are tables for
-estimators, ids of canaries, features in place of a model's own, and checkpoints.
+estimators and of the field, ids of canaries, features in place of a model's own, and checkpoints.
 """
 
+import gzip
 import io
+import tarfile
 from pathlib import Path
+from unittest import mock
 
 import fuzz_audits
 import fuzz_data
 import numpy as np
 
-from confsim import ConfsimError
+from confsim import ConfsimError, benchmark_tables
+from confsim.benchmark_tables import BENCHMARKS, Benchmark
 from confsim.deep.canaries import read_ids
 from confsim.deep.training import Checkpoint, EarlyStopping
 from confsim.labelled_tables import read
@@ -35,6 +39,30 @@ def _ids(path):
 def _features(path):
     with fuzz_data.refusing(path):
         return np.asarray(_load_features(path, N, np.arange(N))).tobytes()
+
+
+def _benchmark(path):
+    """Read a table of the field, of twelve rows, in the layout that the file's name tells."""
+    small = Benchmark(**{**vars(BENCHMARKS["texas100"]), "rows": N, "widths": (8,)})
+    with mock.patch.dict(BENCHMARKS, texas100=small), fuzz_data.refusing(path.parent):
+        found = benchmark_tables.read("texas100", path.parent)
+    return found.X.tobytes(), found.y.tolist()
+
+
+def _benchmarks(rng):
+    """Yield the layouts of such a table."""
+    X, y = rng.integers(0, 2, (N, 8), np.uint8), np.arange(N) + 1
+    packed, arrays = io.BytesIO(), io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, rows in (("feats", X), ("labels", y[:, None])):
+            lines = "".join(",".join(map(str, row)) + "\n" for row in rows).encode()
+            entry = tarfile.TarInfo(f"texas/100/{name}")
+            entry.size = len(lines)
+            tar.addfile(entry, io.BytesIO(lines))
+    np.savez(arrays, features=X, labels=np.eye(100)[y - 1])
+    yield "dataset_texas.tgz", packed.getvalue(), _benchmark, True
+    yield "dataset_texas.tgz", gzip.decompress(packed.getvalue()), _benchmark, False
+    yield "texas100.npz", arrays.getvalue(), _benchmark, True
 
 
 class _Engine:
@@ -81,6 +109,7 @@ def seeds(rng):
     np.save(features, rng.normal(size=(N, 3)))
     return [
         *tabular,
+        *_benchmarks(rng),
         ("ids.csv", b"id\n1\n5\n7\n", _ids, False),
         ("features.npy", features.getvalue(), _features, False),
         ("epoch.npz", _made_checkpoint(), _checkpoint, True),

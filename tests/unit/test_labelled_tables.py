@@ -1,6 +1,9 @@
 """Tables as data: dialects, columns, numbers, and the two benchmark files in all their layouts."""
 
+import bz2
+import gzip
 import io
+import lzma
 import tarfile
 
 import numpy as np
@@ -247,6 +250,29 @@ def test_damaged_arrays_and_archives_are_refused(tmp_path):
     packed = layouts("texas100")["archive"]["dataset_texas.tgz"]
     (tmp_path / "dataset_texas.tgz").write_bytes(packed[: len(packed) // 2])
     with pytest.raises(ValueError, match=r"dataset_texas.tgz cannot be read: it is damaged"):
+        benchmark_tables.read("texas100", tmp_path)
+
+
+def header(kind, size):
+    entry = tarfile.TarInfo("texas/100/feats")
+    entry.type, entry.size = kind, size
+    return entry.tobuf(tarfile.USTAR_FORMAT)
+
+
+BOMBS = {
+    "a name": (header(tarfile.GNUTYPE_LONGNAME, 1 << 23) + bytes(1 << 23), "more than the table"),
+    "fields": (header(tarfile.XHDTYPE, 1 << 23) + bytes(1 << 23), "more than the table"),
+    "a file": (header(tarfile.REGTYPE, 1 << 23) + bytes(1 << 23), "more than the table"),
+    "files": (header(tarfile.REGTYPE, 0) * 1200, "more than 1,000 files"),
+}
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("name", BOMBS)
+def test_archives_that_unpack_without_end(tmp_path, name, pack):
+    content, words = BOMBS[name]
+    (tmp_path / "dataset_texas.tgz").write_bytes(pack(content))
+    with pytest.raises(ValueError, match=rf"dataset_texas.tgz cannot be read.*{words}"):
         benchmark_tables.read("texas100", tmp_path)
 
 

@@ -49,8 +49,6 @@ def export(run: Run, *, csv: bool, archive: bool, trials: int) -> list[str]:
     list of str
         What there is to know about the files.
     """
-    artifacts.sweep(run.path)
-    artifacts.sweep_beside(_absolute(run))
     told = []
     if csv:
         write_csv(run)
@@ -101,6 +99,7 @@ def write_csv(run: Run) -> list[Path]:
     """
     if not run.capabilities.folders:
         raise ValueError(f"{run.manifest['command']} has no CSV export")
+    artifacts.sweep(run.path)
     made_from = _made_from(run)
     record = artifacts.read_record(run.path / RECORD)
     paths = csv_paths(run)
@@ -272,6 +271,7 @@ def write_zip(run: Run) -> Path:
     target = folder.with_name(folder.name + ".zip")
     # A name that is no UTF-8 cannot be written into an archive as it is.
     inside = os.fsencode(folder.name).decode(errors="backslashreplace")
+    artifacts.sweep_beside(folder)
     with (
         artifacts.replacing(target) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive,

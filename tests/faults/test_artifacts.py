@@ -1,20 +1,14 @@
 """Derived files: whole or not at all, nothing left behind, never in the place of a user's own.
 
-``CONFSIM_LONG_TESTS=1`` kills at 50 moments instead of a few.
+``test_struck.py`` kills who writes them, and fills the disk.
 """
 
-import contextlib
-import errno
 import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,11 +23,7 @@ from confsim.report import build
 from confsim.report.build import report
 from confsim.store import artifacts, open_run
 
-KILLS = 50 if os.environ.get("CONFSIM_LONG_TESTS") == "1" else 2
-
 TABLES = "import sys, confsim; confsim.membership.membership_tables(confsim.open_run(sys.argv[1]))"
-CSV = "import sys, confsim, confsim.exports as e; e.write_csv(confsim.open_run(sys.argv[1]))"
-ZIP = "import sys, confsim, confsim.exports as e; e.write_zip(confsim.open_run(sys.argv[1]))"
 REPORT = (
     "import sys; from confsim.report import build; build.FIGURES = build.FIGURES[1:2]; "
     "build.report(sys.argv[1:])"
@@ -173,111 +163,6 @@ def test_an_archive_holds_files_only(lattice, monkeypatch):
 
 
 # ---- whole or not at all -----------------------------------------------------------------------
-
-
-def fail_at(monkeypatch: pytest.MonkeyPatch, number: int, error: int) -> list[int]:
-    """Let the ``number``-th call that changes a file fail from now on, as on a full disk."""
-    calls = [0]
-
-    def failing(real: Any, *, opens: bool = False) -> Any:
-        def call(self: Path, *args: Any, **kwargs: Any) -> Any:
-            if opens and "r" in (args[0] if args else "r"):
-                return real(self, *args, **kwargs)
-            calls[0] += 1
-            if calls[0] == number:
-                raise OSError(error, os.strerror(error))
-            return real(self, *args, **kwargs)
-
-        return call
-
-    for name in ("open", "replace", "mkdir", "touch"):
-        monkeypatch.setattr(Path, name, failing(getattr(Path, name), opens=name == "open"))
-    real_open = artifacts.replacing
-
-    @contextlib.contextmanager
-    def replacing(target: Path) -> Any:
-        with real_open(target) as file:
-            yield _Failing(file, calls, number, error)
-
-    monkeypatch.setattr(artifacts, "replacing", replacing)
-    return calls
-
-
-class _Failing:
-    """A file that writes half and then fails."""
-
-    def __init__(self, file: Any, calls: list[int], number: int, error: int) -> None:
-        self.file, self.calls, self.number, self.error = file, calls, number, error
-
-    def write(self, content: Any) -> int:
-        self.calls[0] += 1
-        if self.calls[0] == self.number:
-            self.file.write(content[: len(content) // 2])
-            raise OSError(self.error, os.strerror(self.error))
-        return int(self.file.write(content))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.file, name)
-
-
-@pytest.mark.parametrize("what", ["csv", "zip", "tables", "report"])
-def test_a_full_disk_at_every_single_write(made, tmp_path, what):
-    source = made / ("deep" if what in ("tables", "report") else "linear")
-    act = {
-        "csv": lambda run: exports.write_csv(open_run(run)),
-        "zip": lambda run: exports.write_zip(open_run(run)),
-        "tables": lambda run: membership_tables(open_run(run)),
-        "report": lambda run: report([run]),
-    }[what]
-    expected = Path(shutil.copytree(source, tmp_path / "expected"))
-    act(expected)
-    number, failed = 0, 0
-    while True:
-        number += 1 if number < 12 else 7
-        run = Path(shutil.copytree(source, tmp_path / str(number) / "run"))
-        before = derived(run)
-        with pytest.MonkeyPatch.context() as patch:
-            calls = fail_at(patch, number, errno.ENOSPC)
-            try:
-                act(run)
-                said = ""
-            except ConfsimError as error:
-                said = str(error)
-        assert hidden(run) == []
-        failed += bool(said)
-        assert not said or "No space left on device" in said
-        assert derived(run).keys() >= before.keys()
-        act(run)
-        assert hidden(run) == []
-        assert derived(run).keys() == derived(expected).keys()
-        if what in ("csv", "tables"):
-            assert derived(run) == derived(expected)
-        done = calls[0] < number
-        shutil.rmtree(run.parent)
-        if done:
-            break
-    assert failed > 3
-
-
-@pytest.mark.parametrize("code", [CSV, ZIP, TABLES, REPORT], ids=["csv", "zip", "tables", "report"])
-def test_a_kill_at_any_moment_leaves_nothing_after_the_next_command(made, tmp_path, code):
-    name = "linear" if code in (CSV, ZIP) else "deep"
-    run = Path(shutil.copytree(made / name, tmp_path / "run"))
-    started = time.monotonic()
-    assert python(code, run).wait() == 0
-    length = time.monotonic() - started
-    rng = random.Random(code)
-    for _ in range(KILLS):
-        for folder in ("tables", "figures", "distance_conf", "sigmoid_conf"):
-            shutil.rmtree(run / folder, ignore_errors=True)
-        process = python(code, run)
-        time.sleep(rng.uniform(0.5, 1.0) * length)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    exports.export(open_run(run), csv=False, archive=False, trials=1)
-    assert hidden(run) == []
-    assert python(code, run).wait() == 0
-    assert hidden(run) == []
 
 
 def test_commands_at_once_do_not_meet(deep):

@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
+from struck import build, moments
 from toy_experiments import Toy, ToyWithData, contents, leftovers, rewrite
 
 from confsim.runner import claims as claims_module
@@ -260,13 +261,7 @@ class TestDisk:
 @pytest.fixture(scope="module")
 def file_calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library that strikes at a chosen call that changes a file; see its source."""
-    compiler = shutil.which("cc")
-    if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("needs Linux and a C compiler")
-    library = tmp_path_factory.mktemp("preload") / "file_calls.so"
-    source = SUPPORT / "file_calls.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-    return library
+    return build(tmp_path_factory.mktemp("preload"))
 
 
 class TestAtEveryCall:
@@ -296,7 +291,7 @@ class TestAtEveryCall:
         code, err, calls = self.struck(file_calls, expected, command, 1 << 40, fate)
         assert (code, err) == (0, "")
         assert calls > 20
-        for at in range(0, calls, 1 if LONG else calls // 8):
+        for at in moments(calls, 8, every=LONG):
             path = tmp_path / str(at)
             code, err, _ = self.struck(file_calls, path, command, at, fate)
             if fate == "kill":

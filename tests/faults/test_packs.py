@@ -7,11 +7,11 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_runs import FakeDeep, linear, publish
+from struck import KILLED, Forge, forge, moments
 from toy_experiments import Toy, contents, leftovers
 
 from confsim import ConfsimError, open_run, parquet
@@ -35,7 +36,6 @@ from confsim.store import files, layout, packing, packs, survey
 
 SUPPORT = Path(__file__).parents[1] / "support"
 LONG = os.environ.get("CONFSIM_LONG_TESTS") == "1"
-PACK = [sys.executable, "-c", "import sys; from confsim.cli.status import main; sys.exit(main())"]
 TOY = [sys.executable, str(SUPPORT / "toy_command.py")]
 
 
@@ -442,44 +442,18 @@ def test_a_pack_stays_while_others_have_claimed_what_is_in_it_alone(packed, caps
 
 
 @pytest.fixture(scope="module")
-def file_calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library that strikes at a chosen call that changes a file; see its source."""
-    compiler = shutil.which("cc")
-    if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("needs Linux and a C compiler")
-    library = tmp_path_factory.mktemp("preload") / "file_calls.so"
-    source = SUPPORT / "file_calls.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-    return library
-
-
-def struck(library: Path, path: Path, words: list[str], at: int, fate: str) -> tuple[int, str, int]:
-    """Run a command that is struck; return its exit code, its errors, the calls it made."""
-    count = path.with_suffix(".count")
-    count.write_bytes(bytes(8))
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "LD_PRELOAD": str(library),
-        "CALLS_BELOW": str(path),
-        "CALLS_COUNT": str(count),
-        "CALLS_AT": str(at),
-        "CALLS_FATE": fate,
-    }
-    done = subprocess.run(
-        [*PACK, str(path), *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        start_new_session=True,  # the whole group is killed
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
+    code = (
+        "from confsim.cli import status; import pandas, pyarrow.parquet, confsim.store.packing; "
+        "commands = {'status': status.main}"
     )
-    return done.returncode, done.stderr, int.from_bytes(count.read_bytes(), sys.byteorder)
+    with forge(tmp_path_factory.mktemp("forge"), code) as made:
+        yield made
 
 
 @pytest.mark.parametrize("fate", ["kill", "full"])
 @pytest.mark.parametrize("words", [["--pack"], ["--repair"]], ids=lambda words: words[0][2:])
-def test_struck_at_every_call_nothing_is_lost(made, tmp_path, file_calls, fate, words):
+def test_struck_at_every_call_nothing_is_lost(made, tmp_path, commands, fate, words):
     source = Path(shutil.copytree(made / "toy", tmp_path / "source"))
     expected = contents(source)
     if words == ["--repair"]:
@@ -488,13 +462,13 @@ def test_struck_at_every_call_nothing_is_lost(made, tmp_path, file_calls, fate, 
         path.write_bytes(path.read_bytes()[:-1] + b"X")  # the pack, and none of its trials
     path = tmp_path / "count"
     shutil.copytree(source, path)
-    code, _, calls = struck(file_calls, path, words, 1 << 40, fate)
+    code, _, calls = commands.strike("status", path, *words, below=path)
     assert code == 0
     assert calls > 20
-    for at in range(0, calls, 1 if LONG else max(1, calls // 6)):
+    for at in moments(calls, 6, every=LONG):
         run = Path(shutil.copytree(source, tmp_path / str(at)))
-        code, err, _ = struck(file_calls, run, words, at, fate)
-        assert code in ((0, -signal.SIGKILL) if fate == "kill" else (0, 1)), err
+        code, err, _ = commands.strike("status", run, *words, below=run, at=at, fate=fate)
+        assert code in ((0, KILLED) if fate == "kill" else (0, 1)), err
         if code == 1:
             assert len([line for line in err.splitlines() if "set aside" not in line]) == 1, err
             assert "No space left on device" in err

@@ -1,7 +1,8 @@
 /* Counts the calls that change files below a directory, in all processes of a command, and from one
  * of them on lets the disk be full, or kills the command.
  *
- * A library for LD_PRELOAD, built by the tests. Environment:
+ * A library for LD_PRELOAD, built by the tests (struck.py). Environment, or arguments of
+ * file_calls_aim for a process that is there already:
  *   CALLS_BELOW   the directory
  *   CALLS_COUNT   a file of 8 bytes, shared by all processes: the number of calls so far
  *   CALLS_AT      the call, from 0, that meets its fate
@@ -25,21 +26,25 @@
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
 static atomic_long *count;
-static const char *below;
+static char below[PATH_MAX];
 static long at;
 static int kills;
 
-__attribute__((constructor)) static void begin(void) {
-    const char *file = getenv("CALLS_COUNT");
-    below = getenv("CALLS_BELOW");
-    if (file == NULL || below == NULL) return;
-    at = atol(getenv("CALLS_AT"));
-    kills = strcmp(getenv("CALLS_FATE"), "kill") == 0;
+void file_calls_aim(const char *directory, const char *file, long call, const char *fate) {
+    snprintf(below, sizeof below, "%s", directory);
+    at = call;
+    kills = strcmp(fate, "kill") == 0;
     int fd = REAL(open)(file, O_RDWR);
     if (fd < 0) return;
     count = mmap(NULL, sizeof *count, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
     if (count == MAP_FAILED) count = NULL;
+}
+
+__attribute__((constructor)) static void begin(void) {
+    const char *directory = getenv("CALLS_BELOW");
+    if (directory == NULL) return;
+    file_calls_aim(directory, getenv("CALLS_COUNT"), atol(getenv("CALLS_AT")), getenv("CALLS_FATE"));
 }
 
 /* Returns 1, with errno set, if the call is to fail. */
@@ -86,6 +91,7 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t where) {
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t where) {
     return strikes_fd(fd) ? -1 : REAL(pwrite64)(fd, data, size, where);
 }
+int fsync(int fd) { return strikes_fd(fd) ? -1 : REAL(fsync)(fd); }
 int mkdir(const char *path, mode_t mode) { return strikes(path) ? -1 : REAL(mkdir)(path, mode); }
 int symlink(const char *target, const char *path) {
     return strikes(path) ? -1 : REAL(symlink)(target, path);
@@ -99,4 +105,8 @@ int unlink(const char *path) { /* needs no room: it only counts, as a moment to 
 int rmdir(const char *path) {
     if (kills) strikes(path);
     return REAL(rmdir)(path);
+}
+int unlinkat(int folder, const char *path, int flags) {
+    if (kills) strikes_fd(folder);
+    return REAL(unlinkat)(folder, path, flags);
 }

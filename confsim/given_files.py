@@ -8,6 +8,7 @@ file.
 """
 
 import contextlib
+import errno
 import gzip
 import io
 import math
@@ -17,7 +18,8 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -61,6 +63,11 @@ def naming(source: str) -> Iterator[None]:
 def given_path(path: str | os.PathLike[str]) -> Path:
     """Return the path that a user wrote; ``~`` is the home unless something is called so."""
     found = Path(path)
+    try:
+        found.lstat()
+    except (OSError, ValueError) as error:  # whoever reads it says what else is wrong
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            raise ValueError(f"{str(found)[:60]}... cannot be read: its name is too long") from None
     if found.parts[:1] and found.parts[0].startswith("~") and not os.path.lexists(found):
         try:
             return found.expanduser()
@@ -286,6 +293,12 @@ def _fill(stream: Any, content: Array) -> int:
     while filled < len(view) and (got := stream.readinto(view[filled : filled + _BLOCK])):
         filled += got
     return filled
+
+
+def first_twice(names: Sequence[str]) -> str | None:
+    """Return the first of the names that is there twice."""
+    counts = Counter(names)
+    return next((name for name in names if counts[name] > 1), None)
 
 
 def natural_order(names: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from confsim import tabular
 from confsim._suggest import did_you_mean
-from confsim.given_files import given_path, load_npz
+from confsim.given_files import first_twice, given_path, load_npz
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,14 +84,14 @@ def read(
         raise ValueError(f"{path} needs --label COLUMN (label), the classes or values to predict")
     file = given_path(path)
     named = (label, *([] if id_column is None else [id_column]), *drop)
-    twice = next((name for name in named if named.count(name) > 1), None)
+    twice = first_twice(named)
     if twice is not None:
         raise ValueError(f"{path}: column {twice!r} is named twice among label, id and drop")
     if file.suffix == ".npz":
         return _from_arrays(path, load_npz(file, limit), label, id_column, drop, group)
     table, notes = _frame(file, named, limit)
     names = [str(name) for name in table.columns]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = first_twice(names)
     if twice is not None:
         raise ValueError(f"{path}: column {twice!r} is there twice")
     table.columns = names

@@ -17,6 +17,7 @@ from confsim import feather, parquet
 from confsim.given_files import (
     allowed,
     check_unpacked,
+    first_twice,
     one_line,
     only_file_in_zip,
     open_regular,
@@ -25,6 +26,9 @@ from confsim.given_files import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: Columns of a table at most.
+COLUMNS = 1 << 16
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 
@@ -69,6 +73,7 @@ def parquet_frame(path: Path, limit: int | None = None) -> "pd.DataFrame":
 
     def table(file: BinaryIO) -> Any:
         opened, stored = pq.ParquetFile(file), path.stat().st_size
+        _check_columns(path, opened.metadata.num_columns)
         unpacked = sum(parquet.group_sizes(file, opened, allowed(stored, limit)))
         check_unpacked(path, unpacked, stored, limit)
         return opened.read()
@@ -181,10 +186,20 @@ def csv_frame(
     return CsvTable(table, separator, notes)
 
 
+def _check_columns(path: Path, count: int) -> None:
+    """Raise ``ValueError`` for more columns than a table has: each takes kilobytes in memory."""
+    if count > COLUMNS:
+        raise ValueError(
+            f"{path} has {count:,} columns, and a table may have {COLUMNS:,}: give numbers as "
+            "arrays, in an .npz file"
+        )
+
+
 def _check_header(path: Path, header: Sequence[str]) -> None:
     """Raise ``ValueError`` for a header whose columns are not told apart, or that is none."""
+    _check_columns(path, len(header))
     names = [name.strip() for name in header]
-    twice = next((name for name in names if name and names.count(name) > 1), None)
+    twice = first_twice([name for name in names if name])
     if all(_NUMBER.fullmatch(name) for name in names):
         raise ValueError(f"{path} cannot be read: its first row holds numbers, not columns' names")
     if twice is not None:

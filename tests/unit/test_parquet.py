@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from confsim import given_files, parquet
+from confsim import given_files, parquet, tabular
 from confsim._errors import ConfsimError
+from confsim.labelled_tables import read as read_table
 from confsim.store import files
 from confsim.tabular import parquet_frame
 
@@ -177,3 +178,24 @@ def test_the_corpus_holds_such_files():
     for path in folder.glob("*_text.parquet"):
         with pytest.raises(files.Damaged, match="more than the limit"):
             files.open_parquet(io.BytesIO(path.read_bytes()), path.name, LIMIT)
+
+
+def test_statistics_that_are_damaged_do_not_end_the_process():
+    path = Path(__file__).parents[1] / "faults" / "corpus" / "damaged_statistics.parquet"
+    with pytest.raises(ValueError, match="histogram size mismatch"):
+        parquet_frame(path)
+    opened = files.open_parquet(io.BytesIO(path.read_bytes()), path.name, LIMIT)
+    with pytest.raises(files.Damaged, match="size mismatch"), files.parquet_errors(path.name):
+        opened.read()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_tables_have_so_many_columns_and_no_more(tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"t{suffix}"
+    frame = pd.DataFrame({f"c{k}": [0, 1] for k in range(9)})
+    frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
+    monkeypatch.setattr(tabular, "COLUMNS", 9)
+    assert read_table(path, label="c0").X.shape == (2, 8)
+    monkeypatch.setattr(tabular, "COLUMNS", 8)
+    with pytest.raises(ValueError, match=f"t{suffix} has 9 columns, and a table may have 8: give"):
+        read_table(path, label="c0")

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 #: Columns of a table at most.
 COLUMNS = 1 << 16
 
+#: Bytes of a value in memory.
+_CELL = 8
+
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 
 #: First bytes of packed files that are not unpacked here.
@@ -78,7 +81,7 @@ def parquet_frame(path: Path, limit: int | None = None) -> "pd.DataFrame":
         check_unpacked(path, unpacked, stored, limit)
         return opened.read()
 
-    return _from_arrow(path, table)
+    return _from_arrow(path, table, limit)
 
 
 def feather_frame(path: Path, limit: int | None = None) -> "pd.DataFrame":
@@ -93,16 +96,19 @@ def feather_frame(path: Path, limit: int | None = None) -> "pd.DataFrame":
             return pa.ipc.open_stream(feather.messages(content)).read_all()
         return read_table(io.BytesIO(content))
 
-    return _from_arrow(path, table)
+    return _from_arrow(path, table, limit)
 
 
-def _from_arrow(path: Path, read: Callable[[BinaryIO], Any]) -> "pd.DataFrame":
+def _from_arrow(path: Path, read: Callable[[BinaryIO], Any], limit: int | None) -> "pd.DataFrame":
     """Return the table in a file of Arrow's; what pandas noted in it besides is not trusted."""
     import pyarrow as pa
 
     with open_regular(path) as file:
         try:
             table = read(file)
+            _check_columns(path, table.num_columns)
+            cells = sum(_cells(part) for column in table.columns for part in column.chunks)
+            check_unpacked(path, _CELL * cells, path.stat().st_size, limit)
             table.validate(full=True)  # before anything follows an offset that the file gives
             # Levels of an index are columns then.
             frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
@@ -111,6 +117,26 @@ def _from_arrow(path: Path, read: Callable[[BinaryIO], Any]) -> "pd.DataFrame":
                 raise
             raise ValueError(f"{path} cannot be read: {one_line(error)[:200]}") from None
     return frame
+
+
+def _cells(values: Any) -> int:
+    """Return the number of values in an array of Arrow's, at every level: some take no bytes."""
+    import pyarrow as pa
+
+    kind, types = values.type, pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        return _cells(values.storage)
+    if types.is_struct(kind) or types.is_union(kind):
+        inner = [values.field(number) for number in range(kind.num_fields)]
+    elif types.is_dictionary(kind):
+        inner = [values.dictionary]
+    elif types.is_map(kind):
+        inner = [values.keys, values.items]
+    elif types.is_nested(kind) or types.is_run_end_encoded(kind):
+        inner = [values.values]
+    else:
+        inner = []
+    return len(values) + sum(map(_cells, inner))
 
 
 def csv_frame(

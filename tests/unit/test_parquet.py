@@ -14,7 +14,7 @@ from confsim import given_files, parquet, tabular
 from confsim._errors import ConfsimError
 from confsim.labelled_tables import read as read_table
 from confsim.store import files
-from confsim.tabular import parquet_frame
+from confsim.tabular import feather_frame, parquet_frame
 
 LIMIT = 1 << 24
 
@@ -199,3 +199,24 @@ def test_tables_have_so_many_columns_and_no_more(tmp_path, monkeypatch, suffix):
     monkeypatch.setattr(tabular, "COLUMNS", 8)
     with pytest.raises(ValueError, match=f"t{suffix} has 9 columns, and a table may have 8: give"):
         read_table(path, label="c0")
+
+
+NULLS = pa.nulls(1 << 21)
+UNPACKED = {
+    "runs": pa.RunEndEncodedArray.from_arrays(pa.array([1 << 21], pa.int32()), pa.array([1.0])),
+    "nulls": NULLS,
+    "a list": pa.ListArray.from_arrays(pa.array([0, 1 << 21], pa.int32()), NULLS),
+    "a structure": pa.StructArray.from_arrays([NULLS], ["a"]),
+    "no bytes": pa.array([b""] * (1 << 21), pa.binary(0)),
+}
+
+
+@pytest.mark.parametrize("name", UNPACKED)
+def test_values_of_arrow_that_take_no_bytes_are_counted(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(given_files, "UNPACK_FLOOR", 1 << 23)
+    path = tmp_path / "t.feather"
+    table = pa.table({"x": UNPACKED[name]})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(ValueError, match=r"t.feather cannot be read: .* beyond the limit"):
+        feather_frame(path)

@@ -186,7 +186,11 @@ def _from_archive(known: Benchmark, path: Path) -> LabelledTable:
 _AT_ONCE = 1 << 20
 _FILES = 1000
 
-_UNPACKING = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+_UNPACKING: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZ": bz2.open,
+    b"\xfd7": lzma.open,
+}
 
 
 class _Bounded:
@@ -209,9 +213,10 @@ class _Bounded:
 
 def _opened_tar(file: BinaryIO, known: Benchmark) -> tarfile.TarFile:
     """Open an archive, compressed or not, that unpacks to what the table takes at most."""
-    unpacking: Callable[[BinaryIO], Any] = _UNPACKING.get(file.read(2), lambda plain: plain)
+    unpacking = _UNPACKING.get(file.read(2))
     file.seek(0)
-    bounded: Any = _Bounded(unpacking(file), known.rows * _longest_line(known) + (1 << 20))
+    unpacked = file if unpacking is None else unpacking(file)
+    bounded: Any = _Bounded(unpacked, known.rows * _longest_line(known) + (1 << 20))
     return tarfile.open(fileobj=bounded, mode="r:")
 
 

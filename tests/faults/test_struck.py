@@ -189,4 +189,5 @@ def test_training_inside_an_epoch(training, made, tmp_path, fate):
         lambda place: ("deep", made / "images.npz", place / "run"),
         lambda place: place.mkdir(),
         lambda place: contents(place / "run"),
+        sample=2,
     )

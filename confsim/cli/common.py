@@ -6,6 +6,7 @@ within two seconds, whatever it does.
 """
 
 import argparse
+import errno
 import io
 import os
 import re
@@ -159,12 +160,16 @@ def _fail(parser: Parser, error: Exception) -> int:
     code = FAILED
     if isinstance(error, ImportError):
         code, message = USAGE, f"something that is needed cannot be imported: {message}"
-    elif isinstance(error, (ValueError, TypeError)):
+    elif isinstance(error, (ValueError, TypeError)) or _is_no_name(error):
         code = USAGE
     elif not isinstance(error, (ConfsimError, OSError, MemoryError)):
         message = f"{type(error).__name__}: {message} (a fault of confsim; --debug shows where)"
     print(f"{parser.prog}: error: {message}", file=sys.stderr)
     return code
+
+
+def _is_no_name(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
 
 
 def _one_line(text: str) -> str:

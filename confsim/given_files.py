@@ -206,7 +206,8 @@ def only_file_in_zip(path: Path, packed: bytes, limit: int | None = None) -> byt
 
 def _is_given(member: zipfile.ZipInfo) -> bool:
     """Whether a member is a file that its owner knows of, not a folder or a note of macOS's."""
-    return not member.is_dir() and not member.filename.startswith("__MACOSX/")
+    # Not is_dir(), which fails where there is no name.
+    return not member.filename.endswith("/") and not member.filename.startswith("__MACOSX/")
 
 
 def load_npz(path: Path, limit: int | None = None) -> dict[str, Array]:

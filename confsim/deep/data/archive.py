@@ -148,7 +148,7 @@ def _zip_members(
             _check_local_header(path, file, entry)
             name = _zip_name(entry)
             kind = entry.external_attr >> 16 if entry.create_system == 3 else 0
-            if entry.is_dir():
+            if name.endswith("/"):
                 yield Member(name.rstrip("/"), folder=True)
                 continue
             if kind_of(kind) not in ("regular file", "directory", "special file"):

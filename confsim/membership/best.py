@@ -50,9 +50,11 @@ class BestAttack:
         interval = ""
         if not np.isnan(self.low):
             interval = f" (95% interval {self.low:.3f} to {self.high:.3f})"
+        chosen, quoted = len(self.chosen_on), len(self.quoted_on)
         return (
-            f"The best of the attacks, chosen on {len(self.chosen_on)} targets, is {self.attack}: "
-            f"{what} {self.value:.3f}{interval} on the {len(self.quoted_on)} others."
+            f"The best of the attacks, chosen on {chosen} target{'s' * (chosen > 1)}, is "
+            f"{self.attack}: {what} {self.value:.3f}{interval} on the "
+            f"{f'{quoted} others' if quoted > 1 else 'other'}."
         )
 
 

@@ -129,11 +129,14 @@ def headline(material: Material) -> str:
             f"An attacker recognises {100 * value:.2g}% of members at 1% false alarms: "
             f"{_times(value / chance)} guessing"
         )
-    if signal is None:
+    models = plural(len(material.trials), material.unit)
+    unknown = best is not None and math.isnan(best[1].low)
+    if signal is None or (unknown and not signal.strength):
         if material.unit == "model" and len(material.trials) == 1:
             return "One model alone does not tell whether membership shows"
-        models = plural(len(material.trials), material.unit)
         return f"{models} are too few to say whether membership shows"
+    if unknown:
+        return f"Membership shows; {models} are too few to say how many members an attack tells"
     if signal.strength:
         return "Membership shows, but no attack beats guessing at 1% false alarms"
     return "No attack tells members from others better than guessing"
@@ -173,8 +176,8 @@ def _attack_tile(material: Material) -> Tile | None:
     note = f"{called}; {chance}."
     if "quoted_on" in row:
         note = (
-            f"{called}, chosen on {int(row['chosen_on'])} targets and measured on "
-            f"{int(row['quoted_on'])} others; {chance}."
+            f"{called}, chosen on {plural(int(row['chosen_on']), 'target')} and measured on "
+            f"{plural(int(row['quoted_on']), 'other')}; {chance}."
         )
     return Tile("Members recognised at 1% false alarms", value, interval, note)
 

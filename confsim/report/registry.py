@@ -69,6 +69,8 @@ def has_table(name: str, *columns: str, examples: bool = True) -> Needs:
             ]
             return about[0] if about else f"there is no table of {name.replace('_', ' ')}"
         absent = [column for column in columns if column not in table]
-        return f"the table of {name} has no {', '.join(absent)}" if absent else None
+        if absent:
+            return f"the table of {name.replace('_', ' ')} has no {', '.join(absent)}"
+        return None
 
     return needs

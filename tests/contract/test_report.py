@@ -244,6 +244,13 @@ def test_the_headline_on_noise_and_on_a_leak(tmp_path):
     assert float(screen.tiles[0].value.rstrip("%")) == pytest.approx(100 * best.value, abs=0.6)
     few = first_screen(tmp_path, shift=3, trials=2, seed=21)[1]
     assert few.headline == "2 models are too few to say whether membership shows"
+    assert "chosen on 1 target and measured on 1 other; guessing" in few.tiles[0].note
+    # Attacks have no interval over three models: nothing is said of how they compare with guessing.
+    told = [first_screen(tmp_path, shift=s, trials=3, seed=22 + s)[1].headline for s in (0, 3)]
+    assert told == [
+        "3 models are too few to say whether membership shows",
+        "Membership shows; 3 models are too few to say how many members an attack tells",
+    ]
 
 
 def test_guessing_at_a_low_rate_is_what_noise_achieves():

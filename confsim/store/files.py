@@ -542,7 +542,9 @@ def read_npy_header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dty
     """Return shape, order, dtype and where the data of an ``.npy`` file begin."""
     try:
         shape, fortran, kind = npy_header(file)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header raises whatever Python's own parser does
         raise Damaged(f"{name} is no array: {reason(error)}") from None
     if kind.kind not in "biufcSU" or not kind.itemsize:
         raise Damaged(f"{name} holds {kind}, not plain numbers")

@@ -1,6 +1,7 @@
 """The run directory: bytes, names, publishing, damage, reading."""
 
 import contextlib
+import io
 import json
 import os
 import subprocess
@@ -597,3 +598,10 @@ def test_a_folder_is_made_while_others_remove_it(tmp_path):
         files.make_folder(tmp_path / "file")
     with pytest.raises(FileNotFoundError):
         files.make_nested(tmp_path / "none" / "there" / "folder")
+
+
+def test_a_header_without_end_is_damage():
+    header = b"{'descr': '<f8', 'shape': (3, 0"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with pytest.raises(files.Damaged, match="x is no array: "):
+        files.read_npy(io.BytesIO(content), "x", len(content))

@@ -409,7 +409,9 @@ def leaves(shape, classes):
         assert message in error
 
     def test_a_diverging_trial_is_named(self, capsys, tmp_path):
-        words = flags(**{**QUICK, "learning_rate": 1e38, "model": "softmax", "epochs": 2})
+        words = flags(
+            **{**QUICK, "learning_rate": 1e38, "model": "softmax", "epochs": 2, "hidden": 128}
+        )
         assert main([*words, "--trials", "1", "--out", str(tmp_path / "run"), "--quiet"]) == 1
         assert "diverged" in capsys.readouterr().err
 

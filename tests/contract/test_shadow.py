@@ -13,7 +13,8 @@ import pytest
 
 import confsim
 from confsim import draws
-from confsim.deep.experiment import DeepExperiment, Split
+from confsim.deep.experiment import DeepExperiment
+from confsim.deep.trial import Split
 from confsim.membership import membership_tables
 from confsim.report.build import report
 from confsim.shadow.experiment import ShadowExperiment, trial_seed

@@ -3,6 +3,7 @@
 The only place where membership reads the tables of trials with examples. Nothing is computed here.
 """
 
+import contextlib
 import io
 import tempfile
 import threading
@@ -173,7 +174,7 @@ class _Columns:
         self._known = dict.fromkeys(names, False)
         self._lock = threading.Lock()
         self._file = _temporary(folder)
-        weakref.finalize(self, self._file.close)
+        weakref.finalize(self, _close, self._file)
 
     def write(self, name: str, trial: int, values: NDArray[Any]) -> None:
         """Put a trial's values in their place."""
@@ -224,6 +225,12 @@ def _temporary(folder: Path) -> io.BufferedRandom:
         return tempfile.TemporaryFile(dir=folder)
     except OSError:
         return tempfile.TemporaryFile()
+
+
+def _close(file: io.BufferedRandom) -> None:
+    """Close a file of which nothing is wanted any more, also where its disk is full."""
+    with contextlib.suppress(OSError):
+        file.close()
 
 
 def _load_features(path: Path, examples: int, position: NDArray[np.int64]) -> NDArray[Any]:

@@ -203,7 +203,7 @@ def test_tables_have_so_many_columns_and_no_more(tmp_path, monkeypatch, suffix):
 
 NULLS = pa.nulls(1 << 21)
 UNPACKED = {
-    "runs": pa.RunEndEncodedArray.from_arrays(pa.array([1 << 21], pa.int32()), pa.array([1.0])),
+    "runs": pa.RunEndEncodedArray.from_arrays([1 << 21], [1.0]),
     "nulls": NULLS,
     "a list": pa.ListArray.from_arrays(pa.array([0, 1 << 21], pa.int32()), NULLS),
     "a structure": pa.StructArray.from_arrays([NULLS], ["a"]),

@@ -71,6 +71,8 @@ def has_table(name: str, *columns: str, examples: bool = True) -> Needs:
         absent = [column for column in columns if column not in table]
         if absent:
             return f"the table of {name.replace('_', ' ')} has no {', '.join(absent)}"
+        if columns and table[list(columns)].isna().all(axis=None):
+            return f"no {' and no '.join(columns)} is known"
         return None
 
     return needs

@@ -69,10 +69,10 @@ cdef extern from "stats/bootstrap.h" nogil:
     void confsim_threshold_codes(
             const double *scores, const uint8_t *kinds, int64_t count, const double *thresholds,
             int64_t threshold_count, uint16_t *codes)
-    confsim_status confsim_resample(
+    void confsim_resample(
             const uint16_t *codes, int64_t rows, int64_t columns, const uint16_t *row_weights, const
-            uint16_t *column_weights, int64_t replicates, int64_t bins, int64_t *counts, int threads,
-            confsim_isa isa)
+            uint16_t *column_weights, int64_t replicates, int64_t bins, int64_t *counts,
+            int threads, confsim_isa isa)
 
 cdef extern from "stats/class_threshold.h" nogil:
     enum:
@@ -402,7 +402,6 @@ def resample_counts(const uint16_t[:, ::1] codes, const uint16_t[:, ::1] row_wei
     threads, isa : int
     """
     cdef int64_t rows = codes.shape[0], columns = codes.shape[1], replicates = row_weights.shape[0]
-    cdef confsim_status status
     if row_weights.shape[1] != rows or column_weights.shape[1] != columns:
         raise ValueError("weights must have one column for each row and each column of codes")
     if column_weights.shape[0] != replicates:
@@ -416,10 +415,9 @@ def resample_counts(const uint16_t[:, ::1] codes, const uint16_t[:, ::1] row_wei
     counts = np.empty((replicates, bins), dtype=np.int64)
     cdef int64_t[:, ::1] view = counts
     with nogil:
-        status = confsim_resample(
+        confsim_resample(
             &codes[0, 0], rows, columns, &row_weights[0, 0], &column_weights[0, 0], replicates,
             bins, &view[0, 0], threads, <confsim_isa>isa)
-    check(status, "the bootstrap")
     return counts
 
 
@@ -469,7 +467,7 @@ def best_places(const int32_t[::1] rows, members, last_of_equals, partner, int r
     held = np.bincount(np.asarray(rows)[members], minlength=row_count)
     others = np.bincount(np.asarray(rows)[~members], minlength=row_count)
     if partner is not None:
-        given = partner
+        given = np.ascontiguousarray(partner, dtype=np.int64)
         if given.shape[0] != row_count:
             raise ValueError("partner must have one entry for each row")
         partner_pointer = &given[0]

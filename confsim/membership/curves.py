@@ -81,7 +81,7 @@ def largest_tie(curve: Roc) -> int:
     """Return how many examples share the commonest score."""
     # Of two sorted runs, which a stable sort merges in linear time.
     ordered = np.sort(np.concatenate([curve.member_scores, curve.non_member_scores]), kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(ordered) != 0, True))
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
     return int(np.diff(ends, prepend=-1).max())
 
 

@@ -101,10 +101,9 @@ def benjamini_hochberg(p: ArrayLike) -> FloatArray:
     [0.04, 0.04, 0.04, 0.5]
     """
     values = np.asarray(p, dtype=np.float64)
+    _check_p(values)
     known = ~np.isnan(values)
     given = values[known]
-    if ((given < 0) | (given > 1)).any():
-        raise ValueError("p must be in [0, 1]")
     order = np.argsort(given, kind="stable")
     scaled = given[order] * len(given) / np.arange(1, len(given) + 1)
     adjusted = np.empty_like(given)
@@ -144,6 +143,7 @@ def discoveries(
     member counted: where half are members it is about half of ``q``. A single list may be worse.
     """
     values, member = check_scores(p, is_member)
+    _check_p(values)
     q = check_number("q", q, above=0)
     if q >= 1:
         raise ValueError(f"q must be in (0, 1), not {q:g}")
@@ -153,6 +153,11 @@ def discoveries(
         for i, number in enumerate(numbers.tolist())
     ]
     return [*rows, {"target": "pooled", **_row(values, member, q)}]
+
+
+def _check_p(values: FloatArray) -> None:
+    if ((values < 0) | (values > 1)).any():  # NaN is neither
+        raise ValueError("p must be in [0, 1]")
 
 
 def _flagged(p: FloatArray, q: float) -> BoolArray:

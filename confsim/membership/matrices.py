@@ -1,6 +1,7 @@
 """What attacks look at, read from a run: arrays (trials, examples), views, the holdout, a space.
 
-The only place where membership reads the tables of trials with examples. Nothing is computed here.
+The only place where membership reads the tables of trials with examples. Scores that others compute
+may wait here for those who need them again.
 """
 
 import contextlib
@@ -170,22 +171,16 @@ class _Columns:
     """
 
     def __init__(self, folder: Path, names: Sequence[str], shape: tuple[int, int]) -> None:
-        self._folder, self._names, self._shape = folder, list(names), shape
+        self._names, self._shape = list(names), shape
         self._known = dict.fromkeys(names, False)
-        self._lock = threading.Lock()
-        self._file = _temporary(folder)
+        self._lock = threading.RLock()
+        self._folder, self._file = _temporary(folder)
         weakref.finalize(self, _close, self._file)
 
     def write(self, name: str, trial: int, values: NDArray[Any]) -> None:
         """Put a trial's values in their place."""
-        row = np.ascontiguousarray(values, dtype=np.float64)
-        self._known[name] |= not bool(np.isnan(row).all())
-        try:
-            self._file.seek(self._place(name) + trial * row.nbytes)
-            self._file.write(row.tobytes())
-            self._file.flush()
-        except OSError as error:
-            raise artifacts.cannot_write(self._folder / "(temporary file)", error) from None
+        self._put(self._names.index(name), trial, values)
+        self._known[name] |= not bool(np.isnan(values).all())
 
     def holds(self, name: str) -> bool:
         """Whether there is such a column."""
@@ -193,10 +188,11 @@ class _Columns:
 
     def add(self, name: str, values: FloatArray) -> None:
         """Put a whole column behind the others."""
-        self._names.append(name)
-        self._known[name] = False
-        for trial, row in enumerate(values):
-            self.write(name, trial, row)
+        with self._lock:
+            for trial, row in enumerate(values):
+                self._put(len(self._names), trial, row)
+            self._names.append(name)
+            self._known[name] = not bool(np.isnan(values).all())
 
     def is_known(self, name: str) -> bool:
         """Whether any value is there, and not NaN."""
@@ -208,23 +204,33 @@ class _Columns:
         if found.size == 0:
             return found
         with self._lock:
-            self._file.seek(self._place(name))
+            self._file.seek(self._names.index(name) * found.nbytes)
             read = self._file.readinto(found.data.cast("B"))
         if read != found.nbytes:
             raise ConfsimError(f"a temporary file of {self._folder} has lost its column {name}")
         return found
 
-    def _place(self, name: str) -> int:
-        trials, examples = self._shape
-        return self._names.index(name) * trials * examples * 8
+    def _put(self, column: int, trial: int, values: NDArray[Any]) -> None:
+        row = np.ascontiguousarray(values, dtype=np.float64)
+        try:
+            with self._lock:
+                self._file.seek((column * self._shape[0] + trial) * row.nbytes)
+                self._file.write(row.tobytes())
+                self._file.flush()
+        except OSError as error:
+            raise artifacts.cannot_write(self._folder / "(temporary file)", error) from None
 
 
-def _temporary(folder: Path) -> io.BufferedRandom:
+def _temporary(folder: Path) -> tuple[Path, io.BufferedRandom]:
     """Open a file without a name in a folder, or elsewhere where nothing can be written there."""
     try:
-        return tempfile.TemporaryFile(dir=folder)
-    except OSError:
-        return tempfile.TemporaryFile()
+        return folder, tempfile.TemporaryFile(dir=folder)
+    except OSError as error:
+        try:
+            elsewhere = Path(tempfile.gettempdir())
+            return elsewhere, tempfile.TemporaryFile(dir=elsewhere)
+        except OSError:
+            raise artifacts.cannot_write(folder / "(temporary file)", error) from None
 
 
 def _close(file: io.BufferedRandom) -> None:

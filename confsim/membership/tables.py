@@ -166,9 +166,12 @@ class ExampleTables:
         if self._slices is not None:
             names = dict.fromkeys(row["attack"] for row in rows)
             sliced = [row for name in names for row in self._sliced.get(name, ())]
-            tables["group_attacks"] = pd.DataFrame(sliced)
             known = columns if self.attacks.possible else columns | self._surroundings
-            tables["group_similarity"] = pd.DataFrame(self._slices.similarity(known))
+            of_groups = {
+                "group_attacks": sliced,
+                "group_similarity": self._slices.similarity(known),
+            }
+            tables |= {made: pd.DataFrame(found) for made, found in of_groups.items() if found}
         return tables, self.notes, answers
 
     def _of_shadow_models(

@@ -4,23 +4,25 @@
 #include <string.h>
 
 #include "core/parallel.h"
+#include "core/status.h"
 #include "core/util.h"
 
 #if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline))
+#define PREFETCH(address) __builtin_prefetch(address)
 #else
 #define INLINE static inline
-#define __builtin_prefetch(address) ((void)(address))
+#define PREFETCH(address) ((void)(address))
 #endif
 
 enum {
-    SEARCHES = 8,                 /* run side by side, so that none waits for memory alone */
-    LANES = 64,                   /* replicates that are counted together: a cache line of weights */
-    MOST_COLUMN_WEIGHT = 255,     /* of the blocked way */
-    MOST_COLUMNS_AT_ONCE = 256,   /* 256 * 255 < 2^16 */
-    ROWS = 16,                    /* that are sorted, and then counted, together */
-    TILE = 1024,                  /* codes whose counts of a block stay in the cache for ROWS */
-    AHEAD = 16                    /* columns whose weights are fetched before they are needed */
+    SEARCHES = 8,               /* run side by side, so that none waits for memory alone */
+    LANES = 64,                 /* replicates that are counted together: a cache line of weights */
+    MOST_COLUMN_WEIGHT = 255,   /* of the blocked way */
+    MOST_COLUMNS_AT_ONCE = 256, /* 256 * 255 < 2^16 */
+    ROWS = 16,                  /* that are sorted, and then counted, together */
+    TILE = 1024,                /* codes whose counts of a block stay in the cache for ROWS */
+    AHEAD = 16                  /* columns whose weights are fetched before they are needed */
 };
 
 /* ---- codes ----------------------------------------------------------------------------------- */
@@ -50,9 +52,8 @@ void confsim_threshold_codes(const double *scores, const uint8_t *kinds, int64_t
         memcpy(block, scores + start, (size_t)size * sizeof *block);
         count_at_most(block, thresholds, threshold_count, found);
         for (int64_t k = 0; k < size; k++)
-            codes[start + k] = block[k] != block[k]
-                                   ? unknown
-                                   : (uint16_t)(2 * found[k] + kinds[start + k]);
+            codes[start + k] =
+                block[k] != block[k] ? unknown : (uint16_t)(2 * found[k] + kinds[start + k]);
     }
 }
 
@@ -123,7 +124,7 @@ INLINE void add_columns(const uint8_t *weights, const uint32_t *order, int64_t c
         uint16_t sum[LANES] = {0};
         for (int64_t k = 0; k < size; k++) {
             const uint8_t *column = weights + (int64_t)order[start + k] * LANES;
-            __builtin_prefetch(weights + (int64_t)order[start + k + AHEAD] * LANES);
+            PREFETCH(weights + (int64_t)order[start + k + AHEAD] * LANES);
             for (int r = 0; r < LANES; r++) sum[r] = (uint16_t)(sum[r] + column[r]);
         }
         for (int r = 0; r < LANES; r++) counts[r] += (uint32_t)times[r] * sum[r];
@@ -240,7 +241,11 @@ static confsim_status resample_blocks(const job *all, int64_t replicates, int th
                                       confsim_isa isa) {
     const int64_t blocks = confsim_blocks(replicates, LANES);
     threads = (int)confsim_least(threads, blocks);
-    blocked_job work = {.all = all, .replicates = replicates, .blocks = blocks, .threads = threads, .add = adder_of(isa)};
+    blocked_job work = {.all = all,
+                        .replicates = replicates,
+                        .blocks = blocks,
+                        .threads = threads,
+                        .add = adder_of(isa)};
     const size_t wide = (size_t)blocks * LANES;
     work.row_weights = calloc(wide * (size_t)all->rows, sizeof *work.row_weights);
     work.column_weights = calloc(wide * (size_t)all->columns, sizeof *work.column_weights);
@@ -263,12 +268,12 @@ out:
     return status;
 }
 
-confsim_status confsim_resample(const uint16_t *codes, int64_t rows, int64_t columns,
-                                const uint16_t *row_weights, const uint16_t *column_weights,
-                                int64_t replicates, int64_t bins, int64_t *counts, int threads,
-                                confsim_isa isa) {
+void confsim_resample(const uint16_t *codes, int64_t rows, int64_t columns,
+                      const uint16_t *row_weights, const uint16_t *column_weights,
+                      int64_t replicates, int64_t bins, int64_t *counts, int threads,
+                      confsim_isa isa) {
     const job all = {codes, rows, columns, row_weights, column_weights, bins, counts};
-    if (fits_blocks(&all, replicates)) return resample_blocks(&all, replicates, threads, isa);
+    /* The other way needs no memory, and gives the same counts. */
+    if (fits_blocks(&all, replicates) && !resample_blocks(&all, replicates, threads, isa)) return;
     confsim_parallel_for(replicates, threads, replicate, (void *)(uintptr_t)&all);
-    return CONFSIM_OK;
 }

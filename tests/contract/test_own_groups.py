@@ -35,6 +35,14 @@ def audited(tmp_path_factory):
     return confsim.audit(given(), design="independent", out=tmp_path_factory.mktemp("own") / "run")
 
 
+def test_tables_of_one_model_without_distances_are_made_once(tmp_path):
+    data = {**given(), "is_member": given()["is_member"][:1], "logits": given()["logits"][:1]}
+    del data["features"]
+    run = confsim.audit(data, design="independent", out=tmp_path / "run")
+    membership_tables(run)
+    assert not membership_tables(run).made
+
+
 def test_groups_are_kept_with_the_population_and_decide_nothing(audited, tmp_path):
     assert audited.population()["group"].astype(str).tolist() == given()["group"].tolist()
     without = {key: value for key, value in given().items() if key != "group"}

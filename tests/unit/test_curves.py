@@ -15,6 +15,8 @@ def test_the_largest_tie_is_that_of_the_commonest_score(seed):
     counts = np.unique(scores, return_counts=True)[1]
     assert largest_tie(roc(scores, member)) == counts.max()
     assert largest_tie(roc(rng.random(40), member)) == 1
+    infinite = np.where(scores > 2, np.inf, -np.inf)
+    assert largest_tie(roc(infinite, member)) == max(np.sum(scores > 2), np.sum(scores <= 2))
 
 
 def test_only_steps_of_tied_scores_are_marked_and_counted():

@@ -121,10 +121,24 @@ def test_columns_without_room(tmp_path, monkeypatch):
         def write(self, content):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(matrices, "_temporary", lambda folder: Full())
+    monkeypatch.setattr(matrices, "_temporary", lambda folder: (folder, Full()))
     columns = matrices._Columns(tmp_path, ["one"], (1, 2))
     with pytest.raises(artifacts.NoRoom, match=r"cannot write .*temporary file.*No space left"):
         columns.write("one", 0, np.zeros(2))
+    with pytest.raises(artifacts.NoRoom):
+        columns.add("more", np.ones((1, 2)))
+    assert not columns.is_known("one")
+    assert not columns.holds("more")
+    assert not columns.is_known("more")
+
+
+def test_columns_where_no_folder_can_be_written(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(matrices.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(ValueError, match=r"temporary file. cannot be written: Permission denied"):
+        matrices._Columns(tmp_path, ["one"], (1, 2))
 
 
 @settings(max_examples=100, deadline=None)

@@ -102,6 +102,10 @@ def test_class_thresholds_equal_the_formula(balanced, ties):
     scores, member, partner = case(6, examples=30, balanced=balanced, ties=ties)
     labels = np.arange(30) % 3
     found = class_thresholds(scores, member, labels, partner=partner)
+    if partner is not None:
+        strided = np.repeat(partner, 2)[::2]
+        again = class_thresholds(scores, member, labels, partner=strided)
+        np.testing.assert_array_equal(again, found)
     for t in range(8):
         others = [i for i in range(8) if i != t and (partner is None or i != partner[t])]
         for label in range(3):

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import PurePath
 from types import FrameType, TracebackType
-from typing import ClassVar, NoReturn
+from typing import ClassVar, NoReturn, TextIO
 
 #: Signals that ask a command to stop: a terminal's, an administrator's, those of job managers.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -32,6 +32,9 @@ LIMIT = 1.5
 _RETRY = 0.02
 
 _PR_SET_PDEATHSIG = 1
+
+#: What ends the wait for a signal's number.
+_END = 0
 
 
 class Stopped(KeyboardInterrupt):
@@ -96,6 +99,7 @@ class Interruptible:
     def __init__(self) -> None:
         self.number: int | None = None
         self._mine = False
+        self._entered = False
         self._lost = False
         self.stderr = sys.stderr
         self._ended = threading.Event()
@@ -115,6 +119,7 @@ class Interruptible:
             sys.unraisablehook = self._note_unraisable
             sys.excepthook = self._note_printed
             self._give_back = take_signals(self._handle, self._alarm)
+            self._entered = True
         return self
 
     def __exit__(
@@ -125,25 +130,29 @@ class Interruptible:
     ) -> None:
         if not self._mine:
             return
+        self._entered = False
         with self._retrying:
             self._ended.set()
         with contextlib.suppress(BlockingIOError):
-            self._alarm.send(b"\0")  # ends the thread's wait
+            self._alarm.send(bytes([_END]))  # ends the thread's wait
         self._guard.join()
-        self._give_back()
-        sys.unraisablehook, sys.excepthook = self._hooks_before
-        if self.number is not None:
-            sys.stderr = self.stderr
+        self._forget()
         self._alarm.close()
         self._wake.close()
         Interruptible._active = None
 
+    def _forget(self) -> None:
+        self._give_back()
+        sys.unraisablehook, sys.excepthook = self._hooks_before
+        if self.number is not None:
+            sys.stderr = self.stderr
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # Whoever cleans up is not interrupted again.
-        interrupts = (self.number is None or self._lost) and not self._ended.is_set()
+        interrupts = self.number is None or self._lost
         self.number = self.number or number
-        self._lost = False
-        if interrupts:
+        self._lost = interrupts and not self._entered
+        if interrupts and self._entered:
             sys.stderr = io.StringIO()
             raise Stopped
 
@@ -162,7 +171,12 @@ class Interruptible:
             self._hooks_before[1](kind, error, trace)
 
     def _end_process(self) -> None:
-        number, deadline = self._wake.recv(1)[0], time.monotonic() + LIMIT
+        number = self._wake.recv(1)[0]
+        while number not in (_END, *STOP_SIGNALS):  # somebody else's handler writes there, too
+            number = self._wake.recv(1)[0]
+        if number == _END:
+            return
+        deadline = time.monotonic() + LIMIT
         while time.monotonic() < deadline:
             if self._ended.wait(_RETRY):
                 return
@@ -172,6 +186,24 @@ class Interruptible:
         with contextlib.suppress(OSError):
             os.write(2, f"{PurePath(sys.argv[0]).name}: {describe(number)}\n".encode())
         os._exit(INTERRUPTED)
+
+
+def _forget_in_child() -> None:
+    """Leave signals to a child that was forked: they are no word to its parent."""
+    active, Interruptible._active = Interruptible._active, None
+    if active is not None:
+        active._mine = False
+        active._forget()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def tell(text: str, stream: TextIO | None) -> None:
+    """Print a line where anybody can hear it."""
+    if stream is not None:
+        with contextlib.suppress(OSError):
+            print(text, file=stream, flush=True)
 
 
 def describe(number: int | None) -> str:

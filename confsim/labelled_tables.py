@@ -89,13 +89,14 @@ def read(
         raise ValueError(f"{path}: column {twice!r} is named twice among label, id and drop")
     if file.suffix == ".npz":
         return _from_arrays(path, load_npz(file, limit), label, id_column, drop, group)
-    table, notes = _frame(file, named, limit)
+    asked = (*named, *([] if group is None else [group]))
+    table, notes = _frame(file, asked, limit)
     names = [str(name) for name in table.columns]
     twice = first_twice(names)
     if twice is not None:
         raise ValueError(f"{path}: column {twice!r} is there twice")
     table.columns = names
-    for name in (*named, *([] if group is None else [group])):
+    for name in asked:
         _check_column(path, name, names)
     if len(table) == 0:
         raise ValueError(f"{path} has no rows")

@@ -13,8 +13,8 @@ from confsim.experiment import Coded
 #: More groups than this are no groups: a column of numbers or names was taken by mistake.
 MOST_GROUPS = 200
 
-#: What stands for "of no group".
-_NONE = ("", "nan", "None", "<NA>", "NaT")
+#: How values that stand for "of no group" are printed.
+_NONE = ("nan", "None", "<NA>", "NaT")
 
 
 def own_groups(what: str, values: NDArray[Any], count: int) -> Coded:
@@ -45,11 +45,7 @@ def own_groups(what: str, values: NDArray[Any], count: int) -> Coded:
     """
     if values.shape != (count,):
         raise ValueError(f"{what} must have shape ({count},), not {values.shape}")
-    if values.dtype.kind == "f" and not np.any(values != np.floor(values), where=~np.isnan(values)):
-        text = np.array(["" if np.isnan(v) else str(int(v)) for v in values])
-    else:
-        text = np.array([str(v).strip() for v in values.tolist()])
-    text[np.isin(text, _NONE)] = ""
+    text = np.array([_name_of(value) for value in values.tolist()])
     names, codes = np.unique(text, return_inverse=True)
     known = len(names) - int("" in names)
     if not known:
@@ -60,3 +56,15 @@ def own_groups(what: str, values: NDArray[Any], count: int) -> Coded:
             "for coarse ones such as sites; numbers or names of examples are their id"
         )
     return Coded(codes.reshape(-1).astype(np.int64), tuple(str(name) for name in names))
+
+
+def _name_of(value: Any) -> str:
+    """Return a group as text: text as it is, whole numbers without a point, nothing for NaN."""
+    if isinstance(value, str):
+        name = value.strip()
+        return "" if name == "nan" else name
+    if isinstance(value, bytes):
+        return value.decode(errors="replace").strip()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return "" if str(value) in _NONE else str(value)

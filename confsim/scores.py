@@ -5,6 +5,7 @@ neighbours), rounding and narrow floats give. What stands in for it decides atta
 densities to log-odds, so it is chosen here, once, and said.
 """
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim._errors import check_finite, check_integer, check_number
+from confsim._errors import ConfsimWarning, check_finite, check_integer, check_number
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
@@ -223,7 +224,11 @@ def two_classes(name: str, values: Array) -> Array:
     if name.endswith("logits"):
         within = ((values >= 0) & (values <= 1)).all()
         if values.size >= _ENOUGH_VALUES and within and values.min() < values.max():
-            raise ValueError(f"{name} are all in [0, 1], as probabilities are: give them as such")
+            warnings.warn(
+                f"{name} are all in [0, 1]: if they are probabilities, give them as such",
+                ConfsimWarning,
+                stacklevel=2,
+            )
         return np.stack([np.zeros_like(values), values], axis=-1)
     wrong = ~((values >= 0) & (values <= 1))
     if wrong.any():

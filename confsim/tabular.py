@@ -107,8 +107,8 @@ def _from_arrow(path: Path, read: Callable[[BinaryIO], Any], limit: int | None) 
         try:
             table = read(file)
             _check_columns(path, table.num_columns)
-            cells = sum(_cells(part) for column in table.columns for part in column.chunks)
-            check_unpacked(path, _CELL * cells, path.stat().st_size, limit)
+            size = sum(_size(part) for column in table.columns for part in column.chunks)
+            check_unpacked(path, size, path.stat().st_size, limit)
             table.validate(full=True)  # before anything follows an offset that the file gives
             # Levels of an index are columns then.
             frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
@@ -119,13 +119,13 @@ def _from_arrow(path: Path, read: Callable[[BinaryIO], Any], limit: int | None) 
     return frame
 
 
-def _cells(values: Any) -> int:
-    """Return the number of values in an array of Arrow's, at every level: some take no bytes."""
+def _size(values: Any) -> int:
+    """Return the bytes that an array of Arrow's becomes, at every level: some take none there."""
     import pyarrow as pa
 
     kind, types = values.type, pa.types
     if isinstance(kind, pa.BaseExtensionType):
-        return _cells(values.storage)
+        return _size(values.storage)
     if types.is_struct(kind) or types.is_union(kind):
         inner = [values.field(number) for number in range(kind.num_fields)]
     elif types.is_dictionary(kind):
@@ -135,8 +135,10 @@ def _cells(values: Any) -> int:
     elif types.is_nested(kind) or types.is_run_end_encoded(kind):
         inner = [values.values]
     else:
-        inner = []
-    return len(values) + sum(map(_cells, inner))
+        plain = types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind)
+        width = max(1, kind.bit_width // 8) if plain and not values.null_count else _CELL
+        return width * len(values)
+    return _CELL * len(values) + sum(map(_size, inner))
 
 
 def csv_frame(

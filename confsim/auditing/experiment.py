@@ -81,7 +81,7 @@ class AuditExperiment(Experiment):
         check_choice("design", design, DESIGNS)
         check_number("percent", percent, above=0, maximum=50)
         check_integer("seed", seed, minimum=0)
-        check_boolean("same_class", same_class)
+        same_class = check_boolean("same_class", same_class)
         if same_class and (outputs.labels < 0).any():
             raise ValueError("same_class needs label")
         if design == "balanced":

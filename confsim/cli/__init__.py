@@ -51,7 +51,7 @@ def start(module: str) -> int:
     from pathlib import PurePath
 
     from confsim._environment import thread_limit
-    from confsim._stopping import INTERRUPTED, Interruptible, describe, end_process
+    from confsim._stopping import INTERRUPTED, Interruptible, describe, end_process, tell
 
     try:
         thread_limit()  # before OpenMP is loaded, which has words of its own for it
@@ -65,9 +65,7 @@ def start(module: str) -> int:
             # Whatever a library that is being imported makes of the interruption.
             if stopping.number is None or isinstance(error, SystemExit):
                 raise
-            print(
-                f"{PurePath(sys.argv[0]).name}: {describe(stopping.number)}", file=stopping.stderr
-            )
+            tell(f"{PurePath(sys.argv[0]).name}: {describe(stopping.number)}", stopping.stderr)
             code = INTERRUPTED
     if code == INTERRUPTED:
         end_process(code)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from confsim._errors import ConfsimError
-from confsim._stopping import INTERRUPTED, Interruptible, describe
+from confsim._stopping import INTERRUPTED, Interruptible, describe, tell
 from confsim._suggest import did_you_mean
 from confsim._version import __version__
 from confsim.cli import settings
@@ -151,7 +151,7 @@ def _parse_and_run(
 
 
 def _stopped(parser: Parser, stopping: Interruptible) -> int:
-    print(f"{parser.prog}: {describe(stopping.number)}", file=stopping.stderr)
+    tell(f"{parser.prog}: {describe(stopping.number)}", stopping.stderr)
     return INTERRUPTED
 
 

@@ -229,7 +229,7 @@ class DeepExperiment(Experiment):
             check_integer(name, getattr(self, name), minimum=1)
         check_integer("seed", self.seed, minimum=0)
         for name in ("same_class", "save_logits", "save_features", "save_model", "traces"):
-            check_boolean(name, getattr(self, name))
+            object.__setattr__(self, name, check_boolean(name, getattr(self, name)))
         if self.limit is not None:
             check_integer("limit", self.limit, minimum=4)
         if self.query_augment > design.MAX_QUERY_AUGMENT:
@@ -256,12 +256,12 @@ class DeepExperiment(Experiment):
         self._check_use()
 
     def _check_use(self) -> None:
-        """Raise where a setting would change nothing."""
-        named = self.dataset in datasets.NAMED and self.dataset != "digits"
+        """Raise where a setting would change nothing; a recipe's own settings may."""
+        if self.recipe is not None:
+            return
         uses = {
             "hidden": (self.model in ("cnn", "mlp"), "model 'cnn' or 'mlp'", self.model),
             "l2": (self.model in models.NAMED, "named models", self.model),
-            "data_dir": (named, "the files of a named dataset", self.dataset),
         }
         stops = (self.early_stopping != "off", "early_stopping other than 'off'", "off")
         uses |= {"patience": stops, "min_delta": stops}

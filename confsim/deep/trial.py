@@ -196,7 +196,7 @@ class _Examined:
         names = ("batch_loss", "validation_loss", "validation_accuracy")
         return {
             "trial": trial_column(self._plan.trial, len(values)),
-            "epoch": np.arange(1, len(values) + 1, dtype=np.int16),
+            "epoch": np.arange(1, len(values) + 1, dtype=np.int32),
             **{name: np.ascontiguousarray(values[:, i]) for i, name in enumerate(names)},
         }
 

@@ -95,7 +95,7 @@ class LinearExperiment(Experiment):
         check_number("label_noise", self.label_noise, minimum=0, maximum=1)
         check_number("percent", self.percent, above=0, maximum=50)
         check_integer("seed", self.seed, minimum=0)
-        check_boolean("same_class", self.same_class)
+        object.__setattr__(self, "same_class", check_boolean("same_class", self.same_class))
         self._check_hyperplane()
         if self.n > self.query_count:
             raise ValueError(

@@ -73,13 +73,18 @@ def groups(material: Material, canvas: Canvas) -> Words:
         groups_panel(axis, material, measure)
     dropped = len(_ranked(material)) - len(rows)
     attack = attack_name(str(rows["attack"].iloc[0]))
+    intervals = (
+        ", with 95% intervals of a two-way bootstrap over trials and examples"
+        if rows["auc_low"].notna().any()
+        else ""
+    )
+    ends = rows.iloc[[0, -1] if len(rows) > 1 else [0]]
+    said = [f"{row['group']}, AUC {number(float(row['auc']))}" for row in records(ends)]
     return Words(
-        f"Power of {attack} in each group, of the scores of all trials together, with 95% "
-        "intervals of a two-way bootstrap over trials and examples. Dashed: guessing; solid: all "
-        f"examples. {multiplicity(material)}"
+        f"Power of {attack} in each group, of the scores of all trials together{intervals}. "
+        f"Dashed: guessing; solid: all examples. {multiplicity(material)}"
         + (f" {dropped} groups in between are left out here." if dropped else ""),
-        f"Most exposed: {rows['group'].iloc[0]}, AUC {number(float(rows['auc'].iloc[0]))}; least: "
-        f"{rows['group'].iloc[-1]}, AUC {number(float(rows['auc'].iloc[-1]))}.",
+        "; least: ".join([f"Most exposed: {said[0]}", *said[1:]]) + ".",
     )
 
 
@@ -128,6 +133,8 @@ def multiplicity(material: Material) -> str:
         "misses by chance. "
     )
     whole = _whole(material, attack, "auc")
+    if np.isnan(whole) or rows["auc_low"].isna().all():
+        return ""  # nothing is compared
     differ = [
         str(row["group"]) for row in records(rows) if _is_outside(row, whole, count, material)
     ]

@@ -71,14 +71,26 @@ def training(material: Material, canvas: Canvas) -> Words:
         f"Median over {plural(len(material.trials), 'trial')} still in training"
         + (
             ", thin lines: single trials"
-            if len(epochs) <= _OWN_CURVES
-            else f", thin lines: {_OWN_CURVES} of them"
+            if len(_own(material)) == len(material.trials)
+            else f", thin lines: {len(_own(material))} of them"
         )
         + (f". Watched for early stopping: {watched}" if watched else "")
         + ". Dotted: median of the epochs whose weights were kept.",
-        f"Trained for {epochs.min()} to {epochs.max()} epochs; kept, in the median, the weights of "
-        f"epoch {number(float(np.nanmedian(kept)), 3)}.",
+        f"Trained for {_span(epochs.min(), epochs.max())} epochs; kept, in the median, the weights "
+        f"of epoch {number(float(np.nanmedian(kept)), 3)}.",
     )
+
+
+def _own(material: Material) -> Any:
+    """Return the trials whose own curves are drawn: all, or some at even steps."""
+    trials = material.trials
+    if len(trials) <= _OWN_CURVES:
+        return trials
+    return trials[np.linspace(0, len(trials) - 1, _OWN_CURVES).round().astype(int)]
+
+
+def _span(least: int, most: int) -> str:
+    return f"{least}" if least == most else f"{least} to {most}"
 
 
 def training_panel(axis: "Axes", material: Material, panel: str) -> None:
@@ -87,7 +99,7 @@ def training_panel(axis: "Axes", material: Material, panel: str) -> None:
 
     table = curves(material)
     kinds, label = PANELS[panel]
-    own = material.trials[:: -(-len(material.trials) // _OWN_CURVES)]
+    own = _own(material)
     positive = True
     for column, (words, colour, dashes) in kinds.items():
         if table[column].isna().all():

@@ -141,7 +141,8 @@ class Progress:
 
     def _fitting_note(self) -> list[str]:
         """Return as many parts of the note as the terminal has room for beside the bar."""
-        room = (self._bar.ncols or _COLUMNS) - _BESIDE_NOTE - len(self._label)
+        columns = getattr(self._bar, "ncols", None)  # a bar that is disabled has none
+        room = (columns or _COLUMNS) - _BESIDE_NOTE - len(self._label)
         parts: list[str] = []
         for part in filter(None, self.note.split(", ")):
             room -= len(part) + 2

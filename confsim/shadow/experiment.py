@@ -162,7 +162,7 @@ class ShadowExperiment(Experiment):
         check_number("percent", self.percent, above=0, maximum=50)
         check_integer("threads_per_trial", self.threads_per_trial, minimum=1)
         check_integer("seed", self.seed, minimum=0)
-        check_boolean("same_class", self.same_class)
+        object.__setattr__(self, "same_class", check_boolean("same_class", self.same_class))
         for name in ("train_ratio", "holdout"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be below 1, not {getattr(self, name):g}")

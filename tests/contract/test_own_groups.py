@@ -109,6 +109,20 @@ def test_what_is_no_column_of_groups_is_refused(values, said):
         own_groups("group", values, 4)
 
 
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (np.array([1.0, np.inf, np.nan]), ("", "1", "inf")),
+        (np.array(["None", "Former", ""]), ("", "Former", "None")),
+        (np.array([1.0, 2.0, None], dtype=object), ("", "1", "2")),
+        (np.array([b"a", b"b", b"a"]), ("a", "b")),
+        (np.array([True, False, True]), ("False", "True")),
+    ],
+)
+def test_names_of_groups(values, names):
+    assert own_groups("group", values, len(values)).names == names
+
+
 def test_ids_are_no_groups():
     many = np.arange(MOST_GROUPS + 1)
     with pytest.raises(ValueError, match="group holds 201 groups, and at most 200"):

@@ -82,7 +82,6 @@ def test_help_lists_them_all(capsys):
         (["--momentum", "0.5"], "momentum is for optimizer 'sgd' or 'muon'"),
         (["--no-nesterov"], "nesterov is for optimizer"),
         (["--hidden", "5", "--model", "resnet"], "hidden is for model 'cnn' or 'mlp'"),
-        (["--data-dir", "."], "data_dir is for the files of a named dataset, not 'digits'"),
         (["--patience", "3", "--early-stopping", "off"], "patience is for early_stopping"),
         (["--min-delta", "1", "--early-stopping", "off"], "min_delta is for early_stopping"),
         (["--l2", "1", "--model", f"{__file__}:build"], "l2 is for named models"),

@@ -308,7 +308,7 @@ def test_digits_follow_the_interval(value, below, above):
     low, high = value / (1 + below), value * (1 + above)
     shown = [
         float(x.replace(",", ""))
-        for x in re.findall(r"[\d.,e+-]+\d", with_interval(value, low, high))
+        for x in re.findall(r"[\d.,e+-]*\d", with_interval(value, low, high))
     ]
     half = (high - low) / 2
     if half >= 10:

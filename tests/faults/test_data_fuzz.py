@@ -1,6 +1,7 @@
 """Damaged and made-up data end in one clear line. ``CONFSIM_FUZZ=600`` fuzzes for 600 seconds."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import fuzz_audits
 import fuzz_data
 import fuzz_runs
 import fuzz_training
+
+#: Its first number.
+PYARROW = int(version("pyarrow").partition(".")[0])
 
 #: Inputs that hang, crash, deceive or exhaust a reader that trusts them.
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
@@ -32,6 +36,8 @@ READERS = {
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name)
 def test_the_corpus_is_refused(tmp_path, path):
+    if path.name == "damaged_statistics.parquet" and PYARROW < 20:
+        pytest.skip("pyarrow does not read such statistics yet")
     name, reader = READERS[path.name.partition(".")[2]]
     assert not fuzz_data.attempt(tmp_path / "data", name, path.read_bytes(), reader)
 

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 from toy_experiments import Toy, contents, leftovers
 
-from confsim._stopping import INTERRUPTED, STOP_SIGNALS, Interruptible, Stopped, taken_signals
+from confsim._stopping import (
+    INTERRUPTED,
+    LIMIT,
+    STOP_SIGNALS,
+    Interruptible,
+    Stopped,
+    taken_signals,
+)
 from confsim.runner import run
 
 #: A command that says when it works, and then does what its argument says.
@@ -171,6 +178,42 @@ def test_nothing_is_shown_of_what_the_interruption_left_half_done(capsys):
         print("stopped", file=stop.stderr)
     print("later", file=sys.stderr)
     assert capsys.readouterr().err.split() == ["told", "stopped", "later"]
+
+
+def test_signals_of_others_end_nothing():
+    heard = []
+    before = signal.signal(signal.SIGALRM, lambda *_: heard.append("alarm"))
+    try:
+        with Interruptible() as stop:
+            signal.raise_signal(signal.SIGALRM)
+            time.sleep(LIMIT + 0.5)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert heard == ["alarm"]
+    assert stop.number is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_what_stops_a_forked_child_is_no_word_to_its_parent():
+    code = """
+import os, signal, time
+from confsim._stopping import Interruptible
+with Interruptible():
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+    time.sleep(0.5)
+    os.kill(child, signal.SIGTERM)
+    status = os.waitpid(child, 0)[1]
+    other = os.fork()
+    if other:
+        os.waitpid(other, 0)
+        time.sleep(2)
+if other:
+    print(os.WTERMSIG(status), "went on")
+"""
+    process = start(code)
+    assert process.communicate(timeout=60) == (f"{signal.SIGTERM:d} went on\n", "")
 
 
 def test_other_lost_exceptions_are_told_as_ever(monkeypatch):

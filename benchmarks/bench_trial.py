@@ -12,7 +12,7 @@ from confsim.runner import run
 class Context:
     """A runner that wants nothing."""
 
-    def progress(self, trial, fraction): ...
+    def progress(self, trial, fraction, note=""): ...
 
     def should_stop(self):
         return False

@@ -429,7 +429,7 @@ class Scratch:
     def __init__(self, folder):
         self.folder = Path(folder)
 
-    def progress(self, trial, fraction):
+    def progress(self, trial, fraction, note=""):
         """Report nothing."""
 
     def should_stop(self):

@@ -408,7 +408,6 @@ BAD = [
     ("name", "values", "words"),
     [
         ("logits", softmax(np.random.default_rng(0).normal(size=(24, 3))), "add up to 1 for each"),
-        ("logits", np.random.default_rng(0).random(24), "logits are all in .0, 1., as probabil"),
         ("logits", np.full((24, 3), 1e200), r"at most 1e\+100 in size, but row 0 holds 1e\+200"),
         ("statistic", np.r_[np.zeros(20), -1e300, np.zeros(3)], r"row 20 holds -1e\+300"),
     ],
@@ -417,6 +416,19 @@ def test_scores_that_are_something_else(tmp_path, name, values, words):
     member = np.arange(24) % 2
     with pytest.raises(ValueError, match=words):
         confsim.audit(is_member=member, label=member, out=tmp_path / "run", **{name: values})
+
+
+def test_a_binary_model_may_have_logits_between_0_and_1(tmp_path):
+    logits, member = np.random.default_rng(0).random(24), np.arange(24) % 2
+    with pytest.warns(confsim.ConfsimWarning, match="if they are probabilities, give them as such"):
+        run = confsim.audit(is_member=member, label=member, logits=logits, out=tmp_path / "run")
+    kept = run.trial(0).table("examples")["log_odds_true"].to_numpy()
+    np.testing.assert_allclose(kept, np.where(member, logits, -logits), rtol=1e-6)
+
+
+def test_true_of_numpy_is_true(tmp_path):
+    run = confsim.audit(outputs(), out=tmp_path / "run", same_class=np.True_)
+    assert run.config["same_class"] is True
 
 
 def test_one_hot_labels_are_named(tmp_path):

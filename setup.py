@@ -41,6 +41,8 @@ FLAGS = [
 ]
 #: Python's own flags ask for debug symbols, four fifths of a wheel that nobody debugs.
 SMALL_COMPILE, SMALL_LINK = ["-g0"], ["-Wl,-s"] if sys.platform.startswith("linux") else []
+#: What Cython makes of a wrapper is mostly code that runs once, and half of a wheel.
+WRAPPER = ["-Os"]
 EMPTY_PROBE = "int main(void) { return 0; }\n"
 PYTHON_PROBE = "#include <Python.h>\n#include <math.h>\nint main(void) { return 0; }\n"
 OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
@@ -79,7 +81,7 @@ class BuildKernels(build_ext):
             compile_flags = [*compile_flags, *SMALL_COMPILE]
             link_flags = [*link_flags, *SMALL_LINK]
         for extension in self.extensions:
-            extension.extra_compile_args += compile_flags
+            extension.extra_compile_args += [*compile_flags, *WRAPPER]
             extension.extra_link_args += link_flags
         library = self.library([*FLAGS, *compile_flags])
         for extension in self.extensions:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Columns of a table at most.
 COLUMNS = 1 << 16
 
-#: Bytes of a value in memory.
+#: Bytes in memory of a value that is no plain number, or of a column with gaps.
 _CELL = 8
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")

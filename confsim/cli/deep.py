@@ -79,7 +79,11 @@ def build_parser() -> common.Parser:
 def _add_data_options(parser: common.Parser) -> None:
     add = _adder(parser, "the data")
     add("dataset", metavar="NAME", help=f"one of {', '.join(CHOICES)} (default: %(default)s)")
-    add("data-dir", metavar="DIR", help="official files of a named dataset (default: download)")
+    add(
+        "data-dir",
+        metavar="DIR",
+        help="official files of a named dataset (default: download); other datasets use none",
+    )
     add("label", metavar="COLUMN", help="of a table: the classes (default: none)")
     add(
         "id",

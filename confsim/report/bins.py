@@ -1,5 +1,6 @@
 """Who is found: attacks, confidence and proven leakage among examples alike in something."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,17 +49,28 @@ def _needs_success(material: Material) -> str | None:
     return reason
 
 
+def _draw_kinds(
+    canvas: Canvas,
+    material: Material,
+    kinds: list[str],
+    panel: "Callable[[Axes, Material, str], None]",
+    label: str,
+) -> None:
+    """Draw a panel for each kind of distance, side by side where there is room."""
+    axes = canvas.panels(len(kinds), height=2.7, sharey=not canvas.narrow)
+    for axis, kind in zip(axes, kinds, strict=True):
+        panel(axis, material, kind)
+        legend_below(axis, 1 if canvas.narrow else 3)
+    for axis in axes if canvas.narrow else axes[:1]:
+        axis.set_ylabel(label)
+
+
 @figure("Which members do attacks find: those far from others?", _needs_success)
 def success(material: Material, canvas: Canvas) -> Words:
     """Draw the share of members that attacks find, by distance."""
     table = material.tables["success_bins"]
     kinds = _kinds(table)
-    axes = canvas.panels(len(kinds), height=2.7, sharey=not canvas.narrow)
-    for axis, kind in zip(axes, kinds, strict=True):
-        success_panel(axis, material, kind)
-        legend_below(axis, 1 if canvas.narrow else 3)
-    for axis in axes if canvas.narrow else axes[:1]:
-        axis.set_ylabel("share of members found")
+    _draw_kinds(canvas, material, kinds, success_panel, "share of members found")
     level = 100 * float(table["level"].iloc[0])
     return Words(
         "Share of members that an attack finds in a trial, in tenths of the examples by distance, "
@@ -120,12 +132,7 @@ def epsilon(material: Material, canvas: Canvas) -> Words:
     """Draw lower bounds on epsilon of the examples in bins of distance."""
     table = material.tables["epsilon_bins"]
     kinds = _kinds(table[table["epsilon"].notna()])
-    axes = canvas.panels(len(kinds), height=2.6, sharey=not canvas.narrow)
-    for axis, kind in zip(axes, kinds, strict=True):
-        epsilon_panel(axis, material, kind)
-        legend_below(axis, 1 if canvas.narrow else 3)
-    for axis in axes if canvas.narrow else axes[:1]:
-        axis.set_ylabel("lower bound on epsilon,\nmean over trials")
+    _draw_kinds(canvas, material, kinds, epsilon_panel, "lower bound on epsilon,\nmean over trials")
     known = table[table["epsilon"].notna()]
     top = known.loc[known["epsilon"].idxmax()]
     return Words(

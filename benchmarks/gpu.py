@@ -40,8 +40,8 @@ STAGES = {
     "device": 30,
     "cnn": 150,
     "recipe": 300,
-    "determinism": 60,
-    "networks": 90,
+    "determinism": 110,
+    "networks": 110,
     "accuracy": 70,
     "nearest": 30,
 }

@@ -67,8 +67,8 @@ class Ensemble:
         self.engine = engine
         self.size = size
         self.steps_a_call = 4
-        over_trials = jax.vmap(engine.steps, in_axes=(0, None, 0, 0, None, None))
-        self._train = jax.jit(over_trials, donate_argnums=0)
+        over_trials = jax.vmap(engine.step, in_axes=(0, None, 0, 0, None))
+        self._train = engine.program(over_trials, donate_argnums=0)
         self._infer = jax.jit(jax.vmap(engine.infer, in_axes=(0, 0, None, 0, 0, None)))
         self._choose = jax.jit(_choose)
 

@@ -152,6 +152,15 @@ class TestContract:
         flat = Standardisation.of(np.full((4, 2), 7, np.uint8))
         assert flat.scale.tolist() == [1, 1]
 
+    @pytest.mark.parametrize("shape", [(1, 3), (130, 5), (3, 2, 1, 4), (200, 3, 5, 3)])
+    def test_sums_of_bytes_are_those_of_numbers(self, shape):
+        images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+        for pixels in (images, np.full(shape, 255, np.uint8)):
+            found = Standardisation.of(pixels)
+            expected = Standardisation.of(pixels.astype(np.float32))
+            assert found.mean.tolist() == expected.mean.tolist()
+            assert found.scale.tolist() == expected.scale.tolist()
+
     def test_logits_and_features_are_those_of_the_model(self, problem):
         engine, plan = problem.engine("softmax"), problem.plan()
         engine.reset(1)
@@ -644,11 +653,36 @@ def test_unknown_models(name):
         check_model(name)
 
 
-@pytest.fixture(scope="module")
-def ensemble(problem):
+@pytest.fixture(scope="module", params=["step by step, as on a CPU", "in a loop, as on a GPU"])
+def ensemble(problem, request):
+    import jax
+
     from confsim.deep.ensemble import Ensemble
 
-    return Ensemble(problem.engine(), 3)
+    with pytest.MonkeyPatch.context() as patch:
+        if "loop" in request.param:
+            patch.setattr(jax, "default_backend", lambda: "gpu")
+        return Ensemble(problem.engine(), 3)
+
+
+@needs_jax
+def test_steps_in_a_loop_are_the_steps_one_by_one(problem, monkeypatch):
+    import jax
+
+    engine, plan = problem.engine(problem.dropout), problem.plan()
+    epoch, s = an_epoch(plan.members), plan.standardisation
+    ends = []
+    for device in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda device=device: device)
+        engine.reset(5)
+        engine._train = engine.program(engine.step)
+        losses = [engine.train(epoch, s, start, stop) for start, stop in ((0, 2), (2, len(epoch)))]
+        ends.append((losses, engine.state()))
+    monkeypatch.undo()
+    engine._train = engine.program(engine.step)
+    assert ends[0][0] == pytest.approx(ends[1][0], rel=1e-5)
+    for name, value in ends[0][1].items():
+        assert np.allclose(value, ends[1][1][name], atol=1e-6), name
 
 
 @needs_jax

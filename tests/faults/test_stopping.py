@@ -195,7 +195,7 @@ def test_signals_of_others_end_nothing():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_what_stops_a_forked_child_is_no_word_to_its_parent():
-    # Newer Pythons warn of forks beside threads, which libraries start as soon as they are imported.
+    # Newer Pythons warn of a fork beside threads, which libraries start when they are imported.
     code = """
 import os, signal, time, warnings
 from confsim._stopping import Interruptible

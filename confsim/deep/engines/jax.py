@@ -16,53 +16,80 @@ from confsim.deep.engines.base import (
 
 
 class JaxEngine(Engine):
-    """Whole epochs in one program; the state is threaded through, as JAX wants it."""
+    """Whole epochs in one program; the state is threaded through, as JAX wants it.
+
+    On a CPU each step is a call of its own: XLA compiles convolutions in a loop to code that takes
+    20 times as long there.
+    """
 
     def put_data(self, images: NDArray[Any], labels: NDArray[Any]) -> None:
         """Place the data and declare the programs; they compile at their first use."""
         import jax
 
         self._images, self._labels = jax.device_put(images), jax.device_put(labels)
-        self._train = jax.jit(self.steps, donate_argnums=0)
+        self._train = self.program(self.step)
         self._infer = jax.jit(self.infer)
         rate = self.optimizer.learning_rate
         own = [id(v) for v in self.optimizer.variables]
         self._rate_at = own.index(id(rate))
         self._averages_at = [own.index(id(v)) for v in self.averages]
 
-    def steps(
-        self, state: Any, data: Any, epoch: Any, standardisation: Any, start: Any, stop: Any
+    def program(self, step: Any, **options: Any) -> Any:
+        """Compile steps ``start`` to ``stop`` of an epoch: return a function of them.
+
+        It takes the state, the data, an epoch's arrays, the standardisation and both bounds, and
+        returns the new state and the last step's loss. ``step`` is :meth:`step`, or a map of it
+        over trials; ``options`` are those of ``jax.jit``.
+        """
+        import jax
+
+        def in_a_loop(state: Any, data: Any, epoch: Any, s: Any, start: Any, stop: Any) -> Any:
+            # Bounds are traced, so that one program takes any number of steps.
+            rates = epoch[2]
+            loss = jax.numpy.zeros(rates.shape[:-1], "float32")  # of each trial, if there are many
+            return jax.lax.fori_loop(
+                start, stop, lambda k, carried: step(carried[0], data, epoch, s, k), (state, loss)
+            )
+
+        if jax.default_backend() != "cpu":
+            return jax.jit(in_a_loop, **options)
+        one = jax.jit(step, **options)
+
+        def one_by_one(state: Any, data: Any, epoch: Any, s: Any, start: int, stop: int) -> Any:
+            epoch, loss = jax.device_put(epoch), None
+            for k in range(start, stop):
+                state, loss = one(state, data, epoch, s, k)
+            return state, loss
+
+        return one_by_one
+
+    def step(
+        self, state: Any, data: Any, epoch: Any, standardisation: Any, k: Any
     ) -> tuple[Any, Any]:
-        """Take steps ``start`` to ``stop`` from ``state``; return the new one and the last loss.
+        """Take step ``k`` of an epoch from ``state``; return the new one and the batch's loss.
 
         ``epoch`` are the arrays of an :class:`~confsim.deep.engines.base.Epoch`.
         """
         import jax
 
+        trainable, fixed, optimizer = state
         labels = data[1]
+        chosen, weight, rate, moved = jax.tree.map(lambda a: a[k], epoch)
+        x = self._batch(data, chosen, standardisation, moved)
 
-        def step(k: Any, carried: Any) -> tuple[Any, Any]:
-            trainable, fixed, optimizer = carried[0]
-            chosen, weight, rate, moved = jax.tree.map(lambda a: a[k], epoch)
-            x = self._batch(data, chosen, standardisation, moved)
+        def objective(trainable: Any, fixed: Any) -> tuple[Any, Any]:
+            logits, fixed, penalties = self.model.stateless_call(
+                trainable, fixed, x, training=True, return_losses=True
+            )
+            loss = self.loss(logits, labels[chosen], weight)
+            return loss + sum(penalties), (loss, fixed)
 
-            def objective(trainable: Any, fixed: Any) -> tuple[Any, Any]:
-                logits, fixed, penalties = self.model.stateless_call(
-                    trainable, fixed, x, training=True, return_losses=True
-                )
-                loss = self.loss(logits, labels[chosen], weight)
-                return loss + sum(penalties), (loss, fixed)
-
-            gradient = jax.value_and_grad(objective, has_aux=True)
-            (_, (loss, fixed)), gradients = gradient(trainable, fixed)
-            optimizer = [*optimizer]
-            optimizer[self._rate_at] = rate
-            trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
-            return (trainable, fixed, optimizer), loss
-
-        # Bounds are traced, so that one program takes any number of steps.
-        end: tuple[Any, Any] = jax.lax.fori_loop(start, stop, step, (state, jax.numpy.float32(0)))
-        return end
+        gradient = jax.value_and_grad(objective, has_aux=True)
+        (_, (loss, fixed)), gradients = gradient(trainable, fixed)
+        optimizer = [*optimizer]
+        optimizer[self._rate_at] = rate
+        trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
+        return (trainable, fixed, optimizer), loss
 
     def infer(
         self, trainable: Any, fixed: Any, data: Any, rows: Any, standardisation: Any, sources: Any
@@ -113,12 +140,9 @@ class JaxEngine(Engine):
 
     def train(self, epoch: Epoch, standardisation: Standardisation, start: int, stop: int) -> float:
         """Take the steps in one call."""
-        import jax
-
         s = standardisation
-        # Donated buffers are consumed; the variables get the new ones.
-        state = jax.tree.map(lambda value: value.copy(), self.values())
-        state, loss = self._train(state, self.data, epoch.arrays, (s.mean, s.scale), start, stop)
+        inputs = self.values(), self.data, epoch.arrays, (s.mean, s.scale)
+        state, loss = self._train(*inputs, start, stop)
         self.set_values(state)
         return float(loss)
 

@@ -87,6 +87,7 @@ class BuildKernels(build_ext):
         for extension in self.extensions:
             extension.extra_objects.append(library)
             extension.depends.append(library)
+        self.parallel = self.parallel or os.cpu_count()
         super().build_extensions()
 
     def library(self, flags):

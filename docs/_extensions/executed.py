@@ -75,7 +75,7 @@ class Run(SphinxDirective):
             found = subprocess.run(
                 command,
                 cwd=self._folder(),
-                env=environment(self.env.app),
+                env=environment(self.env.app.doctreedir),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -97,21 +97,32 @@ class Run(SphinxDirective):
         return nodes.image(uri=f"/{name}", alt=self.options.get("alt", ""))
 
 
-def environment(app: Sphinx) -> dict[str, str]:
-    """Return the variables that blocks see: the commands of this environment come first."""
-    folder = Path(app.doctreedir) / "executed-bin"
+def commands_folder(doctrees: Path) -> Path:
+    """Return the folder with the commands of the environment that builds."""
+    return Path(doctrees) / "executed-bin"
+
+
+def write_commands(app: Sphinx) -> None:
+    """Write the commands that blocks call: once, before pages are read side by side."""
+    folder = commands_folder(app.doctreedir)
     folder.mkdir(parents=True, exist_ok=True)
     for name in COMMANDS:
         code = f"import sys; from confsim.cli import start; sys.exit(start('{name}'))"
         program = folder / f"confsim-{name}"
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}" "$@"\n')
         program.chmod(0o755)
-    path = os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+def environment(doctrees: Path) -> dict[str, str]:
+    """Return the variables that blocks see: the commands of this environment come first."""
+    places = [commands_folder(doctrees), Path(sys.executable).parent, os.environ["PATH"]]
+    path = os.pathsep.join(map(str, places))
     return {**os.environ, "PATH": path, "COLUMNS": "100", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Add the directive."""
     app.add_directive("run", Run)
-    # One page runs at a time: each of them uses all CPUs.
-    return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
+    app.connect("builder-inited", write_commands)
+    # A page has a folder of its own, so pages may be read side by side.
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

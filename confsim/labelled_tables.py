@@ -223,6 +223,9 @@ def example_ids(
         return np.arange(count, dtype=np.int64), tuple(str(v) for v in values)
     if values.min() < 0:
         raise ValueError(f"{what}: id must be at least 0, but {values.min()} is there")
+    if not values.max().item() < 1 << 63:
+        row = int(np.argmax(values))
+        raise ValueError(f"{what}: id must be below 2**63, but row {row} is {values[row]}")
     return values.astype(np.int64), ()
 
 

@@ -1,7 +1,7 @@
 """The population of a task, checked: what all its models share."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +91,7 @@ class Population:
                 hint = did_you_mean(str(key), ENTRIES) or f": it may give {', '.join(ENTRIES)}"
                 raise ValueError(f"{what} gives {key!r}, which is unknown{hint}")
         arrays = {
-            key: as_array(value)
+            key: _array(f"{what}: {key}", value)
             for key, value in given.items()
             if value is not None and key not in ("examples", "label_names")
         }
@@ -134,13 +134,24 @@ def as_array(values: Any) -> Array:
         values = values.numpy()
     elif hasattr(values, "to_numpy"):  # a column of pandas'
         values = values.to_numpy()
+    if isinstance(values, np.ma.MaskedArray):
+        if np.ma.is_masked(values):
+            raise ValueError("a masked array has values that are missing")
+        values = values.data
     return np.asarray(values)
+
+
+def _array(what: str, values: Any) -> Array:
+    try:
+        return as_array(values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{what} is no array: {error}") from None
 
 
 def _count(what: str, arrays: Mapping[str, Array], stated: Any) -> int:
     lengths = {key: len(value) if value.ndim else -1 for key, value in arrays.items()}
     if stated is not None:
-        lengths["examples"] = int(stated)
+        lengths["examples"] = _whole(f"{what}: examples", stated)
     if not lengths:
         raise ValueError(f"{what} gives nothing: label, or examples, says how many there are")
     for key, length in lengths.items():
@@ -156,6 +167,17 @@ def _count(what: str, arrays: Mapping[str, Array], stated: Any) -> int:
     return count
 
 
+def _whole(what: str, value: Any) -> int:
+    try:
+        number = int(value)
+        whole = bool(number == value)
+    except (ValueError, TypeError, OverflowError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{what} must be a whole number, not {value!r:.100}")
+    return number
+
+
 def _labels(
     what: str, values: Array | None, count: int, names: Any
 ) -> tuple[Rows, tuple[str, ...]]:
@@ -166,13 +188,19 @@ def _labels(
     missing = _missing(values)
     if missing.any():
         raise ValueError(f"{what}: label must not be missing, but row {np.argmax(missing)} is")
-    if values.dtype.kind == "f" and (values != np.floor(values)).any():
-        row = int(np.argmax(values != np.floor(values)))
+    if values.dtype.kind == "f":
+        broken = (values != np.floor(values)) | (np.abs(values) > 2**53)
+    else:
+        broken = np.zeros(len(values), bool)
+    if broken.any():
+        row = int(np.argmax(broken))
         raise ValueError(
             f"{what}: label holds classes, but row {row} is {values[row]}; what a regression "
             "predicts is no label: leave it out, and let predict() return a statistic"
         )
     if names is not None:
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise ValueError(f"{what}: label_names must be a list of texts, not {names!r:.100}")
         classes = tuple(str(name) for name in names)
         numbers = values.astype(np.int64) if values.dtype.kind in "iub" else None
         if numbers is None or numbers.min() < 0 or numbers.max() >= len(classes):
@@ -205,10 +233,11 @@ def _groups(what: str, values: Array | None, count: int) -> Rows:
     _check_flat(what, "duplicate_group", values)
     text = np.array([str(v) for v in values])
     alone = np.isin(text, ("", "-1", "-1.0", "nan", "None", "<NA>"))
-    if values.dtype.kind in "iu":
+    if values.dtype.kind in "iu" and values.max() < 1 << 62:
         found = values.astype(np.int64)  # draws go by the groups' order
     else:
-        found = np.unique(text, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        names = values if values.dtype.kind in "iu" else text
+        found = np.unique(names, return_inverse=True)[1].reshape(-1).astype(np.int64)
     found[alone] = found.max() + 1 + np.arange(np.count_nonzero(alone))
     return found
 
@@ -220,13 +249,19 @@ def _features(what: str, values: Array) -> Array:
         )
     check_finite(f"{what}: features", values)
     flat = values.reshape(len(values), -1)
-    return as_points("features", flat if flat.dtype.kind == "f" else flat.astype(np.float32))
+    if flat.dtype.kind == "b" or (flat.dtype.kind in "iu" and _fits_float32(flat)):
+        flat = flat.astype(np.float32)
+    return as_points(f"{what}: features", flat)
+
+
+def _fits_float32(values: Array) -> bool:
+    return not values.size or (values.min() >= -(1 << 24) and values.max() <= 1 << 24)
 
 
 def _images(what: str, values: Array | None) -> Array | None:
     if values is None:
         return None
-    if values.dtype != np.uint8 or values.ndim not in (3, 4):
+    if values.dtype != np.uint8 or values.ndim not in (3, 4) or 0 in values.shape:
         raise ValueError(
             f"{what}: images must be uint8 (examples, height, width[, channels]), not "
             f"{values.dtype} {values.shape}"

@@ -107,15 +107,17 @@ def _block(
     values = _shaped(what, kind, values, len(rows))
     _check_finite(what, kind, values, rows)
     if space is not None:
-        if space.ndim != 2 or len(space) != len(rows) or space.dtype.kind not in "biuf":
+        fits = space.ndim == 2 and len(space) == len(rows) and space.shape[1] > 0
+        if not fits or space.dtype.kind not in "biuf":
             raise TaskError(
                 f"{what} returned features of shape {space.shape} for {len(rows)} rows: (rows, d) "
                 "is needed"
             )
         _check_finite(what, "features", space, rows)
-        space = as_points(
-            "features", space if space.dtype.kind == "f" else space.astype(np.float64)
-        )
+        try:
+            space = as_points("features", space.astype(float) if space.dtype == bool else space)
+        except (ValueError, TypeError) as error:
+            raise TaskError(f"{what}: {error}") from None
     return kind, values, space
 
 

@@ -214,7 +214,7 @@ def example_ids(
     if values.dtype.kind == "f" and (np.isnan(values) | (values != np.floor(values))).any():
         raise ValueError(f"{what}: id must be whole numbers or names")
     if values.dtype.kind == "O":
-        values = values.astype(str)
+        values = np.array([str(value) for value in values])
     unique, counts = np.unique(values, return_counts=True)
     if len(unique) < count:
         twice = unique[counts > 1][0]

@@ -1,7 +1,7 @@
 """The population of a task, checked: what all its models share."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,8 +174,12 @@ def _whole(what: str, value: Any) -> int:
     except (ValueError, TypeError, OverflowError):
         whole = False
     if not whole:
-        raise ValueError(f"{what} must be a whole number, not {value!r:.100}")
+        raise ValueError(f"{what} must be a whole number, not {_shown(value)}")
     return number
+
+
+def _shown(value: Any) -> str:
+    return " ".join(f"{value!r:.100}".split())
 
 
 def _labels(
@@ -199,9 +203,7 @@ def _labels(
             "predicts is no label: leave it out, and let predict() return a statistic"
         )
     if names is not None:
-        if isinstance(names, str) or not isinstance(names, Iterable):
-            raise ValueError(f"{what}: label_names must be a list of texts, not {names!r:.100}")
-        classes = tuple(str(name) for name in names)
+        classes = _names(what, names)
         numbers = values.astype(np.int64) if values.dtype.kind in "iub" else None
         if numbers is None or numbers.min() < 0 or numbers.max() >= len(classes):
             raise ValueError(
@@ -209,13 +211,23 @@ def _labels(
             )
         return numbers, classes
     if values.dtype.kind == "O":
-        values = values.astype(str)
+        values = np.array([str(value) for value in values])
     found, numbers = np.unique(values, return_inverse=True)
     if len(found) < 2:
         raise ValueError(f"{what}: label holds one class, {found[0]}: at least two are needed")
     if values.dtype.kind == "f":
         found = found.astype(np.int64)
     return numbers.reshape(-1).astype(np.int64), tuple(str(name) for name in found)
+
+
+def _names(what: str, names: Any) -> tuple[str, ...]:
+    try:
+        found = None if isinstance(names, str) else tuple(str(name) for name in names)
+    except TypeError:
+        found = None
+    if found is None:
+        raise ValueError(f"{what}: label_names must be a list of texts, not {_shown(names)}")
+    return found
 
 
 def _missing(values: Array) -> NDArray[np.bool_]:

@@ -20,6 +20,8 @@ def of(**given):
         ({"examples": 10.5}, "examples must be a whole number, not 10.5"),
         ({"examples": "ten"}, "examples must be a whole number, not 'ten'"),
         ({"examples": np.zeros(2)}, "examples must be a whole number"),
+        ({"examples": np.zeros((3, 40))}, "examples must be a whole number"),
+        ({"label_names": np.array(1.0)}, "label_names must be a list of texts"),
         ({"label_names": 3}, "label_names must be a list of texts, not 3"),
         ({"label_names": "ab"}, "label_names must be a list of texts, not 'ab'"),
         ({"label": [[1], [1, 2], 3, 4]}, "label is no array"),
@@ -42,6 +44,11 @@ def test_what_is_refused_is_named(given, message):
 
 def test_a_masked_array_without_a_mask_is_an_array():
     assert of(id=np.ma.arange(10)).ids.tolist() == list(range(10))
+
+
+def test_ids_are_called_whatever_they_are():
+    ids = np.array([[1], [1, 2], "a", *range(7)], dtype=object)
+    assert of(id=ids).id_names[:3] == ("[1]", "[1, 2]", "a")
 
 
 @pytest.mark.parametrize("largest", [LARGEST, 2**64 - 1])

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from confsim._errors import ConfsimError
 from confsim._suggest import did_you_mean
 from confsim.given_files import given_path, one_line, open_regular
 
@@ -120,7 +119,7 @@ def _of_a_file(parser: argparse.ArgumentParser, path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read: it is no settings file, being over 1 MiB")
     try:
         told = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also for numbers of too many digits
         raise ValueError(f"{path} is not TOML: {one_line(error)}") from None
     known = {action.dest: action for action in parser._actions if action.dest not in _NO_SETTINGS}
     found: dict[str, Any] = {}
@@ -157,6 +156,8 @@ def _converted(
             parser._check_value(action, item)
     except argparse.ArgumentError as error:
         raise ValueError(f"{path}: {name}: {one_line(Exception(error.message))}") from None
+    except ValueError as error:  # a number of too many digits
+        raise ValueError(f"{path}: {name}: {one_line(error)}") from None
     return made if many else made[0]
 
 
@@ -210,6 +211,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     text = str(value)
-    if not text.isprintable():
-        raise ConfsimError(f"{text!r} cannot be written to a settings file")
-    return json.dumps(text, ensure_ascii=False)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError(f"{text!a} cannot be written to a settings file: it is not UTF-8")
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in quoted)

@@ -50,6 +50,7 @@ def test_what_is_printed_gives_the_same_settings_again(name, tmp_path, capsys):
         ("linear", "--queries 5e3 --bias -1.5 --no-steal --out a\\ b --csv --percent 0.1"),
         ("deep", "--momentum 0.5 --no-nesterov --recipe lira-cifar10 --dataset npz:x.npz"),
         ("shadow", "task.py --set a=1 b=-2 'c=\"x y\"' --drop one two --design coin"),
+        ("linear", "--out 'a\n\u202e\x7f\0\U000e0001\"\\b'"),
         ("audit", "x.npz --votes 100 --design balanced"),
         ("report", "r1 r2 --partial --no-attacks --limit 5"),
     ],
@@ -114,6 +115,8 @@ def test_a_run_says_how_to_repeat_it(tmp_path, capsys):
         ("[linear]\nn = 3", "has no setting 'linear'"),
         ("same-class = true\nsame_class = true", "twice"),
         ("n = ", "is not TOML"),
+        pytest.param(f"n = {'9' * 5000}", "settings.toml is not TOML: Exceeds", id="digits"),
+        pytest.param(f"n = 0x{'f' * 5000}", "settings.toml: n: Exceeds", id="hexadecimal digits"),
         ("n = 1\nn = 2", "is not TOML"),
     ],
 )

@@ -16,6 +16,7 @@ import numpy as np
 
 from confsim._devices import gpus as gpus
 from confsim._errors import ConfsimError, how_to_install
+from confsim._interpreter import python
 from confsim.deep.engines import Epoch, Settings, Standardisation, open_engine
 from confsim.deep.models import NAMED, Architecture
 
@@ -81,7 +82,7 @@ def check_trains(backend: str, settings: Settings) -> None:
     """
     device = next(iter(gpus()), None)
     done = subprocess.run(
-        [sys.executable, "-c", _TRY],
+        python(_TRY),
         input=pickle.dumps((sys.path, os.getpid(), backend, device, settings)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from confsim._interpreter import python
 from confsim._stopping import STOP_SIGNALS
 from confsim.runner.claims import describe_signal
 from confsim.runner.worker import Job
@@ -49,7 +50,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         with theirs, _blocked(STOP_SIGNALS):  # for all its life: the parent says when to stop
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, str(theirs.fileno())],
+                python(_BOOT, str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

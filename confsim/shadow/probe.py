@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from confsim._errors import ConfsimError
+from confsim._interpreter import python
 from confsim._stopping import die_with
 from confsim.runner.claims import describe_signal
 from confsim.seeds import Purpose, stream
@@ -95,7 +96,7 @@ def _ask(what: str, *given: Any) -> Any:
             pickle.dump((os.getpid(), what, folder, given), file)
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, os.fspath(order)],
+                python(_BOOT, os.fspath(order)),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,

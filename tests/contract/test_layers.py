@@ -12,7 +12,7 @@ PACKAGE = Path(confsim.__file__).parent
 
 #: From the ground up; what stands in one row does not import each other, but for the helpers.
 LAYERS = (
-    ("_version", "_suggest", "_environment", "_stopping", "_devices"),
+    ("_version", "_suggest", "_environment", "_stopping", "_interpreter", "_devices"),
     ("_errors",),
     ("feather", "given_files", "parquet"),
     ("tabular",),

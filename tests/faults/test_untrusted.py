@@ -9,6 +9,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import pytest
 from report_runs import FakeDeep, linear, publish
 from toy_experiments import rewrite
 
+import confsim
 from confsim import exports
 from confsim._errors import ConfsimError
 from confsim.cli import report as report_command
@@ -579,3 +582,33 @@ def test_any_name_of_a_directory(made, tmp_path, monkeypatch, name, capsys):
     assert not again.made
     assert status_command.main([str(path), "--verify", "--json"]) == 0
     capsys.readouterr()
+
+
+def test_modules_in_the_working_directory_are_not_run(tmp_path):
+    """A folder of data may hold a file that is called like a module of Python's."""
+    for name in ("multiprocessing", "numpy", "pickle", "socket", "struct", "tempfile"):
+        (tmp_path / f"{name}.py").write_text("open('it-ran', 'w')")
+    task = tmp_path / "task.py"
+    task.write_text(
+        "def population():\n    return {'label': [0, 1] * 20}\n"
+        "def train(members, seed, context):\n    return lambda rows: {'statistic': rows * 1.0}\n"
+    )
+    for command, words in (
+        ("linear", ["--n", "4", "--queries", "50", "--trials", "2", "--workers", "2"]),
+        ("shadow", [str(task), "--trials", "2", "--workers", "2"]),
+    ):
+        start = f"import sys; from confsim.cli import start; sys.exit(start({command!r}))"
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", start, *words, "--out", command],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "it-ran").exists()
+
+
+def test_every_interpreter_is_started_in_one_way():
+    package = Path(confsim.__file__).parent
+    found = [p.name for p in package.rglob("*.py") if "sys.executable" in p.read_text("utf-8")]
+    assert found == ["_interpreter.py"]

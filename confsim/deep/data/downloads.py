@@ -7,13 +7,13 @@ a run), and what Keras has already fetched is read without it.
 import hashlib
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from confsim._errors import ConfsimError
+from confsim._interpreter import python
 from confsim.deep.data.arrays import read_arrays, read_npz
 from confsim.deep.data.cifar import read_cifar
 from confsim.deep.data.idx import read_idx
@@ -113,7 +113,7 @@ def download(dataset: str, unfit: str = "") -> Path:
         with tempfile.TemporaryDirectory(dir=cached.parent, prefix="confsim-") as folder:
             fresh = Path(folder) / "fresh.npz"
             done = subprocess.run(
-                [sys.executable, "-c", _DOWNLOADER, dataset, str(fresh)],
+                python(_DOWNLOADER, dataset, str(fresh)),
                 capture_output=True,
                 text=True,
                 errors="replace",

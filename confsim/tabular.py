@@ -107,6 +107,7 @@ def _from_arrow(path: Path, read: Callable[[BinaryIO], Any], limit: int | None) 
         try:
             table = read(file)
             _check_columns(path, table.num_columns)
+            table.validate()  # lengths that are none, and buffers that are shorter than they say
             size = sum(_size(part) for column in table.columns for part in column.chunks)
             check_unpacked(path, size, path.stat().st_size, limit)
             table.validate(full=True)  # before anything follows an offset that the file gives

@@ -27,6 +27,7 @@ READERS = {
     "npz": ("d.npz", fuzz_data._npz),
     "csv": ("groups.csv", fuzz_data._groups),
     "parquet": ("t.parquet", fuzz_training._table),
+    "feather": ("t.feather", fuzz_audits._audit),
     "tsv": ("t.tsv", fuzz_training._table),
     "npy": ("features.npy", fuzz_training._features),
     "idx": ("train-images-idx3-ubyte", fuzz_data._idx),

@@ -50,6 +50,7 @@ def start(module: str) -> int:
     from importlib import import_module
     from pathlib import PurePath
 
+    _open_streams()
     from confsim._environment import thread_limit
     from confsim._stopping import INTERRUPTED, Interruptible, describe, end_process, tell
 
@@ -70,3 +71,23 @@ def start(module: str) -> int:
     if code == INTERRUPTED:
         end_process(code)
     return code
+
+
+def _open_streams() -> None:
+    """Open what the caller closed of the three standard streams, on the null device.
+
+    Else the next file that is opened, one of a trial perhaps, becomes what libraries write errors
+    to.
+    """
+    import os
+    import sys
+    from pathlib import Path
+
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # the lowest number that is free is this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115

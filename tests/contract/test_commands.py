@@ -1,6 +1,7 @@
 """What every command owes its user's shell, and ``confsim`` with its subcommands."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,24 @@ def test_a_reader_that_has_gone_is_no_error(command, flag):
     finally:
         os.close(writing)
     assert (found.returncode, found.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_the_caller_closed(closed, tmp_path):
+    """As a daemon's: what a run writes then must not become its standard error."""
+    out = tmp_path / "run"
+    command = "from confsim.cli import start_linear; import sys; sys.exit(start_linear())"
+    words = [sys.executable, "-c", command, "--n=4", "--queries=50", "--trials=2", f"--out={out}"]
+    found = subprocess.run(["sh", "-c", f"exec {shlex.join(words)} {closed}"], timeout=120)
+    assert found.returncode == 0
+    assert confsim.open_run(out).trials == [0, 1]
+    code = (
+        "from confsim.cli import _open_streams; import os, sys; _open_streams(); "
+        "print('heard'); print('heard', file=sys.stderr); "
+        "sys.exit(os.open(os.devnull, os.O_RDONLY) < 3)"
+    )
+    words = [sys.executable, "-c", code]
+    assert subprocess.run(["sh", "-c", f"exec {shlex.join(words)} {closed}"]).returncode == 0
 
 
 def completions(command, words):

@@ -253,6 +253,21 @@ def test_damaged_arrays_and_archives_are_refused(tmp_path):
         benchmark_tables.read("texas100", tmp_path)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [b"", gzip.compress(b""), gzip.compress(bytes(512))],
+    ids=["nothing more", "an empty member", "a member of zeros"],
+)
+def test_the_checksum_of_an_archive_is_compared(more, tmp_path):
+    packed = layouts("texas100")["archive"]["dataset_texas.tgz"]
+    path = tmp_path / "dataset_texas.tgz"
+    path.write_bytes(packed + more)
+    assert np.array_equal(benchmark_tables.read("texas100", tmp_path).y, CLASSES)
+    path.write_bytes(packed[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:] + more)
+    with pytest.raises(ValueError, match=r"dataset_texas.tgz cannot be read: .*CRC check failed"):
+        benchmark_tables.read("texas100", tmp_path)
+
+
 def header(kind, size):
     entry = tarfile.TarInfo("texas/100/feats")
     entry.type, entry.size = kind, size

@@ -148,7 +148,8 @@ def mutate(rng, content, others):
     data = bytearray(content)
     for _ in range(rng.integers(1, 5)):
         at, width = int(rng.integers(0, len(data) + 1)), int(rng.integers(1, 9))
-        match rng.integers(0, 8):
+        other = others[rng.integers(0, len(others))][1]
+        match rng.integers(0, 10):
             case 0 if at < len(data):
                 data[at] ^= 1 << rng.integers(0, 8)
             case 1:
@@ -165,8 +166,11 @@ def mutate(rng, content, others):
                 )
             case 6:
                 data[at : at + 8] = struct.pack("<Q", rng.choice([0, 2**31, 2**40, 2**63 - 1]))
+            case 7:
+                data[at : at + 64 * width] = bytes(len(data[at : at + 64 * width]))
+            case 8:
+                data += [bytes(64 * width), other, data[-width:]][rng.integers(0, 3)]
             case _:
-                other = others[rng.integers(0, len(others))][1]
                 start = int(rng.integers(0, len(other)))
                 data[at : at + width] = other[start : start + 30 * width]
     return bytes(data)

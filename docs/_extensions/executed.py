@@ -28,7 +28,7 @@ from sphinx.util.docutils import SphinxDirective
 from confsim.cli.program import COMMANDS
 
 #: Seconds that a block may take.
-LIMIT = 300
+LIMIT = 900
 
 
 class Run(SphinxDirective):

@@ -8,18 +8,76 @@ may name others.
 
 import io
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 #: What a Feather file begins with; the messages come after it.
 MAGIC = b"ARROW1\0\0"
 
-# Numbers of the fields that are followed, in Arrow's Message.fbs.
+#: What stands before the length of a message, and the end of a file after the length of its footer.
+_CONTINUED, _END = b"\xff\xff\xff\xff", b"ARROW1"
+
+#: Bytes of a message at least; where a smaller number stands for them, it is no length.
+_SHORTEST = 48
+
+# Numbers of the fields that are followed, in Arrow's Message.fbs and File.fbs.
 _MESSAGE_HEADER, _DICTIONARY_DATA, _BATCH_BUFFERS, _BATCH_COMPRESSION = 2, 1, 2, 3
+_FOOTER_DICTIONARIES, _FOOTER_BATCHES = 2, 3
 
 
 def messages(content: bytes) -> io.BytesIO:
-    """Return the messages of a file, as a stream."""
-    return io.BytesIO(memoryview(content)[len(MAGIC) :])
+    """Return the messages of a file, as a stream.
+
+    Polars leaves out the length of the first one, the schema, and writes dictionaries last, which
+    readers of the table of contents do not mind: such files are put into the order of a stream.
+
+    Raises
+    ------
+    ValueError
+        If such a file is damaged.
+    """
+    body = memoryview(content)[len(MAGIC) :]
+    first = int.from_bytes(body[:4], "little")
+    if body[:4] == _CONTINUED or first >= _SHORTEST:
+        return io.BytesIO(body)
+    try:
+        return io.BytesIO(b"".join(_in_order(content)))
+    except (struct.error, OverflowError) as error:
+        raise ValueError(f"its table of contents is damaged: {error}") from None
+
+
+def _in_order(content: bytes) -> list[bytes | memoryview]:
+    """Return the schema with its length, all dictionaries and all batches."""
+    view, tail = memoryview(content), 4 + len(_END)
+    (size,) = struct.unpack_from("<I", content, len(content) - tail)
+    end = len(content) - tail - size
+    if not content.endswith(_END) or end < len(MAGIC):
+        raise ValueError("it is cut short")
+    footer = view[end:-tail]
+    root = _follow(footer, 0)
+    blocks = [
+        block
+        for number in (_FOOTER_DICTIONARIES, _FOOTER_BATCHES)
+        if _place(footer, root, number)
+        for block in _blocks(footer, _field(footer, root, number))
+    ]
+    stops = [start for start, _ in blocks]
+    stops.append(end - 8 if content[end - 8 : end - 4] == _CONTINUED else end)  # the end of all
+    schema = view[len(MAGIC) : min(stops)]
+    found = [view[start : start + length] for start, length in blocks]
+    if min(stops) < len(MAGIC) or sum(map(len, found)) > len(content):
+        raise ValueError("its table of contents is damaged")
+    return [_CONTINUED, len(schema).to_bytes(4, "little"), schema, *found]
+
+
+def _blocks(footer: memoryview, vector: int) -> Iterator[tuple[int, int]]:
+    """Yield begin and length of the messages in a list of the table of contents."""
+    (count,) = struct.unpack_from("<I", footer, vector)
+    for i in range(count):
+        start, head, body = struct.unpack_from("<qi4xq", footer, vector + 4 + 24 * i)
+        if min(start, head, body) < 0:
+            raise ValueError("its table of contents is damaged")
+        yield start, head + body
 
 
 def unpacked_size(content: bytes) -> int:

@@ -14,7 +14,7 @@ Both are in Thrift's compact protocol (Apache Parquet's ``parquet.thrift``, Apac
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
@@ -334,8 +334,11 @@ _TEXT = 6
 #: An encoding in which a text is told by what it shares with the one before.
 _DELTA_BYTE_ARRAY = 7
 
-#: Texts that may take so small a part of the limit are not counted one by one.
+#: Data that may take so small a part of the limit are not counted text by text.
 _NO_MATTER = 16
+
+#: Rows whose texts are counted at a time, at most.
+_ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -433,10 +436,15 @@ def group_sizes(file: BinaryIO, opened: "pyarrow.parquet.ParquetFile", limit: in
     shape = opened.metadata.num_row_groups, {opened.metadata.num_columns}
     if groups and (len(groups), {len(chunks) for _, chunks in groups}) != shape:
         raise FooterError("its row groups are not as its schema says")
-    return [
-        sum(_column_size(file, chunk, number, rows, read, limit) for chunk in chunks)
-        for number, (rows, chunks) in enumerate(groups)
-    ]
+    found = [[_column_size(chunk, rows, read) for chunk in chunks] for rows, chunks in groups]
+    # Bounds may add up to what each of them is far below.
+    if sum(column.size + column.texts for part in found for column in part) > limit // _NO_MATTER:
+        for number, (_, chunks) in enumerate(groups):
+            for place, (chunk, column) in enumerate(zip(chunks, found[number], strict=True)):
+                if column.texts and column.size <= limit:
+                    counted = _counted_texts(file, number, chunk, column, limit)
+                    found[number][place] = replace(column, texts=counted)
+    return [sum(column.size + column.texts for column in part) for part in found]
 
 
 @dataclass(frozen=True)
@@ -447,8 +455,10 @@ class _Chunk:
     ----------
     kind : int
         The type of its values, by its number in the format.
-    name : str or None
-        ``None`` for a column inside another.
+    name : str
+        With dots between the names of those that it is inside of.
+    nested : bool
+        Whether it is inside another.
     values : int
     stored : int
         Bytes of its pages.
@@ -457,7 +467,8 @@ class _Chunk:
     """
 
     kind: int
-    name: str | None
+    name: str
+    nested: bool
     values: int
     stored: int
     start: int
@@ -483,14 +494,24 @@ def _chunk(content: bytes) -> _Chunk:
     kind, values, stored, start = (_integer(told[number])[0] for number in (1, 5, 7, 9))
     if min(values, stored) < 0:
         raise FooterError("a column is shorter than nothing")
-    if 11 in told and 0 < (dictionary := _integer(told[11])[0]) < start:
+    # Without rows, there may be a dictionary and no page of values, whose place is then 0.
+    if 11 in told and (dictionary := _integer(told[11])[0]) > 0 and not 0 < start < dictionary:
         start = dictionary
-    count, inner, at = _list(told[3], 0)
-    name = None
-    if count == 1 and inner == _BINARY:
-        size, at = _varint(told[3], at)
-        name = told[3][at : at + size].decode("utf-8", "replace")
-    return _Chunk(kind, name, values, stored, start)
+    path = _texts(told[3])
+    return _Chunk(kind, ".".join(path), len(path) != 1, values, stored, start)
+
+
+def _texts(content: bytes) -> list[str]:
+    """Return the texts in a list of texts."""
+    count, kind, at = _list(content, 0)
+    if count and kind != _BINARY:
+        raise FooterError("a list holds no texts")
+    found = []
+    for _ in range(count):
+        size, at = _varint(content, at)
+        found.append(content[at : at + size].decode("utf-8", "replace"))
+        at += size
+    return found
 
 
 def _told(
@@ -507,36 +528,77 @@ def _told(
     return found
 
 
-def _column_size(
-    file: BinaryIO,
-    chunk: _Chunk,
-    number: int,
-    rows: int,
-    read: Callable[[int, int], bytes],
-    limit: int,
-) -> int:
+@dataclass(frozen=True)
+class _Size:
+    """What a column's part of a row group takes in memory.
+
+    Attributes
+    ----------
+    size : int
+        Bytes of its pages, or of its values without their texts.
+    texts : int
+        Bytes of its texts at most, where pages do not hold each of them in full.
+    longest : int
+        Bytes of one of them at most.
+    prefixed : bool
+        Whether texts are told by what they share with the one before.
+    by_rows : bool
+        Whether there is one for each row, as the footer and the pages agree.
+    """
+
+    size: int
+    texts: int = 0
+    longest: int = 0
+    prefixed: bool = False
+    by_rows: bool = False
+
+
+def _column_size(chunk: _Chunk, rows: int, read: Callable[[int, int], bytes]) -> _Size:
     found = list(pages(read, chunk.start, chunk.stored))
     values = max(chunk.values, rows, sum(p.values for p in found if not p.dictionary))
     unpacked = sum(page.unpacked for page in found)
     size = max(unpacked, values * _WIDTHS.get(chunk.kind, _WIDTH))
     if chunk.kind != _TEXT:
-        return size
+        return _Size(size)
     longest = max((p.unpacked for p in found if p.dictionary or p.prefixed), default=0)
-    texts = values * longest
-    flat = chunk.name is not None and not any(page.prefixed for page in found)
-    if texts > limit // _NO_MATTER and flat and size <= limit:
-        texts = _length_of_texts(file, number, str(chunk.name))
-    return size + texts
+    prefixed = any(page.prefixed for page in found)
+    return _Size(size, values * longest, longest, prefixed, not chunk.nested and values == rows)
 
 
-def _length_of_texts(file: BinaryIO, group: int, name: str) -> int:
+def _counted_texts(file: BinaryIO, group: int, chunk: _Chunk, column: _Size, limit: int) -> int:
+    """Return the bytes of all texts of a column; more than the limit where they are too many."""
+    if not column.prefixed:
+        return _length_by_dictionary(file, group, chunk.name)
+    if not column.by_rows:  # a single row may hold any number of texts
+        return column.texts
+    return _length_by_rows(file, group, chunk.name, column.longest, limit)
+
+
+def _length_by_dictionary(file: BinaryIO, group: int, name: str) -> int:
     """Return the bytes of all texts of a column, which are read as numbers of their dictionary."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     total = 0
-    column = pq.ParquetFile(file, read_dictionary=[name]).read_row_group(group, [name])[0]
-    for part in column.chunks:
-        lengths = pc.binary_length(part.dictionary)
-        total += int(pc.sum(pc.take(lengths, part.indices)).as_py() or 0)
+    table = pq.ParquetFile(file, read_dictionary=[name]).read_row_group(group, [name])
+    for part in table[0].chunks:
+        inner = part
+        while not hasattr(inner, "dictionary"):  # a list's values, a structure's only field
+            inner = inner.flatten() if hasattr(inner, "offsets") else inner.field(0)
+        lengths = pc.binary_length(inner.dictionary)
+        total += int(pc.sum(pc.take(lengths, inner.indices)).as_py() or 0)
+    return total
+
+
+def _length_by_rows(file: BinaryIO, group: int, name: str, longest: int, limit: int) -> int:
+    """Return the bytes of all texts of a column, of which few are in memory at a time."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    opened, total = pq.ParquetFile(file), 0
+    rows = min(_ROWS_AT_ONCE, max(1, limit // _NO_MATTER // max(1, longest)))
+    for batch in opened.iter_batches(rows, row_groups=[group], columns=[name]):
+        total += int(pc.sum(pc.binary_length(batch[0])).as_py() or 0)
+        if total > limit:
+            break
     return total

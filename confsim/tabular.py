@@ -112,12 +112,27 @@ def _from_arrow(path: Path, read: Callable[[BinaryIO], Any], limit: int | None) 
             check_unpacked(path, size, path.stat().st_size, limit)
             table.validate(full=True)  # before anything follows an offset that the file gives
             # Levels of an index are columns then.
-            frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+            frame: pd.DataFrame = _without_views(table).to_pandas(ignore_metadata=True)
         except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
             if str(path) in str(error):
                 raise
             raise ValueError(f"{path} cannot be read: {one_line(error)[:200]}") from None
     return frame
+
+
+def _without_views(table: Any) -> Any:
+    """Return a table without lists of texts of the kind that pandas is not made from."""
+    import pyarrow as pa
+
+    if not hasattr(pa, "string_view"):  # before 16
+        return table
+    plain = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+    for place, field in enumerate(table.schema):
+        inner = getattr(field.type, "value_type", None)
+        if inner in plain and not pa.types.is_dictionary(field.type):
+            column = table.column(place).cast(pa.large_list(plain[inner]))
+            table = table.set_column(place, field.name, column)
+    return table
 
 
 def _size(values: Any) -> int:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from confsim import given_files, parquet, tabular
+from confsim import feather, given_files, parquet, tabular
 from confsim._errors import ConfsimError
 from confsim.labelled_tables import read as read_table
 from confsim.store import files
@@ -223,3 +223,104 @@ def test_values_of_arrow_that_take_no_bytes_are_counted(tmp_path, monkeypatch, n
         writer.write_table(table)
     with pytest.raises(ValueError, match=r"t.feather cannot be read: .* beyond the limit"):
         feather_frame(path)
+
+
+@pytest.mark.skipif(
+    int(pa.__version__.split(".")[0]) < 18, reason="pyarrow does not read views of texts yet"
+)
+def test_feather_of_polars_is_read(tmp_path, monkeypatch):
+    """Its schema has no length, and its dictionaries come last; written by Polars 2.1."""
+    source = Path(__file__).parents[1] / "support" / "polars.feather"
+    content = source.read_bytes()
+    frame = feather_frame(source)
+    assert frame["label"].tolist()[:2] == ["a", "b"]
+    assert pd.isna(frame["label"][2])
+    assert frame["x"].tolist() == [1.5, 2.0, 3.0]
+    assert frame["kind"].astype(str).tolist() == ["u", "v", "u"]
+    long = "a text that is longer than a view"
+    assert [list(row) for row in frame["texts"]] == [["s"], [], ["t", long]]
+    path = tmp_path / "t.feather"
+    for length in range(len(content)):  # what is cut short is refused, and not read in part
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r"t\.feather cannot be read"):
+            feather_frame(path)
+    monkeypatch.setattr(given_files, "UNPACK_FLOOR", 100)
+    monkeypatch.setattr(given_files, "UNPACK_RATIO", 0.01)
+    with pytest.raises(ValueError, match="beyond the limit"):
+        feather_frame(source)
+
+
+def test_a_table_of_contents_that_repeats_a_batch_is_refused():
+    """A few bytes for each time would make much of little."""
+    batch = pa.record_batch({"x": np.zeros(1 << 10)})
+    out = io.BytesIO()
+    with pa.ipc.new_file(out, batch.schema) as writer:
+        for _ in range(9):
+            writer.write_batch(batch)
+    content = bytearray(out.getvalue())
+    length = int.from_bytes(content[12:16], "little")
+    content[8 : 16 + length] = content[16 : 16 + length] + bytes(8)  # as Polars leaves it out
+    assert pa.ipc.open_stream(feather.messages(bytes(content))).read_all().num_rows == 9 << 10
+    end = len(content) - 10 - int.from_bytes(content[-10:-6], "little")
+    places = [start for start, _ in _blocks_of(bytes(content))]
+    for start in places[1:]:
+        at = content.index(start.to_bytes(8, "little"), end)
+        content[at : at + 8] = places[0].to_bytes(8, "little")
+    assert pa.ipc.open_stream(feather.messages(bytes(content))).read_all().num_rows == 9 << 10
+    cut = content[: places[2]] + content[end:]
+    with pytest.raises(ValueError, match="its table of contents is damaged"):
+        feather.messages(bytes(cut))
+
+
+def _blocks_of(content: bytes) -> list[tuple[int, int]]:
+    end = len(content) - 10 - int.from_bytes(content[-10:-6], "little")
+    footer = memoryview(content)[end:-10]
+    root = feather._follow(footer, 0)
+    return list(feather._blocks(footer, feather._field(footer, root, 3)))
+
+
+def long_once(count: int) -> list[str]:
+    return ["x" * 200_000, *(f"y{i}" for i in range(count - 1))]
+
+
+@pytest.mark.parametrize("rows", [None, 100])
+@pytest.mark.parametrize(
+    "kind", ["text", "text by prefix", "list", "structure", "list of structures"]
+)
+def test_one_long_text_among_short_ones_is_no_bomb(tmp_path, monkeypatch, kind, rows):
+    """A bound by the longest of all would be a thousand times what there is."""
+    monkeypatch.setattr(given_files, "UNPACK_FLOOR", 1 << 26)
+    texts = long_once(5000)
+    kinds = {
+        "list": [[t] for t in texts],
+        "structure": [{"a": t} for t in texts],
+        "list of structures": [[{"a": t}] for t in texts],
+    }
+    options = {"use_dictionary": False, "column_encoding": {"x": "DELTA_BYTE_ARRAY"}}
+    path = tmp_path / "t.parquet"
+    table = pa.table({"x": kinds.get(kind, texts)})
+    more = {"row_group_size": rows, **(options if kind == "text by prefix" else {})}
+    path.write_bytes(written(table, **more))
+    assert len(parquet_frame(path)) == 5000
+
+
+def test_bounds_of_many_row_groups_do_not_add_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(given_files, "UNPACK_FLOOR", 1 << 24)
+    monkeypatch.setattr(given_files, "UNPACK_RATIO", 1)
+    part = long_once(100)[1:]
+    path = tmp_path / "t.parquet"
+    texts = ["z" * 4_000, *part] * 40
+    path.write_bytes(written(pa.table({"x": texts}), row_group_size=len(part) + 1))
+    assert parquet_frame(path)["x"].tolist() == texts
+
+
+def test_row_groups_without_rows_are_read(tmp_path):
+    """They hold a dictionary and no page of values."""
+    path = tmp_path / "t.parquet"
+    table = pa.table({"label": pa.array(["a", "b"] * 9).dictionary_encode(), "x": [0.5] * 18})
+    with pq.ParquetWriter(path, table.schema) as writer:
+        for part in (table.slice(0, 0), table, table.slice(0, 0)):
+            writer.write_table(part)
+    assert parquet_frame(path)["label"].astype(str).tolist() == ["a", "b"] * 9
+    pq.write_table(table.slice(0, 0), path)
+    assert len(parquet_frame(path)) == 0

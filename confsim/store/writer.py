@@ -294,6 +294,8 @@ def check_target(
         strange = any(not entry.name.startswith(layout.TEMPORARY) for entry in path.iterdir())
         if strange and (overwrite or not _lost_its_manifest(path, experiment)):
             raise ValueError(f"--out {path} holds something else and no run; it is left alone")
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise ValueError(f"--out {path} cannot be written: no permission to write to it")
         return
     if overwrite:
         layout.read_manifest(path)

@@ -210,6 +210,11 @@ class TestTarget:
         self.check(filled)
         assert not (tmp_path / "new").exists()
 
+    def test_a_folder_that_is_read_only(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("os.access", lambda *_: False)  # root may write where others may not
+        with pytest.raises(ValueError, match="cannot be written: no permission to write to it"):
+            self.check(tmp_path)
+
     def test_what_is_refused(self, tmp_path, filled):
         (tmp_path / "file").touch()
         with pytest.raises(ValueError, match="is not a directory"):

@@ -13,10 +13,10 @@ from confsim.store import layout
 
 _LINE_EVERY = 60.0
 _COLUMNS, _ROWS = 80, 24
-_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}{postfix}]"
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total}{postfix}"
 
-#: Columns of a bar that its note cannot have: a short bar, counts, and times.
-_BESIDE_NOTE = 52
+#: Columns that are left to the bar itself, whatever stands beside it.
+_SHORTEST_BAR = 4
 
 #: Seconds in which an estimate of the time left follows the rate by about two thirds.
 _PATIENCE = 30.0
@@ -120,8 +120,8 @@ class Progress:
         if self._bar is not None:
             state = " (waiting)" if self.waiting else "" if moves else " (loading, compiling)"
             self._bar.set_description_str(f"{self._label}{state}", refresh=False)
-            told = [] if left is None else [f"about {duration(left)} left"]
-            self._bar.set_postfix_str(", ".join([*told, *self._fitting_note()]), refresh=False)
+            told = [] if left is None else [f"{duration(left)} left"]
+            self._bar.set_postfix_str(self._with_note(told), refresh=False)
             self._bar.update(finished - self._bar.n)
             return
         if self._quiet or now - self._spoke < _LINE_EVERY:
@@ -139,17 +139,20 @@ class Progress:
             text += f"; {self.note}"
         self.say(text)
 
-    def _fitting_note(self) -> list[str]:
-        """Return as many parts of the note as the terminal has room for beside the bar."""
-        columns = getattr(self._bar, "ncols", None)  # a bar that is disabled has none
-        room = (columns or _COLUMNS) - _BESIDE_NOTE - len(self._label)
-        parts: list[str] = []
-        for part in filter(None, self.note.split(", ")):
-            room -= len(part) + 2
-            if room < 0:
-                break
-            parts.append(part)
-        return [] if self.waiting else parts
+    def _with_note(self, told: list[str]) -> str:
+        """Return what is told and as much of the note as the terminal has room for.
+
+        Parts of a note that have no room give way to an ellipsis.
+        """
+        columns = getattr(self._bar, "ncols", None) or _COLUMNS  # a disabled bar has none
+        beside = f"{self._bar.desc}100%|| {self._total}.0/{self._total}"
+        room = columns - len(beside) - _SHORTEST_BAR
+        parts = [] if self.waiting else list(filter(None, self.note.split(", ")))
+        for count in range(len(parts), 0, -1):
+            shown = ", ".join([*told, *parts[:count], *["..."] * (count < len(parts))])
+            if len(shown) + 2 <= room:
+                return shown
+        return ", ".join(told)
 
     def say(self, text: str) -> None:
         """Print a line, without breaking the bar."""

@@ -625,7 +625,12 @@ class TestProgress:
 
     @pytest.mark.parametrize(
         ("columns", "said"),
-        [(70, ""), (85, "trial 3: epoch 2/9"), (120, "trial 3: epoch 2/9, loss 0.4, accuracy 0.9")],
+        [
+            (50, ""),
+            (62, "trial 3: epoch 2/9, ..."),
+            (72, "trial 3: epoch 2/9, loss 0.4, ..."),
+            (80, "trial 3: epoch 2/9, loss 0.4, accuracy 0.9"),
+        ],
     )
     def test_a_bar_says_as_much_of_a_trial_as_fits(self, columns, said):
         ours, theirs = os.openpty()
@@ -641,9 +646,20 @@ class TestProgress:
         os.close(theirs)
         shown = os.read(ours, 10_000).decode()
         os.close(ours)
-        assert shown.rstrip().endswith(f", {said}]" if said else "]")
+        assert shown.rstrip().endswith(f" 4.5/10, {said}" if said else " 4.5/10")
         assert max(map(len, shown.replace("\n", "\r").split("\r"))) <= columns
         assert ("trial 3" in shown) is bool(said)
+
+    def test_eighty_columns_hold_the_epoch_of_a_deep_run_beside_the_time_left(self):
+        progress = Progress("confsim-deep", 256, 0, quiet=False, bar=True)
+        progress._bar.ncols, progress._bar.dynamic_ncols = 80, None
+        progress.note = "trial 131: epoch 102/200, loss 0.123, accuracy 0.912"
+        progress.show(131.2)
+        progress._bar.set_postfix_str(progress._with_note(["45 min left"]), refresh=False)
+        line = str(progress._bar)
+        progress.close()
+        assert line.endswith("131.2/256, 45 min left, trial 131: epoch 102/200, ...")
+        assert len(line) <= 80
 
     def test_lines_tell_that_nothing_has_moved_yet(self, capfd, monkeypatch):
         now = [0.0]

@@ -1,5 +1,6 @@
 """Which attack is best, without the winner's curse: chosen on some targets, quoted on others."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -178,3 +179,29 @@ def best_rows(
                 }
             )
     return found
+
+
+def leaders(
+    rows: Sequence[Mapping[str, Any]], chosen: Iterable[Mapping[str, Any]]
+) -> dict[str, None]:
+    """Return the attacks that a report names as the best, each once.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Of the table of attacks.
+    chosen : iterable of mapping
+        What :func:`best_rows` made of them. A figure that is not there, for too few targets, is led
+        by the attack with the largest mean.
+    """
+    leading = {str(row["figure"]): str(row["attack"]) for row in chosen}
+    for figure in FIGURES:
+        known = [
+            (float(row[figure]), str(row["attack"]))
+            for row in rows
+            if row["target"] == "mean" and not math.isnan(row.get(figure, math.nan))
+        ]
+        if known and figure not in leading:
+            top = max(value for value, _ in known)
+            leading[figure] = next(name for value, name in known if value == top)
+    return dict.fromkeys(leading.values())

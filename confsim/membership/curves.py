@@ -15,11 +15,11 @@ from confsim.statistics import Roc, roc
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-#: Attacks with one threshold for all examples whose curves are kept, in the order of a legend.
-THRESHOLDS = ("confidence", "loss", "statistic", "modified_entropy", "closeness")
+#: Attacks that are always drawn and need no other models, in the order of a legend.
+_THRESHOLDS = ("confidence", "loss", "statistic", "modified_entropy", "closeness")
 
-#: Attacks that learn from the other trials.
-SHADOW = ("lira_online", "lira_offline", "rmia_online", "rmia_offline")
+#: More that need none.
+_ALONE = (*_THRESHOLDS, "entropy", "correctness", "lt_iqr", "final_minus_mean", "attack_p")
 
 #: Points of a curve.
 _GRID = 121
@@ -28,18 +28,19 @@ _GRID = 121
 _TAIL = 0.1
 
 
-def curve_name(attack: str, *, fixed_variance: bool) -> str | None:
-    """Return what the curve of an attack is called, ``None`` if none is kept.
+def always_drawn(*, fixed_variance: bool) -> tuple[str, ...]:
+    """Return the attacks whose curves are kept of every run, in the order of a legend.
 
-    Of LiRA, one variance has a curve: that by which vulnerability is measured, too.
+    Of LiRA, one variance: that by which vulnerability is measured, too. The best attacks join them.
     """
-    name = attack.removesuffix("_fixed_variance" if fixed_variance else "_own_variance")
-    return name if name in THRESHOLDS or name in SHADOW else None
+    kind = "fixed_variance" if fixed_variance else "own_variance"
+    lira = (f"lira_{side}_{kind}" for side in ("online", "offline"))
+    return (*_THRESHOLDS, *lira, "rmia_online", "rmia_offline")
 
 
-def order(name: str) -> int:
-    """Return the place of a curve among all."""
-    return (*THRESHOLDS, *SHADOW).index(name)
+def needs_others(attack: str) -> bool:
+    """Whether an attack learns from models other than its target."""
+    return attack not in _ALONE
 
 
 def roc_rows(name: str, scores: FloatArray, is_member: BoolArray) -> list[dict[str, Any]]:

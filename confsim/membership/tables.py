@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from confsim._errors import ConfsimError
 from confsim.membership.audit import epsilon_bins, epsilon_rows, refusal
-from confsim.membership.best import best_rows
+from confsim.membership.best import best_rows, leaders
 from confsim.membership.blind import blind_rows
-from confsim.membership.curves import curve_name, order, roc_rows
+from confsim.membership.curves import always_drawn, roc_rows
 from confsim.membership.evaluation import evaluate
 from confsim.membership.evidence import AGREEMENT_LEVEL, called, evidence_tables
 from confsim.membership.matrices import Matrices
@@ -72,7 +72,8 @@ class ExampleTables:
         self.notes = self.remarks.notes
         self._scores: dict[str, FloatArray] = {}
         self._thresholds: dict[str, FloatArray] = {}
-        self.curves: dict[str, list[dict[str, Any]]] = {}
+        self._curves: dict[str, list[dict[str, Any]]] = {}
+        self._best: list[dict[str, Any]] = []
         self._sliced: dict[str, list[dict[str, Any]]] = {}
         self.trials = self._usable_trials() if trials is None else trials
         self.canaries = self._canaries()
@@ -144,7 +145,7 @@ class ExampleTables:
         rows = [*self._attack_rows(), *self._target_rows()]
         if not rows:
             self.notes.append("attacks: none is possible")
-        points = [row for name in sorted(self.curves, key=order) for row in self.curves[name]]
+        points = [row for curve in self._curves.values() for row in curve]
         rows += [
             {"attack": attack, "target": "none", "reason": reason}
             for attack, reason in self.remarks.skipped.items()
@@ -162,7 +163,7 @@ class ExampleTables:
             tables["memorization"] = pd.DataFrame(columns | found)
             columns["memorization"] = found["memorization"]
         evidence, answers = self._of_shadow_models(tables, columns)
-        tables |= evidence | self._about_draws(rows, columns)
+        tables |= evidence | self._about_draws(columns)
         if self._slices is not None:
             names = dict.fromkeys(row["attack"] for row in rows)
             sliced = [row for name in names for row in self._sliced.get(name, ())]
@@ -184,8 +185,13 @@ class ExampleTables:
             self.notes.append("transfer, agreement, discoveries: skipped, they need LiRA")
             self.notes.append("vulnerability: skipped, it needs LiRA")
             return {}, []
-        self._scores = self.attacks.main()
-        lira = self._scores["lira_online"]
+        lira = self.attacks.lira()
+        # With very few models an attack may answer of no example: it finds nobody, and is no row.
+        self._scores = {
+            name: scores
+            for name, scores in self.attacks.main().items()
+            if not np.isnan(scores).all()
+        }
         with ThreadPoolExecutor(1) as pool:  # beside what follows: neither knows of the other
             evidence = pool.submit(self._evidence)
             if self.threads == 1:
@@ -210,16 +216,12 @@ class ExampleTables:
         """What is known of examples where nothing is learned from other models."""
         return self._exposure.similarity(self.features)
 
-    def _about_draws(
-        self, rows: list[dict[str, Any]], columns: dict[str, NDArray[Any]]
-    ) -> "dict[str, pd.DataFrame]":
+    def _about_draws(self, columns: dict[str, NDArray[Any]]) -> "dict[str, pd.DataFrame]":
         """Return the best attack, epsilon, and what is told without the model."""
         import pandas as pd
 
         design = self.run.capabilities.design
-        found = {
-            "best_attack": best_rows(rows, self.trials, partner=self.design.partner, seed=self.seed)
-        }
+        found = {"best_attack": self._best}
         why_not = refusal(design, float(self.run.config.get("train_ratio", 0.5)))
         if why_not is None and self._scores:
             found["epsilon"] = epsilon_rows(
@@ -248,7 +250,8 @@ class ExampleTables:
             known = {name: similar[name] for name in _WITHOUT_MODEL if name in similar}
             if groups is not None and groups.max() >= 0:
                 _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-                known["duplicates"] = np.where(groups >= 0, sizes[group], 1)
+                copies = np.where(groups >= 0, sizes[group], 1)
+                known |= {"duplicates": copies} if copies.max() > 1 else {}
             found["blind"] = blind_rows(
                 known,
                 self.data.labels,
@@ -294,9 +297,8 @@ class ExampleTables:
         def rows(attack: tuple[str, Callable[[], FloatArray]]) -> list[dict[str, Any]]:
             name, compute = attack
             scores = compute()
-            curve = curve_name(name, fixed_variance=self.attacks.fixed_by_default)
-            if curve is not None:
-                self.curves[curve] = roc_rows(curve, scores, self.data.is_member)
+            if name in drawn:
+                self._curves[name] = roc_rows(name, scores, self.data.is_member)
             found = evaluate(
                 scores,
                 self.data.is_member,
@@ -328,9 +330,18 @@ class ExampleTables:
             ]
 
         impossible: dict[str, str] = {}
-        made = [row for attack in self.attacks for row in rows(attack)]
+        drawn = always_drawn(fixed_variance=self.attacks.fixed_by_default)
+        possible = list(self.attacks)
+        made = [row for attack in possible for row in rows(attack)]
         for name in sorted(impossible):
             self.remarks.skip(name, impossible[name])
+        self._best = best_rows(made, self.trials, partner=self.design.partner, seed=self.seed)
+        computes = dict(possible)
+        for name in leaders(made, self._best):
+            if name not in self._curves:
+                self._curves[name] = roc_rows(name, computes[name](), self.data.is_member)
+        order = (*(name for name in drawn if name in self._curves), *self._curves)
+        self._curves = {name: self._curves[name] for name in order}
         return made
 
     def _target_rows(self) -> list[dict[str, Any]]:

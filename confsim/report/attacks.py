@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from confsim.membership.curves import SHADOW, THRESHOLDS
+from confsim.membership.curves import needs_others
 from confsim.report.canvas import (
     MARKERS,
     MEMBERS,
@@ -60,6 +60,9 @@ NAMES = {
     "base_online": "BASE, online",
     "base_offline": "BASE, offline",
     "lt_iqr": "LT-IQR",
+    "final_minus_mean": "trace, final minus mean",
+    "lira": "LiRA",
+    "rmia": "RMIA",
 }
 
 
@@ -73,10 +76,23 @@ _CURVES: dict[str, tuple[str, Any]] = {
     "modified_entropy": (SERIES[3], (0, (1, 1))),
     "closeness": (SERIES[4], "-"),
     "statistic": (SERIES[0], "-"),
+    "correctness": (SERIES[0], (0, (1, 1))),
+    "final_minus_mean": (SERIES[5], (0, (4, 1.5))),
+    "attack_p": (SERIES[5], (0, (1, 1))),
     "lira_online": (SERIES[1], "-"),
-    "lira_offline": (SERIES[1], (0, (4, 1.5))),
+    "lira_online_fixed_variance": (SERIES[1], "-"),
+    "lira_online_own_variance": (SERIES[1], (0, (8, 1, 1, 1))),
+    "lira_online_shrunken_variance": (SERIES[1], (0, (3, 1, 1, 1, 1, 1))),
+    "lira_online_augmented": (SERIES[1], (0, (1, 1))),
+    "lira_offline_fixed_variance": (SERIES[1], (0, (4, 1.5))),
+    "lira_offline_own_variance": (SERIES[1], (0, (4, 1.5, 1, 1.5))),
+    "lira_offline_augmented": (SERIES[1], (0, (1, 2))),
     "rmia_online": (SERIES[2], "-"),
     "rmia_offline": (SERIES[2], (0, (4, 1.5))),
+    "base_offline": (SERIES[5], (0, (4, 1.5))),
+    "attack_r": (SERIES[5], (0, (1, 1))),
+    "difficulty_calibration": (SERIES[5], (0, (4, 1.5, 1, 1.5))),
+    "class_thresholds": (SERIES[5], (0, (8, 1, 1, 1))),
 }
 
 #: A rise of a mean curve by this much more than the axis from one point to the next is a step of
@@ -138,8 +154,8 @@ def percent_ticks(axis: "Axis") -> None:
 def roc(material: Material, canvas: Canvas) -> Words:
     """Draw ROC curves with both axes logarithmic."""
     curves = material.tables["roc"]
-    present = set(curves["attack"])
-    groups = [[name for name in names if name in present] for names in (THRESHOLDS, SHADOW)]
+    present = list(dict.fromkeys(curves["attack"]))
+    groups = [[name for name in present if needs_others(name) == kind] for kind in (False, True)]
     titles = ("one threshold for all", "learned from other models")
     shown = [(t, g) for t, g in zip(titles, groups, strict=True) if g]
     axes = canvas.panels(len(shown), height=3.6, sharey=not canvas.narrow)
@@ -366,12 +382,17 @@ def vulnerability_bins(material: Material, canvas: Canvas) -> Words:
         kind = kinds[i // 2 if canvas.narrow else i % len(kinds)]
         bins_panel(axis, material, kind, figures[i % 2 if canvas.narrow else i // len(kinds)])
     spaces = [_SPACES[kind] for kind in kinds]
+    bars = "Horizontal bars span a bin."
+    if table["auc_low"].notna().any():
+        bars = (
+            "Horizontal bars span a bin; vertical ones are 95% intervals of a two-way bootstrap "
+            "over trials and examples."
+        )
     caveat = collapse_caveat(material) if "distance_out" in kinds else ""
     caveat = f" {caveat[0].upper()}{caveat[1:]}." if caveat else ""
     return Words(
         f"Power of LiRA among examples of similar {', and of similar '.join(spaces)}, in tenths of "
-        "the examples. Horizontal bars span a bin; vertical ones are 95% intervals of a two-way "
-        f"bootstrap over trials and examples. Dashed: guessing.{caveat}",
+        f"the examples. {bars} Dashed: guessing.{caveat}",
         "Attack power by distance. " + " ".join(similarity_sentences(material)),
     )
 
@@ -399,7 +420,8 @@ def vulnerability_correlations(material: Material, canvas: Canvas) -> Words:
     """Draw rank correlations of vulnerability and distance with their intervals."""
     table = material.tables["vulnerability_correlations"]
     table = table[table["examples"] == "all"]
-    measures = [m for m in _MEASURES if (table["vulnerability"] == m).any()]
+    known = set(table["vulnerability"][table["spearman"].notna()])
+    measures = [m for m in _MEASURES if m in known]
     wide = not canvas.narrow
     axes = canvas.panels(len(measures), height=2.3, sharex=wide, sharey=wide)
     for axis, measure in zip(axes, measures, strict=True):
@@ -529,7 +551,9 @@ def classes(material: Material, canvas: Canvas) -> Words:
     legend_below(axes[0], 1 if canvas.narrow else 2)
     if attacked:
         classes_panel(axes[1], material, "auc")
-    what = "the AUC of LiRA, with 95% intervals of a two-way bootstrap" if attacked else ""
+    what = "the AUC of LiRA" if attacked else ""
+    if any(not np.isnan(row.get("auc_low", np.nan)) for row in rows):
+        what += ", with 95% intervals of a two-way bootstrap"
     return Words(
         "Classes, the most exposed first: accuracy over the trials that trained on an example and "
         f"over those that did not{'; beside it, ' + what if what else ''}."

@@ -246,7 +246,9 @@ def _reliability_tile(material: Material) -> Tile | None:
 
 def _draw(material: Material, canvas: Canvas) -> Words:
     curves = material.tables["roc"]
-    name = _shown_curve(material)
+    best = best_attack(material, _COLUMN)
+    assert best is not None
+    name = str(best["attack"])
     rows = curves[curves["attack"] == name]
     (axis,) = canvas.panels(1, height=2.1)
     start = float(rows["fpr"].min())
@@ -261,32 +263,17 @@ def _draw(material: Material, canvas: Canvas) -> Words:
     called, over = _capitalised(attack_name(name)), "one target"
     if count > 1:
         over = f"mean over {plural(count, 'target')}"
-    best = best_attack(material, _COLUMN)
-    other = ""
-    if best is not None and not str(best["attack"]).startswith(name):
-        other = f" No curve is kept of {attack_name(str(best['attack']))}."
     return Words(
-        f"{called}, {over}; both axes logarithmic.{other}",
+        f"{called}, {over}; both axes logarithmic.",
         f"Small ROC curve of {attack_name(name)}: true-positive rate "
         f"{number(float(np.interp(LEVEL, x, rows['tpr'])), 3)} at a false-positive rate of 1%.",
     )
 
 
-def _shown_curve(material: Material) -> str:
-    """Return the curve of the best attack, else the one that is highest at the headline's level."""
-    curves = material.tables["roc"]
-    best = best_attack(material, _COLUMN)
-    named = "" if best is None else str(best["attack"])
-    names = [str(name) for name in dict.fromkeys(curves["attack"])]
-    own = [name for name in names if named.startswith(name)]
-    if own:
-        return max(own, key=len)
-
-    def height(name: str) -> float:
-        rows = curves[curves["attack"] == name]
-        return float(np.interp(LEVEL, rows["fpr"], rows["tpr"]))
-
-    return max(names, key=height)
+def _needs_curve(material: Material) -> str | None:
+    reason = has_table("roc")(material)
+    best = None if reason else best_attack(material, _COLUMN)
+    return reason or ("no attack is possible" if best is None else None)
 
 
-SMALL_ROC = FigureKind("first", "The best attack", has_table("roc"), _draw)
+SMALL_ROC = FigureKind("first", "The best attack", _needs_curve, _draw)

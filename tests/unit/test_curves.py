@@ -1,9 +1,10 @@
-"""Ties of scores, as curves tell them."""
+"""Ties of scores, as curves tell them, and whose curves are kept."""
 
 import numpy as np
 import pytest
 
-from confsim.membership.curves import largest_tie, roc_rows
+from confsim.membership.best import FIGURES, best_rows, leaders
+from confsim.membership.curves import always_drawn, largest_tie, needs_others, roc_rows
 from confsim.report.attacks import roc_panel
 from confsim.statistics import roc
 
@@ -35,3 +36,28 @@ def test_only_steps_of_tied_scores_are_marked_and_counted():
     count = np.mean(np.sum(smooth > 1, axis=1))
     assert said == f"loss: {count:,.0f} of 400 examples share one score"
     assert sum(line.get_marker() == "s" for line in axis.get_lines()) == 1
+
+
+def test_the_leader_of_each_figure_is_the_one_chosen_else_the_largest_mean():
+    rng = np.random.default_rng(0)
+    rows = [
+        {"attack": name, "target": str(target), **dict(zip(FIGURES, rng.random(3), strict=True))}
+        for name in "abcdef"
+        for target in (0, 1, 2, 3, "mean", "pooled")
+    ]
+    chosen = best_rows(rows, range(4))
+    assert list(leaders(rows, chosen)) == list(dict.fromkeys(row["attack"] for row in chosen))
+    means = {row["attack"]: row for row in rows if row["target"] == "mean"}
+    largest = [max(means, key=lambda name: means[name][figure]) for figure in FIGURES]
+    assert list(leaders(rows, [])) == list(dict.fromkeys(largest))
+    partly = leaders(rows, chosen[:1])
+    assert list(partly) == list(dict.fromkeys([chosen[0]["attack"], *largest[1:]]))
+    nothing = [{**row, "auc": np.nan} for row in rows]
+    assert list(leaders(nothing, [])) == list(dict.fromkeys(largest[1:]))
+
+
+def test_curves_are_told_apart_by_whether_an_attack_learns_from_other_models():
+    for fixed in (True, False):
+        names = always_drawn(fixed_variance=fixed)
+        assert len(names) == len(set(names))
+        assert [needs_others(name) for name in names] == [False] * 5 + [True] * 4

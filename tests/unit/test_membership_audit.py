@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from report_runs import FakeDeep, FakeSession, publish
 
+from confsim import audit
 from confsim.experiment import RunData
 from confsim.membership import best_attack, epsilon_lower_bound, membership_tables, trace_scores
 from confsim.membership.audit import DELTA, epsilon_bins, epsilon_rows, refusal
@@ -224,3 +225,16 @@ def test_a_design_that_nobody_knows_has_its_blind_baseline(tmp_path):
     assert set(blind["classifier"]) == {"logistic regression", "gradient boosting"}
     assert "fixed_distance" in blind["uses"][0]
     assert "nothing says" in made["epsilon"]["reason"][0]
+
+
+def test_an_attack_that_knows_no_score_is_no_row_of_what_is_found(tmp_path):
+    rng = np.random.default_rng(0)
+    member, label = rng.random((3, 300)) < 0.5, rng.integers(0, 3, 300)
+    logits = rng.normal(size=(3, 300, 3)) + member[..., None] * np.eye(3)[label]
+    run = audit(is_member=member, label=label, logits=logits, out=tmp_path / "run")
+    made = membership_tables(run)
+    attacks = made["attacks"].set_index("attack")
+    assert "no score is known" in attacks.loc["lira_online_fixed_variance", "reason"]
+    for name in ("agreement", "transfer"):
+        assert set(made[name]["attack"]) == {"loss"}
+    assert "found_lira_online" not in made["vulnerability"]

@@ -16,10 +16,11 @@ from confsim.membership.shadow import Design, check_scores
 from confsim.statistics import (
     FEW_FALSE_POSITIVES,
     FPR_LEVELS,
+    RATE,
     clopper_pearson,
+    mean_interval,
     percent_name,
     roc,
-    student_t_interval,
 )
 
 FloatArray = NDArray[np.float64]
@@ -32,7 +33,7 @@ TARGET_INTERVAL = (
     "Clopper-Pearson: this target and threshold, examples drawn anew; precision with both rates at "
     "97.5% bounds"
 )
-MEAN_INTERVAL = "Student-t over targets: these examples, trials drawn anew"
+MEAN_INTERVAL = "Student-t over targets, on the logit scale: these examples, trials drawn anew"
 
 
 def transferred_thresholds(
@@ -251,7 +252,7 @@ def _mean(
         mean[name] = float(values[known].mean()) if known.any() else float("nan")
         if name in ("tpr", "realised_fpr"):
             by_group = np.bincount(group, values) / np.bincount(group)
-            _, low, high = student_t_interval(by_group)
+            _, low, high = mean_interval(by_group, RATE)
             mean |= {f"{name}_low": low, f"{name}_high": high}
     # Of the mean rates: a mean of precisions is ruled by targets with few positives.
     for p in priors:

@@ -9,10 +9,11 @@ tables are read where they are up to date, and made where not.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from confsim._errors import ConfsimError, check_choice
-from confsim.report import attacks, bins, figures, lattice
+from confsim._errors import ConfsimError, check_choice, check_integer
+from confsim.report import attacks, bins, figures, lattice, pictures
 from confsim.report import groups as own_groups
 from confsim.report import training as epochs
+from confsim.report import transfer as transferred
 from confsim.report.canvas import colour_bar
 from confsim.report.material import Material
 from confsim.report.registry import FigureKind
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from confsim.store import Run
 
 __all__ = [
+    "agreement",
     "classes",
     "epsilon",
     "extremes",
     "groups",
+    "images",
     "joint",
     "lattice_map",
     "leverage",
@@ -36,6 +39,7 @@ __all__ = [
     "roc",
     "success",
     "training",
+    "transfer",
     "trials",
     "vulnerability",
     "vulnerability_correlations",
@@ -252,6 +256,84 @@ def groups(run: "Run", ax: "Axes | None" = None, *, figure: str = "auc") -> "Axe
     check_choice("figure", figure, ("auc", "tpr_at_fpr_1pct"))
     ax, material = _axes(ax), _material(run, own_groups.groups)
     own_groups.groups_panel(ax, material, figure)
+    return ax
+
+
+def transfer(run: "Run", ax: "Axes | None" = None, *, rate: str = "tpr") -> "Axes":
+    """Draw what attacks get with thresholds that were chosen on the other trials.
+
+    Parameters
+    ----------
+    run : Run
+    ax : Axes, optional
+    rate : {"tpr", "fpr"}
+        The true-positive rate, beside that of the best threshold for the target itself, or the
+        realised false-positive rate, beside the one that was wanted.
+
+    Returns
+    -------
+    Axes
+        Means over targets with 95% intervals; diamonds are what they are held against.
+    """
+    check_choice("rate", rate, tuple(transferred.RATES))
+    material = _material(run, transferred.transfer)
+    ax = _axes(ax)
+    transferred.transfer_panel(ax, material, rate)
+    return ax
+
+
+def agreement(run: "Run", ax: "Axes | None" = None, *, figure: str = "share") -> "Axes":
+    """Draw whether attacks find the same members, trial after trial.
+
+    Parameters
+    ----------
+    run : Run
+    ax : Axes, optional
+    figure : {"share", "jaccard"}
+        Shares of members found in every trial, on average and at least once, or the Jaccard index
+        of what two trials find, beside that of chance.
+
+    Returns
+    -------
+    Axes
+    """
+    check_choice("figure", figure, tuple(transferred.MEASURES))
+    material = _material(run, transferred.agreement)
+    ax = _axes(ax)
+    transferred.agreement_panel(ax, material, figure)
+    ax.legend()
+    return ax
+
+
+def images(
+    run: "Run", ax: "Axes | None" = None, *, which: str = "vulnerable", count: int = 8
+) -> "Axes":
+    """Draw images, each beside the training image that is nearest to it in most trials.
+
+    Parameters
+    ----------
+    run : Run
+        That keeps images.
+    ax : Axes, optional
+    which : {"vulnerable", "confident", "unsure"}
+        Those that attacks tell best, or those with the highest or the lowest mean confidence.
+    count : int
+        Pairs, at most.
+
+    Returns
+    -------
+    Axes
+        Which holds an inset for each image. Above a pair: ids, and the mean distance; below:
+        classes.
+    """
+    check_choice("which", which, pictures.WHICH)
+    check_integer("count", count, minimum=1)
+    vulnerable = which == "vulnerable"
+    material = _material(
+        run, pictures.vulnerable_images if vulnerable else pictures.confident_images
+    )
+    ax = _axes(ax)
+    pictures.images_panel(ax, material, which, count)
     return ax
 
 

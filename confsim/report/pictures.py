@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim.report.canvas import MUTED, Canvas, Words
-from confsim.report.material import Examples, Material
+from confsim.report.material import Material
 from confsim.report.numbers import number, shorten
 from confsim.report.registry import figure
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 #: With a lower reliability a ranking owes more to the draw of trials than to the examples.
 MOSTLY_NOISE = 0.5
+
+#: Kinds of images that are shown.
+WHICH = ("vulnerable", "confident", "unsure")
 
 #: Images of a kind.
 _EACH = 8
@@ -48,8 +51,10 @@ def _needs_vulnerability(material: Material) -> str | None:
 def confident_images(material: Material, canvas: Canvas) -> Words:
     """Show the images with the highest and the lowest mean confidence."""
     found = material.examples
-    order = np.argsort(found.log_odds, kind="stable")
-    chosen = (("most confident", order[::-1][:_EACH]), ("least confident", order[:_EACH]))
+    chosen = tuple(
+        (title, _chosen(material, which)[:_EACH])
+        for title, which in (("most confident", "confident"), ("least confident", "unsure"))
+    )
     _pairs(material, canvas, chosen)
     low, high = (float(np.mean(found.softmax[rows])) for _, rows in reversed(chosen))
     return Words(
@@ -59,12 +64,42 @@ def confident_images(material: Material, canvas: Canvas) -> Words:
     )
 
 
+def images_panel(axis: "Axes", material: Material, which: str, count: int) -> None:
+    """Draw pairs of one kind, each side by side, in rows within one panel."""
+    chosen, images = _chosen(material, which)[:count], material.run.images()
+    labels, position = _labels(material)
+    axis.axis("off")
+    rows = max(1, -(-len(chosen) // _ACROSS))
+    for i, row in enumerate(chosen):
+        left, below = (i % _ACROSS) / _ACROSS, 1 - (i // _ACROSS + 0.85) / rows
+        frames = [
+            axis.inset_axes((left + part * 0.45 / _ACROSS, below, 0.42 / _ACROSS, 0.7 / rows))
+            for part in (0, 1)
+        ]
+        _pair(frames[0], frames[1], material, int(row), images, position, labels)
+
+
+def _chosen(material: Material, which: str) -> NDArray[np.int64]:
+    """Return rows of the examples, those that belong to a kind first."""
+    if which == "vulnerable":
+        ids = material.tables["vulnerability"]["id"].to_numpy()[most_vulnerable(material)]
+        rows: NDArray[np.int64] = np.searchsorted(material.examples.ids, ids)
+        return rows
+    order = np.argsort(material.examples.log_odds, kind="stable")
+    return order[::-1] if which == "confident" else order
+
+
+def _labels(material: Material) -> tuple[NDArray[Any], dict[int, int]]:
+    """Return the labels of the population, and each example's place in it."""
+    population = material.run.population(["id", "label"])
+    position = {int(i): row for row, i in enumerate(population["id"])}
+    return population["label"].to_numpy(), position
+
+
 @figure("Which images does the model give away?", _needs_vulnerability, photographs=True)
 def vulnerable_images(material: Material, canvas: Canvas) -> Words:
     """Show the images whose membership is easiest to tell."""
-    order = most_vulnerable(material)
-    rows = np.searchsorted(material.examples.ids, material.tables["vulnerability"]["id"])[order]
-    _pairs(material, canvas, (("most vulnerable", rows[:_EACH]),))
+    _pairs(material, canvas, (("most vulnerable", _chosen(material, "vulnerable")[:_EACH]),))
     return Words(
         "Images whose membership shows most in the log-odds of their class: ranked by the AUC of "
         "trials that were trained on them against trials that were not, then by effect size. "
@@ -100,11 +135,8 @@ def most_vulnerable(material: Material) -> NDArray[np.int64]:
 def _pairs(
     material: Material, canvas: Canvas, groups: tuple[tuple[str, NDArray[np.int64]], ...]
 ) -> None:
-    found, images = material.examples, material.run.images()
-    population = material.run.population(["id", "label"])
-    position = {int(i): row for row, i in enumerate(population["id"])}
-    labels = population["label"].to_numpy()
-    names = material.label_names
+    images = material.run.images()
+    labels, position = _labels(material)
     across = _ACROSS_NARROW if canvas.narrow else _ACROSS
     rows = [group[i : i + across] for _, group in groups for i in range(0, len(group), across)]
     titles = [
@@ -128,20 +160,20 @@ def _pairs(
                 for part in (0, 1)
             ]  # fmt: skip
             frames = [canvas.figure.add_axes(place) for place in places]
-            _pair(frames[0], frames[1], found, int(row), images, position, labels, names)
+            _pair(frames[0], frames[1], material, int(row), images, position, labels)
         top += height
 
 
 def _pair(
     left: "Axes",
     right: "Axes",
-    found: Examples,
+    material: Material,
     row: int,
     images: NDArray[Any],
     position: dict[int, int],
     labels: NDArray[Any],
-    names: dict[int, str],
 ) -> None:
+    found, names = material.examples, material.label_names
     neighbour, distance = found.usual_neighbour(row)
     for axis, identity in ((left, int(found.ids[row])), (right, neighbour)):
         axis.axis("off")
@@ -149,7 +181,7 @@ def _pair(
             continue
         at = position[identity]
         _picture(axis, images[at])
-        name = shorten(names.get(int(labels[at]), str(int(labels[at]))), 8)
+        name = shorten(names.get(int(labels[at]), str(int(labels[at]))), 10)
         below = axis.text(0, -0.04, name, transform=axis.transAxes, fontsize=7.5)
         below.set(va="top", parse_math=False)
         above = f"{identity}" if axis is left else f"{identity}, {distance:.3f}"

@@ -15,9 +15,26 @@ from confsim.report.registry import figure, has_table
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 #: False-positive rates that thresholds are chosen for.
 _LEVELS = (0.1, 0.01, 0.001)
+
+#: Panels of transferred thresholds: column, the one it is held against, title, axis, colour.
+RATES = {
+    "fpr": ("realised_fpr", "level", "false-positive rate", "realised (diamond: wanted)",
+            SERIES[1]),
+    "tpr": ("tpr", "oracle_tpr", "true-positive rate", "transferred (diamond: oracle)", SERIES[0]),
+}  # fmt: skip
+
+#: Panels of agreement, and what their axes show.
+MEASURES = {"share": "share of members found", "jaccard": "Jaccard index"}
+
+#: How what a number is held against is drawn.
+_HOLLOW: dict[str, Any] = {
+    "marker": MARKERS[3], "linestyle": "none", "markerfacecolor": "none",
+    "markeredgecolor": MUTED, "markeredgewidth": 0.8, "markersize": 6,
+}  # fmt: skip
 
 
 def _of_means(material: Material) -> "pd.DataFrame":
@@ -34,33 +51,13 @@ def _needs_transfer(material: Material) -> str | None:
     )
 
 
-@figure("What does an attacker get who chooses thresholds on models of his own?", _needs_transfer)
+@figure("What does an attacker get who chooses thresholds on other models?", _needs_transfer)
 def transfer(material: Material, canvas: Canvas) -> Words:
     """Draw the realised false-positive rate beside the one wanted, and the rate of detection."""
     rows = _of_means(material)
-    labels = [
-        f"{attack_name(str(attack))}, {100 * level:g}%"
-        for attack, level in zip(rows["attack"], rows["level"], strict=True)
-    ]
     axes = canvas.panels(2, height=0.9 + 0.21 * len(rows), sharey=not canvas.narrow)
-    floor = float(rows["level"].min()) / 10
-    places = np.arange(len(rows))[::-1]
-    for axis, name, hollow, colour in (
-        (axes[0], "realised_fpr", "level", SERIES[1]),
-        (axes[1], "tpr", "oracle_tpr", SERIES[0]),
-    ):
-        ends = (np.maximum(rows[f"{name}{end}"], floor) for end in ("", "_low", "_high"))
-        axis.plot(
-            np.maximum(rows[hollow], floor), places, MARKERS[3],
-            markerfacecolor="none", markeredgecolor=MUTED, markeredgewidth=0.8, markersize=6,
-        )  # fmt: skip
-        dot_rows(axis, labels, *ends, colour=colour)
-        axis.set(xscale="log", xlim=(floor, 1))
-        percent_ticks(axis.xaxis)
-    axes[0].set_title("false-positive rate")
-    axes[0].set_xlabel("realised (diamond: wanted)")
-    axes[1].set_title("true-positive rate")
-    axes[1].set_xlabel("transferred (diamond: oracle)")
+    for axis, rate in zip(axes, RATES, strict=True):
+        transfer_panel(axis, material, rate)
     worst = rows.iloc[int(np.argmax(np.abs(np.log(_ratio(rows)))))]
     return Words(
         "Thresholds chosen for a false-positive rate of 10%, 1% and 0.1% on the other trials as "
@@ -73,6 +70,23 @@ def transfer(material: Material, canvas: Canvas) -> Words:
     )
 
 
+def transfer_panel(axis: "Axes", material: Material, rate: str) -> None:
+    """Draw the realised ``fpr`` beside that wanted, or the ``tpr`` beside the oracle's."""
+    rows, (name, hollow, title, label, colour) = _of_means(material), RATES[rate]
+    labels = [
+        f"{attack_name(str(attack))}, {100 * level:g}%"
+        for attack, level in zip(rows["attack"], rows["level"], strict=True)
+    ]
+    floor = float(rows["level"].min()) / 10
+    ends = (np.maximum(rows[f"{name}{end}"], floor) for end in ("", "_low", "_high"))
+    axis.plot(np.maximum(rows[hollow], floor), np.arange(len(rows))[::-1], **_HOLLOW)
+    dot_rows(axis, labels, *ends, colour=colour)
+    # Marks at both ends are seen whole.
+    axis.set(xscale="log", xlim=(floor / 1.4, 1.4), xlabel=label)
+    axis.set_title(title)
+    percent_ticks(axis.xaxis)
+
+
 def _ratio(rows: "pd.DataFrame") -> Any:
     return np.maximum(rows["realised_fpr"], 1e-9) / rows["level"]
 
@@ -81,39 +95,9 @@ def _ratio(rows: "pd.DataFrame") -> Any:
 def agreement(material: Material, canvas: Canvas) -> Words:
     """Draw shares of members found always, on average and once, and what trials have in common."""
     rows = material.tables["agreement"]
-    labels = [attack_name(str(attack)) for attack in rows["attack"]]
     axes = canvas.panels(2, height=1.35 + 0.3 * len(rows), sharey=not canvas.narrow)
-    places = np.arange(len(rows))[::-1]
-    dot_rows(
-        axes[0], labels, rows["tpr"], rows["stability"], rows["coverage"],
-        colour=SERIES[0], label="a trial, on average",
-    )  # fmt: skip
-    for column, marker, label in (
-        ("stability", MARKERS[1], "in every trial"),
-        ("coverage", MARKERS[2], "at least once"),
-    ):
-        axes[0].plot(
-            rows[column], places, marker, color=SERIES[2 if marker == MARKERS[1] else 1],
-            label=label,
-        )  # fmt: skip
-    axes[0].set_title("share of members found")
-    axes[1].hlines(
-        places, rows["jaccard_trials_chance"], rows["jaccard_trials"], color=MUTED, linewidth=1.0
-    )
-    axes[1].plot(
-        rows["jaccard_trials_chance"], places, MARKERS[3],
-        markerfacecolor="none", markeredgecolor=MUTED, markeredgewidth=0.8, markersize=6,
-        label="by chance",
-    )  # fmt: skip
-    dot_rows(
-        axes[1], labels, rows["jaccard_trials"], rows["jaccard_trials"], rows["jaccard_trials"],
-        colour=SERIES[1], label="two trials",
-    )  # fmt: skip
-    axes[1].set_title("Jaccard index")
-    jaccard = rows[["jaccard_trials", "jaccard_trials_chance"]]
-    for axis, largest in zip(axes, (rows["coverage"].max(), jaccard.max().max()), strict=True):
-        top = 1.1 * largest if 0 < largest < 0.9 else 1.0
-        axis.set_xlim(-0.03 * top, 1.03 * top)
+    for axis, measure in zip(axes, MEASURES, strict=True):
+        agreement_panel(axis, material, measure)
         legend_below(axis, 1 if canvas.narrow else 2)
     level = f"{100 * float(rows['level'].iloc[0]):g}%"
     best = rows.iloc[int(rows["coverage"].to_numpy().argmax())]
@@ -127,6 +111,33 @@ def agreement(material: Material, canvas: Canvas) -> Words:
         f"{attack_name(str(best['attack']))} finds {number(100 * float(best['coverage']))}% of "
         f"members at least once and {number(100 * float(best['stability']))}% always.",
     )
+
+
+def agreement_panel(axis: "Axes", material: Material, measure: str) -> None:
+    """Draw the ``share`` of members found, or the ``jaccard`` index of two trials."""
+    rows = material.tables["agreement"]
+    labels = [attack_name(str(attack)) for attack in rows["attack"]]
+    places = np.arange(len(rows))[::-1]
+    if measure == "share":
+        dot_rows(
+            axis, labels, rows["tpr"], rows["stability"], rows["coverage"],
+            colour=SERIES[0], label="a trial, on average",
+        )  # fmt: skip
+        for column, marker, colour, label in (
+            ("stability", MARKERS[1], SERIES[2], "in every trial"),
+            ("coverage", MARKERS[2], SERIES[1], "at least once"),
+        ):
+            axis.plot(rows[column], places, marker, color=colour, label=label)
+        largest = float(rows["coverage"].max())
+    else:
+        chance, found = rows["jaccard_trials_chance"], rows["jaccard_trials"]
+        axis.hlines(places, chance, found, color=MUTED, linewidth=1.0)
+        axis.plot(chance, places, label="by chance", **_HOLLOW)
+        dot_rows(axis, labels, found, found, found, colour=SERIES[1], label="two trials")
+        largest = float(np.nanmax([chance, found]))
+    axis.set_xlabel(MEASURES[measure])
+    top = 1.1 * largest if 0 < largest < 0.9 else 1.0
+    axis.set_xlim(-0.03 * top, 1.03 * top)
 
 
 def _between(material: Material) -> str:

@@ -26,7 +26,7 @@ def plane(tmp_path_factory):
 
 
 EACH = {
-    "roc": {"names": ["lira_online"]},
+    "roc": {"names": ["lira_online_fixed_variance"]},
     "low_rates": {"rate": "0.1pct"},
     "vulnerability": {"by": "fixed_distance", "figure": "tpr_at_fpr_1pct"},
     "vulnerability_correlations": {"measure": "memorization"},
@@ -39,6 +39,9 @@ EACH = {
     "success": {"by": "fixed_distance"},
     "groups": {"figure": "tpr_at_fpr_1pct"},
     "training": {"figure": "accuracy"},
+    "transfer": {"rate": "fpr"},
+    "agreement": {"figure": "jaccard"},
+    "images": {"which": "unsure", "count": 5},
 }
 
 
@@ -50,7 +53,7 @@ def test_every_figure_is_drawn_into_the_axes_given(deep, name):
         first, second = figure.subplots(1, 2)
         drawn = getattr(plot, name)(deep, second, **options)
         assert drawn is second
-        assert second.has_data()
+        assert second.has_data() or second.child_axes  # images have panels of their own
         assert not first.has_data()
         figure.canvas.draw()
     assert dict(mpl.rcParams) == before

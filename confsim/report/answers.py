@@ -99,7 +99,7 @@ def _closeness(material: Material) -> str:
 
 def _membership(material: Material) -> str:
     signal = best_signal(signals(material))
-    told = verdict(signals(material))
+    told = verdict(signals(material), material.unit)
     if signal is None or signal.name in _EXTREMES.values():
         return f"{blind_sentence(material)}{told}."
     value = with_interval(signal.value, signal.low, signal.high, 3)
@@ -234,11 +234,11 @@ def best_signal(found: list[Signal]) -> Signal | None:
     return max(judged, key=lambda signal: signal.strength, default=None)
 
 
-def verdict(found: list[Signal]) -> str:
+def verdict(found: list[Signal], unit: str = "trial") -> str:
     """Judge by the strongest signal against guessing, in either direction."""
     best = best_signal(found)
     if best is None:
-        return "There are too few trials to say whether membership shows"
+        return f"There are too few {unit}s to say whether membership shows"
     if not best.strength:
         return "No attack is better than guessing at membership, within its interval"
     start = "Membership is given away" if best.strength > _STRONG else "Membership shows a little"

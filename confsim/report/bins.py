@@ -91,6 +91,12 @@ def _success_words(table: "pd.DataFrame", kind: str) -> str:
     )
 
 
+def _from_zero(axis: "Axes", table: "pd.DataFrame", columns: list[str]) -> None:
+    """Let an axis hold all panels' values, which may share it, and marks at 0 whole."""
+    top = float(table[table["by"].isin(_BY)][columns].max(axis=None)) or 1.0
+    axis.set_ylim(-0.04 * top, 1.05 * top)
+
+
 def success_panel(axis: "Axes", material: Material, kind: str) -> None:
     """Draw the share of members that each attack finds in bins of one kind of distance."""
     table = material.tables["success_bins"]
@@ -108,7 +114,7 @@ def success_panel(axis: "Axes", material: Material, kind: str) -> None:
             x, rows["tpr"], MARKERS[i % len(MARKERS)], color=colour, linestyle=DASHES[i % 3],
             linewidth=0.8, label=attack_name(name),
         )  # fmt: skip
-    axis.set_ylim(bottom=-0.03 * axis.get_ylim()[1])  # marks at 0 are seen whole
+    _from_zero(axis, material.tables["success_bins"], ["tpr", "tpr_high"])
     axis.set_xlabel(_BY[kind])
     percent_ticks(axis.yaxis)
 
@@ -159,7 +165,7 @@ def epsilon_panel(axis: "Axes", material: Material, kind: str) -> None:
         axis.plot(
             x, rows["epsilon"], MARKERS[i % len(MARKERS)], color=colour, label=attack_name(name)
         )
-    axis.set_ylim(bottom=-0.03 * axis.get_ylim()[1])
+    _from_zero(axis, material.tables["epsilon_bins"], ["epsilon"])
     axis.set_xlabel(_BY[kind])
 
 

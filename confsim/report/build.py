@@ -5,7 +5,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from confsim._errors import ConfsimError
 from confsim._version import __version__
@@ -361,7 +361,10 @@ def _title(material: Material) -> str:
     if "grid_size" in config:
         return f"{config['n']:,} training points on a lattice of {config['dimensions']} dimensions"
     if "dataset" in config:
-        return f"{config.get('model', 'a model')} on {config['dataset']}"
+        # Of data and of a model of the user's own the file's name, not where it lies.
+        kind, _, path = str(config["dataset"]).partition(":")
+        model = PurePath(str(config.get("model", "a model"))).name
+        return f"{model} on {PurePath(path).name or kind}"
     if material.unit == "model":
         count, examples = len(material.trials), config.get("examples")
         return f"{plural(count, 'model')} audited" + (

@@ -56,6 +56,9 @@ SMALL = 2.4
 
 _DPI = 200
 
+#: Inches that a number on a horizontal axis has.
+_TICK = 0.45
+
 _SETTINGS: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": MUTED,
@@ -183,6 +186,16 @@ class Canvas:
         if self._shares_names():  # they are in their place after the second pass only
             engine.execute(self.figure)
         self.figure.set_layout_engine("none")
+        self._thin_out_ticks()
+
+    def _thin_out_ticks(self) -> None:
+        """Let numbers on horizontal axes have room: the defaults expect shorter ones."""
+        from matplotlib.ticker import AutoLocator, MaxNLocator
+
+        for axes in self.figure.axes:
+            if type(axes.xaxis.get_major_locator()) is AutoLocator:
+                most = max(2, int(axes.get_position().width * self.width / _TICK))
+                axes.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
 
     def _shares_names(self) -> bool:
         """Whether several axes share a vertical one whose labels are names, which may be long."""

@@ -3,12 +3,14 @@
 Rows come from the membership tables; here they are chosen, named and explained.
 """
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from confsim.report.attacks import attack_name
 from confsim.report.classes import records
 from confsim.report.material import Material
-from confsim.report.numbers import number
+from confsim.report.numbers import number, with_interval
 from confsim.report.table import Column, Table
 
 if TYPE_CHECKING:
@@ -16,6 +18,15 @@ if TYPE_CHECKING:
 
 #: False-positive rates that thresholds are chosen for.
 _LEVELS = (0.01, 0.001)
+
+_ENDS = ("", "_low", "_high")
+
+#: What classifiers are given, for people.
+_USED = {
+    "label": "class",
+    "fixed_distance": "distance to the nearest other",
+    "density_distance": "density",
+}
 
 
 def _rows(material: Material, name: str) -> "pd.DataFrame | None":
@@ -33,7 +44,7 @@ def blind(material: Material) -> Table | None:
         "blind_summary",
         "Without the model",
         [
-            Column("target", "trial", "whose members are told from others"),
+            Column("target", material.unit, "whose members are told from others"),
             Column("classifier", "classifier", "cross-validated, on the examples alone: it never "
                    "sees what the model says"),
             Column("auc", "AUC", "mean over folds [95% Student-t interval over folds]; 0.5 is "
@@ -41,9 +52,15 @@ def blind(material: Material) -> Table | None:
                    "attack's success up to there says nothing of the model"),
             Column("uses", "uses", "what it is given of each example"),
         ],
-        [{**row, "target": str(row["target"])} for row in records(known)],
+        [{**row, "target": str(row["target"]), "uses": _used(row)} for row in records(known)],
         "Membership was not drawn at random here, so this comes before every attack.",
     )  # fmt: skip
+
+
+def _used(row: "Mapping[str, Any] | pd.Series[Any]") -> str:
+    """Say what a classifier is given."""
+    *others, last = (_USED.get(name, name) for name in str(row["uses"]).split(", "))
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def blind_sentence(material: Material) -> str:
@@ -53,8 +70,8 @@ def blind_sentence(material: Material) -> str:
         return ""
     row = table.sort_values("auc").dropna(subset="auc").iloc[-1]
     told = (
-        f"Without the model, {row['classifier']} on {row['uses']} tells members from others with "
-        f"AUC {number(float(row['auc']))}"
+        f"Without the model, {row['classifier']} on {_used(row)} tells members from others with "
+        f"AUC {with_interval(*(float(row.get(f'auc{end}', math.nan)) for end in _ENDS), 2)}"
     )
     if bool(table["tells_members"].fillna(value=False).astype(bool).any()):
         return f"{told}: attacks that do no better show how members differ, not a leak. "

@@ -28,8 +28,9 @@ FloatArray = NDArray[np.float64]
 #: Cells of the map along each axis.
 _CELLS = 220
 
-#: More training points than this are drawn small.
-_MANY = 400
+#: More training points than this are drawn small, and of more than the second some are left out:
+#: they would hide the map.
+_MANY, _MOST = 400, 1000
 
 
 def _needs_plane(material: Material) -> str | None:
@@ -107,7 +108,8 @@ def _draw_model(axis: "Axes", model: dict[str, Any], training: FloatArray, size:
             axis.plot(
                 *ends.T, color=colour, linestyle=dash, label=label, path_effects=halo, linewidth=1.4
             )
-    labels = model["training_labels"]
+    step = _shown_step(len(training))
+    training, labels = training[::step], model["training_labels"][::step]
     markersize = 5.0 if len(labels) <= _MANY else 2.2
     for value, marker, colour in ((1, "^", SERIES[4]), (-1, "o", SURFACE)):
         chosen = training[labels == value]
@@ -123,6 +125,11 @@ def _draw_model(axis: "Axes", model: dict[str, Any], training: FloatArray, size:
     axis.set(xlim=(0, size), ylim=(0, size), aspect="equal")
     axis.set(xlabel="first coordinate", ylabel="second coordinate")
     axis.grid(visible=False)
+
+
+def _shown_step(count: int) -> int:
+    """Return of how many training points one is drawn; they are in the order of the lattice."""
+    return -(-count // _MOST)
 
 
 def _in_box(weights: FloatArray, bias: float, size: float) -> FloatArray | None:
@@ -148,12 +155,14 @@ def _words(material: Material, trial: int) -> Words:
     summary = material.run.trial(trial).summary()
     angle = summary.get("angle_degrees")
     angle = math.nan if angle is None else float(angle)
+    count = int(material.config["n"])
+    shown = "training points" if _shown_step(count) == 1 else f"some of {count:,} training points"
     return Words(
         f"Trial {trial}, the one with the median angle between learned and ideal hyperplane "
-        f"({number(angle)} degrees). One panel shows boundary confidence, the distance to the "
+        f"({number(angle, 2)} degrees). One panel shows boundary confidence, the distance to the "
         "learned hyperplane as a fraction of the largest one, the other Euclidean distance to the "
-        "nearest training point. Triangles and circles are training points, with the labels that "
-        "the model saw.",
+        f"nearest training point. Triangles and circles are {shown}, with the labels that the "
+        "model saw.",
         f"Two maps of the lattice for trial {trial}: confidence grows away from the learned "
         "hyperplane, distance grows away from the training points.",
     )

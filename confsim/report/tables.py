@@ -267,8 +267,11 @@ def _impossible(table: "pd.DataFrame") -> str:
     if "reason" not in table:
         return ""
     rows = table[table["target"].astype(str) == "none"]
-    told = [f"{attack_name(str(row['attack']))}: {row['reason']}" for row in records(rows)]
-    return f"Not computed: {'; '.join(told)}." if told else ""
+    told: dict[str, list[str]] = {}
+    for row in records(rows):
+        told.setdefault(str(row["reason"]), []).append(attack_name(str(row["attack"])))
+    said = "; ".join(f"{'; '.join(names)}: {reason}" for reason, names in told.items())
+    return f"Not computed. {said}." if said else ""
 
 
 def _few(text: Any) -> str:

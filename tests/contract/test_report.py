@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import types
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -594,3 +595,16 @@ def test_importing_the_package_imports_no_matplotlib():
         "assert not {'matplotlib', 'pandas', 'jinja2'} & set(sys.modules), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "title"),
+    [
+        ("digits", "cnn", "cnn on digits"),
+        ("folder:/home/me/pictures/", "cnn", "cnn on pictures"),
+        ("table:/data/adult.csv", "/home/me/nets.py:small", "nets.py:small on adult.csv"),
+    ],
+)
+def test_titles_hold_no_path(dataset, model, title):
+    run = types.SimpleNamespace(config={"dataset": dataset, "model": model})
+    assert build._title(run) == title

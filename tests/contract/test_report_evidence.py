@@ -72,8 +72,8 @@ BLIND = [
 def test_what_the_examples_alone_tell_is_said():
     made = material(blind=BLIND)
     said = evidence.blind_sentence(made)
-    assert "gradient boosting on label" in said
-    assert "AUC 0.7" in said
+    assert "gradient boosting on class tells members" in said
+    assert "AUC 0.70 [0.60, 0.80]" in said
     assert "not a leak" in said
     assert len(evidence.blind(made).rows) == 2
     nothing = evidence.blind_sentence(material(blind=BLIND[:1]))

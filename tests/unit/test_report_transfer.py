@@ -1,5 +1,6 @@
-"""Figures of transferred thresholds and of agreement say what the tables say."""
+"""Figures of what attacks find say what the tables say, and show all of it."""
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from report_runs import FakeDeep, publish
 
 from confsim.membership import agreement, transfer
+from confsim.report import bins
 from confsim.report.build import report
 from confsim.report.canvas import Canvas, settings
 from confsim.report.transfer import FIGURES
@@ -107,3 +109,39 @@ def test_reports_hold_both(tmp_path):
     report([run.path])
     names = {path.stem for path in (run.path / "figures").iterdir()}
     assert {"transfer", "agreement"} <= names
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_panels_that_share_an_axis_show_every_interval_whole(narrow):
+    rows = [
+        {"attack": attack, "by": by, "bin": i, "value_low": 0.1 * i, "value_high": 0.1 * i + 0.1,
+         "level": 0.01, "tpr": height / 2, "tpr_low": 0.0, "tpr_high": height}
+        for by, height in (("distance_out", 0.2), ("fixed_distance", 0.7), ("label", 0.9))
+        for attack in ("loss", "lira_online")
+        for i in range(3)
+    ]  # fmt: skip
+    figure, _ = drawn(bins.success, Tables({"success_bins": pd.DataFrame(rows)}), narrow=narrow)
+    assert len(figure.axes) == 2
+    for axis in figure.axes:
+        low, high = axis.get_ylim()
+        assert low < 0 < 0.7 < high < 0.9
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_numbers_below_a_narrow_panel_do_not_overlap(narrow):
+    canvas = Canvas("ticks", narrow=narrow)
+    with settings():
+        axes = canvas.panels(4, height=2.0)
+        for axis, end in zip(axes, (0.06, 0.35, 123.0, 0.012), strict=True):
+            axis.plot([-end, end], [0, 1])
+        canvas.settle()
+        canvas.figure.canvas.draw()
+        for axis in axes:
+            low, high = axis.get_xlim()
+            shown = [
+                text.get_window_extent()
+                for place, text in zip(axis.get_xticks(), axis.get_xticklabels(), strict=True)
+                if low <= place <= high
+            ]
+            assert len(shown) >= 2
+            assert all(a.x1 < b.x0 for a, b in itertools.pairwise(shown))

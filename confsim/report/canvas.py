@@ -56,8 +56,8 @@ SMALL = 2.4
 
 _DPI = 200
 
-#: Inches that a number on a horizontal axis has.
-_TICK = 0.45
+#: Inches that a number on a horizontal axis has, and that stand beside a panel, roughly.
+_TICK, _BESIDE_PANEL = 0.45, 0.7
 
 _SETTINGS: dict[str, Any] = {
     "axes.axisbelow": True,
@@ -182,19 +182,21 @@ class Canvas:
         engine = self.figure.get_layout_engine()
         if engine is None:  # every place was given
             return
+        self._thin_out_ticks()
         engine.execute(self.figure)
         if self._shares_names():  # they are in their place after the second pass only
             engine.execute(self.figure)
         self.figure.set_layout_engine("none")
-        self._thin_out_ticks()
 
     def _thin_out_ticks(self) -> None:
         """Let numbers on horizontal axes have room: the defaults expect shorter ones."""
         from matplotlib.ticker import AutoLocator, MaxNLocator
 
         for axes in self.figure.axes:
-            if type(axes.xaxis.get_major_locator()) is AutoLocator:
-                most = max(2, int(axes.get_position().width * self.width / _TICK))
+            place = axes.get_subplotspec()
+            if place is not None and type(axes.xaxis.get_major_locator()) is AutoLocator:
+                width = self.width / place.get_gridspec().ncols - _BESIDE_PANEL
+                most = max(2, int(width / _TICK))
                 axes.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
 
     def _shares_names(self) -> bool:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 #: False-positive rates that thresholds are chosen for.
 _LEVELS = (0.01, 0.001)
 
-_ENDS = ("", "_low", "_high")
-
 #: What classifiers are given, for people.
 _USED = {
     "label": "class",
@@ -69,9 +67,10 @@ def blind_sentence(material: Material) -> str:
     if table is None or "auc" not in table or table["auc"].isna().all():
         return ""
     row = table.sort_values("auc").dropna(subset="auc").iloc[-1]
+    value, low, high = (float(row.get(f"auc{end}", math.nan)) for end in ("", "_low", "_high"))
     told = (
         f"Without the model, {row['classifier']} on {_used(row)} tells members from others with "
-        f"AUC {with_interval(*(float(row.get(f'auc{end}', math.nan)) for end in _ENDS), 2)}"
+        f"AUC {with_interval(value, low, high, 2)}"
     )
     if bool(table["tells_members"].fillna(value=False).astype(bool).any()):
         return f"{told}: attacks that do no better show how members differ, not a leak. "

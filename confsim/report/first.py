@@ -126,7 +126,7 @@ def headline(material: Material) -> str:
     if best is not None and best[1].low > (chance := chance_rate(material, best[0])):
         value = best[1].value
         return (
-            f"An attacker recognises {100 * value:.2g}% of members at 1% false alarms: "
+            f"An attacker recognises {_percent(value)}% of members at 1% false alarms: "
             f"{_times(value / chance)} guessing"
         )
     models = plural(len(material.trials), material.unit)
@@ -140,6 +140,10 @@ def headline(material: Material) -> str:
     if signal.strength:
         return "Membership shows, but no attack beats guessing at 1% false alarms"
     return "No attack tells members from others better than guessing"
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.0f}" if rate >= 0.0995 else f"{100 * rate:.2g}"
 
 
 def _times(factor: float) -> str:

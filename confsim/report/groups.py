@@ -95,7 +95,7 @@ _MEASURES = {"auc": ("AUC", 0.5), "tpr_at_fpr_1pct": ("true-positive rate at FPR
 def groups_panel(axis: "Axes", material: Material, measure: str) -> None:
     """Draw one measure of an attack's power in each group."""
     rows = _shown(material)
-    letters = 30 if axis.figure.get_figwidth() > NARROW else 18
+    letters = 30 if axis.figure.bbox.width > NARROW * axis.figure.dpi else 18
     labels = [shorten(str(name), letters) for name in rows["group"]]
     ends = (rows[f"{measure}{end}"] for end in ("", "_low", "_high"))
     dot_rows(axis, labels, *ends, colour=SERIES[list(_MEASURES).index(measure)])

@@ -608,3 +608,10 @@ def test_importing_the_package_imports_no_matplotlib():
 def test_titles_hold_no_path(dataset, model, title):
     run = types.SimpleNamespace(config={"dataset": dataset, "model": model})
     assert build._title(run) == title
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"), [(1.0, "100"), (0.9967, "100"), (0.0996, "10"), (0.088, "8.8"), (0.5, "50")]
+)
+def test_the_headline_has_no_exponents(rate, said):
+    assert first._percent(rate) == said

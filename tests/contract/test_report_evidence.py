@@ -17,7 +17,8 @@ from confsim.report.summary import Estimate, Headline
 
 def material(means: Any = None, **tables: Any) -> Material:
     """A run of which only its membership tables and headline are known."""
-    made = Material(SimpleNamespace(has=lambda name: False), list(range(8)))  # type: ignore[arg-type]
+    run: Any = SimpleNamespace(has=lambda name: False, manifest={"command": "confsim-audit"})
+    made = Material(run, list(range(8)))
     made.tables = {name: pd.DataFrame(rows) for name, rows in tables.items()}
     made.__dict__["headline"] = Headline(8, means or {}, {}, {})
     made.__dict__["rows"] = [{} for _ in range(8)]

@@ -20,6 +20,7 @@ from confsim.shadow.experiment import DESIGNS, DEVICES, ShadowExperiment
 from confsim.shadow.prepare import experiment_of
 from confsim.shadow.probe import Tried
 from confsim.shadow.tasks import FileSource, Source
+from confsim.store import check_place
 
 DESCRIPTION = """\
 Train shadow models with your own training code, and record for every example how sure each model
@@ -231,6 +232,8 @@ def _table(given: argparse.Namespace) -> LabelledTable:
 
 
 def _run(given: argparse.Namespace) -> int:
+    if given.out:
+        check_place(given.out)  # before the user's own code runs
     with tempfile.TemporaryDirectory(prefix="confsim-") as folder:
         experiment, tried = experiment_of(
             _source(given, Path(folder)),

@@ -24,7 +24,7 @@ from confsim.store.layout import (
     survey,
 )
 from confsim.store.reader import Run, Trial, open_run
-from confsim.store.writer import Store, check_target, create
+from confsim.store.writer import Store, check_place, check_target, create
 
 __all__ = [
     "MANIFEST",
@@ -33,6 +33,7 @@ __all__ = [
     "Run",
     "Store",
     "Trial",
+    "check_place",
     "check_target",
     "create",
     "default_path",

@@ -285,11 +285,9 @@ def check_target(
     ValueError
         If something else is there: a file, a directory that is no run, another run.
     """
+    check_place(path)
     if not os.path.lexists(path):
-        _check_parent(path)
         return
-    if not path.is_dir():
-        raise ValueError(f"--out {path} is not a directory")
     if not os.path.lexists(path / layout.MANIFEST):
         strange = any(not entry.name.startswith(layout.TEMPORARY) for entry in path.iterdir())
         if strange and (overwrite or not _lost_its_manifest(path, experiment)):
@@ -311,8 +309,12 @@ def _lost_its_manifest(path: Path, experiment: Experiment) -> bool:
     return bool(layout.survey(path, identity).finished) and not layout.strange_names(path)
 
 
-def _check_parent(path: Path) -> None:
-    """Raise ``ValueError`` if the nearest existing ancestor cannot hold a new directory."""
+def check_place(path: Path) -> None:
+    """Raise ``ValueError`` if ``path`` is no directory and cannot become one, whatever the run."""
+    if os.path.lexists(path):
+        if not path.is_dir():
+            raise ValueError(f"--out {path} is not a directory")
+        return
     ancestor = next(parent for parent in path.absolute().parents if parent.exists())
     if not ancestor.is_dir():
         raise ValueError(f"--out {path} cannot be written: {ancestor} is not a directory")

@@ -334,6 +334,16 @@ ERRORS = {
 
 
 class TestBadInput:
+    def test_a_place_that_cannot_be_is_told_before_the_task_runs(self, tmp_path, capsys):
+        from confsim.cli.shadow import main
+
+        task = tmp_path / "task.py"
+        task.write_text(TASK.read_text() + "\nraise SystemExit('it ran')\n")
+        assert main([str(task), "--trials", "2", "--out", str(task / "run")]) == 2
+        assert f"{task} is not a directory" in capsys.readouterr().err
+        assert main([str(task), "--trials", "2", "--out", str(task)]) == 2
+        assert f"{task} is not a directory" in capsys.readouterr().err
+
     @pytest.mark.parametrize("case", ERRORS)
     def test_a_bad_task_is_one_line_and_nothing_is_written(self, case, tmp_path, capsys):
         from confsim.cli.shadow import main

@@ -59,6 +59,9 @@ _DPI = 200
 #: Inches that a number on a horizontal axis has, and that stand beside a panel, roughly.
 _TICK, _BESIDE_PANEL = 0.45, 0.7
 
+#: Inches that a letter in a legend takes, and a mark with what stands around it.
+_LETTER, _KEY = 0.056, 0.4
+
 _SETTINGS: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": MUTED,
@@ -182,22 +185,26 @@ class Canvas:
         engine = self.figure.get_layout_engine()
         if engine is None:  # every place was given
             return
-        self._thin_out_ticks()
+        numbered = self._numbered()
+        for axes in numbered:
+            columns = axes.get_subplotspec().get_gridspec().ncols
+            _thin_out_ticks(axes, self.width / columns - _BESIDE_PANEL)
         engine.execute(self.figure)
         if self._shares_names():  # they are in their place after the second pass only
             engine.execute(self.figure)
         self.figure.set_layout_engine("none")
+        for axes in numbered:  # panels of a given shape may be narrower than their place
+            _thin_out_ticks(axes, axes.get_position().width * self.width)
 
-    def _thin_out_ticks(self) -> None:
-        """Let numbers on horizontal axes have room: the defaults expect shorter ones."""
-        from matplotlib.ticker import AutoLocator, MaxNLocator
+    def _numbered(self) -> list[Any]:
+        """Return the panels of a grid whose numbers on the horizontal axis nobody has chosen."""
+        from matplotlib.ticker import AutoLocator
 
-        for axes in self.figure.axes:
-            place = axes.get_subplotspec()
-            if place is not None and type(axes.xaxis.get_major_locator()) is AutoLocator:
-                width = self.width / place.get_gridspec().ncols - _BESIDE_PANEL
-                most = max(2, int(width / _TICK))
-                axes.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
+        return [
+            axes
+            for axes in self.figure.axes
+            if axes.get_subplotspec() and type(axes.xaxis.get_major_locator()) is AutoLocator
+        ]
 
     def _shares_names(self) -> bool:
         """Whether several axes share a vertical one whose labels are names, which may be long."""
@@ -341,12 +348,24 @@ class Words:
     alt: str
 
 
+def _thin_out_ticks(axes: "Axes", inches: float) -> None:
+    """Let the numbers on a horizontal axis have room: the defaults expect shorter ones."""
+    from matplotlib.ticker import MaxNLocator
+
+    most = max(2, int(inches / _TICK))
+    axes.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
+
+
 def legend_below(axes: "Axes", columns: int = 2) -> None:
-    """Put the legend below the panel: inside, its marks read as data."""
+    """Put the legend below the panel, in as many columns as fit: inside, its marks read as data."""
     from matplotlib.transforms import ScaledTranslation
 
     handles, labels = axes.get_legend_handles_labels()
     if handles:
+        place = axes.get_subplotspec()
+        across = place.get_gridspec().ncols if place else 1
+        width = axes.figure.bbox.width / axes.figure.dpi / across - _BESIDE_PANEL
+        columns = max(1, min(columns, int(width / (_KEY + _LETTER * max(map(len, labels))))))
         # Room for the labels of the axis, whatever the panel's height.
         below = ScaledTranslation(0, -0.46, axes.figure.dpi_scale_trans)
         axes.legend(

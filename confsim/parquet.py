@@ -583,8 +583,8 @@ def _length_by_dictionary(file: BinaryIO, group: int, name: str) -> int:
     table = pq.ParquetFile(file, read_dictionary=[name]).read_row_group(group, [name])
     for part in table[0].chunks:
         inner = part
-        while not hasattr(inner, "dictionary"):  # a list's values, a structure's only field
-            inner = inner.flatten() if hasattr(inner, "offsets") else inner.field(0)
+        while not hasattr(inner, "dictionary"):  # a structure's only field, a list's values
+            inner = inner.field(0) if hasattr(inner, "field") else inner.flatten()
         lengths = pc.binary_length(inner.dictionary)
         total += int(pc.sum(pc.take(lengths, inner.indices)).as_py() or 0)
     return total

@@ -285,7 +285,7 @@ def long_once(count: int) -> list[str]:
 
 @pytest.mark.parametrize("rows", [None, 100])
 @pytest.mark.parametrize(
-    "kind", ["text", "text by prefix", "list", "structure", "list of structures"]
+    "kind", ["text", "text by prefix", "list", "pairs", "map", "structure", "list of structures"]
 )
 def test_one_long_text_among_short_ones_is_no_bomb(tmp_path, monkeypatch, kind, rows):
     """A bound by the longest of all would be a thousand times what there is."""
@@ -293,6 +293,8 @@ def test_one_long_text_among_short_ones_is_no_bomb(tmp_path, monkeypatch, kind, 
     texts = long_once(5000)
     kinds = {
         "list": [[t] for t in texts],
+        "pairs": pa.array([[t, ""] for t in texts], pa.list_(pa.string(), 2)),
+        "map": pa.array([[(1, t)] for t in texts], pa.map_(pa.int8(), pa.string())),
         "structure": [{"a": t} for t in texts],
         "list of structures": [[{"a": t}] for t in texts],
     }

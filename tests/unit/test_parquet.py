@@ -252,7 +252,7 @@ def test_feather_of_polars_is_read(tmp_path, monkeypatch):
 
 def test_a_table_of_contents_that_repeats_a_batch_is_refused():
     """A few bytes for each time would make much of little."""
-    batch = pa.record_batch({"x": np.zeros(1 << 10)})
+    batch = pa.record_batch([pa.array(np.zeros(1 << 10))], names=["x"])
     out = io.BytesIO()
     with pa.ipc.new_file(out, batch.schema) as writer:
         for _ in range(9):

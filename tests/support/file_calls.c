@@ -44,7 +44,8 @@ void file_calls_aim(const char *directory, const char *file, long call, const ch
 __attribute__((constructor)) static void begin(void) {
     const char *directory = getenv("CALLS_BELOW");
     if (directory == NULL) return;
-    file_calls_aim(directory, getenv("CALLS_COUNT"), atol(getenv("CALLS_AT")), getenv("CALLS_FATE"));
+    file_calls_aim(directory, getenv("CALLS_COUNT"), atol(getenv("CALLS_AT")),
+                   getenv("CALLS_FATE"));
 }
 
 /* Returns 1, with errno set, if the call is to fail. */

@@ -5,7 +5,7 @@ together: the JAX engine's own step, mapped over a leading axis of weights, opti
 batches and standardisations, with the images shared. Each trial keeps its own members, order,
 dropout and early stopping, and is the trial that :func:`confsim.deep.training.train` would have
 trained, up to the rounding of batched products. On a CPU mapped convolutions are far slower than
-single ones; so are they on a GPU with deterministic algorithms only, which is why one trial at a
+single ones, and slower on the one GPU on which both were measured, which is why one trial at a
 time is the default (``benchmarks/README.md`` has the figures).
 """
 

@@ -356,6 +356,11 @@ def _thin_out_ticks(axes: "Axes", inches: float) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
 
 
+def letters(axes: "Axes", wide: int, narrow: int) -> int:
+    """Return how long a name may be: in a narrow figure, it has less room."""
+    return wide if axes.figure.bbox.width > NARROW * axes.figure.dpi else narrow
+
+
 def legend_below(axes: "Axes", columns: int = 2) -> None:
     """Put the legend below the panel, in as many columns as fit: inside, its marks read as data."""
     from matplotlib.transforms import ScaledTranslation

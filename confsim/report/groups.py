@@ -7,7 +7,7 @@ import numpy as np
 
 from confsim.report.answers import widened
 from confsim.report.attacks import NULL_STYLE, attack_name
-from confsim.report.canvas import MUTED, NARROW, SERIES, Canvas, Words, dot_rows
+from confsim.report.canvas import MUTED, SERIES, Canvas, Words, dot_rows, letters
 from confsim.report.classes import known, records
 from confsim.report.material import Material
 from confsim.report.numbers import number, shorten
@@ -95,8 +95,7 @@ _MEASURES = {"auc": ("AUC", 0.5), "tpr_at_fpr_1pct": ("true-positive rate at FPR
 def groups_panel(axis: "Axes", material: Material, measure: str) -> None:
     """Draw one measure of an attack's power in each group."""
     rows = _shown(material)
-    letters = 30 if axis.figure.bbox.width > NARROW * axis.figure.dpi else 18
-    labels = [shorten(str(name), letters) for name in rows["group"]]
+    labels = [shorten(str(name), letters(axis, 30, 18)) for name in rows["group"]]
     ends = (rows[f"{measure}{end}"] for end in ("", "_low", "_high"))
     dot_rows(axis, labels, *ends, colour=SERIES[list(_MEASURES).index(measure)])
     title, guessing = _MEASURES[measure]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim.report.canvas import MUTED, NARROW, Canvas, Words
+from confsim.report.canvas import MUTED, Canvas, Words, letters
 from confsim.report.material import Material
 from confsim.report.numbers import number, shorten
 from confsim.report.registry import figure
@@ -174,7 +174,6 @@ def _pair(
     labels: NDArray[Any],
 ) -> None:
     found, names = material.examples, material.label_names
-    letters = 10 if left.figure.bbox.width > NARROW * left.figure.dpi else 9
     neighbour, distance = found.usual_neighbour(row)
     for axis, identity in ((left, int(found.ids[row])), (right, neighbour)):
         axis.axis("off")
@@ -182,7 +181,7 @@ def _pair(
             continue
         at = position[identity]
         _picture(axis, images[at])
-        name = shorten(names.get(int(labels[at]), str(int(labels[at]))), letters)
+        name = shorten(names.get(int(labels[at]), str(int(labels[at]))), letters(axis, 10, 9))
         below = axis.text(0, -0.04, name, transform=axis.transAxes, fontsize=7.5)
         below.set(va="top", parse_math=False)
         above = f"{identity}" if axis is left else f"{identity}, {distance:.3f}"

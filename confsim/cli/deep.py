@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from confsim import recipes
@@ -18,6 +19,7 @@ from confsim.deep.design import AUGMENTATIONS, DESIGNS, MAX_QUERY_AUGMENT
 from confsim.deep.experiment import DeepExperiment
 from confsim.deep.models import NAMED, PRECISIONS
 from confsim.deep.optimisation import OPTIMIZERS, SCHEDULES
+from confsim.deep.sharing import settled
 from confsim.deep.training import EARLY_STOPPING
 
 DESCRIPTION = """\
@@ -320,10 +322,10 @@ def _add_device_options(parser: common.Parser) -> None:
     )
     add(
         "trials-per-device",
-        type=common.integer,
+        type=_number_or_auto,
         metavar="K",
-        help="trials that share a GPU, in one program on jax, else in processes; no effect on CPUs "
-        "(default: %(default)s)",
+        help="trials that share a GPU, in one program on jax, else in processes; auto: measured on "
+        "jax before a run begins, else 1; no effect on CPUs (default: %(default)s)",
     )
 
 
@@ -338,10 +340,28 @@ def _adder(parser: common.Parser, title: str) -> Any:
     return add
 
 
+def _number_or_auto(text: str) -> int | str:
+    return text if text == "auto" else common.integer(text)
+
+
+_number_or_auto.__name__ = common.integer.__name__
+
+
 def experiment_from(arguments: argparse.Namespace) -> DeepExperiment:
-    """Return the experiment that the command line describes: an attribute for each flag."""
-    names = [field.name for field in fields(DeepExperiment)]
-    return DeepExperiment(**{name: getattr(arguments, name) for name in names})
+    """Return the experiment that the command line describes: an attribute for each flag.
+
+    For ``--trials-per-device auto`` the machine is asked.
+    """
+    settings = {field.name: getattr(arguments, field.name) for field in fields(DeepExperiment)}
+    if settings["trials_per_device"] != "auto":
+        return DeepExperiment(**settings)
+    experiment = DeepExperiment(**{**settings, "trials_per_device": 1})
+    return settled(experiment, arguments.trials, arguments.out, partial(_say, arguments.quiet))
+
+
+def _say(quiet: bool, line: str) -> None:
+    if not quiet:
+        print(f"confsim-deep: {line}", file=sys.stderr)
 
 
 def _run(given: argparse.Namespace) -> int:

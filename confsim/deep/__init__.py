@@ -2,12 +2,13 @@
 
 ``datasets`` and ``formats`` read images, ``design`` says who is member or holdout, ``models``
 builds networks, ``backend`` and ``engines`` are the only door to TensorFlow, JAX and torch,
-``training`` and ``ensemble`` train one trial or many at once, and ``experiment`` puts them behind
-the seam that the runner knows.
+``training`` and ``ensemble`` train one trial or many at once, ``experiment`` puts them behind the
+seam that the runner knows, and ``sharing`` measures how many trials a GPU should take at once.
 """
 
 import os
-from typing import TYPE_CHECKING, TypedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from confsim._errors import check_keywords
 
@@ -63,7 +64,7 @@ class Settings(TypedDict, total=False):
     percent: float
     backend: str | None
     threads_per_trial: int
-    trials_per_device: int
+    trials_per_device: "int | Literal['auto']"
     save_logits: bool
     save_features: bool
     save_model: bool
@@ -98,7 +99,8 @@ def run(
     **settings
         Attributes of :class:`confsim.deep.experiment.DeepExperiment`, for instance ``dataset``,
         ``model``, ``train_ratio``, ``epochs``, ``backend``, ``seed``. With ``recipe`` those of a
-        recipe (:mod:`confsim.recipes`), as far as they are not given.
+        recipe (:mod:`confsim.recipes`), as far as they are not given. ``trials_per_device`` may be
+        ``"auto"``: measured before a run begins.
 
     Returns
     -------
@@ -121,9 +123,16 @@ def run(
     check_keywords("confsim.deep.run", run, settings, Settings.__annotations__)
     chosen = recipes.apply(dict(settings))
     usual = chosen.pop("trials", 100)
+    wanted = usual if trials is None else trials
+    shared = chosen.pop("trials_per_device", 1)
+    experiment = DeepExperiment(**chosen, trials_per_device=1 if shared == "auto" else shared)
+    if shared == "auto":
+        from confsim.deep.sharing import settled
+
+        experiment = settled(experiment, wanted, None if out is None else Path(out))
     return runner.run_to_end(
-        DeepExperiment(**chosen),
-        trials=usual if trials is None else trials,
+        experiment,
+        trials=wanted,
         out=out,
         workers=workers,
         overwrite=overwrite,

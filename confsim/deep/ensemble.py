@@ -5,8 +5,8 @@ together: the JAX engine's own step, mapped over a leading axis of weights, opti
 batches and standardisations, with the images shared. Each trial keeps its own members, order,
 dropout and early stopping, and is the trial that :func:`confsim.deep.training.train` would have
 trained, up to the rounding of batched products. On a CPU mapped convolutions are far slower than
-single ones, and slower on the one GPU on which both were measured, which is why one trial at a
-time is the default (``benchmarks/README.md`` has the figures).
+single ones; on a GPU it depends on the network, and ``sharing`` measures it where that is asked
+for (``benchmarks/README.md`` has figures).
 """
 
 import time
@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim.deep.engines import FORWARD
+from confsim.deep.engines import FORWARD, Epoch, Standardisation
+from confsim.deep.engines.convolutions import multiply_for_gradients
 from confsim.deep.engines.jax import JaxEngine
 from confsim.deep.training import (
     CALL_SECONDS,
@@ -68,6 +69,7 @@ class Ensemble:
         self.engine = engine
         self.size = size
         self.steps_a_call = 4
+        multiply_for_gradients(engine.model)
         over_trials = jax.vmap(engine.step, in_axes=(0, None, 0, 0, None))
         self._train = engine.program(over_trials, donate_argnums=0)
         self._infer = jax.jit(jax.vmap(engine.infer, in_axes=(0, 0, None, 0, 0, None)))
@@ -89,6 +91,16 @@ class Ensemble:
         for alike in by_steps.values():
             for start in range(0, len(alike), self.size):
                 yield from self._group(schedule, alike[start : start + self.size], context)
+
+    def rehearse(
+        self, epoch: Epoch, standardisation: Standardisation, start: int, stop: int
+    ) -> None:
+        """Take steps of an epoch in all trials alike and forget them, to see how long they take."""
+        state = _stack([self.engine.values()] * self.size)
+        s = standardisation
+        batches = _stack([(epoch.arrays, (s.mean, s.scale))] * self.size)
+        _, losses = self._train(state, self.engine.data, *batches, start, stop)
+        losses.block_until_ready()
 
     def _group(
         self, schedule: Schedule, plans: Sequence[Plan], context: Context

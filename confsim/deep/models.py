@@ -169,7 +169,7 @@ def _check_outputs(architecture: Architecture, model: Any) -> None:
     from keras import ops
 
     name = architecture.model
-    if "float16" in {layer.compute_dtype for layer in _all_layers(model)}:
+    if "float16" in {layer.compute_dtype for layer in all_layers(model)}:
         raise ConfsimError(
             f"model: {name} computes in float16, in which small gradients vanish: build it "
             "in float32 or bfloat16, or leave it to --precision bfloat16"
@@ -196,7 +196,7 @@ def _check_outputs(architecture: Architecture, model: Any) -> None:
     )
 
 
-def _all_layers(model: Any) -> list[Any]:
+def all_layers(model: Any) -> list[Any]:
     """Return the layers of a model and of the models within it."""
     return [model, *model._flatten_layers(include_self=False)]
 

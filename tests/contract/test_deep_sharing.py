@@ -1,11 +1,12 @@
 """How many trials share a GPU, measured; and what makes many at once fast: products of matrices."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-import confsim.deep
+from confsim import store
 from confsim.cli import deep as command
 from confsim.deep import backend as backends
 from confsim.deep import sharing, training
@@ -204,12 +205,12 @@ def test_elsewhere_it_is_one(monkeypatch, backend):
 
 
 def test_a_run_that_has_begun_keeps_its_number(tmp_path, monkeypatch):
-    out = tmp_path / "run"
-    run = confsim.deep.run(trials=1, out=out, workers=1, trials_per_device=8, **QUICK)
+    experiment = DeepExperiment(**QUICK)
+    begun = replace(experiment, trials_per_device=8)
+    store.create(tmp_path / "run", begun, 1, overwrite=False, owner="me", keep="all")
     monkeypatch.setattr(sharing, "measured", None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    experiment = settled(DeepExperiment(**QUICK), 100, out)
-    assert experiment.trials_per_device == run.manifest["identity"]["ensemble"] == 8
+    assert settled(experiment, 100, tmp_path / "run") == begun
 
 
 def test_from_the_command_line(tmp_path, capsys):

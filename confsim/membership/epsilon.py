@@ -45,7 +45,8 @@ SPLITS = 11
 #: Thresholds of ``threshold="bonferroni"``: quantiles of the scores, from the highest down.
 GRID = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8)
 
-#: Shares of canaries that are guessed, (as members, as non-members); the others are abstained from.
+#: Shares of canaries with a score that are guessed, (as members, as non-members); from the others
+#: the attack abstains.
 GUESSES = tuple((f, g) for f in (1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32) for g in (f, 0.0))
 
 #: Share of the runs that ``bonferroni`` spends on placing its thresholds.
@@ -145,7 +146,8 @@ def epsilon_lower_bound(
     scores : array_like, (n,)
         Higher means "member". ``clopper-pearson`` and ``gdp``: one score from each of ``n``
         independent training runs. ``one-run`` and ``one-run-fdp``: the scores of ``n`` canaries in
-        one training run.
+        one training run; NaN is an abstention, as of an attack that lacks shadow models for a
+        canary: it is a canary of the audit, and no guess.
     is_member : array_like of bool or 0/1, (n,)
     delta : float
         In [0, 1).
@@ -221,8 +223,8 @@ def epsilon_lower_bound(
         )
     check_integer("seed", seed, minimum=0)
     _check_design(design)
-    values, member = _canaries(scores, is_member, canaries)
     single = method.startswith("one-run")
+    values, member = _canaries(scores, is_member, canaries, method)
     audit = _OneRun(method, delta) if single else _Runs(method, delta)
     rule, found = _apply(audit, values, member, 1 - confidence, threshold, seed)
     return EpsilonBound(
@@ -253,7 +255,7 @@ def _check_design(design: str) -> None:
 
 
 def _canaries(
-    scores: ArrayLike, is_member: ArrayLike, canaries: ArrayLike | None
+    scores: ArrayLike, is_member: ArrayLike, canaries: ArrayLike | None, method: str
 ) -> tuple[FloatArray, BoolArray]:
     """Return scores and membership of the canaries, or say why they cannot be audited."""
     values, member = np.asarray(scores), check_membership(is_member)
@@ -284,11 +286,17 @@ def _canaries(
         if len(np.unique(chosen)) < len(chosen):
             raise ValueError("canaries must be named once each")
         values, member = values[chosen], member[chosen]
-    if np.isnan(values.astype(np.float64)).any():
-        row = int(np.argmax(np.isnan(values.astype(np.float64))))
-        raise ValueError(f"scores must not be NaN, but entry {row} is")
+    values = values.astype(np.float64)
+    unknown = np.isnan(values)
+    if unknown.any() and not method.startswith("one-run"):
+        raise ValueError(
+            f"scores must not be NaN, but entry {int(np.argmax(unknown))} is: only one-run and "
+            "one-run-fdp can abstain"
+        )
+    if unknown.all():
+        raise ValueError("scores are NaN for every canary: nothing can be guessed")
     _check_coins(member)
-    return values.astype(np.float64), member
+    return values, member
 
 
 def _check_coins(member: BoolArray) -> None:
@@ -415,6 +423,8 @@ def _guess(
     scores: FloatArray, member: BoolArray, candidate: float | tuple[float, float]
 ) -> tuple[int, int]:
     """Return how many canaries are guessed and how many of the guesses are right."""
+    known = ~np.isnan(scores)
+    scores, member = scores[known], member[known]
     if isinstance(candidate, float):
         return len(scores), int(np.count_nonzero((scores >= candidate) == member))
     top, bottom = (int(np.floor(share * len(scores))) for share in candidate)

@@ -77,6 +77,10 @@ class Matrices:
 
         first = read(trials[0])
         self.ids = first["id"].to_numpy()
+        #: Ids of all examples that trials were asked about, also where few are attacked.
+        self.everyone = self.ids
+        if only is not None:
+            self.everyone = run.trial(trials[0]).table("examples", ["id"])["id"].to_numpy()
         self.labels = first["label"].to_numpy()
         shape = (len(trials), len(self.ids))
         self.is_member, self.correct = np.empty(shape, bool), np.empty(shape, bool)
@@ -141,22 +145,25 @@ class Matrices:
         rows = [self._trial(i).table("holdout", [score])[score].to_numpy() for i in every]
         return np.stack(rows) if len(rows[0]) else None
 
-    def population(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    def population(
+        self, ids: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
         """Return each example's row in the population, and its duplicate group."""
+        ids = self.ids if ids is None else ids
         if not self.run.has("population.parquet"):
-            return np.arange(len(self.ids)), None
+            return np.arange(len(ids)), None
         table = self.run.population()
         order = np.argsort(table["id"].to_numpy(), kind="stable")
-        position = order[np.searchsorted(table["id"].to_numpy()[order], self.ids)]
+        position = order[np.searchsorted(table["id"].to_numpy()[order], ids)]
         if "duplicate_group" not in table:
             return position, None
         return position, table["duplicate_group"].to_numpy()[position]
 
     def space(self, features: Path | None) -> NDArray[Any] | None:
-        """Return a row of a fixed space for each example: of the user's file, or the run's own."""
-        position, _ = self.population()
+        """Return a row of a fixed space for everyone: of the user's file, or of the run's own."""
+        position, _ = self.population(self.everyone)
         if features is not None:
-            return _load_features(features, len(self.ids), position)
+            return _load_features(features, len(self.everyone), position)
         if self.run.has("features.npy"):
             return self.run.features()[position]
         if not self.run.has("images.npy"):

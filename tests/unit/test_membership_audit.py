@@ -15,6 +15,7 @@ from confsim.membership import best_attack, epsilon_lower_bound, membership_tabl
 from confsim.membership.audit import DELTA, epsilon_bins, epsilon_rows, refusal
 from confsim.membership.best import best_rows
 from confsim.membership.blind import blind_rows
+from confsim.membership.fixed_space import fixed_space
 
 
 class TestEpsilon:
@@ -84,6 +85,13 @@ class TestEpsilonBins:
         assert rows[0]["epsilon"] > 2
         assert rows[1]["epsilon"] < 0.3
         assert sum(row["canaries"] for row in rows[2:]) == 600
+
+    def test_canaries_that_are_all_alike_are_one_bin(self):
+        member = np.random.default_rng(0).random((2, 40)) < 0.5
+        rows = epsilon_bins(
+            {"loss": member + 0.0}, member, {"fixed_distance": np.zeros(40)}, targets=[0, 1]
+        )
+        assert [(row["bin"], row["canaries"]) for row in rows] == [(0, 40)]
 
     def test_bins_without_both_kinds_say_why(self):
         member = np.tile(np.arange(40) < 20, (2, 1))
@@ -176,7 +184,8 @@ class CanariedSession(FakeSession):
 
 
 def test_attacks_of_runs_with_canaries_are_about_them(tmp_path):
-    made = membership_tables(publish(tmp_path / "run", Canaried(), 6))
+    run = publish(tmp_path / "run", Canaried(), 6)
+    made = membership_tables(run)
     attacks = made["attacks"].set_index(["attack", "target"])
     row = attacks.loc[("loss", "0")]
     assert row["members"] + row["non_members"] == 100
@@ -186,7 +195,14 @@ def test_attacks_of_runs_with_canaries_are_about_them(tmp_path):
     epsilon = made["epsilon"]
     assert set(epsilon["attack"]) == {"loss", "lira_online", "rmia_online"}
     assert (epsilon["canaries"].dropna() > 5).all()
-    assert set(made["epsilon_bins"]["by"]) == {"label"}  # canaries have no fixed space
+    # Surroundings are those among all examples, which no coin decides.
+    held = run.population()["split"] == "holdout"
+    whole = fixed_space(run.images()[~held], run.population()["duplicate_group"][~held])
+    for name in ("fixed_distance", "density_distance"):
+        assert made["vulnerability"][name].to_numpy() == pytest.approx(whole[name][:100])
+    bins = made["epsilon_bins"]
+    assert set(bins["by"]) == {"label", "fixed_distance", "density_distance"}
+    assert (bins.groupby(["attack", "by"])["canaries"].sum() == 100).all()
     assert "blind" not in made.tables
     assert any("100 canaries" in note for note in made.notes)
 

@@ -201,6 +201,34 @@ def test_what_is_reported():
     assert again == found
 
 
+@pytest.mark.parametrize("method", ["one-run", "one-run-fdp"])
+def test_canaries_without_a_score_are_abstained_from(method):
+    """They count as canaries, which delta is paid for, and not as guesses."""
+    rng = np.random.default_rng(4)
+    member = rng.random(600) < 0.5
+    scores = np.where(np.arange(600) < 400, gaussian(member, rng), np.nan)
+    found = epsilon_lower_bound(scores, member, method=method, threshold=0.5, delta=DELTA)
+    correct = int(np.count_nonzero((scores[:400] >= 0.5) == member[:400]))
+    assert (found.canaries, found.guesses, found.correct) == (600, 400, correct)
+    formula = one_run_epsilon if method == "one-run" else one_run_fdp_epsilon
+    assert found.epsilon == pytest.approx(max(0, formula(600, 400, correct, DELTA, 0.05)))
+
+
+@pytest.mark.parametrize("threshold", [0.5, "split", "bonferroni"])
+def test_bounds_hold_where_attacks_abstain(threshold):
+    rng = np.random.default_rng(5)
+    found = []
+    for audit in range(AUDITS):
+        member = rng.random(240) < 0.5
+        scores = randomised_response(member, rng)
+        scores[rng.random(240) < 0.3] = np.nan
+        how = {"method": "one-run", "threshold": threshold, "seed": audit}
+        found.append(epsilon_lower_bound(scores, member, **how).epsilon)
+    exceeding = np.count_nonzero(np.array(found) > 1 + 1e-9)
+    assert exceeding <= binom.ppf(0.999, AUDITS, 0.05)
+    assert np.mean(found) >= 0.3
+
+
 MEMBER = np.arange(40) % 2 == 0
 
 
@@ -223,7 +251,12 @@ MEMBER = np.arange(40) % 2 == 0
         ({"is_member": np.ones(40)}, ValueError, "no non-member"),
         ({"is_member": np.arange(40) < 1}, ValueError, "independent fair coins do not give"),
         ({"scores": np.zeros(39)}, ValueError, "same shape"),
-        ({"scores": np.full(40, np.nan)}, ValueError, "NaN, but entry 0"),
+        ({"scores": np.full(40, np.nan)}, ValueError, "NaN, but entry 0 is: only one-run"),
+        (
+            {"scores": np.full(40, np.nan), "method": "one-run"},
+            ValueError,
+            "NaN for every canary: nothing can be guessed",
+        ),
         ({"scores": np.full(40, "a")}, TypeError, "scores must be numbers"),
         ({"canaries": [1, 40]}, ValueError, "among the 40 examples, but entry 1 is 40"),
         ({"canaries": [1, 1]}, ValueError, "named once each"),

@@ -206,6 +206,20 @@ NOISE_ATTACKS = {
     "lira online, own variance": {"fixed_variance": False},
     "lira offline": {"online": False},
     "lira offline, own variance": {"online": False, "fixed_variance": False},
+    "lira online, shrunken variance": {"shrinkage": 16.0},
+}
+
+#: RMIA in all its forms; with ``gamma`` above 1 a score is a count.
+NOISE_RATIOS = {
+    "rmia": {},
+    "rmia offline": {"online": False},
+    "rmia, gamma 2": {"gamma": 2.0},
+    "rmia offline, gamma 2": {"gamma": 2.0, "online": False},
+    "rmia without holdout": {"z": "non-members"},
+    "rmia without holdout, gamma 2": {"z": "non-members", "gamma": 2.0},
+    "rmia, population": {"z": "population"},
+    "rmia, population, gamma 2": {"z": "population", "gamma": 2.0},
+    "rmia, trimmed mean": {"cut": 0.2},
 }
 
 
@@ -227,11 +241,16 @@ def test_noise_gives_one_half(kind):
     log_odds = rng.normal(size=member.shape)
     holdout = rng.normal(size=(trials, 300))
     scores = {n: lira(log_odds, member, **kw, **options) for n, kw in NOISE_ATTACKS.items()}
-    scores["rmia"] = rmia(log_odds, member, holdout_log_odds=holdout, **options)
-    scores["rmia offline"] = rmia(
-        log_odds, member, holdout_log_odds=holdout, online=False, **options
-    )
-    scores["rmia without holdout"] = rmia(log_odds, member, **options)
+    for name, kw in NOISE_RATIOS.items():
+        points = None if "z" in kw else holdout
+        scores[name] = rmia(log_odds, member, holdout_log_odds=points, **kw, **options)
+    views = rng.normal(size=(*member.shape, 3))
+    scores["lira of views"] = lira(views, member, **options)
+    points = rng.normal(size=(trials, 300, 3))
+    for how in ("mean", "majority"):
+        scores[f"rmia, {how} of views"] = rmia(
+            views, member, holdout_log_odds=points, views=how, **options
+        )
     scores |= threshold_scores(log_odds_true=log_odds, correct=log_odds > 0)
     for name, values in scores.items():
         known = ~np.isnan(values)

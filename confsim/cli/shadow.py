@@ -240,6 +240,7 @@ def _run(given: argparse.Namespace) -> int:
             given.trials,
             check=given.check,
             whole=given.dry_run,
+            out=given.out,
             parameters=_parameters(given.set),
             data=given.data,
             data_dir=given.data_dir,

@@ -147,7 +147,7 @@ def run(
                     raise TypeError(f"{key} is for an estimator; a task has a population()")
             source = source_of(task, folder)
         experiment, _ = experiment_of(
-            source, trials, check=check, parameters=dict(parameters or {}), **settings
+            source, trials, check=check, out=out, parameters=dict(parameters or {}), **settings
         )
         return runner.run_to_end(
             experiment,

@@ -150,6 +150,15 @@ def _check_finite(what: str, kind: str, values: Array, rows: Rows) -> None:
         raise TaskError(f"{what} returned NaN or infinity: {kind} of row {rows[np.argmax(wrong)]}")
 
 
+def check_labels(found: Predictions, population: Population, name: str) -> None:
+    """Raise ``TaskError`` if a model says something of classes and nobody knows the true ones."""
+    if found.kind != "statistic" and not population.labelled:
+        raise TaskError(
+            f"predict() of {name} returned {found.kind}, which needs the true classes: "
+            "population() gives no label"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Scored:
     """Scores of all rows of a population.
@@ -189,11 +198,7 @@ class Scored:
         if found.kind == "statistic":
             views = [view.astype(np.float64) for view in views]
             return cls(scores | {"statistic": views[0]}, views, "statistic", 0)
-        if not population.labelled:
-            raise TaskError(
-                f"predict() of {name} returned {found.kind}, which needs the true classes: "
-                "population() gives no label"
-            )
+        check_labels(found, population, name)
         if found.kind == "log_odds_true":
             views = [view.astype(np.float64) for view in views]
             scores["log_odds_true"] = views[0]

@@ -1,6 +1,8 @@
 """From a source and settings to an experiment that can be run: looked over, perhaps tried out."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from confsim.runner import check_trials
@@ -10,7 +12,13 @@ from confsim.shadow.tasks import Source
 
 
 def experiment_of(
-    source: Source, trials: int, *, check: bool, whole: bool = False, **settings: Any
+    source: Source,
+    trials: int,
+    *,
+    check: bool,
+    whole: bool = False,
+    out: str | os.PathLike[str] | None = None,
+    **settings: Any,
 ) -> tuple[ShadowExperiment, Tried | None]:
     """Return the experiment of a task, and what trying it out showed.
 
@@ -23,6 +31,8 @@ def experiment_of(
         Whether to run trial 0, twice.
     whole : bool
         On all rows, which tells what a trial costs.
+    out : path, optional
+        Where the run is to be; one that is there has been looked over before.
     **settings
         Attributes of :class:`ShadowExperiment`.
 
@@ -35,7 +45,7 @@ def experiment_of(
     if experiment.design == "balanced" and check_trials(trials) % 2:
         raise ValueError(f"design 'balanced' needs an even number of trials, not {trials}")
     experiment.given(source=source, shadow_models=check_trials(trials))
-    facts = look_over(experiment)
+    facts = look_over(experiment, fresh=not check and (out is None or not Path(out).exists()))
     experiment.given(facts=facts)
     if not check:
         return experiment, None

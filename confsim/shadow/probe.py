@@ -24,9 +24,10 @@ from confsim._interpreter import python
 from confsim._stopping import die_with
 from confsim.runner.claims import describe_signal
 from confsim.seeds import Purpose, stream
+from confsim.shadow.estimators import EstimatorSource
 from confsim.shadow.experiment import Facts, ShadowExperiment, TaskContext, train
 from confsim.shadow.opened import Opened, prepare
-from confsim.shadow.predictions import Predictions, Scored
+from confsim.shadow.predictions import Predictions, Scored, check_labels
 from confsim.shadow.tasks import TaskError, framework_versions
 
 _BOOT = """\
@@ -67,15 +68,22 @@ class Tried:
     repeatable: bool
 
 
-def look_over(experiment: ShadowExperiment) -> Facts:
+def look_over(experiment: ShadowExperiment, *, fresh: bool = False) -> Facts:
     """Import the task, ask for its population, and check both.
+
+    Parameters
+    ----------
+    experiment : ShadowExperiment
+    fresh : bool
+        Whether nothing was trained yet. A population without labels then has a model trained on few
+        rows: what ``predict`` returns must need none.
 
     Raises
     ------
     ValueError, TypeError, ImportError
         If something is wrong with them; what the user's code raises is a ``ValueError`` here.
     """
-    found = _ask("look_over", experiment)
+    found = _ask("look_over", experiment, fresh)
     assert isinstance(found, Facts)
     return found
 
@@ -169,12 +177,12 @@ def _message(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _look_over(folder: str, experiment: ShadowExperiment) -> Facts:
+def _look_over(folder: str, experiment: ShadowExperiment, fresh: bool) -> Facts:
     prepare(experiment.threads_per_trial, None)
     opened = Opened(experiment)
     opened.check()
     data = opened.population
-    return Facts(
+    facts = Facts(
         data.fingerprint,
         len(data),
         len(opened.held),
@@ -184,6 +192,25 @@ def _look_over(folder: str, experiment: ShadowExperiment) -> Facts:
         _memory(),
         opened.target_members,
     )
+    # An estimator's own predict is ours, and a regressor's gives a statistic.
+    if fresh and not data.labelled and not isinstance(experiment.source, EstimatorSource):
+        _check_without_labels(folder, opened)
+    return facts
+
+
+def _check_without_labels(folder: str, opened: Opened) -> None:
+    """Refuse a model that needs labels before one is trained for long.
+
+    A training may fail on so few rows and succeed on all: that is no reason to refuse it.
+    """
+    experiment, name = opened.experiment, opened.task.name
+    rows = _few(opened.draw(0), opened, stream(experiment.seed, Purpose.CHECK))
+    context = TaskContext(_Nobody(Path(folder)), 0, "cpu", experiment.threads_per_trial)
+    try:
+        said = Predictions.ask(train(opened, 0, rows, context), rows, name)
+    except (ConfsimError, MemoryError):
+        return
+    check_labels(said, opened.population, name)
 
 
 def _try_out(folder: str, experiment: ShadowExperiment, whole: bool) -> Tried:

@@ -357,6 +357,35 @@ class TestBadInput:
         assert error.count("\n") == 1
         assert not out.exists()
 
+    @pytest.mark.parametrize("checked", [[], ["--check"]])
+    def test_classes_without_labels_are_found_before_anything_is_written(
+        self, checked, tmp_path, capsys
+    ):
+        from confsim.cli.shadow import main
+
+        (tmp_path / "task.py").write_text(
+            "import numpy as np\ndef population():\n    return {'examples': 60}\n"
+            "def train(m, s, c):\n    return lambda r: np.full((len(r), 2), .5)\n"
+        )
+        out = tmp_path / "run"
+        assert main([str(tmp_path / "task.py"), *checked, "--out", str(out)]) == 2
+        error = capsys.readouterr().err
+        assert "returned probabilities, which needs the true classes" in error
+        assert error.count("\n") == 1
+        assert not out.exists()
+
+    def test_a_training_that_needs_many_rows_is_not_refused(self, tmp_path):
+        """Populations without labels are tried on few rows first."""
+        from confsim.cli.shadow import main
+
+        (tmp_path / "task.py").write_text(
+            "import numpy as np\ndef population():\n    return {'examples': 900}\n"
+            "def train(m, s, c):\n    assert len(m) > 200, 'too few'\n"
+            "    return lambda r: {'statistic': r + 0.5}\n"
+        )
+        words = [str(tmp_path / "task.py"), "--trials", "1", "--quiet"]
+        assert main([*words, "--out", str(tmp_path / "run")]) == 0
+
     @pytest.mark.parametrize(
         ("population", "answer", "message"),
         [

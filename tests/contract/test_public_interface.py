@@ -35,7 +35,10 @@ def test_import_is_light():
 @pytest.mark.parametrize(("module", "experiment"), PIPELINES)
 def test_settings_are_those_of_the_experiment(module, experiment):
     wanted = {field.name: field.type for field in dataclasses.fields(experiment)}
-    assert module.Settings.__annotations__ == wanted
+    found = dict(module.Settings.__annotations__)
+    if experiment is DeepExperiment:  # "auto" is settled before there is an experiment
+        del found["trials_per_device"], wanted["trials_per_device"]
+    assert found == wanted
 
 
 @pytest.mark.parametrize(("module", "_"), PIPELINES)

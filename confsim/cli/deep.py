@@ -93,6 +93,12 @@ def _add_data_options(parser: common.Parser) -> None:
         help="of a table: numbers or names of the rows (default: 0, 1, ...)",
     )
     add(
+        "group",
+        metavar="COLUMN",
+        help="of a table: groups such as sites or sexes that results are told apart by; learnt "
+        "from like any other column, unless --drop names it, too (default: none)",
+    )
+    add(
         "drop",
         nargs="+",
         metavar="COLUMN",

@@ -27,6 +27,7 @@ class Settings(TypedDict, total=False):
     data_dir: str | None
     label: str | None
     id: str | None
+    group: str | None
     drop: tuple[str, ...]
     limit: int | None
     near_duplicates: float | None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from confsim._errors import ConfsimError
 from confsim.deep.datasets import Dataset
+from confsim.experiment import Coded
 from confsim.given_files import given_path, one_line, open_regular
 from confsim.seeds import Purpose, stream
 from confsim.store.formats import read_csv
@@ -91,8 +92,14 @@ class Canaries:
         first = len(data.labels)
         images = np.zeros((self.count, *data.image_shape), data.images.dtype)
         group = np.full(self.count, data.groups.max() + 1)
+        own = data.own_groups
+        if own is not None:  # what is added is of no group
+            names = own.names if "" in own.names else (*own.names, "")
+            none = np.full(self.count, names.index(""))
+            own = Coded(np.concatenate([own.codes, none]), names)
         made = replace(
             data,
+            own_groups=own,
             images=np.concatenate([data.images, images]),
             labels=np.concatenate([data.labels, labels]),
             ids=np.concatenate([data.ids, data.ids.max() + 1 + np.arange(self.count)]),

@@ -82,6 +82,8 @@ class DeepExperiment(Experiment):
         Use a stratified random part of so many images.
     label, id : str or None
         Columns of a table: what is predicted, and numbers or names of the rows.
+    group : str or None
+        Column of a table: groups that results are told apart by.
     drop : tuple of str
         Columns of a table that are not used.
     near_duplicates : float or None
@@ -163,6 +165,7 @@ class DeepExperiment(Experiment):
     data_dir: str | None = None
     label: str | None = None
     id: str | None = None
+    group: str | None = None
     drop: tuple[str, ...] = ()
     limit: int | None = None
     near_duplicates: float | None = None
@@ -211,7 +214,7 @@ class DeepExperiment(Experiment):
     def __post_init__(self) -> None:
         datasets.check_name(self.dataset)
         object.__setattr__(self, "drop", tuple(self.drop))
-        for name in ("label", "id", "drop"):
+        for name in ("label", "id", "group", "drop"):
             if getattr(self, name) and not self.dataset.startswith("table:"):
                 raise ValueError(f"{name} is for dataset 'table:FILE', not {self.dataset!r}")
         models.check_model(self.model)
@@ -360,6 +363,7 @@ class DeepExperiment(Experiment):
             label=self.label,
             id_column=self.id,
             drop=self.drop,
+            group=self.group,
         )
 
     @cached_property
@@ -561,6 +565,8 @@ class DeepExperiment(Experiment):
         }
         if data.id_names:
             population = {**population, "name": list(data.id_names)}
+        if data.own_groups is not None:
+            population = {**population, "group": data.own_groups}
         if split.canaries is not None:
             kinds = np.isin(np.arange(len(data.labels)), split.canaries)
             original = np.full(len(data.labels), -1, np.int64)

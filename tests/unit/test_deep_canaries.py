@@ -1,6 +1,7 @@
 """Canaries of the deep pipeline, and traces: who they are, that coins decide, what is refused."""
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from confsim.deep import design
 from confsim.deep.canaries import Canaries, read_ids
 from confsim.deep.datasets import Dataset
 from confsim.deep.experiment import DeepExperiment
+from confsim.experiment import Coded
 
 BACKEND = next(
     (
@@ -83,6 +85,14 @@ def test_blank_canaries_are_added():
     assert len(np.unique(made.groups[rows])) == 1
     assert not np.isin(made.groups[rows], given.groups).any()
     assert set(made.labels[rows]) == set(range(5))
+
+
+def test_blank_canaries_are_of_no_group():
+    own = Coded(np.arange(200) % 2, ("a", "b"))
+    made, rows = Canaries("blank", 30).put_into(replace(data(), own_groups=own), np.arange(150), 3)
+    names = np.array(made.own_groups.names)[made.own_groups.codes]
+    assert (names[rows] == "").all()
+    assert names[:200].tolist() == ["a", "b"] * 100
 
 
 def test_given_canaries_are_those_of_the_file(tmp_path):

@@ -9,7 +9,9 @@ import pytest
 import confsim
 from confsim.cli.deep import main
 from confsim.deep import backend as backends
+from confsim.deep import datasets
 from confsim.deep.experiment import DeepExperiment
+from confsim.membership import membership_tables
 
 BACKEND = next(
     (
@@ -34,6 +36,45 @@ def path(tmp_path_factory):
     found = tmp_path_factory.mktemp("table") / "people.csv"
     frame.to_csv(found, index=False, sep=";", decimal=",")
     return found
+
+
+@needs_keras
+def test_groups_of_a_table_are_slices_of_its_results(path, tmp_path):
+    run = confsim.deep.run(
+        dataset=f"table:{path}",
+        label="income",
+        id="who",
+        group="work",
+        drop=("work",),
+        model="softmax",
+        epochs=2,
+        batch_size=20,
+        limit=150,
+        trials=4,
+        backend=BACKEND,
+        workers=1,
+        out=tmp_path / "run",
+    )
+    population = run.population().set_index("name")["group"].astype(str)
+    table = pd.read_csv(path, sep=";", decimal=",").set_index("who")["work"]
+    assert len(population) == 150
+    assert population.to_dict() == table[population.index].fillna("").to_dict()
+    tables = membership_tables(run).tables
+    for name in ("group_attacks", "group_similarity"):
+        assert set(tables[name]["group"]) == set(population) - {""}
+    words = run.manifest["capabilities"]["repeat"]
+    assert words[words.index("--group") + 1] == "work"
+
+
+def test_groups_are_part_of_the_data_and_not_learnt_from_where_they_are_left_out(path):
+    given = {"label": "income", "drop": ("who", "work")}
+    plain = datasets.load(f"table:{path}", **given)
+    told = datasets.load(f"table:{path}", group="work", **given)
+    assert np.array_equal(plain.images, told.images, equal_nan=True)
+    assert plain.own_groups is None
+    assert told.fingerprint() != plain.fingerprint()
+    learnt = datasets.load(f"table:{path}", label="income", drop=("who",), group="work")
+    assert learnt.image_shape > plain.image_shape
 
 
 @needs_keras
@@ -79,6 +120,8 @@ def test_a_table_is_learnt(model, path, tmp_path):
         ("--dataset table:nowhere.csv --label y", "nowhere.csv cannot be read: No such file"),
         ("--label income", "label is for dataset 'table:FILE', not 'digits'"),
         ("--drop age", "drop is for dataset 'table:FILE'"),
+        ("--group site", "group is for dataset 'table:FILE'"),
+        ("--dataset table:FILE --label income --group jobs", "has no column 'jobs'"),
         ("--dataset purchase100", "purchase100 is not downloaded: get dataset_purchase.tgz"),
         ("--dataset texas100 --data-dir nowhere", "data_dir nowhere is no folder"),
         pytest.param(

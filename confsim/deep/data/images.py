@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from confsim.deep.data.limits import DataError
+from confsim.experiment import Coded
 
 
 class Images(NamedTuple):
@@ -24,6 +25,8 @@ class Images(NamedTuple):
         What the owner of the data should know about how they were read: a line each.
     id_names : tuple of str
         What examples are called where they have names; empty where they are numbered.
+    own_groups : Coded or None
+        Groups of the user's own.
     """
 
     images: "np.ndarray[Any, Any]"
@@ -32,6 +35,7 @@ class Images(NamedTuple):
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     id_names: tuple[str, ...] = ()
+    own_groups: Coded | None = None
 
 
 def encode_labels(labels: "np.ndarray[Any, Any]") -> tuple["np.ndarray[Any, Any]", tuple[str, ...]]:

@@ -30,6 +30,7 @@ from confsim.deep.data.folder import read_folder
 from confsim.deep.data.images import Images
 from confsim.deep.data.tables import examples_of, read_table
 from confsim.draws import stratified
+from confsim.experiment import Coded
 from confsim.given_files import given_path
 from confsim.seeds import Purpose, stream
 
@@ -59,6 +60,8 @@ class Dataset:
         What their owner should know about how they were read: a line each.
     id_names : tuple of str
         What the examples are called in a table; empty where they are numbered.
+    own_groups : Coded or None
+        Groups of the user's own, of a table.
     """
 
     images: "np.ndarray[Any, Any]"
@@ -68,6 +71,7 @@ class Dataset:
     groups: "np.ndarray[Any, Any]"
     notes: tuple[str, ...] = ()
     id_names: tuple[str, ...] = ()
+    own_groups: Coded | None = None
 
     @property
     def classes(self) -> int:
@@ -87,6 +91,9 @@ class Dataset:
             flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
             for start in range(0, len(flat), _HASHED_AT_ONCE):
                 digest.update(flat[start : start + _HASHED_AT_ONCE].data)
+        if self.own_groups is not None:
+            names, codes = self.own_groups.names, self.own_groups.codes
+            digest.update(repr((names, codes.tolist())).encode())
         return digest.hexdigest()
 
 
@@ -111,6 +118,7 @@ def load(
     label: str | None = None,
     id_column: str | None = None,
     drop: tuple[str, ...] = (),
+    group: str | None = None,
 ) -> Dataset:
     """Load a dataset; the last one is kept, so that a process loads its data once.
 
@@ -137,6 +145,8 @@ def load(
         Columns of a table.
     drop : tuple of str
         Columns of a table that are not used.
+    group : str, optional
+        Column of a table: groups that results are told apart by.
 
     Warns
     -----
@@ -153,10 +163,10 @@ def load(
     check_name(dataset)
     limit_bytes = None if unpack_limit is None else int(unpack_limit * (1 << 30))
     if dataset.startswith("table:"):
-        found = read_table(dataset.partition(":")[2], label, id_column, drop, limit_bytes)
+        found = read_table(dataset.partition(":")[2], label, id_column, drop, group, limit_bytes)
     else:
         found = _read(dataset, data_dir, limit_bytes)
-    images, labels, ids, names, notes, id_names = found
+    images, labels, ids, names, notes, id_names, own = found
     if multiprocessing.parent_process() is None:  # workers would say the same again
         for note in notes:
             warnings.warn(note, ConfsimWarning, stacklevel=2)
@@ -165,6 +175,7 @@ def load(
         kept = np.sort(stratified(labels, limit, stream(seed, Purpose.LIMIT)))
         images, labels, ids = images[kept], labels[kept], ids[kept]
         id_names = tuple(id_names[row] for row in kept) if id_names else ()
+        own = None if own is None else Coded(own.codes[kept], own.names)
     _check_classes(labels, names, limit)
     groups = exact_groups(images)
     if near_duplicates is not None:
@@ -175,7 +186,7 @@ def load(
         groups = merge_groups(groups, file_groups(listed, ids))
     for array in (images, labels, ids, groups):
         array.setflags(write=False)
-    return Dataset(images, labels, ids, names, groups, notes, id_names)
+    return Dataset(images, labels, ids, names, groups, notes, id_names, own)
 
 
 def _read(dataset: str, data_dir: str | None, limit: int | None) -> Images:

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from confsim.deep.data.images import Images, encode_labels
 from confsim.deep.data.limits import DataError
+from confsim.experiment import Coded
 from confsim.labelled_tables import LabelledTable, example_ids, numbers, read
+from confsim.own_groups import own_groups
 
 
 def read_table(
@@ -17,6 +19,7 @@ def read_table(
     label: str | None,
     id_column: str | None,
     drop: Sequence[str],
+    group: str | None = None,
     limit: int | None = None,
 ) -> Images:
     """Read a table; see :func:`confsim.labelled_tables.read` and ``numbers``.
@@ -26,7 +29,7 @@ def read_table(
     ValueError
         If it cannot be read, has no such column, or holds what a network cannot be given.
     """
-    table = read(path, label=label, id_column=id_column, drop=drop, limit=limit)
+    table = read(path, label=label, id_column=id_column, drop=drop, group=group, limit=limit)
     return examples_of(table, str(path))
 
 
@@ -39,8 +42,12 @@ def examples_of(table: LabelledTable, source: str) -> Images:
         raise DataError(f"{source}: {error}") from error
     ids, id_names = example_ids(source, table.ids, len(features))
     order = np.argsort(ids, kind="stable")
+    groups = None
+    if table.group is not None:
+        found = own_groups(f"{source}: group", np.asarray(table.group), len(features))
+        groups = Coded(found.codes[order], found.names)
     return Images(
-        features[order], codes[order], ids[order], classes, (*table.notes, *notes), id_names
+        features[order], codes[order], ids[order], classes, (*table.notes, *notes), id_names, groups
     )
 
 

@@ -52,8 +52,10 @@ def start(module: str) -> int:
 
     _open_streams()
     from confsim._environment import thread_limit
+    from confsim._interpreter import ignore_settings_in_working_directory
     from confsim._stopping import INTERRUPTED, Interruptible, describe, end_process, tell
 
+    ignore_settings_in_working_directory()
     try:
         thread_limit()  # before OpenMP is loaded, which has words of its own for it
     except ValueError as error:

@@ -8,7 +8,6 @@ within two seconds, whatever it does.
 import argparse
 import errno
 import io
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from confsim._stopping import INTERRUPTED, Interruptible, describe, tell
 from confsim._suggest import did_you_mean
 from confsim._version import __version__
 from confsim.cli import settings
+from confsim.cli.output import written
 from confsim.runner import GRACE, check_environment
 
 #: The command line was wrong, or asks for what cannot be.
@@ -61,6 +61,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one line and exit."""
         self.exit(USAGE, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help or a version; argparse would drop what goes wrong with that."""
+        if file is sys.stdout:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
 
 
 def _meant(parser: argparse.ArgumentParser, given: str) -> str:
@@ -108,15 +115,7 @@ def main(
             stream.reconfigure(errors="backslashreplace")
     with Interruptible() as stopping:
         try:
-            try:
-                return _parse_and_run(parser, run, argv, stopping)
-            finally:  # here, where a closed pipe is expected, not at the interpreter's exit
-                if sys.stdout is not None:
-                    sys.stdout.flush()
-        except BrokenPipeError:
-            # The reader of our output has gone, as with `| head`; that is no error of ours.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+            return written(parser.prog, lambda: _parse_and_run(parser, run, argv, stopping))
         except KeyboardInterrupt:
             return _stopped(parser, stopping)
 
@@ -145,6 +144,8 @@ def _parse_and_run(
     except Exception as error:
         if stopping.number is not None:  # what a library made of the interruption
             return _stopped(parser, stopping)
+        if isinstance(error, OSError) and error.filename is None:
+            sys.stdout.flush()  # fails in the same way if standard output is what failed
         if arguments.debug:
             raise
         return _fail(parser, error)

@@ -12,6 +12,7 @@ from confsim import recipes
 from confsim._errors import ConfsimError
 from confsim.cli import common, settings
 from confsim.cli.execute import execute
+from confsim.cli.output import written
 from confsim.deep.backend import BACKENDS
 from confsim.deep.canaries import KINDS
 from confsim.deep.datasets import CHOICES
@@ -411,5 +412,9 @@ def _with_recipe(parser: common.Parser, argv: Sequence[str] | None) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = build_parser()
-    _with_recipe(parser, argv)
-    return common.main(parser, _run, argv)
+
+    def work() -> int:
+        _with_recipe(parser, argv)
+        return common.main(parser, _run, argv)
+
+    return written(parser.prog, work)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from confsim._version import __version__
+from confsim.cli.output import written
 
 #: Subcommands, each ``confsim.cli.NAME``, and what they do.
 COMMANDS = {
@@ -43,14 +44,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = import_module(f"confsim.cli.{given[0]}").main(given[1:])
         return code
     if given and given[0] in ("-h", "--help"):
-        print(usage())
-        return 0
+        return written("confsim", lambda: _say(usage()))
     if given == ["--version"]:
-        print(f"confsim {__version__}")
-        return 0
+        return written("confsim", lambda: _say(f"confsim {__version__}"))
     what = f"unknown command {given[0]!r}" if given else "a command is missing"
     print(
         f"confsim: error: {what}: choose from {', '.join(COMMANDS)} (see confsim --help)",
         file=sys.stderr,
     )
     return 2
+
+
+def _say(text: str) -> int:
+    print(text)
+    return 0

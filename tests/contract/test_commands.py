@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +87,51 @@ def test_a_reader_that_has_gone_is_no_error(command, flag):
     finally:
         os.close(writing)
     assert (found.returncode, found.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *([name, "--help"] for name in COMMANDS),
+        ["--help"],
+        ["--version"],
+        ["status", "--version"],
+        ["linear", "--print-completion", "bash"],
+        ["linear", "--print-config"],
+        ["linear", "--dry-run"],
+        ["deep", "--recipe", "help"],
+        ["status", "."],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("buffered", [True, False])
+def test_output_that_cannot_be_written_is_a_failure(words, buffered, tmp_path):
+    """As on a disk that is full."""
+    if words == ["status", "."]:
+        assert program("linear", "--n=4", "--queries=50", "--trials=1", "--out", tmp_path).stdout
+    with Path("/dev/full").open("w") as full:
+        found = program(
+            *words,
+            capture_output=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"},
+        )
+    assert found.returncode == 1
+    assert found.stderr.count("\n") == 1
+    assert "No space left" in found.stderr
+
+
+def test_a_command_to_copy_is_quoted(tmp_path):
+    words = ["--n=4", "--queries=50", "--trials=1"]
+    for name in ("a b", "$(touch it-ran)", "-x", "it's"):
+        found = program("linear", *words, f"--out={name}", cwd=tmp_path)
+        line = next(line for line in found.stdout.splitlines() if line.startswith("next"))
+        command, path = shlex.split(line.removeprefix("next").rpartition("(")[0])
+        assert command == "confsim-report"
+        assert (tmp_path / path).samefile(tmp_path / name)
+        assert not path.startswith("-")
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

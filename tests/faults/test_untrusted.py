@@ -26,6 +26,7 @@ from toy_experiments import rewrite
 import confsim
 from confsim import exports
 from confsim._errors import ConfsimError
+from confsim._interpreter import python
 from confsim.cli import report as report_command
 from confsim.cli import status as status_command
 from confsim.membership import membership_tables
@@ -606,6 +607,45 @@ def test_modules_in_the_working_directory_are_not_run(tmp_path):
         )
         assert done.returncode == 0, done.stderr
     assert not (tmp_path / "it-ran").exists()
+
+
+def _lay(path, kind):
+    """Put a file of settings for matplotlib at ``path``: one of a kind that does harm."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(
+            {"settings": b"text.usetex: True\nfont.size: 77\n", "bytes": b"\xff"}[kind]
+        )
+
+
+@pytest.mark.parametrize("kind", ["settings", "bytes", "pipe"])
+def test_settings_in_the_working_directory_are_not_read(kind, tmp_path):
+    """By no command, nor by a process that it starts; a user's own elsewhere are."""
+    _lay(tmp_path / "matplotlibrc", kind)
+    look = "import matplotlib; print(matplotlib.rcParams['font.size'])"
+    command = (
+        "import confsim.cli.program\nfrom confsim.cli import start\n"
+        f"confsim.cli.program.main = lambda: exec({look!r})\nstart('program')"
+    )
+    (tmp_path / "own").write_text("font.size: 33\n")
+    for words in (python(look), [sys.executable, "-I", "-c", command]):
+        for own, size in (("", "10.0\n"), (str(tmp_path / "own"), "33.0\n")):
+            done = subprocess.run(
+                words,
+                cwd=tmp_path,
+                env={**os.environ, "MATPLOTLIBRC": own},
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert (done.stdout, done.stderr) == (size, "")
+
+
+def test_code_of_an_interpreter_is_no_path_of_a_file():
+    """TensorFlow loads kernels from below the path that it takes this code for."""
+    code = python("pass")[2]
+    assert len(code.partition("/")[0]) > 255
 
 
 def test_every_interpreter_is_started_in_one_way():

@@ -6,8 +6,10 @@ as one line and exits with 2.
 
 import inspect
 import math
+import shlex
 from collections.abc import Callable, Iterable
 from importlib.metadata import requires
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,24 @@ def how_to_install(extra: str) -> str:
     needed = [line.split(";") for line in requires("confsim") or ()]
     packages = [name.strip() for name, *only in needed if f'"{extra}"' in "".join(only)]
     return "pip install " + " ".join(f"'{name}'" for name in sorted(packages))
+
+
+def to_copy(*words: object) -> str:
+    """Return a command line that a shell takes apart into ``words`` again, whatever is in them.
+
+    Examples
+    --------
+    >>> to_copy("confsim-report", Path("my run"))
+    "confsim-report 'my run'"
+    >>> to_copy("confsim-report", Path("-run"))
+    'confsim-report ./-run'
+    """
+    return shlex.join(_no_flag(word) if isinstance(word, Path) else str(word) for word in words)
+
+
+def _no_flag(path: Path) -> str:
+    """Return a path as an argument that no command takes for one of its flags."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def check_integer(name: str, value: Any, *, minimum: int | None = None) -> int:

@@ -1,5 +1,6 @@
 """The table at the end of a run."""
 
+from confsim._errors import to_copy
 from confsim.report.numbers import number, share, with_interval
 from confsim.report.summary import MEANS, TOTALS, Estimate, Headline
 from confsim.store import Run
@@ -56,7 +57,8 @@ def closing_table(run: Run, found: Headline, percent: float, *, complete: bool) 
     lines += [_row(TOTALS[key], str(value), "") for key, value in found.totals.items() if value]
     following = "figures and a page" if complete else "what is missing"
     command = "confsim-report" if complete else "confsim-status"
-    lines += ["", f"results   {run.path}", f"next      {command} {run.path}    ({following})"]
+    lines += ["", f"results   {run.path}"]
+    lines += [f"next      {to_copy(command, run.path)}    ({following})"]
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from confsim._errors import ConfsimError
+from confsim._errors import ConfsimError, to_copy
 from confsim._version import __version__
 from confsim.report import (
     attacks,
@@ -158,7 +158,8 @@ def gather(run: Run, *, partial: bool = False) -> Material:
     if run.damage is not None:
         material.notes.append(f"{run.damage}; the settings shown are its copy's")
     if not whole and not found.damaged:
-        raise Incomplete(f"{run.path} has no finished trial to report; confsim-status {run.path}")
+        look = to_copy("confsim-status", run.path)
+        raise Incomplete(f"{run.path} has no finished trial to report; {look}")
     if not whole or ((missing or found.damaged) and not partial):
         raise Incomplete(
             f"{run.path} is not complete: {incomplete_line(material)}"

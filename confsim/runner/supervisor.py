@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confsim._errors import ConfsimError
+from confsim._errors import ConfsimError, to_copy
 from confsim.experiment import Experiment
 from confsim.runner.claims import STALE_AFTER, Claims
 from confsim.runner.overwriting import clear, wait_for_removal
@@ -230,10 +230,11 @@ class Supervisor:
         self.log.close()
 
     def _report_damage(self) -> None:
+        repair = to_copy("confsim-status", self.path, "--repair")
         for trial, why in self.damaged.items():
             print(
                 f"{self.experiment.command}: trial {trial} of {self.path} is {why}; "
-                f"confsim-status {self.path} --repair sets it aside to be run again",
+                f"{repair} sets it aside to be run again",
                 file=sys.stderr,
             )
 

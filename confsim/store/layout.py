@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confsim._errors import ConfsimError
+from confsim._errors import ConfsimError, to_copy
 from confsim._version import __version__
 from confsim.experiment import Experiment
 from confsim.store import files
@@ -284,10 +284,11 @@ class ManifestDamaged(Damaged):
     """A byte of the manifest was altered; the trials beside it may be whole."""
 
     def __init__(self, run: Path, reason: str) -> None:
+        repair = to_copy("confsim-status", run, "--repair")
         remedy = (
-            f"confsim-status {run} --repair puts its copy back"
+            f"{repair} puts its copy back"
             if has_copy(run)
-            else f"put a copy of the {MANIFEST} back, or confsim-status {run} --repair sets it "
+            else f"put a copy of the {MANIFEST} back, or {repair} sets it "
             "aside, and the command that made the run writes it again and finds its trials"
         )
         super().__init__(f"{run} is damaged: {reason}; its trials are left as they are; {remedy}")

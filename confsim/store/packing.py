@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from confsim import parquet
-from confsim._errors import ConfsimError
+from confsim._errors import ConfsimError, to_copy
 from confsim.store import artifacts, files, layout, packs
 from confsim.store.files import Damaged
 from confsim.store.layout import CannotWrite
@@ -142,7 +142,7 @@ def _candidates(
         go_on()
         packed = found.place(trial)
         if packed is not None:
-            remedy = f"confsim-status {run} --repair takes that apart"
+            remedy = f"{to_copy('confsim-status', run, '--repair')} takes that apart"
             done.left[trial] = f"it is in pack {packed.path.name} with other bytes; {remedy}"
             continue
         place = InFolder(layout.trial_path(run, trial))

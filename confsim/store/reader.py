@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from confsim._errors import ConfsimError, check_integer
+from confsim._errors import ConfsimError, check_integer, to_copy
 from confsim.store import files, layout, packs
 from confsim.store.capabilities import Capabilities
 from confsim.store.packs import InPack, Pack, Packs, Place
@@ -363,9 +363,8 @@ class Run:
             raise self._damaged(str(error)) from None
 
     def _damaged(self, reason: str) -> ConfsimError:
-        return files.Damaged(
-            f"{self.path} is damaged: {reason}; confsim-status {self.path} --repair"
-        )
+        repair = to_copy("confsim-status", self.path, "--repair")
+        return files.Damaged(f"{self.path} is damaged: {reason}; {repair}")
 
     def _all(self, trials: Iterable[int] | None) -> "Iterator[Trial]":
         if trials is None:
@@ -495,8 +494,9 @@ class Trial:
             raise self._damaged(str(error)) from None
 
     def _damaged(self, reason: str) -> ConfsimError:
+        repair = to_copy("confsim-status", self.run.path, "--repair")
         return files.Damaged(
-            f"{self} is damaged: {reason}; confsim-status {self.run.path} --repair sets it aside, "
+            f"{self} is damaged: {reason}; {repair} sets it aside, "
             "and the command that made the run makes it again"
         )
 

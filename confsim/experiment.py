@@ -185,6 +185,15 @@ class Experiment(ABC):
             If no trial could run.
         """
 
+    def check_new(self) -> None:  # noqa: B027 - most experiments have nothing to add
+        """Check what a new run may not have; one that was begun with it goes on.
+
+        Raises
+        ------
+        ValueError
+            If a setting makes no sense.
+        """
+
     def trials_of(self, trials: int) -> int:
         """Return how many trials to run where ``trials`` are asked for: more, if it has others."""
         return trials

@@ -267,8 +267,7 @@ def write_zip(run: Run) -> Path:
 
     Only files are packed: no links, which may lead out of the directory.
     """
-    folder = _absolute(run)
-    target = folder.with_name(folder.name + ".zip")
+    folder, target = _absolute(run.path), zip_path(run.path)
     # A name that is no UTF-8 cannot be written into an archive as it is.
     inside = os.fsencode(folder.name).decode(errors="backslashreplace")
     artifacts.sweep_beside(folder)
@@ -292,6 +291,12 @@ def _files_of(folder: Path) -> Iterator[Path]:
             yield entry
 
 
-def _absolute(run: Run) -> Path:
-    """Return where the run is; ``.`` has no name to call an archive by."""
-    return Path(os.path.abspath(run.path))  # noqa: PTH100 - resolve() would follow links
+def zip_path(run: Path) -> Path:
+    """Return where the archive of a run directory is."""
+    folder = _absolute(run)
+    return folder.with_name(folder.name + ".zip")
+
+
+def _absolute(run: Path) -> Path:
+    """Return a path with a name to call an archive by, which ``.`` has not."""
+    return Path(os.path.abspath(run))  # noqa: PTH100 - resolve() would follow links

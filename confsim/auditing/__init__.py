@@ -230,8 +230,10 @@ def run_audit(
         File of a fixed space that will be used with the run: checked, too.
     """
     from confsim.runner.inline import run_inline
+    from confsim.store import check_place
 
     threads = resolve_threads(n_threads)
+    check_place(out)  # before data are read
     given = read(data, unpack_limit)
     own = clean_all(columns)
     if "logits" in own or "probabilities" in own:

@@ -3,10 +3,8 @@
 import argparse
 import json
 import math
-import os
 import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
 from confsim import exports, runner
@@ -14,8 +12,7 @@ from confsim._errors import check_number
 from confsim.cli.closing import closing_table
 from confsim.experiment import Experiment
 from confsim.report.summary import headline_of
-from confsim.store import check_target, default_path, survey
-from confsim.store.layout import identity_hash
+from confsim.store import artifacts, check_place, check_target, default_path, files, layout, survey
 
 
 def execute(experiment: Experiment, given: argparse.Namespace) -> int:
@@ -25,6 +22,8 @@ def execute(experiment: Experiment, given: argparse.Namespace) -> int:
     check_number("grace", given.grace, minimum=0)
     if given.dry_run:
         return _dry_run(experiment, given)
+    if given.zip:
+        artifacts.check_room(exports.zip_path(given.out or layout.RUNS / "run").parent)
     outcome = runner.run(
         experiment,
         trials=experiment.trials_of(given.trials),
@@ -63,12 +62,13 @@ def execute(experiment: Experiment, given: argparse.Namespace) -> int:
 def _dry_run(experiment: Experiment, given: argparse.Namespace) -> int:
     """Say what would run, and its cost. Nothing is written."""
     trials = experiment.trials_of(runner.check_trials(given.trials))
+    check_place(given.out)
     path = given.out or default_path(experiment)
     check_target(path, experiment, overwrite=given.overwrite, mix_versions=given.mix_versions)
     experiment.check(trials)
     done: frozenset[int] = frozenset()
     if path.exists() and not given.overwrite:
-        done = survey(path, identity_hash(experiment.identity())).finished
+        done = survey(path, layout.identity_hash(experiment.identity())).finished
     shard = runner.resolve_shard(given.shard)
     left = [trial for trial in shard.trials(trials) if trial not in done]
     cpus = runner.resolve_workers(given.workers)
@@ -85,7 +85,7 @@ def _dry_run(experiment: Experiment, given: argparse.Namespace) -> int:
         "seconds": None if math.isnan(seconds) else round(seconds, 1),
         "bytes_of_memory": cost.bytes_of_memory_per_worker * processes,
         "bytes_of_disk": cost.bytes_per_trial * len(left),
-        "bytes_of_disk_free": shutil.disk_usage(_existing(path)).free,
+        "bytes_of_disk_free": shutil.disk_usage(files.nearest(path)).free,
         "configuration": experiment.identity(),
     }
     print(json.dumps(told) if given.json else _describe(told))
@@ -108,10 +108,6 @@ def _describe(told: dict[str, Any]) -> str:
             *settings,
         ]
     )
-
-
-def _existing(path: Path) -> str:
-    return next(os.fspath(p) for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
 
 def _time(seconds: float | None) -> str:

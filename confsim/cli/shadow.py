@@ -232,8 +232,7 @@ def _table(given: argparse.Namespace) -> LabelledTable:
 
 
 def _run(given: argparse.Namespace) -> int:
-    if given.out:
-        check_place(given.out)  # before the user's own code runs
+    check_place(given.out)  # before the user's own code runs
     with tempfile.TemporaryDirectory(prefix="confsim-") as folder:
         experiment, tried = experiment_of(
             _source(given, Path(folder)),

@@ -256,9 +256,8 @@ class DeepExperiment(Experiment):
         self._check_training()
         self._check_fractions()
         self._check_canaries()
-        self._check_use()
 
-    def _check_use(self) -> None:
+    def check_new(self) -> None:
         """Raise where a setting would change nothing; a recipe's own settings may."""
         if self.recipe is not None:
             return

@@ -152,6 +152,7 @@ def membership_tables(
             )
     if space is not None:
         inputs["features"] = _features_hash(space)
+    artifacts.check_room(run.path / "tables")
     tables, notes, answers = _make(run, space, options, n_threads)
     _write(run, tables, _made_from(inputs, options), options, inputs, notes, answers)
     return MembershipTables(

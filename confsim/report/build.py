@@ -133,9 +133,12 @@ def report(
     say = progress or (lambda _: None)
     say("reading trials")
     opened = [open_run(path, limit=limit) for path in runs]
+    folder = _folder(opened, out)
+    for name in ("figures", "tables"):
+        artifacts.check_room(folder / name)
     materials = [gather(run, partial=partial) for run in opened]
     sweep = sweeps.arrange(materials) if len(materials) > 1 else None
-    folder = _folder(materials, out)
+    artifacts.sweep(folder)
     for i, material in enumerate(materials):
         say(f"tables of attacks, run {i + 1} of {len(materials)}")
         _add_membership(material, attacks, remake=remake_tables)
@@ -198,20 +201,15 @@ def _add_membership(material: Material, wanted: bool | None, *, remake: bool = F
 # ---- writing -----------------------------------------------------------------------------------
 
 
-def _folder(materials: Sequence[Material], out: str | os.PathLike[str] | None) -> Path:
-    """Return where to write, with its subdirectories made."""
+def _folder(runs: Sequence[Run], out: str | os.PathLike[str] | None) -> Path:
+    """Return where to write."""
     if out is not None:
-        folder = Path(out)
-    elif len(materials) == 1:
-        folder = materials[0].run.path
-    else:
-        names = "".join(sorted(material.run.identity_hash for material in materials))
-        name = hashlib.sha256(names.encode()).hexdigest()[:10]
-        folder = materials[0].run.path.parent / f"comparison-{name}"
-    for name in ("figures", "tables"):
-        artifacts.check_writable(folder / name)
-    artifacts.sweep(folder)
-    return folder
+        return Path(out)
+    if len(runs) == 1:
+        return runs[0].path
+    names = "".join(sorted(run.identity_hash for run in runs))
+    name = hashlib.sha256(names.encode()).hexdigest()[:10]
+    return runs[0].path.parent / f"comparison-{name}"
 
 
 def _write_run(material: Material, folder: Path, say: Callable[[str], None]) -> Report:

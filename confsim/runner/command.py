@@ -8,7 +8,7 @@ from confsim._errors import ConfsimError, check_choice, check_number
 from confsim.experiment import Experiment
 from confsim.runner import plan
 from confsim.runner.supervisor import Outcome, Supervisor
-from confsim.store import Run, check_target, default_path
+from confsim.store import Run, check_place, check_target, default_path
 from confsim.store.writer import discard_run
 
 #: Seconds that trials in hand get after a stop signal, unless the caller says otherwise.
@@ -85,6 +85,7 @@ def run(
         raise ValueError(
             "--overwrite cannot be used with shards: one would remove another's trials"
         )
+    check_place(out)
     path = default_path(experiment) if out is None else Path(out)
     command = Supervisor(
         experiment,

@@ -20,7 +20,7 @@ from confsim.runner import plan
 from confsim.runner.pool import Pool, Worker
 from confsim.runner.supervisor import Outcome, Supervisor
 from confsim.runner.worker import Job, Parent, do_job
-from confsim.store import check_target, default_path
+from confsim.store import check_place, check_target, default_path
 
 #: Seconds that a trial in hand gets after a stop signal: leaving the process takes time, too.
 _GRACE = 1.0
@@ -70,6 +70,7 @@ def run_inline(
         If nothing can be run: the directory is full or gone, or the experiment cannot be opened.
     """
     trials = plan.check_trials(trials)
+    check_place(out)
     path = default_path(experiment) if out is None else Path(out)
     try:
         check_target(path, experiment, overwrite=overwrite, mix_versions=False)

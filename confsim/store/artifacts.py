@@ -47,6 +47,9 @@ _LEFT_BEHIND = 3600.0
 #: Errors that the same call does not meet again once there is room.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
+#: Bytes of a small file.
+_SMALL = 1 << 16
+
 #: Where derived files are, below a folder that holds some.
 _FOLDERS = ("tables", "figures", "distance_conf", "sigmoid_conf")
 
@@ -133,14 +136,36 @@ def _make_folder(folder: Path) -> bool:
     return True
 
 
-def check_writable(folder: Path) -> None:
-    """Raise ``ValueError`` unless files can be made in ``folder``, which is made if need be."""
-    _make_folder(folder)
-    probe = folder / partial_name()
+def check_room(folder: Path) -> None:
+    """Raise unless files can be made in ``folder``, or where it would be; nothing is left behind.
+
+    For work that takes long, before it begins.
+
+    Raises
+    ------
+    ConfsimError
+        If there is no room.
+    ValueError
+        If none can be made for another reason.
+    """
     try:
-        probe.touch(exist_ok=False)
+        files.check_folder(folder)
+        try_writing(files.nearest(folder))
+    except files.Damaged as error:
+        raise ValueError(f"nothing is written there: {error}") from None
     except OSError as error:
         raise cannot_write(folder, error) from None
+
+
+def try_writing(folder: Path) -> None:
+    """Write a small file in a directory and remove it, or raise ``OSError``.
+
+    A full disk may take an empty file, or one that compresses to nothing.
+    """
+    probe = folder / partial_name()
+    try:
+        with probe.open("xb") as file:
+            file.write(os.urandom(_SMALL))
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()

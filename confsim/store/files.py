@@ -107,6 +107,11 @@ def check_folder(path: Path) -> None:
         raise Damaged(f"{path} is a {kind_of(kind)}, not a directory")
 
 
+def nearest(path: Path) -> Path:
+    """Return ``path``, or the nearest of its parents that is there."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
 def make_folder(path: Path) -> None:
     """Make a directory that others may make, and remove while it is empty, at the same time.
 

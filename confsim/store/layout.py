@@ -167,9 +167,13 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
+#: Where runs go when nobody says.
+RUNS = Path("runs")
+
+
 def default_path(experiment: Experiment) -> Path:
     """Where a run goes when nobody says: the same settings always lead to the same directory."""
-    return Path("runs") / f"{experiment.command}-{identity_hash(experiment.identity())[:10]}"
+    return RUNS / f"{experiment.command}-{identity_hash(experiment.identity())[:10]}"
 
 
 def identity_hash(identity: dict[str, Any]) -> str:

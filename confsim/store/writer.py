@@ -22,7 +22,7 @@ from confsim.store.capabilities import Capabilities
 from confsim.store.layout import CannotWrite
 
 #: Errors of making a directory that no other argument would mend.
-_NO_FAULT_OF_THE_PATH = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_NO_FAULT_OF_THE_PATH = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 #: How often a manifest is written anew when others sweep it away.
 _ATTEMPTS = 10
@@ -283,20 +283,23 @@ def check_target(
     Raises
     ------
     ValueError
-        If something else is there: a file, a directory that is no run, another run.
+        If something else is there: a file, a directory that is no run, another run; or a new run
+        would have settings that only older ones may have.
     """
     check_place(path)
     if not os.path.lexists(path):
+        experiment.check_new()
         return
     if not os.path.lexists(path / layout.MANIFEST):
         strange = any(not entry.name.startswith(layout.TEMPORARY) for entry in path.iterdir())
         if strange and (overwrite or not _lost_its_manifest(path, experiment)):
             raise ValueError(f"--out {path} holds something else and no run; it is left alone")
-        if not os.access(path, os.W_OK | os.X_OK):
-            raise ValueError(f"--out {path} cannot be written: no permission to write to it")
+        _try_writing(path, path)
+        experiment.check_new()
         return
     if overwrite:
         layout.read_manifest(path)
+        experiment.check_new()
     else:
         manifest = layout.read_manifest(path, copy=False)
         _check_identity(path, manifest, experiment)
@@ -309,17 +312,47 @@ def _lost_its_manifest(path: Path, experiment: Experiment) -> bool:
     return bool(layout.survey(path, identity).finished) and not layout.strange_names(path)
 
 
-def check_place(path: Path) -> None:
-    """Raise ``ValueError`` if ``path`` is no directory and cannot become one, whatever the run."""
-    if os.path.lexists(path):
-        if not path.is_dir():
-            raise ValueError(f"--out {path} is not a directory")
-        return
-    ancestor = next(parent for parent in path.absolute().parents if parent.exists())
-    if not ancestor.is_dir():
-        raise ValueError(f"--out {path} cannot be written: {ancestor} is not a directory")
-    if not os.access(ancestor, os.W_OK | os.X_OK):
-        raise ValueError(f"--out {path} cannot be written: no permission to write to {ancestor}")
+def check_place(out: str | os.PathLike[str] | None) -> None:
+    """Check that a run directory is or can be made at ``out``, whatever the run.
+
+    For the beginning of a command: it needs no data and no model.
+
+    Parameters
+    ----------
+    out : path-like or None
+        Without it: where runs go by default.
+
+    Raises
+    ------
+    ValueError
+        If something else is there, or no directory can be made.
+    CannotWrite
+        If the disk is full.
+    """
+    path = layout.RUNS if out is None else Path(out)
+    try:
+        if os.path.lexists(path):
+            if not path.is_dir():
+                raise ValueError(f"--out {path} is not a directory")
+            return
+        place = files.nearest(path)
+    except OSError as error:
+        raise ValueError(f"--out {path} cannot be written: {error.strerror}") from None
+    if not place.is_dir():
+        raise ValueError(f"--out {path} cannot be written: {place} is not a directory")
+    _try_writing(path, place)
+
+
+def _try_writing(path: Path, place: Path) -> None:
+    """Check that a run directory at ``path`` can have files, which is asked of ``place``."""
+    try:
+        artifacts.try_writing(place)
+    except OSError as error:
+        if error.errno in _NO_FAULT_OF_THE_PATH:
+            raise CannotWrite(path, error) from error
+        raise ValueError(
+            f"--out {path} cannot be written: nothing can be written to {place}: {error.strerror}"
+        ) from None
 
 
 def _check_identity(path: Path, manifest: dict[str, Any], experiment: Experiment) -> None:

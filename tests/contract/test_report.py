@@ -5,6 +5,7 @@ import doctest
 import hashlib
 import json
 import re
+import resource
 import subprocess
 import sys
 import types
@@ -578,6 +579,21 @@ def test_an_unwritable_place(runs, tmp_path, capsys):
     file.touch()
     assert main([str(runs["linear"][0].path), "--out", str(file / "below")]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_said_before_anything_is_made(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("confsim.report.build.gather", lambda *_: pytest.fail("began"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    out = tmp_path / "out"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        assert main([str(runs["linear"][0].path), "--out", str(out)]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"cannot write {out / 'figures'}: File too large; no part of it is left" in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_usual_neighbour_is_one_of_the_nearest(runs):

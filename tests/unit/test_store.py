@@ -1,9 +1,11 @@
 """The run directory: bytes, names, publishing, damage, reading."""
 
 import contextlib
+import errno
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -19,11 +21,14 @@ import pytest
 from toy_experiments import Streaming, Toy, ToyWithData, contents, leftovers, result_of, rewrite
 
 import confsim
+from confsim import runner
 from confsim._errors import ConfsimError
 from confsim.experiment import Interrupted, RunData, TrialResult
+from confsim.runner.inline import run_inline
 from confsim.store import (
     CannotWrite,
     Store,
+    artifacts,
     check_target,
     create,
     default_path,
@@ -210,10 +215,54 @@ class TestTarget:
         self.check(filled)
         assert not (tmp_path / "new").exists()
 
+    def test_a_place_where_none_can_be_made_needs_no_data_to_be_known(self, tmp_path, monkeypatch):
+        class Loaded(Toy):
+            def identity(self):
+                pytest.fail("data were loaded")
+
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "file").touch()
+        for place in ("/proc/run", "/proc/self/fd/run/below", "file", "file/below", "a" * 300):
+            for start in (runner.run, run_inline):
+                with pytest.raises(ValueError, match=r"--out .* (cannot be written|not a direct)"):
+                    start(Loaded(), trials=1, out=place)
+        (tmp_path / "runs").touch()
+        with pytest.raises(ValueError, match="--out runs is not a directory"):
+            runner.run(Loaded(), trials=1)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # as on a full disk
+        try:
+            with pytest.raises(CannotWrite, match="File too large"):
+                runner.run(Loaded(), trials=1, out="new/run")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "runs"]
+
+    def test_what_a_new_run_may_not_have_an_older_one_may(self, tmp_path, filled):
+        class Refusing(Toy):
+            def check_new(self):
+                raise ValueError("nothing to wait for")
+
+        def check(path, experiment, overwrite=False):
+            check_target(path, experiment, overwrite=overwrite, mix_versions=False)
+
+        check(filled, Refusing())
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        for path, overwrite in ((tmp_path / "new", False), (empty, False), (filled, True)):
+            with pytest.raises(ValueError, match="nothing to wait for"):
+                check(path, Refusing(), overwrite)
+        with pytest.raises(ValueError, match="another identity"):
+            check(filled, Refusing(seed=5))
+
     def test_a_folder_that_is_read_only(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("os.access", lambda *_: False)  # root may write where others may not
-        with pytest.raises(ValueError, match="cannot be written: no permission to write to it"):
-            self.check(tmp_path)
+        def refuse(_: Path) -> None:  # root may write where others may not
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(artifacts, "try_writing", refuse)
+        for path in (tmp_path, tmp_path / "new"):
+            with pytest.raises(ValueError, match=f"nothing can be written to {tmp_path}: Permis"):
+                self.check(path)
 
     def test_what_is_refused(self, tmp_path, filled):
         (tmp_path / "file").touch()

@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -26,6 +28,47 @@ def saved(pixels, kind, **options):
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def claims(width, height):
+    """Small files of every format, by name, whose headers claim a size that nothing is behind."""
+    small = np.zeros((4, 4, 3), np.uint8)
+    found = {}
+    good = saved(small, "PNG")
+    header = struct.pack(">II", width, height) + good[24:29]
+    found["x.png"] = good[:8] + chunk(b"IHDR", header) + good[33:]
+    good = saved(small, "GIF")
+    found["x.gif"] = good[:6] + struct.pack("<HH", width, height) + good[10:]
+    good = saved(small, "BMP")
+    found["x.bmp"] = good[:18] + struct.pack("<ii", width, height) + good[26:]
+    found["x.ppm"] = b"P6 %d %d 255\n" % (width, height) + bytes(12)
+    good = saved(small, "JPEG")
+    at = good.index(b"\xff\xc0") + 5
+    found["x.jpg"] = good[:at] + struct.pack(">HH", height, width) + good[at + 4 :]
+    good = bytearray(saved(small, "TIFF"))
+    first = int.from_bytes(good[4:8], "little")
+    for k in range(int.from_bytes(good[first : first + 2], "little")):
+        entry = first + 2 + 12 * k
+        tag = int.from_bytes(good[entry : entry + 2], "little")
+        if tag in (256, 257):
+            claimed = width if tag == 256 else height
+            good[entry : entry + 12] = struct.pack("<HHII", tag, 4, 1, claimed)
+    found["x.tiff"] = bytes(good)
+    good = saved(small, "WEBP")
+    lossy = good[:26] + struct.pack("<HH", width, height) + good[30:]
+    found["lossy.webp"] = lossy
+    good = saved(small, "WEBP", lossless=True)
+    bits = (width - 1) | (height - 1) << 14
+    found["lossless.webp"] = good[:21] + struct.pack("<I", bits) + good[25:]
+    sides = b"".join((side - 1).to_bytes(3, "little") for side in (width, height))
+    canvas = b"VP8X" + struct.pack("<II", 10, 0) + sides
+    found["canvas.webp"] = good[:12] + canvas + good[12:]
+    return found
+
+
+def write_claim(path, content):
+    path.write_bytes(content)
+    return str(path)
 
 
 class TestDepth:
@@ -177,6 +220,40 @@ class TestBombs:
             decode([("x", content)] * 200)
         with pytest.raises(DataError, match="x makes the data unpack"):
             decode([("x", content)] * 2, Budget(7_000_000))
+
+    @pytest.mark.parametrize("side", [5000, 13_000])
+    def test_no_picture_takes_memory_before_its_size_is_known(self, side, tmp_path):
+        """13,000 x 13,000 is the largest that Pillow takes without being told to."""
+        names = [
+            write_claim(tmp_path / name, content) for name, content in claims(side, side).items()
+        ]
+        code = (
+            "import resource, sys\n"
+            "from confsim.deep.data.pictures import DataError, picture\n"
+            "from PIL import Image; Image.init()\n"
+            "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+            "before = peak()\n"
+            "for name in sys.argv[1:]:\n"
+            "    try:\n"
+            "        print('read', picture(name, open(name, 'rb').read()).shape)\n"
+            "    except DataError as error:\n"
+            "        print(error)\n"
+            "    print((peak() - before) // 1024)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, *names], capture_output=True, text=True, check=True
+        )
+        lines = done.stdout.splitlines()
+        for name, said, megabytes in zip(names, lines[::2], lines[1::2], strict=True):
+            assert said.startswith(f"{name} has {side} x {side} pixels in "), said
+            assert said.endswith("give --unpack-limit (unpack_limit, GiB)")
+            assert int(megabytes) < 50, name
+
+    def test_a_limit_of_the_user_s_own_raises_that_of_pixels(self):
+        content = png(np.zeros((4100, 4100), np.uint8))
+        with pytest.raises(DataError, match=r"x has 4100 x 4100 pixels in [\d,]+ bytes, more than"):
+            decode([("x", content)])
+        assert decode([("x", content)], Budget(1 << 27))[0].shape == (1, 4100, 4100, 1)
 
     def test_a_header_that_claims_everything(self):
         good = png(np.zeros((4, 4), np.uint8))

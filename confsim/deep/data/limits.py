@@ -43,7 +43,7 @@ class Budget:
     """
 
     def __init__(self, limit: int | None = None) -> None:
-        self._limit = limit
+        self.limit = limit
         self._stored = 0
         self._unpacked = 0
 
@@ -60,7 +60,7 @@ class Budget:
             If that makes more than the data may unpack to.
         """
         self._unpacked += size
-        allowed = self._limit or max(UNPACK_FLOOR, UNPACK_RATIO * self._stored)
+        allowed = self.limit or max(UNPACK_FLOOR, UNPACK_RATIO * self._stored)
         if self._unpacked > allowed:
             raise DataError(
                 f"{name} makes the data unpack to more than {allowed / (1 << 30):.3g} GiB "

@@ -32,6 +32,12 @@ FORMATS = {
 }
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 
+#: A picture has at most so many pixels, or so many times its bytes where that is more, unless a
+#: user's own limit is larger. Photographs have up to 20 pixels in a byte, what is built to exhaust
+#: memory has thousands.
+MOST_PIXELS = 1 << 24
+MOST_PIXELS_PER_BYTE = 100
+
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 258
 
@@ -60,7 +66,7 @@ def decode(
     turned: list[str] = []
     with _silent():
         for row, (name, content) in enumerate(files):
-            picture, mark = _oriented(name, content)
+            picture, mark = _oriented(name, content, budget)
             if mark:
                 turned.append(name)
             if decoded is None:
@@ -103,7 +109,7 @@ def picture(name: str, content: bytes) -> "np.ndarray[Any, Any]":
     return pixels
 
 
-def _oriented(name: str, content: bytes) -> tuple["np.ndarray[Any, Any]", bool]:
+def _oriented(name: str, content: bytes, budget: Budget) -> tuple["np.ndarray[Any, Any]", bool]:
     """Return the pixels, and whether an orientation mark was applied."""
     if not content:
         raise DataError(f"{name} is empty")
@@ -114,7 +120,10 @@ def _oriented(name: str, content: bytes) -> tuple["np.ndarray[Any, Any]", bool]:
     try:
         if content[:8] == b"\x89PNG\r\n\x1a\n":
             _check_png(name, content)
+        if content[8:12] == b"WEBP":  # whose reader takes memory for all pixels when it opens
+            _check_pixels(name, _webp_size(content), len(content), budget)
         with Image.open(io.BytesIO(content), formats=tuple(FORMATS)) as opened:
+            _check_pixels(name, opened.size, len(content), budget)
             _check_depth(name, content, opened)
             if opened.format != "MPO" and getattr(opened, "is_animated", False):
                 raise DataError(f"{name} has several frames: only single pictures are read")
@@ -174,6 +183,31 @@ def _samples(name: str, opened: Any) -> "np.ndarray[Any, Any]":
         return pixels[..., :1] if grey else pixels[..., :3]
     pixels = np.asarray(opened.convert("L" if grey else "RGB"))
     return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _check_pixels(name: str, size: tuple[int, int], stored: int, budget: Budget) -> None:
+    """Refuse a picture that would take more memory than any real one, before it takes it."""
+    most = max(MOST_PIXELS, MOST_PIXELS_PER_BYTE * stored)
+    if budget.limit is not None:
+        most = max(most, budget.limit // 3)
+    if size[0] * size[1] > most:
+        raise DataError(
+            f"{name} has {size[0]} x {size[1]} pixels in {stored:,} bytes, more than {most:,} "
+            "pixels, which looks like a decompression bomb: if it is meant to be so large, give "
+            "--unpack-limit (unpack_limit, GiB)"
+        )
+
+
+def _webp_size(content: bytes) -> tuple[int, int]:
+    """Return width and height of a WebP file (RFC 9649); none where its first chunk says none."""
+    kind, data = content[12:16], content[20:30].ljust(10, b"\0")
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack("<6x2H", data)
+    return (width & 0x3FFF, height & 0x3FFF) if kind == b"VP8 " else (0, 0)
 
 
 def _check_depth(name: str, content: bytes, opened: Any) -> None:

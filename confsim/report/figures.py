@@ -74,6 +74,12 @@ def joint_panel(axis: "Axes", material: Material, *, members: bool) -> Any:
 
 def _joint_words(material: Material) -> Words:
     means = material.headline.means
+    columns = (counts.any(axis=1) for counts in material.joint.excluding[0, ::-1])
+    alike = [
+        f" All {kind} lie in one bin of confidence."
+        for kind, filled in zip(("non-members", "members"), columns, strict=True)
+        if np.count_nonzero(filled) == 1
+    ]
     s, o = means["spearman_self"], means["spearman_other"]
     return Words(
         f"Pairs of a query and a {material.unit}, by the model's confidence and by the normalised "
@@ -81,7 +87,7 @@ def _joint_words(material: Material) -> Words:
         "denser, on a logarithmic scale of each panel's own. The line is the median distance at "
         "each confidence. Bars on the axis span the central 90% of the "
         f"{material.percent:g}% least and most confident. The last bin of distance also holds what "
-        "lies beyond.",
+        f"lies beyond.{''.join(alike)}",
         f"Two heat maps of confidence against distance. Spearman correlation {number(s.value)} "
         f"including self and {number(o.value)} excluding self.",
     )
@@ -324,6 +330,9 @@ def _ratios(axis: "Axes", x: Any, hits: Any, total: Any, base: float) -> None:
     axis.vlines(x, np.maximum(low, lowest / 10), high, color=MEMBERS, linewidth=1.2)
     some = hits > 0
     axis.plot(x[some], value[some], "o", color=MEMBERS)
+    below, foot = x[~some & (high <= axis.get_ylim()[0])], axis.get_xaxis_transform()
+    marks = axis.plot(below, 0 * below, "v", color=MEMBERS, clip_on=False, transform=foot)
+    marks[0].set_in_layout(False)  # else what lies outside of an axis takes all room
     axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
@@ -347,7 +356,7 @@ def _membership_words(material: Material, base: float) -> Words:
         "nearest other training point, as multiples of their share among all pairs (dashed: "
         f"{share(base)}), in groups of about equally many. Bars are exact binomial 95% intervals "
         f"on pooled counts, approximate because {material.unit}s share queries; a bar without a "
-        "point holds no member.",
+        "point, or a triangle at the foot, holds no member.",
         f"Membership rate {number(rates['bottom'].value)} among the least and "
         f"{number(rates['top'].value)} among the most confident; AUC of confidence "
         f"{number(confidence)}.",

@@ -120,6 +120,17 @@ def relations(material: Material) -> Table:
                 row |= with_interval(key, means[name])
         if len(row) > 1:
             rows.append(row)
+    if not any("excluding" in row for row in rows):  # no distance is known, and no self of any
+        return Table(
+            "correlations",
+            "Confidence and membership",
+            [
+                Column("figure", "", "AUC: probability that a member has the higher confidence "
+                       "than a non-member, ties counting half"),
+                Column("including", "value", _OVER_TRIALS),
+            ],
+            rows,
+        )  # fmt: skip
     return Table(
         "correlations",
         "Confidence, distance and membership",

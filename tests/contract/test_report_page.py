@@ -1,14 +1,18 @@
 """The report's page in a real browser: what it asks for, what can be read, and what it does."""
 
 import contextlib
+import dataclasses
 import json
 import re
 
 import browser as chromium
 import numpy as np
 import pytest
+from report_pictures import AUDITS, audits
 from report_runs import FakeDeep, linear, publish
 
+import confsim
+from confsim import recipes
 from confsim.report.build import report
 
 pytestmark = pytest.mark.skipif(
@@ -36,7 +40,35 @@ def pages(tmp_path_factory):
         "deep": report([publish(folder / "deep", deep, 6).path]).page,
     }
     runs = [publish(folder / f"n{n}", linear(n=n), 4).path for n in (10, 40)]
+    made = {
+        "cube": publish(folder / "cube", linear(dimensions=3, n=40), 4),
+        "recipe": publish(folder / "recipe", _of_a_recipe("lira-cifar10-fast"), 5),
+        "statistic": confsim.shadow.run(**_regression(), out=folder / "statistic"),
+        **{
+            name: confsim.audit(columns, out=folder / name, **AUDITS[name])
+            for name, columns in audits(240).items()
+        },
+    }
+    found |= {name: report([run.path]).page for name, run in made.items()}
     return found | {"sweep": report(runs).page}
+
+
+def _of_a_recipe(name):
+    """A run that has the settings of a recipe, but for one."""
+    settings = {**recipes.load(name).settings, "epochs": 3}
+    fields = [(key, object, dataclasses.field(default=value)) for key, value in settings.items()]
+    kind = dataclasses.make_dataclass("OfARecipe", fields, bases=(FakeDeep,), frozen=True)
+    return kind(recipe=name, images=False)
+
+
+def _regression():
+    """Shadow models that give a statistic only."""
+    from sklearn.tree import DecisionTreeRegressor
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 4))
+    given = {"estimator": DecisionTreeRegressor(max_depth=6), "X": X, "y": X[:, 0] + X[:, 1] ** 2}
+    return {**given, "trials": 6}
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +142,9 @@ CONTRAST = """(() => {
 })()"""  # noqa: E501
 
 
-@pytest.mark.parametrize("name", ["linear", "deep", "sweep"])
+@pytest.mark.parametrize(
+    "name", ["linear", "deep", "sweep", "cube", "recipe", "statistic", *AUDITS]
+)
 def test_a_page_can_be_read_and_asks_for_nothing(pages, tab, name):
     for medium, width, dark, phone in MEDIA:
         tab.look(width, 900, dark=dark, mobile=phone)

@@ -58,9 +58,14 @@ def train(members, seed, context):
     return lambda rows: {"statistic": -(y[rows] - model.predict(X[rows])) ** 2}
 """
 
-#: Commands by kind; ``audit`` and ``one`` are made in Python, ``sweep`` of three runs.
+#: Runs that are compared with each other.
+SWEPT = ["n10", "n100", "n1000"]
+
+#: Commands by kind; those of ``AUDITS`` are made in Python, ``sweep`` of three runs.
 COMMANDS = {
     "linear": ["linear", "--n", "100", "--trials", "20", "--queries", "100000"],
+    "cube": ["linear", "--dimensions", "3", "--grid-size", "100", "--n", "100", "--trials", "12",
+             "--queries", "20000"],
     **{
         f"n{n}": ["linear", "--n", str(n), "--trials", "8", "--queries", "20000"]
         for n in (10, 100, 1000)
@@ -68,34 +73,56 @@ COMMANDS = {
     "deep": ["deep", "--trials", "8", "--epochs", "30", "--model", "mlp"],
     "canaries": ["deep", "--trials", "6", "--epochs", "15", "--model", "mlp", "--design", "coin",
                  "--canaries", "200", "--canary", "mislabelled"],
+    "recipe": ["deep", "--recipe", "lira-cifar10-fast", "--dataset", "digits", "--limit", "400",
+               "--model", "mlp", "--precision", "float32", "--epochs", "3", "--warmup", "0.5",
+               "--batch-size", "50", "--trials", "6"],
     "shadow": ["shadow", "task.py", "--trials", "16", "--design", "balanced"],
     "statistic": ["shadow", "statistic.py", "--trials", "16"],
 }  # fmt: skip
 
 
-def make_runs(folder: Path) -> None:
+def make_runs(folder: Path, kinds: list[str]) -> None:
     """Make what is not there yet."""
+    wanted = {*kinds, *(SWEPT if "sweep" in kinds else ())}
     (folder / "task.py").write_text(_TASK)
     (folder / "statistic.py").write_text(_STATISTIC)
     for name, words in COMMANDS.items():
-        if not (folder / name).exists():
+        if name in wanted and not (folder / name).exists():
             command = [sys.executable, "-P", "-m", "confsim", *words, "--out", name, "--quiet"]
             subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    for name, columns in audits().items():
+        if name in wanted and not (folder / name).exists():
+            confsim.audit(columns, out=folder / name, **AUDITS[name])
+
+
+#: Further settings of the audits by kind.
+AUDITS: dict[str, dict[str, Any]] = {
+    "audit": {"design": "independent"},
+    "one": {},
+    "groups": {"design": "independent"},
+    "tied": {"design": "independent"},
+}
+
+
+def audits(n: int = 800) -> dict[str, dict[str, Any]]:
+    """Return what is audited, by kind: so many examples."""
     rng = np.random.default_rng(0)
-    member, label = rng.random((8, 800)) < 0.5, rng.integers(0, 10, 800)
-    logits = rng.normal(size=(8, 800, 10)) + (2 + 1.2 * member)[..., None] * np.eye(10)[label]
-    features = rng.normal(size=(800, 16))
-    given: dict[str, Any] = {"label": label, "features": features}
-    if not (folder / "audit").exists():
-        given |= {"design": "independent", "out": folder / "audit"}
-        confsim.audit(is_member=member, logits=logits, **given)
-    if not (folder / "one").exists():
-        confsim.audit(is_member=member[0], label=label, logits=logits[0], out=folder / "one")
+    member, label = rng.random((8, n)) < 0.5, rng.integers(0, 10, n)
+    logits = rng.normal(size=(8, n, 10)) + (2 + 1.2 * member)[..., None] * np.eye(10)[label]
+    many = {"is_member": member, "label": label, "features": rng.normal(size=(n, 16))}
+    sites = np.array(["Aachen", "Basel", "Chur", "a clinic with a long name", ""])
+    return {
+        "audit": {**many, "logits": logits},
+        "one": {"is_member": member[0], "label": label, "logits": logits[0]},
+        "groups": {**many, "logits": logits, "group": sites[rng.integers(0, 5, n)]},
+        # Models that are equally sure of each of their members.
+        "tied": {**many, "log_odds_true": np.where(member, 9.0, logits.max(axis=2))},
+    }
 
 
 def report(folder: Path, name: str) -> Path:
     """Make the report of a run, or of the sweep; return its page."""
-    runs = ["n10", "n100", "n1000"] if name == "sweep" else [name]
+    runs = SWEPT if name == "sweep" else [name]
     words = [sys.executable, "-P", "-m", "confsim", "report", *runs, "--out", f"reports/{name}"]
     subprocess.run(words, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return folder / "reports" / name / "report.html"
@@ -127,9 +154,9 @@ def photograph(tab: chromium.Browser, page: Path, target: Path) -> None:
 def main(folder: Path, kinds: list[str]) -> None:
     """Make runs, reports and pictures."""
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    make_runs(folder)
-    every = ["linear", "deep", "canaries", "shadow", "statistic", "audit", "one", "sweep"]
-    pages = {kind: report(folder, kind) for kind in kinds or every}
+    kinds = kinds or [name for name in (*COMMANDS, *AUDITS, "sweep") if name not in SWEPT]
+    make_runs(folder, kinds)
+    pages = {kind: report(folder, kind) for kind in kinds}
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
         chromium.browser(Path(profile)) as tab,

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from confsim import recipes
 from confsim.confidence import extremes
 from confsim.experiment import Coded, Context, Estimate, Experiment, RunData, Session, TrialResult
 from confsim.joint import relate
@@ -36,6 +37,7 @@ class FakeDeep(Experiment):
     images: bool = True
     joint: bool = True
     own_groups: tuple[str, ...] = ()
+    recipe: str | None = None
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -47,7 +49,13 @@ class FakeDeep(Experiment):
             "examples": self.examples,
             "percent": self.percent,
             "seed": self.seed,
+            **self._recipe(),
         }
+
+    def _recipe(self) -> dict[str, Any]:
+        if self.recipe is None:
+            return {}
+        return {"recipe": self.recipe, "recipe_sha256": recipes.load(self.recipe).sha256}
 
     def estimate(self) -> Estimate:
         return Estimate(0.0, 0, 0)

@@ -319,6 +319,9 @@ def colour_bar(
     bar = figure.colorbar(drawn, ax=axes, pad=0.02, aspect=28, **options)
     bar.set_label(label)
     bar.outline.set_visible(False)
+    low, high = bar.ax.get_ylim()
+    if bar.ax.get_yscale() == "log" and high < 30 * low:
+        plain_ticks(bar.ax.yaxis)
 
 
 def plain_ticks(axis: "Axis") -> None:

@@ -302,7 +302,7 @@ def collapse_caveat(material: Material) -> str:
     2020). Empty otherwise, and for runs without a space of the model's own.
     """
     found = material.headline.means.get("member_accuracy")
-    if found is None or not found.value >= _INTERPOLATES:
+    if found is None or not found.value >= _INTERPOLATES or not material.own_space:
         return ""
     return (
         "models fit their training sets (accuracy "
@@ -322,7 +322,8 @@ def similarity_rows(material: Material) -> list[tuple[str, dict[str, Any]]]:
         & (table["examples"] == "all")
         & table["spearman"].notna()
     ].set_index("similarity")
-    names = {"distance_out": "the model's own space", "fixed_distance": "a fixed space"}
+    own = "the model's own space" if material.own_space else "the fixed space, to training examples"
+    names = {"distance_out": own, "fixed_distance": "a fixed space"}
     return [(words, dict(rows.loc[key])) for key, words in names.items() if key in rows.index]
 
 

@@ -102,6 +102,11 @@ class Material:
         """Headline numbers."""
         return headline(self.rows)
 
+    @cached_property
+    def own_space(self) -> bool:
+        """Whether distances are measured in a space that each model has for itself."""
+        return all(row.get("space", "model") != "fixed" for row in self.rows)
+
     def column(self, name: str) -> FloatArray:
         """Return a number of every trial, NaN where it has none."""
         return np.array([_number(row.get(name)) for row in self.rows])

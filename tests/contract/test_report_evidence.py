@@ -10,7 +10,7 @@ import pytest
 
 from confsim.report import evidence
 from confsim.report.answers import Signal, signals, verdict
-from confsim.report.attacks import best_attack, collapse_caveat
+from confsim.report.attacks import best_attack, collapse_caveat, similarity_sentences
 from confsim.report.material import Material
 from confsim.report.summary import Estimate, Headline
 
@@ -117,3 +117,15 @@ def test_the_caveat_of_the_models_own_space(accuracy, said):
     means = {"member_accuracy": Estimate(accuracy, np.nan, np.nan, 8)}
     assert ("collapse" in collapse_caveat(material(means))) is said
     assert collapse_caveat(material()) == ""
+
+
+def test_a_fixed_space_is_not_called_the_models_own():
+    row = {"vulnerability": "exposure", "similarity": "distance_out", "scope": "overall",
+           "examples": "all", "spearman": 0.3, "spearman_low": 0.2, "spearman_high": 0.4}  # fmt: skip
+    means = {"member_accuracy": Estimate(1.0, np.nan, np.nan, 8)}
+    for space, name in (("model", "model's own"), ("fixed", "the fixed space, to training")):
+        made = material(means, vulnerability_correlations=[row])
+        made.__dict__["rows"] = [{"space": space}] * 8
+        (sentence,) = similarity_sentences(made)
+        assert name in sentence
+        assert ("collapse" in collapse_caveat(made)) is (space == "model")

@@ -164,20 +164,61 @@ def made_arrow(rng):
     chosen = [values[rng.integers(0, len(values))] for _ in names]
     buffer = io.BytesIO()
     table = pa.table(chosen, names=names)
-    if rng.random() < 0.5:
+    form = rng.integers(0, 3)
+    if form == 0:
         try:
             pq.write_table(table, buffer)
         except pa.ArrowException:  # some types have no place in Parquet
             return b"PAR1"
-    else:
+    elif form == 1:
         feather.write_feather(table, buffer)
+    else:
+        options = pa.ipc.IpcWriteOptions(compression=[None, "lz4", "zstd"][rng.integers(0, 3)])
+        with pa.ipc.new_stream(buffer, table.schema, options=options) as stream:
+            stream.write_table(table)
     return buffer.getvalue()
+
+
+def made_delta(rng):
+    """A Parquet table of texts, within lists and maps too, that are stored by their differences."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text = "x" * int(rng.choice([0, 1, 100, 100_000]))
+    texts = [text[: rng.integers(0, len(text) + 1)] for _ in range(N)]
+    pairs = pa.map_(pa.string(), pa.int8())
+    values, place = [
+        (pa.array(texts), "label"),
+        (pa.array([[t, t] for t in texts]), "label.list.element"),
+        (pa.array([[[t]] for t in texts]), "label.list.element.list.element"),
+        (
+            pa.array([[(t, 1)] for t in texts], pairs),
+            "label.key_value.key",
+        ),
+        (pa.array([{"a": t} for t in texts]), "label.a"),
+    ][rng.integers(0, 5)]
+    table = pa.table([values, [0, 1] * 6, [0.5] * N], names=["label", "is_member", "confidence"])
+    encoding = ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"][rng.integers(0, 2)]
+    buffer = io.BytesIO()
+    pq.write_table(
+        table,
+        buffer,
+        use_dictionary=False,
+        column_encoding={place: encoding},
+        data_page_version=str(rng.choice(["1.0", "2.0"])),
+        compression=str(rng.choice(["none", "zstd"])),
+    )
+    content = bytearray(buffer.getvalue())
+    for _ in range(rng.integers(0, 3)):
+        content[rng.integers(4, len(content) - 8)] ^= 1 << rng.integers(0, 8)
+    return bytes(content)
 
 
 GRAMMARS = (
     ("d.npz", made_npz, _audit),
     ("d.csv", made_csv, _audit),
     ("d.arrow", made_arrow, _audit),
+    ("d.parquet", made_delta, _audit),
 )
 
 

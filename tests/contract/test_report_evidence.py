@@ -120,10 +120,8 @@ def test_the_caveat_of_the_models_own_space(accuracy, said):
 
 
 def test_a_fixed_space_is_not_called_the_models_own():
-    row = {
-        **{"vulnerability": "exposure", "similarity": "distance_out", "scope": "overall"},
-        **{"examples": "all", "spearman": 0.3, "spearman_low": 0.2, "spearman_high": 0.4},
-    }
+    row = {"vulnerability": "exposure", "similarity": "distance_out", "scope": "overall"}
+    row |= {"examples": "all", "spearman": 0.3, "spearman_low": 0.2, "spearman_high": 0.4}
     means = {"member_accuracy": Estimate(1.0, np.nan, np.nan, 8)}
     for space, name in (("model", "model's own"), ("fixed", "the fixed space, to training")):
         made = material(means, vulnerability_correlations=[row])

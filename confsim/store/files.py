@@ -484,6 +484,15 @@ def parquet_errors(name: str) -> Iterator[None]:
         raise Damaged(f"{name} cannot be read as Parquet: {reason(error)}") from None
 
 
+def validated(found: Any) -> Any:
+    """Return a table or a batch of one whose texts are UTF-8 and whose codes have a text each.
+
+    Parquet that says otherwise is read without a word, and fails where it is used.
+    """
+    found.validate(full=True)
+    return found
+
+
 def columns_of(
     found: "pyarrow.parquet.ParquetFile", name: str, columns: "list[str] | None"
 ) -> "list[str] | None":

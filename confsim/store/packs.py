@@ -306,7 +306,7 @@ def summary_of(pack: Pack, columns: Collection[str] | None = None) -> "pyarrow.T
             with files.parquet_errors(PACK_SUMMARY):
                 names = found.schema_arrow.names
                 chosen = names if columns is None else [n for n in names if n in columns]
-                table = found.read(columns=chosen)
+                table = files.validated(found.read(columns=chosen))
     except Damaged:
         return None
     return table if table.num_rows == len(pack.trials) else None

@@ -455,7 +455,7 @@ class Trial:
             found = files.open_parquet(opened, file, self.run.limit, pieces=True)
             chosen = files.columns_of(found, file, _listed(columns))
             with files.parquet_errors(file):
-                yield from found.iter_batches(batch_size=rows, columns=chosen)
+                yield from map(files.validated, found.iter_batches(batch_size=rows, columns=chosen))
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers of its summary; null is ``None``."""
@@ -508,7 +508,8 @@ def _listed(columns: Sequence[str] | None) -> list[str] | None:
 def _read(file: BinaryIO, name: str, limit: int, columns: Sequence[str] | None) -> "pd.DataFrame":
     found = files.open_parquet(file, name, limit)
     with files.parquet_errors(name):
-        return _pandas(found.read(columns=files.columns_of(found, name, _listed(columns))))
+        chosen = files.columns_of(found, name, _listed(columns))
+        return _pandas(files.validated(found.read(columns=chosen)))
 
 
 def _pandas(table: Any) -> "pd.DataFrame":

@@ -31,7 +31,7 @@ from confsim.cli import report as report_command
 from confsim.cli import status as status_command
 from confsim.membership import membership_tables
 from confsim.report import build
-from confsim.store import files, layout, open_run, survey
+from confsim.store import files, layout, open_run, packing, survey
 from confsim.store.artifacts import csv_text, entry_of_file, plain_text
 
 TRIAL = Path("trials") / "000001"
@@ -250,6 +250,48 @@ def test_claims_and_reports_of_failures_that_are_pipes(run, capsys):
     (run / "claims" / "000009").symlink_to("owner-x")
     (run / "claims" / "000010").symlink_to("owner-../../x")
     lines(run, capsys, report=False)
+
+
+def no_text(rows: int) -> pa.Array:
+    """Texts of one byte each, which is none of UTF-8."""
+    offsets = np.arange(rows + 1, dtype=np.int32)
+    return pa.Array.from_buffers(
+        pa.string(), rows, [None, pa.py_buffer(offsets), pa.py_buffer(b"\xff" * rows)]
+    )
+
+
+def test_texts_that_are_none(run, capsys):
+    path = run / TRIAL / "extremes.parquet"
+    table = pq.read_table(path)
+    texts = [name for name, kind in zip(table.schema.names, table.schema.types, strict=True)
+             if pa.types.is_dictionary(kind) or pa.types.is_string(kind)]  # fmt: skip
+    assert texts
+    altered = table.set_column(
+        table.schema.get_field_index(texts[0]), texts[0], no_text(table.num_rows)
+    )
+    pq.write_table(altered, path)
+    reseal(run, path.name)
+    for read in (
+        lambda: open_run(run).table("extremes"),
+        lambda: list(open_run(run).trial(1).batches("extremes")),
+    ):
+        with pytest.raises(ConfsimError, match=r"extremes\.parquet cannot be read as Parquet"):
+            read()
+    lines(run, capsys)
+
+
+def test_texts_of_a_pack_that_are_none(run, capsys):
+    expected = open_run(run).summary()
+    packing.pack(run, open_run(run).identity_hash)
+    (folder,) = (run / "packs").iterdir()
+    path = folder / "summary.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("word", no_text(table.num_rows)), path)
+    record = files.read_sealed(folder / "pack.json")
+    for copy in ("pack.json", "pack.copy.json"):
+        rewrite(folder / copy, files={**record["files"], path.name: entry_of_file(path)})
+    assert open_run(run).summary().equals(expected)
+    lines(run, capsys)
 
 
 @pytest.mark.parametrize(

@@ -216,11 +216,16 @@ class TestDisk:
         assert len(err.splitlines()) == 1
 
     def test_file_size_limit(self, tmp_path):
+        def limited() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+
         path = tmp_path / "run"
-        code, err = call(
-            [*TOY, "--out", path],
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500)),
-        )
+        code, err = call([*TOY, "--out", path], preexec_fn=limited)
+        assert (code, len(err.splitlines())) == (1, 1)
+        assert err.startswith(f"confsim-toy: error: cannot write to {path}: File too large")
+        assert not path.exists()
+        assert call([*TOY, "--out", path, "--trials=2"])[0] == 0
+        code, err = call([*TOY, "--out", path], preexec_fn=limited)
         self.check_stopped(path, code, err, "File too large")
         assert leftovers(path) == []
         assert call([*TOY, "--out", path])[0] == 0

@@ -16,6 +16,9 @@ import numpy as np
 
 from confsim._suggest import did_you_mean
 
+#: Scores beyond this are of no model, and their squares overflow in attacks.
+_LARGEST_SCORE = 1e100
+
 
 class ConfsimError(Exception):
     """A failure that is no bad argument: one clear line for the user, exit code 1."""
@@ -151,3 +154,17 @@ def check_finite(name: str, array: "np.ndarray[Any, Any]") -> None:
     if not finite.all():
         row = int(np.argmin(finite.reshape(len(array), -1).all(axis=1)))
         raise ValueError(f"{name} must be finite, but row {row} holds NaN or infinity")
+
+
+def check_size(name: str, array: "np.ndarray[Any, Any]") -> None:
+    """Raise ``ValueError`` naming the first row that is not finite or overflows in attacks."""
+    check_finite(name, array)
+    if array.dtype.kind != "f" or array.dtype.itemsize < 8 or not array.size:
+        return
+    if max(abs(array.min()), abs(array.max())) > _LARGEST_SCORE:
+        largest = np.abs(array).reshape(len(array), -1).max(axis=1)
+        row = int(np.argmax(largest > _LARGEST_SCORE))
+        raise ValueError(
+            f"{name} must be at most {_LARGEST_SCORE:g} in size, but row {row} holds "
+            f"{array[row].flat[np.abs(array[row]).argmax()]:g}"
+        )

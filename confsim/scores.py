@@ -30,9 +30,6 @@ _DECIMALS = range(1, 7)
 #: Values in [0, 1] that cannot all be logits by accident; as many rows that add up to 1 are fewer.
 _ENOUGH_VALUES, _ENOUGH_ROWS = 20, 5
 
-#: Scores beyond this are of no model, and their squares overflow in attacks.
-_LARGEST = 1e100
-
 #: Votes that smoothing adds to each class, unless told otherwise (Krichevsky & Trofimov 1981).
 DEFAULT_SMOOTHING = 0.5
 
@@ -189,19 +186,6 @@ def from_loss(values: Array, zeros: Zeros) -> dict[str, FloatArray]:
     zeros.replace("values of loss", loss)
     # p = exp(-loss), so log p - log(1 - p) = -log(exp(loss) - 1), without overflow:
     return {"loss": loss, "log_odds_true": -loss - np.log(-np.expm1(-loss))}
-
-
-def check_scores(name: str, values: Array) -> None:
-    """Raise ``ValueError`` naming a row (of the first axis) that is not finite, or beyond use."""
-    check_finite(name, values)
-    if values.dtype.kind != "f" or values.dtype.itemsize < 8 or not values.size:
-        return
-    if max(abs(values.min()), abs(values.max())) > _LARGEST:
-        row = int(np.argmax(np.abs(values).reshape(len(values), -1).max(axis=1)))
-        raise ValueError(
-            f"{name} must be at most {_LARGEST:g} in size, but row {row} holds "
-            f"{values[row].flat[np.abs(values[row]).argmax()]:g}"
-        )
 
 
 def check_logits(name: str, values: Array) -> None:

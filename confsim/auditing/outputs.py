@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim._errors import check_finite
+from confsim._errors import check_finite, check_size
 from confsim.auditing.classes import Classes, whole_numbers
 from confsim.auditing.columns import PER_CLASS, SHARED, Given
 from confsim.confidence import softmax_columns
@@ -20,7 +20,6 @@ from confsim.own_groups import own_groups
 from confsim.scores import (
     Zeros,
     check_logits,
-    check_scores,
     from_confidence,
     from_loss,
     log_probabilities,
@@ -377,7 +376,7 @@ def _scores(
     elif true:
         values = shaped[true[0]].astype(np.float64)
         for rows in values:
-            check_scores(true[0], rows)
+            check_size(true[0], rows)
         if values.ndim == 3:
             augmented, values = (values if values.shape[2] > 1 else None), values[..., 0]
         values = np.ascontiguousarray(values)
@@ -393,7 +392,7 @@ def _logits(name: str, shaped: Mapping[str, Array], zeros: Zeros) -> Array:
     if values.shape[2] < 2:
         raise ValueError(f"{name} must have at least two classes, not {values.shape[2]}")
     for rows in values:
-        check_scores(name, rows)
+        check_size(name, rows)
     if name.endswith("logits"):
         check_logits(name, values)
         return values if values.dtype.kind == "f" else values.astype(np.float64)
@@ -419,7 +418,7 @@ def _holdout(
         )
     if given[0] == "holdout_log_odds_true":
         for rows in values:
-            check_scores(given[0], rows)
+            check_size(given[0], rows)
         return labels, values.astype(np.float64)
     if "holdout_label" not in shaped:
         raise ValueError(f"{given[0]} needs holdout_label")

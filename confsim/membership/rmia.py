@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import as_array, check_choice, check_finite, check_number
+from confsim._errors import as_array, check_choice, check_number, check_size
 from confsim.membership.shadow import (
     Design,
     Side,
@@ -219,7 +219,7 @@ def check_holdout(holdout_log_odds: ArrayLike | None, values: NDArray[Any]) -> N
         )
     if found.shape[1] == 0:
         raise ValueError("holdout_log_odds must hold at least one point")
-    check_finite("holdout_log_odds", found)
+    check_size("holdout_log_odds", found)
     return found
 
 

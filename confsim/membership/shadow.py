@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import as_array, check_finite, check_integer
+from confsim._errors import as_array, check_integer, check_size
 from confsim._kernels import resolve_threads
 from confsim.seeds import Purpose, stream
 from confsim.statistics import check_membership
@@ -323,7 +323,7 @@ def make_design(
         )
     if values.size == 0:
         raise ValueError(f"{name} must not be empty")
-    check_finite(name, values)
+    check_size(name, values)
     partners = None if partner is None else np.asarray(partner, dtype=np.int64)
     return Design(member, partners, trim, seed)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_finite
+from confsim._errors import check_size
 
 if TYPE_CHECKING:
     from confsim.store import Run
@@ -58,7 +58,7 @@ def trace_scores(traces: "ArrayLike | Sequence[ArrayLike]") -> dict[str, FloatAr
         )
     if values.shape[-2] < 2:
         raise ValueError("traces must hold at least two epochs")
-    check_finite("traces", values)
+    check_size("traces", values)
     trials = values if values.ndim == 3 else values[None]
     shape = trials.shape[0], trials.shape[2]
     spread, rise = np.empty(shape), np.empty(shape)

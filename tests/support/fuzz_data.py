@@ -341,7 +341,7 @@ def attempt(folder, name, content, reader, expected=None):
     path = folder / name
     path.write_bytes(content)
     began = time.process_time()  # a busy machine is no fault of a reader
-    peak = _peak()  # what the process took before is none either: it may have run thousands of tests
+    peak = _peak()  # nor is what thousands of tests took before
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

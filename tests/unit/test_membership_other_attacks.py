@@ -238,6 +238,7 @@ def test_bad_input_of_quantile_regression(change, words):
         ([[0.0, 1.0], [1.0]], "equally long"),
         (np.zeros((1, 4)), "at least two epochs"),
         (np.full((2, 4), np.inf), "traces must be finite"),
+        (np.full((2, 4), 1e200), r"traces must be at most 1e\+100 in size"),
         (np.zeros(4), "traces must have shape"),
     ],
 )

@@ -366,6 +366,7 @@ GOOD = np.zeros((4, 3)), np.array([[1, 1, 0], [0, 0, 1], [1, 0, 1], [0, 1, 0]], 
         ({"holdout_log_odds": np.zeros((4, 0))}, "at least one point"),
         ({"holdout_log_odds": np.zeros((4, 5, 2))}, "trials and augmentations"),
         ({"holdout_log_odds": np.full((4, 5), np.inf)}, "holdout_log_odds must be finite"),
+        ({"holdout_log_odds": np.full((4, 5), 1e200)}, "holdout_log_odds must be at most"),
     ],
 )
 def test_bad_input(change, words):

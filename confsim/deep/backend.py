@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ __all__ = [
     "gpus",
     "open_engine",
     "prepare",
+    "run_apart",
     "try_training",
     "versions",
 ]
@@ -57,19 +59,45 @@ def check_installed(backend: str) -> None:
             )
 
 
-_TRY = """\
+_APART = """\
 import pickle, sys
-sys.path[:], parent, backend, device, settings = pickle.load(sys.stdin.buffer)
+sys.path[:], parent, backend, threads, device, given = pickle.load(sys.stdin.buffer)
 from confsim._stopping import die_with
 die_with(parent)
-from confsim.deep.backend import prepare, try_training
-prepare(backend, 1, device)
+from confsim.deep.backend import prepare
+prepare(backend, threads, device)
+"""
+
+
+def run_apart(
+    code: str, given: object, backend: str, threads: int, **options: Any
+) -> subprocess.CompletedProcess[bytes]:
+    """Run ``code`` where a framework is configured: in a process that ends with this one.
+
+    Parameters
+    ----------
+    code : str
+        Python that finds ``given`` under that name.
+    given : object
+        Can be pickled.
+    backend : str
+    threads : int
+    **options
+        Of :func:`subprocess.run`.
+    """
+    device = next(iter(gpus()), None)
+    order = pickle.dumps((sys.path, os.getpid(), backend, threads, device, given))
+    return subprocess.run(python(_APART + code), input=order, **options)
+
+
+_TRY = """\
+from confsim.deep.backend import try_training
 try:
-    try_training(settings)
+    try_training(given)
 except Exception as error:
     what = " ".join(str(error).split())
     own = type(error).__name__ == "ConfsimError"
-    failed = f"model: {settings.architecture.model} failed: {type(error).__name__}: {what}"
+    failed = f"model: {given.architecture.model} failed: {type(error).__name__}: {what}"
     sys.exit(what if own else failed)
 """
 
@@ -80,13 +108,8 @@ def check_trains(backend: str, settings: Settings) -> None:
     For users' models and for reduced precision, which not every device and framework computes in. A
     process of its own tries it, before anything of a run is written; Keras stays out of here.
     """
-    device = next(iter(gpus()), None)
-    done = subprocess.run(
-        python(_TRY),
-        input=pickle.dumps((sys.path, os.getpid(), backend, device, settings)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    done = run_apart(_TRY, settings, backend, 1, **streams)
     if done.returncode:
         # Frameworks have their own words there, before and after.
         lines = done.stderr.decode(errors="replace").splitlines()

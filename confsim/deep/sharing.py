@@ -6,9 +6,7 @@ begun keeps its own.
 """
 
 import os
-import pickle
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from confsim._interpreter import python
 from confsim.deep import backend as backends
 from confsim.deep.engines import Epoch, Settings, Standardisation, open_engine
 from confsim.deep.experiment import DeepExperiment
@@ -38,14 +35,8 @@ _AIM = 0.5
 _STEPS = 20, 200
 
 _MEASURE = """\
-import pickle, sys
-sys.path[:], parent, device, threads, settings, batch, numbers = pickle.load(sys.stdin.buffer)
-from confsim._stopping import die_with
-die_with(parent)
-from confsim.deep.backend import prepare
-prepare("jax", threads, device)
 from confsim.deep.sharing import measure
-for number, seconds in measure(settings, batch, numbers):
+for number, seconds in measure(*given):
     print("step", number, seconds, flush=True)
 """
 
@@ -122,15 +113,11 @@ def measured(
 
     In a process of its own, which may run out of memory or time; Keras stays out of this one.
     """
-    device = next(iter(backends.gpus()), None)
-    given = os.getpid(), device, threads, settings, batch, tuple(numbers)
+    given = settings, batch, tuple(numbers)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     try:
-        output = subprocess.run(
-            python(_MEASURE),
-            input=pickle.dumps((sys.path, *given)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_LIMIT,
+        output = backends.run_apart(
+            _MEASURE, given, "jax", threads, timeout=_LIMIT, **streams
         ).stdout
     except subprocess.TimeoutExpired as ended:
         output = ended.stdout or b""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toy_experiments import Scratch
 
 from confsim import ConfsimError
 from confsim.deep import backend as backends
@@ -35,26 +36,6 @@ BACKEND = WANTED or next((name for name in backends.BACKENDS if installed(name))
 
 needs_keras = pytest.mark.skipif(BACKEND is None, reason="no Keras backend is installed")
 needs_jax = pytest.mark.skipif(BACKEND != "jax", reason="ensembles need the JAX backend")
-
-
-class Scratch:
-    """A context that can ask to stop at its n-th question."""
-
-    def __init__(self, path, stop_after=None):
-        self.path, self.left = path, stop_after
-
-    def progress(self, trial, fraction, note=""):
-        assert 0 <= fraction <= 1
-
-    def should_stop(self):
-        if self.left is not None:
-            self.left -= 1
-        return self.left is not None and self.left < 0
-
-    def scratch(self, trial):
-        path = self.path / str(trial)
-        path.mkdir(exist_ok=True)
-        return path
 
 
 DROPOUT = """

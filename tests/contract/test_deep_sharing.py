@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from toy_experiments import Scratch
 
 from confsim import store
 from confsim.cli import deep as command
@@ -30,24 +31,6 @@ def build(shape, classes):
     return keras.Sequential([keras.Input(shape), L.Conv2D(4, 3, activation="tanh"),
         L.Conv2D(4, 3, strides=2, padding="same"), L.Flatten(), L.Dense(classes)])
 """
-
-
-class Scratch:
-    """A context that never asks to stop."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def progress(self, trial, fraction, note=""):
-        assert 0 <= fraction <= 1
-
-    def should_stop(self):
-        return False
-
-    def scratch(self, trial):
-        path = self.path / str(trial)
-        path.mkdir()
-        return path
 
 
 QUICK = {"limit": 200, "model": "mlp", "hidden": 8, "epochs": 1, "batch_size": 50, "backend": "jax"}

@@ -296,8 +296,8 @@ import sys
 from pathlib import Path
 from confsim.deep import backend
 backend._TRY = backend._TRY.replace(
-    "    try_training(settings)",
-    "    import os, time; open(settings, 'w').write(str(os.getpid())); time.sleep(600)",
+    "    try_training(given)",
+    "    import os, time; open(given, 'w').write(str(os.getpid())); time.sleep(600)",
 )
 backend.gpus = list
 backend.check_trains(backend.chosen_backend(None), sys.argv[1])

@@ -277,3 +277,23 @@ class StreamingSession(Session):
                 raise OSError("the source of the rows dried up")
             yield {"trial": np.full(rows, trial), "boundary": np.arange(rows) + 0.5 * index}
             summary["batches"] = index + 1
+
+
+class Scratch:
+    """A context without a runner, in a folder; it can ask to stop at its n-th question."""
+
+    def __init__(self, path: Path, stop_after: int | None = None) -> None:
+        self.path, self.left = path, stop_after
+
+    def progress(self, trial: int, fraction: float, note: str = "") -> None:
+        assert 0 <= fraction <= 1
+
+    def should_stop(self) -> bool:
+        if self.left is not None:
+            self.left -= 1
+        return self.left is not None and self.left < 0
+
+    def scratch(self, trial: int) -> Path:
+        path = self.path / str(trial)
+        path.mkdir(exist_ok=True)
+        return path

@@ -88,8 +88,8 @@ class LinearBinaryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     size of :math:`(w, b)`. The answer is accepted when they differ by at most a part in
     :math:`10^8`; else the next, slower way is tried, and at last an error is raised. A hyperplane
     that gives every point a margin of 1 needs no :math:`a` for the slack objective: 0 is a bound
-    by itself. Lumping points into one constraint, as the working set does with points far from
-    their margin, restricts :math:`a` to be proportional to :math:`c` within the lump, so such an
+    by itself. One constraint for the mean of many points, as the working set has for points far
+    from their margin, restricts :math:`a` to be proportional to :math:`c` among them, so such an
     :math:`a` is feasible for the whole problem.
 
     *What to know.* The slack objective **does not maximise the margin**. On separable data its

@@ -396,7 +396,7 @@ def exact_margin_objective(X, y, norm, C):
 @pytest.mark.parametrize("norm", ["l1", "linf"])
 @pytest.mark.parametrize("C", [1.0, 1e3, 1e6])
 @pytest.mark.parametrize("seed", range(4))
-def test_margin_objective_with_prices_a_trillion_apart(seed, C, norm, solver):
+def test_margin_objective_with_norm_weights_a_trillion_apart(seed, C, norm, solver):
     rng = np.random.default_rng(seed)
     d = 2 + seed % 2
     X = rng.random((7, d)) * np.array([1e-6, 1e6, 1.0])[rng.permutation(3)[:d]]

@@ -7,7 +7,7 @@ The programs and their optimality conditions are derived in the docstring of
    the points that this hyperplane puts on the wrong side of their margin are added, worst first,
    until there are none. This decides whether the data is separable, and answers the slack objective
    when it is, and the margin objective when no multiplier exceeds its bound.
-2. *With slack*, in the dual (``dual``). Points far from their margin are lumped together,
+2. *With slack*, in the dual (``dual``). Points far from their margin are aggregated,
    one column for each class and side; those near it have columns of their own. A point that turns
    out to lie on the other side of its margin gets its own column, until the bounds from both sides
    meet.
@@ -162,8 +162,8 @@ def _solve(problem: Problem, direct: bool) -> Answer:
             f"the linear program was not solved to a certified optimum; HiGHS says: {status}"
         )
     if not answer.separable:
-        # A plane with slack can be optimal for the margin objective of separable data, and prices
-        # of very different sizes can keep its program without slack from being solved.
+        # A plane with slack can be optimal for the margin objective of separable data, and norm
+        # weights of very different sizes can keep its program without slack from being solved.
         if separable is None and problem.norm is not None:
             separable = separate(Problem(problem.data, None, 1.0)).plane is not None
         answer = replace(answer, separable=bool(separable))

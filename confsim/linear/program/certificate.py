@@ -35,14 +35,14 @@ def certify_separation(problem: Problem, found: Separation) -> Answer | None:
         return Answer(found.plane, 0.0, OPTIMAL, working_set, True)
     rows, unit = found.working_set, problem.unit_without_slack
     start = found.plane, np.maximum(found.multipliers, 0.0)
-    for plane, multipliers, rest in _refine(problem, rows, *start, start[1] > 0, unit):
+    for plane, multipliers, low_order in _refine(problem, rows, *start, start[1] > 0, unit):
         _, smallest = problem.data.violations(plane, 0.0, 1)
         if not smallest > 0:
             break
         plane = plane / min(1.0, smallest)
-        multipliers, rest = _clip(multipliers, rest, np.inf)
+        multipliers, low_order = _clip(multipliers, low_order, np.inf)
         value = problem.norm_of(plane, unit)
-        bound = problem.dual_bound(rows, multipliers, rest, plane, unit)
+        bound = problem.dual_bound(rows, multipliers, low_order, plane, unit)
         if value - bound <= _GAP * size_of(value, unit):
             wanted = multipliers / unit
             support = wanted > 0
@@ -75,7 +75,8 @@ def certify(problem: Problem, candidate: Candidate) -> Answer | None:
     working_set = np.sort(rows[candidate.near])
     clipped = np.clip(candidate.multipliers, 0.0, upper)
     free = candidate.near & (clipped > 0) & (clipped < upper)
-    for plane, multipliers, rest in _refine(problem, rows, candidate.plane, clipped, free, unit):
+    steps = _refine(problem, rows, candidate.plane, clipped, free, unit)
+    for plane, multipliers, low_order in steps:
         margins = problem.data.margins(plane, rows)
         smallest = float(np.min(margins))
         if problem.norm is None and smallest > 0:
@@ -87,11 +88,11 @@ def certify(problem: Problem, candidate: Candidate) -> Answer | None:
             stretched_value = _value(problem, stretched, margins, unit)
             if stretched_value < value:
                 plane, value, smallest = stretched, stretched_value, float(np.min(margins))
-        bound = problem.dual_bound(rows, *_clip(multipliers, rest, upper), plane, unit)
+        bound = problem.dual_bound(rows, *_clip(multipliers, low_order, upper), plane, unit)
         plane, value = problem.or_flat(plane, value, unit)
         if value - bound <= _GAP * size_of(value, unit):
             return Answer(plane, value / unit, OPTIMAL, working_set, smallest > 0)
-        if rest is not None and value - bound > _ROUNDING * value:
+        if low_order is not None and value - bound > _ROUNDING * value:
             break
     return None
 
@@ -111,13 +112,13 @@ def _stretched(plane: Array, margins: Array) -> Array:
     return np.asarray(plane / max(0.5, reached - 1e-15 * float(np.sum(np.abs(plane)))))
 
 
-def _clip(multipliers: Array, rest: Array | None, upper: Any) -> tuple[Array, Array | None]:
-    """Clip ``multipliers + rest`` to [0, upper]."""
-    if rest is None:
+def _clip(multipliers: Array, low_order: Array | None, upper: Any) -> tuple[Array, Array | None]:
+    """Clip ``multipliers + low_order`` to [0, upper]."""
+    if low_order is None:
         return np.clip(multipliers, 0.0, upper), None
-    low, high = multipliers + rest < 0, (multipliers - upper) + rest > 0
+    low, high = multipliers + low_order < 0, (multipliers - upper) + low_order > 0
     clipped = np.where(low, 0.0, np.where(high, upper, multipliers))
-    return clipped, np.where(low | high, 0.0, rest)
+    return clipped, np.where(low | high, 0.0, low_order)
 
 
 def _refine(
@@ -129,15 +130,15 @@ def _refine(
     a margin of 1, and the objective is stationary in every direction in which the norm is smooth.
     Both are linear equations; what is left in them is solved for by least squares.
 
-    Where features' scales differ by 1e12, so do prices, and multipliers may be 1e12 times a price
-    that they must add up to within 1e-8: no float64 does. The last steps of the margin objective
-    give the multipliers' next digits, a ``rest``, and sum exactly.
+    Where features' scales differ by 1e12, so do norm weights, and multipliers may be 1e12 times
+    a weight that they must add up to within 1e-8: no float64 does. The last steps of the margin
+    objective give the multipliers' next digits, a ``low_order`` part, and sum exactly.
     """
     yield plane, multipliers, None
     if not free.any():
         return
     signed = problem.data.signed(rows[free])
-    rest = None
+    low_order = None
     plain = problem.norm is None and problem.data.weight is None
     for step in range(3 if plain else 5):
         directions, slopes = _smooth_directions(problem, plane, unit)
@@ -145,33 +146,33 @@ def _refine(
         left = 1 - problem.data.margins(plane, rows[free])
         plane = plane + directions @ np.linalg.lstsq(matrix, left, rcond=None)[0]
         if step == 3:
-            rest = np.zeros(len(rows))
-        totals = slopes - directions.T @ problem.residual(rows, multipliers, rest)
+            low_order = np.zeros(len(rows))
+        totals = slopes - directions.T @ problem.residual(rows, multipliers, low_order)
         change = np.zeros(len(rows))
         change[free] = np.linalg.lstsq(matrix.T, totals, rcond=None)[0]
-        if rest is None:
+        if low_order is None:
             multipliers = multipliers + change
         else:
-            rest = rest + change
-        yield plane, multipliers, rest
+            low_order = low_order + change
+        yield plane, multipliers, low_order
 
 
 def _smooth_directions(problem: Problem, plane: Array, unit: float) -> tuple[Array, Array]:
     """Columns along which the norm is differentiable at ``plane``, and its derivatives there."""
     d = len(plane) - 1
-    directions, slopes, price = np.eye(d + 1), np.zeros(d + 1), problem.price(unit)
+    directions, slopes, weights = np.eye(d + 1), np.zeros(d + 1), problem.norm_weights(unit)
     if problem.norm == "l1":
-        slopes[:d] = np.sign(plane[:d]) * price
+        slopes[:d] = np.sign(plane[:d]) * weights
         smooth = np.append(plane[:d] != 0, True)
         return directions[:, smooth], slopes[smooth]
     if problem.norm == "linf":
-        priced = np.abs(plane[:d]) * price
-        largest = priced >= (1 - 1e-9) * np.max(priced)
+        weighted = np.abs(plane[:d]) * weights
+        largest = weighted >= (1 - 1e-9) * np.max(weighted)
         together = np.zeros(d + 1)
         together[:d][largest] = (
-            np.sign(plane[:d][largest]) * np.min(price[largest]) / price[largest]
+            np.sign(plane[:d][largest]) * np.min(weights[largest]) / weights[largest]
         )
-        slopes = np.append(slopes[: d + 1 - np.count_nonzero(largest)], np.min(price[largest]))
+        slopes = np.append(slopes[: d + 1 - np.count_nonzero(largest)], np.min(weights[largest]))
         others = directions[:, np.append(~largest, True)]
         return np.column_stack([others, together]), slopes
     return directions, slopes

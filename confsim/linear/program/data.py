@@ -154,18 +154,18 @@ class Problem:
     def or_flat(self, plane: Array, value: float, unit: float) -> tuple[Array, float]:
         """Return the plane with w = 0 instead, and its value, where that is an optimum as well."""
         negative, positive = self.class_costs
-        flat = 2 * unit * min(negative, positive)  # b has the sign of the larger class
-        if flat > value + _TIE * size_of(value, unit):
+        zero_weight = 2 * unit * min(negative, positive)  # b has the sign of the larger class
+        if zero_weight > value + _TIE * size_of(value, unit):
             return plane, value
         plane = np.zeros(len(plane))
         plane[-1] = np.sign(positive - negative)
-        return plane, flat
+        return plane, zero_weight
 
     @cached_property
     def unit(self) -> float:
         """What programs with slack multiply the objective by.
 
-        It keeps every price and the largest cost at 1 or above.
+        It keeps every norm weight and the largest cost at 1 or above.
         """
         largest = 1 / float(self.distinct[1].max())
         return largest if self.norm is None else max(largest, self.unit_without_slack)
@@ -175,34 +175,34 @@ class Problem:
         """What programs without slack multiply the objective by: the largest scale."""
         return float(self.data.scale[self.data.varies].max(initial=1e-300))
 
-    def price(self, unit: float) -> Array:
+    def norm_weights(self, unit: float) -> Array:
         """Return what a unit of a scaled weight costs (l1), or its factor in the maximum (linf)."""
         return unit / self.data.scale
 
     def norm_of(self, plane: Array, unit: float) -> float:
         """Return the norm in the user's units, times ``unit``; 0 for the slack objective."""
-        priced = np.abs(plane[:-1]) * self.price(unit)
+        weighted = np.abs(plane[:-1]) * self.norm_weights(unit)
         if self.norm is None:
             return 0.0
-        return float(np.sum(priced) if self.norm == "l1" else np.max(priced))
+        return float(np.sum(weighted) if self.norm == "l1" else np.max(weighted))
 
-    def residual(self, rows: Array, multipliers: Array, rest: Array | None = None) -> Array:
+    def residual(self, rows: Array, multipliers: Array, low_order: Array | None = None) -> Array:
         """``sum a_i y_i (x_i, 1)`` over the rows, in scaled coordinates.
 
-        With a ``rest``, ``a`` is ``multipliers + rest`` and the sum is that of the points as
-        centred in float64, rounded once.
+        With a ``low_order`` part, ``a`` is ``multipliers + low_order`` and the sum is that of the
+        points as centred in float64, rounded once.
         """
-        if rest is None:
+        if low_order is None:
             _, exponent = math.frexp(float(np.max(np.abs(multipliers), initial=0.0)))
             small = np.ldexp(multipliers, -exponent)  # overflows nowhere
             totals = self.data.combine(rows, np.where(self.data.positive[rows], small, -small))
             return np.asarray(np.ldexp(totals, exponent))
-        used = (multipliers != 0) | (rest != 0)
+        used = (multipliers != 0) | (low_order != 0)
         signed = self.data.signed(rows[used])
-        return _exact_products(signed, multipliers[used], rest[used])
+        return _exact_products(signed, multipliers[used], low_order[used])
 
     def dual_bound(
-        self, rows: Array, multipliers: Array, rest: Array | None, plane: Array, unit: float
+        self, rows: Array, multipliers: Array, low_order: Array | None, plane: Array, unit: float
     ) -> float:
         """Lower bound of the objective times ``unit`` that follows from multipliers of the rows.
 
@@ -212,13 +212,13 @@ class Problem:
         leaves elsewhere in ``r`` is charged at the coefficients of ``plane``, and at least at 1:
         a coefficient of 0 would excuse any ``r``.
         """
-        residual = np.abs(self.residual(rows, multipliers, rest))
+        residual = np.abs(self.residual(rows, multipliers, low_order))
         if not np.isfinite(residual).all():
             return -np.inf  # or else max() below might pass over NaN
         coefficients, total = np.maximum(np.abs(plane), 1.0), float(np.sum(multipliers))
         if self.norm is None:
             return total - float(np.sum(coefficients * residual))
-        size = residual[:-1] / self.price(unit)
+        size = residual[:-1] / self.norm_weights(unit)
         excess = float(np.max(size) if self.norm == "l1" else np.sum(size))
         return (total - float(coefficients[-1] * residual[-1])) / max(1.0, excess)
 

@@ -1,6 +1,6 @@
 """Programs with slack: candidates, the cheapest way first, that await their certificate.
 
-The dual with points far from their margin lumped together; the whole dual, as it is and scaled; the
+The dual with points far from their margin aggregated; the whole dual, as it is and scaled; the
 whole primal. Which candidate is the answer is decided in :mod:`confsim.linear.program.certificate`.
 """
 
@@ -48,7 +48,7 @@ def _flat(problem: Problem) -> Candidate:
 def _whole_duals(problem: Problem) -> Iterator[Candidate]:
     """Yield solutions of the dual, and of the dual scaled to multipliers of at most 2, or least 1.
 
-    HiGHS's tolerances are absolute: out of reach where multipliers are 1e12 times a price. Prices
+    HiGHS's tolerances are absolute: out of reach where multipliers are 1e12 times a weight. Weights
     may in turn be small beside them when scaled down, which the exact steps make up for.
     """
     rows, cost = problem.distinct
@@ -57,17 +57,17 @@ def _whole_duals(problem: Problem) -> Iterator[Candidate]:
     smaller, larger = np.exp2(-np.floor(np.log2([upper.max(), max(upper.min(), 1e-300)])))
     factors = {1.0, min(1.0, float(smaller)), max(1.0, float(larger))}
     for factor in sorted(factors, key=lambda factor: (factor != 1, factor)):
-        price = factor * problem.price(problem.unit)
-        solution = solve_dual(signed, factor * upper, problem.norm, price)
+        weights = factor * problem.norm_weights(problem.unit)
+        solution = solve_dual(signed, factor * upper, problem.norm, weights)
         yield _all_near(replace(solution, multipliers=solution.multipliers / factor))
 
 
 def _whole_primal(problem: Problem) -> Iterator[Candidate]:
     """Yield solutions of the textbook program, by HiGHS's default way first."""
     rows, cost = problem.distinct
-    signed, price = problem.data.signed(rows), problem.price(problem.unit)
+    signed, weights = problem.data.signed(rows), problem.norm_weights(problem.unit)
     for options in ({"presolve": "choose"}, {"presolve": "off"}, {"solver": "ipm"}):
-        yield _all_near(solve_primal(signed, problem.unit * cost, problem.norm, price, **options))
+        yield _all_near(solve_primal(signed, problem.unit * cost, problem.norm, weights, **options))
 
 
 def _all_near(solution: Solution) -> Candidate:
@@ -76,11 +76,11 @@ def _all_near(solution: Solution) -> Candidate:
 
 
 def _aggregate(problem: Problem) -> Iterator[Candidate]:
-    """Solve the dual with points far from their margin lumped together, until nobody is misplaced.
+    """Solve the dual with points far from their margin aggregated, until none is on the wrong side.
 
-    The hinge loss of a lump, its cost at its mean, is at most the sum of its points' losses
-    (Jensen), so each program bounds the objective from below; it is exact when no lump has points
-    on both sides of their margin.
+    The hinge loss of an aggregate, its cost at its mean, is at most the sum of its points' losses
+    (Jensen), so each program bounds the objective from below; it is exact when no aggregate has
+    points on both sides of their margin.
     """
     rows = problem.merged[0]
     # A plane fitted to m points errs by about sqrt((d + 1) / m); points as near as that to their
@@ -91,17 +91,17 @@ def _aggregate(problem: Problem) -> Iterator[Candidate]:
         margins = problem.data.margins(_plane_of_sample(problem, size), rows)
         near = _nearest(margins, size)
         while True:
-            short = margins < 1
-            candidate = _solve_lumped(problem, near, short)
+            violated = margins < 1
+            candidate = _solve_aggregated(problem, near, violated)
             if candidate.status != OPTIMAL:
                 return
             yield candidate
             margins = problem.data.margins(candidate.plane, rows)
-            misplaced = ~near & (short != (margins < 1))
-            near |= misplaced
-            if not misplaced.any():
+            wrong_side = ~near & (violated != (margins < 1))
+            near |= wrong_side
+            if not wrong_side.any():
                 return
-            if np.count_nonzero(misplaced) > size:
+            if np.count_nonzero(wrong_side) > size:
                 break  # the sample's plane was too far off
         size *= 2
 
@@ -118,34 +118,36 @@ def _plane_of_sample(problem: Problem, size: int) -> Array:
     golden = (np.sqrt(5.0) - 1) / 2  # its multiples modulo 1 are spread evenly, without a period
     sample = np.unique((np.arange(size) * golden % 1 * len(rows)).astype(np.int64))
     upper = problem.unit * cost[sample] * (len(rows) / len(sample))
-    signed, price = problem.data.signed(rows[sample]), problem.price(problem.unit)
-    return solve_dual(signed, upper, problem.norm, price).plane
+    signed, weights = problem.data.signed(rows[sample]), problem.norm_weights(problem.unit)
+    return solve_dual(signed, upper, problem.norm, weights).plane
 
 
-def _solve_lumped(problem: Problem, near: Array, short: Array) -> Candidate:
-    """Solve the dual with a column for each near point and one for each lump of the others.
+def _solve_aggregated(problem: Problem, near: Array, violated: Array) -> Candidate:
+    """Solve the dual with a column for each near point and one for each aggregate of the others.
 
-    ``short`` says which side of its margin a point is supposed to be on.
+    ``violated`` says which side of its margin a point is supposed to be on.
     """
     data = problem.data
     rows, cost = problem.distinct
     upper = problem.unit * cost
     positive = data.positive[rows]
-    columns, bounds, lumps = [data.signed(rows[near])], [upper[near]], []
+    columns, bounds, aggregates = [data.signed(rows[near])], [upper[near]], []
     for side in (False, True):
         for sign in (-1.0, 1.0):
-            lump = ~near & (short == side) & (positive == (sign > 0))
-            if lump.any():
-                total = float(np.sum(upper[lump]))
-                mean = data.combine(rows[lump], sign * upper[lump]) / total
+            aggregate = ~near & (violated == side) & (positive == (sign > 0))
+            if aggregate.any():
+                total = float(np.sum(upper[aggregate]))
+                mean = data.combine(rows[aggregate], sign * upper[aggregate]) / total
                 columns.append(mean[np.newaxis])
                 bounds.append(np.array([total]))
-                lumps.append(lump)
+                aggregates.append(aggregate)
     bound = np.concatenate(bounds)
-    solution = solve_dual(np.concatenate(columns), bound, problem.norm, problem.price(problem.unit))
+    weights = problem.norm_weights(problem.unit)
+    solution = solve_dual(np.concatenate(columns), bound, problem.norm, weights)
     count = len(columns[0])
     multipliers = np.empty(len(rows))
     multipliers[near] = solution.multipliers[:count]
-    for lump, share in zip(lumps, solution.multipliers[count:] / bound[count:], strict=True):
-        multipliers[lump] = share * upper[lump]
+    shares = solution.multipliers[count:] / bound[count:]
+    for aggregate, share in zip(aggregates, shares, strict=True):
+        multipliers[aggregate] = share * upper[aggregate]
     return Candidate(solution.status, solution.plane, multipliers, near.copy())

@@ -1,7 +1,7 @@
 """The linear programs of the classifier as HiGHS takes them: matrices in, solutions out.
 
 All programs are in scaled coordinates. A row of ``signed`` is a point's ``y (x, 1)``; ``plane``
-is ``(w, b)``; ``price`` is what a unit of ``|w_k|`` costs in the margin objective (None: slack
+is ``(w, b)``; ``weights`` is what a unit of ``|w_k|`` costs in the margin objective (None: slack
 objective). Nothing here knows the users' units, or checks an answer:
 :mod:`confsim.linear.program` does both.
 
@@ -135,20 +135,20 @@ def _status(solver: Any) -> str:
     return str(solver.modelStatusToString(solver.getModelStatus()))
 
 
-def _norm_rows(norm: str, price: Array, bias_and_slack: int) -> tuple[_Matrix, int]:
+def _norm_rows(norm: str, weights: Array, bias_and_slack: int) -> tuple[_Matrix, int]:
     """Rows that bound the norm from above by new columns, and how many columns those are.
 
-    ``l1``: ``t_k +- w_k >= 0``, one column a feature. ``linf``: ``t +- price_k w_k >= 0``, one
+    ``l1``: ``t_k +- w_k >= 0``, one column a feature. ``linf``: ``t +- c_k w_k >= 0``, one
     column.
     """
-    d = len(price)
+    d = len(weights)
     feature = np.repeat(np.arange(d), 2)
     sign = np.tile([1.0, -1.0], d)
     new = d + bias_and_slack
     if norm == "l1":
         entries = np.column_stack([sign, np.ones(2 * d)])
         return _Matrix.pairs(np.column_stack([feature, feature + new]), entries), d
-    entries = np.column_stack([sign * price[feature], np.ones(2 * d)])
+    entries = np.column_stack([sign * weights[feature], np.ones(2 * d)])
     return _Matrix.pairs(np.column_stack([feature, np.full(2 * d, new)]), entries), 1
 
 
@@ -159,16 +159,16 @@ class Separator:
     solve starts from the basis of the last.
     """
 
-    def __init__(self, features: int, norm: str | None, price: Array) -> None:
+    def __init__(self, features: int, norm: str | None, weights: Array) -> None:
         self._width = features + 1
         self._norm_rows = 0
         free = np.full(self._width, np.inf)
         low, cost = -free, np.zeros(self._width)
         matrix = _Matrix.dense(np.empty((0, self._width)))
         if norm is not None:
-            matrix, new = _norm_rows(norm, price, 1)
+            matrix, new = _norm_rows(norm, weights, 1)
             self._norm_rows = 2 * features
-            cost = np.concatenate([cost, price if norm == "l1" else np.ones(1)])
+            cost = np.concatenate([cost, weights if norm == "l1" else np.ones(1)])
             low = np.concatenate([low, np.zeros(new)])
         self._solver = _solver()
         bounds = np.zeros(self._norm_rows), np.full(self._norm_rows, np.inf)
@@ -191,7 +191,7 @@ class Separator:
 
 
 def solve_primal(
-    signed: Array, cost: Array, norm: str | None, price: Array, **options: Any
+    signed: Array, cost: Array, norm: str | None, weights: Array, **options: Any
 ) -> Solution:
     """Solve the textbook program in one piece.
 
@@ -205,9 +205,9 @@ def solve_primal(
     low = np.concatenate([np.full(width, -np.inf), np.zeros(n)])
     rows = np.ones(n)
     if norm is not None:
-        norm_rows, new = _norm_rows(norm, price, 1 + n)
+        norm_rows, new = _norm_rows(norm, weights, 1 + n)
         matrix = matrix.then(norm_rows)
-        costs = np.concatenate([costs, price if norm == "l1" else np.ones(1)])
+        costs = np.concatenate([costs, weights if norm == "l1" else np.ones(1)])
         low = np.concatenate([low, np.zeros(new)])
         rows = np.concatenate([rows, np.zeros(2 * (width - 1))])
     solver = _solver(**options)
@@ -221,12 +221,12 @@ def solve_primal(
 
 
 def solve_dual(
-    signed: Array, upper: Array, norm: str | None, price: Array, **options: Any
+    signed: Array, upper: Array, norm: str | None, weights: Array, **options: Any
 ) -> Solution:
     """Solve the dual, whose basis has only ``d + 1`` rows: one boxed column a point.
 
     ``max sum a_i`` subject to ``sum a_i y_i = 0``, ``0 <= a <= upper`` and, with ``r = sum a_i
-    y_i x_i``: ``r = 0`` (slack), ``|r_k| <= price_k`` (l1) or ``sum |r_k| / price_k <= 1``
+    y_i x_i``: ``r = 0`` (slack), ``|r_k| <= c_k`` (l1) or ``sum |r_k| / c_k <= 1``
     (linf).
     """
     n, width = signed.shape
@@ -235,11 +235,11 @@ def solve_dual(
     cost = np.ones(n)
     low, high = np.zeros(width), np.zeros(width)
     if norm == "l1":
-        low[:d], high[:d] = -price, price
+        low[:d], high[:d] = -weights, weights
     elif norm == "linf":
-        # r_k = price_k (p_k - q_k) with p, q >= 0, and one more row: sum (p_k + q_k) <= 1.
+        # r_k = c_k (p_k - q_k) with p, q >= 0, and one more row: sum (p_k + q_k) <= 1.
         feature = np.repeat(np.arange(d), 2)
-        entries = np.column_stack([np.tile([-1.0, 1.0], d) * price[feature], np.ones(2 * d)])
+        entries = np.column_stack([np.tile([-1.0, 1.0], d) * weights[feature], np.ones(2 * d)])
         parts = _Matrix.pairs(np.column_stack([feature, np.full(2 * d, width)]), entries)
         matrix = matrix.then(parts)
         cost = np.concatenate([cost, np.zeros(2 * d)])

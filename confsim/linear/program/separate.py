@@ -36,7 +36,7 @@ def separate(problem: Problem) -> Separation:
     new = problem.distinct[0] if n <= SMALL else data.points.sample(max(100, batch))
     chosen = new
     known = np.zeros(n, bool)
-    program = Separator(d, problem.norm, problem.price(problem.unit_without_slack))
+    program = Separator(d, problem.norm, problem.norm_weights(problem.unit_without_slack))
     for rounds in range(1, _ROUNDS + 1):
         known[new] = True
         solution = program.add(data.signed(new))

@@ -171,11 +171,11 @@ class Relation:
         """Say which of the counted queries were members, with both their distances."""
         isa = self._isa
         self._held = confidence, distance, distance_excluding_self
-        members, moved = self._axes.counts(), self._axes.counts()
+        members, excluding = self._axes.counts(), self._axes.counts()
         codes = members.add(confidence, distance, self._threads, isa)
-        moved_codes = moved.add(confidence, distance_excluding_self, self._threads, isa)
-        self._held_codes = codes, moved_codes
-        self._members, self._moved = Histograms.of(members), Histograms.of(moved)
+        codes_excluding = excluding.add(confidence, distance_excluding_self, self._threads, isa)
+        self._held_codes = codes, codes_excluding
+        self._members, self._excluding = Histograms.of(members), Histograms.of(excluding)
         self._non_members = Histograms.of(self._queries) - self._members
 
     def add_ranks(self, codes: NDArray[np.uint32], distance: FloatArray) -> None:
@@ -189,20 +189,20 @@ class Relation:
 
     def _begin_ranks(self) -> "tuple[RankCovariance, RankCovariance]":
         """Return where ranks are added up, including and excluding self."""
-        isa, strangers = self._isa, self._non_members
+        isa, non_members = self._isa, self._non_members
         everyone = Histograms.of(self._queries)
         confidence_other = confidence_self = BinRanks(everyone.known, isa)
         # They differ only where leaving self out leaves a member without neighbour.
-        self._one_pass = np.array_equal(self._members.known, self._moved.known)
+        self._one_pass = np.array_equal(self._members.known, self._excluding.known)
         if not self._one_pass:
-            confidence_other = BinRanks(strangers.known + self._moved.known, isa)
-        distance_other = BinRanks(strangers.distance + self._moved.distance, isa)
+            confidence_other = BinRanks(non_members.known + self._excluding.known, isa)
+        distance_other = BinRanks(non_members.distance + self._excluding.distance, isa)
         ranks_self = RankCovariance(confidence_self, BinRanks(everyone.distance, isa), isa)
         ranks_other = RankCovariance(confidence_other, distance_other, isa)
         # The blocks bring members at their distance including self: out with these pairs.
-        (_, distance, other), (codes, moved_codes) = self._held, self._held_codes
+        (_, distance, other), (codes, codes_excluding) = self._held, self._held_codes
         ranks_other.add(codes, distance, self._threads, sign=-1)
-        ranks_other.add(moved_codes, other, self._threads)
+        ranks_other.add(codes_excluding, other, self._threads)
         return ranks_self, ranks_other
 
     def statistics(self, kept: Kept | None = None, chance: float | None = None) -> dict[str, float]:
@@ -225,7 +225,7 @@ class Relation:
         null = closeness_chance(members, non_members) if chance is None else chance
         return {
             "pearson_self": pearson(self._non_members.moments + self._members.moments),
-            "pearson_other": pearson(self._non_members.moments + self._moved.moments),
+            "pearson_other": pearson(self._non_members.moments + self._excluding.moments),
             **{name: ranked[name] for name in _RANKED},
             "auc_closeness_other_null": null,
             "auc_error_bound": ranked["auc_error_bound"],
@@ -270,11 +270,11 @@ class Relation:
 
     def _areas(self, known: Areas | None = None) -> Areas:
         """Return AUCs and their errors: from histograms, in which bins are ties, unless known."""
-        strangers, apart = self._non_members, self._axes.distances_apart
+        non_members, apart = self._non_members, self._axes.distances_apart
         pairs = {
-            "auc_confidence": (self._members.confidence, strangers.confidence),
-            "auc_closeness_self": (self._members.distance, strangers.distance),
-            "auc_closeness_other": (self._moved.distance, strangers.distance),
+            "auc_confidence": (self._members.confidence, non_members.confidence),
+            "auc_closeness_self": (self._members.distance, non_members.distance),
+            "auc_closeness_other": (self._excluding.distance, non_members.distance),
         }
         found = dict(known or {})
         for name in pairs.keys() - found.keys():
@@ -290,7 +290,7 @@ class Relation:
         histograms.
         """
         confidence, distance, other = self._held
-        codes, moved = self._held_codes
+        codes, excluding = self._held_codes
         low, counts = np.uint32(FINE - 1), self._queries
         most = len(kept.codes) // 8
 
@@ -301,8 +301,8 @@ class Relation:
         by_confidence = wanted(codes >> 16, counts.confidence)
         by_distance = by_confidence[:0]
         if not self._axes.distances_apart:
-            members = np.concatenate([codes[~np.isnan(distance)], moved[~np.isnan(other)]]) & low
-            by_distance = wanted(members, counts.fine_distance)
+            members = np.concatenate([codes[~np.isnan(distance)], excluding[~np.isnan(other)]])
+            by_distance = wanted(members & low, counts.fine_distance)
         if not len(by_confidence) and not len(by_distance):
             return self._areas()
         found: Areas = {}
@@ -314,7 +314,7 @@ class Relation:
             found["auc_confidence"] = 1 - share, 0.0
         if len(by_distance):
             crowd = Crowd.of(counts.fine_distance, by_distance, kept.distance[rows], bins & low)
-            for name, d, where in (("self", distance, codes), ("other", other, moved)):
+            for name, d, where in (("self", distance, codes), ("other", other, excluding)):
                 area = crowd.share_above(d, where & low, distance)
                 found[f"auc_closeness_{name}"] = area, 0.0
         return self._areas(found)
@@ -327,9 +327,11 @@ class Relation:
         are left out. The last bins also hold what lies beyond them: a distance excluding self may
         exceed 1.
         """
-        strangers = self._non_members.grid
-        including = [[self._members.grid, strangers], *(e.grids("self") for e in (bottom, top))]
-        excluding = [[self._moved.grid, strangers], *(e.grids("other") for e in (bottom, top))]
+        non_members = self._non_members.grid
+        extremes = [e.grids("self") for e in (bottom, top)]
+        including = [[self._members.grid, non_members], *extremes]
+        extremes = [e.grids("other") for e in (bottom, top)]
+        excluding = [[self._excluding.grid, non_members], *extremes]
         return {
             "including_self": _compact(np.array(including)),
             "excluding_self": _compact(np.array(excluding)),

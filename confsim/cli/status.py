@@ -181,8 +181,8 @@ def _judge(claims: Claims, name: str) -> tuple[bool, str]:
         return True, str(owner)
     if life is Life.DEAD:
         return False, f"{owner}, which is dead"
-    silent = max(0.0, claims.silence(name) or 0.0)
-    return silent <= STALE_AFTER, f"{owner}, last sign of life {duration(silent)} ago"
+    seconds = max(0.0, claims.seconds_since_heartbeat(name) or 0.0)
+    return seconds <= STALE_AFTER, f"{owner}, last sign of life {duration(seconds)} ago"
 
 
 def _failures(path: Path) -> Iterable[tuple[int, str]]:

@@ -185,7 +185,7 @@ class Claims:
         }
         os.pwrite(self._file, (json.dumps(fields) + "\n").encode(), 0)
 
-    def beat(self) -> bool:
+    def heartbeat(self) -> bool:
         """Move the counter when it is time; call it often.
 
         Returns
@@ -416,8 +416,8 @@ class Claims:
             return None
         return name
 
-    def silence(self, name: str) -> float | None:
-        """Return the seconds since an owner last moved, by two clocks that may differ.
+    def seconds_since_heartbeat(self, name: str) -> float | None:
+        """Return the seconds since an owner's heartbeat, by two clocks that may differ.
 
         For people to look at; nothing is decided by it.
         """

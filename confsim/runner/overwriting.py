@@ -62,6 +62,6 @@ def wait_for_removal(path: Path, claims: Claims, note: Callable[[str], None]) ->
         return False
     note(f"waiting for {claims.read(name) or name}, which removes the run in {path}")
     while claims.whole() is not None:
-        claims.beat()
+        claims.heartbeat()
         time.sleep(_LOOK_EVERY)
     return True

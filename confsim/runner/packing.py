@@ -34,7 +34,7 @@ def pack(run: Run) -> Packed:
     with _packing(run.path) as claims:
 
         def go_on() -> None:
-            claims.beat()
+            claims.heartbeat()
 
         return packing.pack(run.path, run.identity_hash, limit=run.limit, go_on=go_on)
 
@@ -98,5 +98,5 @@ def _take(path: Path, claims: Claims) -> None:
     while (holder := claims.take_packing()) is not None:
         if claims.life(holder) is Life.ALIVE or time.monotonic() > deadline:
             raise ConfsimError(f"{claims.read(holder) or holder} packs trials of {path} already")
-        claims.beat()
+        claims.heartbeat()
         time.sleep(_LOOK_EVERY)

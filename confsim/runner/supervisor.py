@@ -116,7 +116,7 @@ class Supervisor:
         self.disturbed: set[int] = set()
         self.idle_deaths = 0
         self.alone = False
-        self.crowded = False
+        self.short_of_memory = False
         self.idle_at: float | None = None
         self.looked = time.monotonic()
 
@@ -358,13 +358,13 @@ class Supervisor:
     def _refill(self) -> None:
         """Start workers in the places that have none, as long as there is work for them."""
         lacking = Counter(self.places) - Counter(worker.device for worker in self.pool.workers)
-        if self.schedule and not self.alone and not self.crowded:
+        if self.schedule and not self.alone and not self.short_of_memory:
             for device in lacking.elements():
                 self.pool.spawn(device)
 
     def _beat(self) -> None:
         """Show that this command lives; notice if others took it for dead."""
-        if not self.claims.beat():
+        if not self.claims.heartbeat():
             return
         self.disturbed.update(self._in_hand())
         self.progress.say(
@@ -437,7 +437,7 @@ class Supervisor:
             self._give_up(details[0])
 
     def _settled(self, worker: Worker, trials: Sequence[int]) -> None:
-        self.crowded = False
+        self.short_of_memory = False
         for trial in trials:
             self.fractions.pop(trial, None)
             worker.trials.remove(trial)
@@ -485,7 +485,8 @@ class Supervisor:
         if trials:
             return
         if any(other.trials for other in self.pool.workers):
-            self.crowded = True  # there may be no room beside these: try again when one has ended
+            # There may be no memory beside these: try again when one has ended.
+            self.short_of_memory = True
             return
         self.idle_deaths += 1
         if self.idle_deaths >= _DEATHS_ALLOWED:
@@ -512,7 +513,7 @@ class Supervisor:
             self.stop.drain()
             for worker, message in self.pool.messages(min(left, _TICK), self.stop.wake):
                 self._hear(worker, message)
-            self.claims.beat()
+            self.claims.heartbeat()
         for worker in self.pool.workers:
             if worker.trials:
                 worker.kill()

@@ -25,7 +25,7 @@ class CrossedPart:
 
     Attributes
     ----------
-    moved : ndarray, (examples,)
+    influence : ndarray, (examples,)
         How far each example moves their mean AUC.
     squares : float
         The sum of its squares.
@@ -33,14 +33,14 @@ class CrossedPart:
         Their mean AUC.
     """
 
-    moved: FloatArray
+    influence: FloatArray
     squares: float
     area: float
 
 
 def crossed_part(curves: list[tuple[Roc, IntArray, IntArray]], examples: int) -> CrossedPart:
     """Return what trials add; see :meth:`CrossedAuc.add`."""
-    moved = np.zeros(examples)
+    influence = np.zeros(examples)
     for curve, members, others in curves:
         of_members, of_others = curve.placements()
         of_members -= curve.auc
@@ -48,13 +48,13 @@ def crossed_part(curves: list[tuple[Roc, IntArray, IntArray]], examples: int) ->
         np.divide(of_members, curve.members, out=of_members)
         np.divide(of_others, curve.non_members, out=of_others)
         if len(curves) == 1:  # no example is met twice: nothing is to be added to
-            moved[members], moved[others] = of_members, of_others
+            influence[members], influence[others] = of_members, of_others
         else:
-            moved[members] += of_members
-            moved[others] += of_others
-    moved /= len(curves)
+            influence[members] += of_members
+            influence[others] += of_others
+    influence /= len(curves)
     area = float(np.mean([curve.auc for curve, _, _ in curves]))
-    return CrossedPart(moved, _sum_of_squares(moved), area)
+    return CrossedPart(influence, _sum_of_squares(influence), area)
 
 
 class CrossedAuc:
@@ -100,7 +100,7 @@ class CrossedAuc:
 
     def keep(self, part: "CrossedPart") -> None:
         """Add what :func:`crossed_part` made of such trials."""
-        self._sum += part.moved
+        self._sum += part.influence
         self._squares += part.squares
         self._areas.append(part.area)
 

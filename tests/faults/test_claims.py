@@ -136,7 +136,7 @@ class TestLife:
         claims = opened(run, clock)
         for _ in range(10):
             clock.now += module.HEARTBEAT / 2
-            claims.beat()
+            claims.heartbeat()
         owner = claims.read(claims.owner.name)
         assert owner is not None
         assert owner.counter == 5
@@ -259,16 +259,16 @@ class TestSuspended:
         for name in ("owner-" + claims.owner.name, "000001", "000002"):
             (run / "claims" / name).unlink()
         assert other.take(2)
-        assert not claims.beat(), "it is not yet time"
+        assert not claims.heartbeat(), "it is not yet time"
         clock.now += module.HEARTBEAT
-        assert claims.beat()
+        assert claims.heartbeat()
         assert [claims.holds(trial) for trial in (1, 2, 3)] == [True, False, True]
         assert other.life(claims.owner.name) is Life.ALIVE
         seen = claims.read(claims.owner.name)
         assert seen is not None
         assert seen.counter == 2, "who judged 0 to stand still sees that it moves"
         clock.now += module.HEARTBEAT
-        assert not claims.beat()
+        assert not claims.heartbeat()
         claims.close()
         assert other.held() == {2: other.owner.name}
 
@@ -281,10 +281,10 @@ class TestSuspended:
         trial_path(run, 3).mkdir()  # finished, and its claim swept
         assert other.take(2)
         clock.now += module.HEARTBEAT
-        assert claims.beat()
+        assert claims.heartbeat()
         assert [claims.holds(trial) for trial in (1, 2, 3)] == [True, False, False]
         clock.now += module.HEARTBEAT
-        assert not claims.beat()
+        assert not claims.heartbeat()
 
     def test_a_finished_trial_whose_claim_was_swept_is_no_news(self, run, clock):
         claims = opened(run, clock)
@@ -292,7 +292,7 @@ class TestSuspended:
         (run / "claims" / "000003").unlink()
         trial_path(run, 3).mkdir()
         clock.now += module.HEARTBEAT
-        assert not claims.beat()
+        assert not claims.heartbeat()
 
     def test_taking_makes_the_directory_anew(self, run):
         claims = opened(run)
@@ -308,7 +308,7 @@ class TestSuspended:
         path = run / "claims" / f"owner-{claims.owner.name}"
         path.rename(run / "elsewhere")
         clock.now += module.HEARTBEAT
-        assert claims.beat()
+        assert claims.heartbeat()
         assert json.loads(path.read_text())["pid"] == os.getpid()
 
     def test_a_directory_that_is_gone_is_reported(self, run, clock):
@@ -316,7 +316,7 @@ class TestSuspended:
         run.rename(run.with_name("elsewhere"))
         clock.now += module.HEARTBEAT
         with pytest.raises(CannotWrite, match="No such file"):
-            claims.beat()
+            claims.heartbeat()
 
     def test_errors_that_pass_are_no_death(self, run, clock, monkeypatch):
         claims = opened(run, clock)
@@ -326,7 +326,7 @@ class TestSuspended:
             raise OSError(5, "Input/output error")
 
         monkeypatch.setattr(Path, "stat", stat)
-        assert not claims.beat()
+        assert not claims.heartbeat()
 
 
 class TestSweeping:

@@ -254,10 +254,10 @@ def test_a_few_queries_where_nobody_expects_them(d, instruction_set):
     """So few among so many that the sample, by which cells are made, misses most of them."""
     rng = np.random.default_rng(d)
     queries, training = rng.normal(size=(70_000, d)), rng.normal(size=(100, d))
-    strangers = rng.choice(len(queries), 50, replace=False)
-    queries[strangers] = rng.uniform(-100, 100, (50, d))
+    elsewhere = rng.choice(len(queries), 50, replace=False)
+    queries[elsewhere] = rng.uniform(-100, 100, (50, d))
     member = np.full(len(queries), -1)
-    member[strangers] = rng.integers(0, 100, 50)
+    member[elsewhere] = rng.integers(0, 100, 50)
     found = nearest_training(queries, training, self_index=member)
     assert_exact(found, queries, training, self_index=member)
 

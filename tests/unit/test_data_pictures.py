@@ -159,6 +159,16 @@ class TestOrientation:
         assert np.array_equal(found[0], transposed(read("x", plain)))
         assert turned == (() if mark == 1 else ("x", "y"))
 
+    def test_a_mark_that_follows_the_pixels(self, rng):
+        pixels = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+        marks = Image.Exif()
+        marks[0x0112] = 6
+        end = chunk(b"IEND", b"")
+        content = png(pixels).removesuffix(end) + chunk(b"eXIf", marks.tobytes()[6:]) + end
+        found, turned = decode([("x", content)])
+        assert np.array_equal(found[0], pixels.swapaxes(0, 1)[:, ::-1])
+        assert turned == ("x",)
+
     def test_a_damaged_mark_is_none(self, rng):
         pixels = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
         assert np.array_equal(read("x", png(pixels, extra=chunk(b"eXIf", b"MM\0\x2a\xff"))), pixels)

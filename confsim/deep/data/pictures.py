@@ -23,7 +23,7 @@ from confsim.given_files import reason
 #: Formats that decode exactly, by Pillow's name, with the suffixes that their files have.
 FORMATS = {
     "PNG": (".png", ".apng"),
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp"),
     "BMP": (".bmp", ".dib"),
     "GIF": (".gif",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
@@ -130,8 +130,10 @@ def _oriented(name: str, content: bytes, budget: Budget) -> tuple["np.ndarray[An
             marked = _orientation(opened)
             opened.load()
             pixels = _samples(name, opened)
-            # Pillow turns some formats itself while it loads them; then no mark is left.
-            return _turn(pixels, _orientation(opened)), marked > 1
+            # Pillow turns some formats itself while it loads them; then no mark is left. Of others
+            # the mark follows the pixels.
+            left = _orientation(opened)
+            return _turn(pixels, left), max(marked, left) > 1
     except DataError:
         raise
     except UnidentifiedImageError:

@@ -1,6 +1,9 @@
 """Pictures in class folders: never fewer, others or differently labelled ones without a word."""
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import socket
 import struct
@@ -288,7 +291,7 @@ class TestOtherFiles:
         off = np.abs(found.images[-1].astype(int) - pixels)
         assert off.max() <= (4 if kind == "JPEG" else 0)
 
-    @pytest.mark.parametrize("suffix", ["heic", "avif", "JP2", "tga", "npy"])
+    @pytest.mark.parametrize("suffix", ["heic", "avif", "JP2", "tga", "npy", "Mpo", "j2c", "cr3"])
     def test_pictures_that_are_not_read_are_refused(self, tmp_path, rng, suffix):
         write(tmp_path, two_classes(rng))
         (tmp_path / "cat" / f"x.{suffix}").write_bytes(b"some picture")
@@ -397,7 +400,10 @@ class TestLinksAndSpecialFiles:
             (tarfile.LNKTYPE, r"a link to 0\.png, which is no such file"),
             (tarfile.FIFOTYPE, "a pipe, which is not read"),
             (tarfile.CHRTYPE, "a device"),
-            (b"V", "an entry of kind b'V'"),
+            (b"V", r"a volume's label, which is not read: make the archive anew without it"),
+            (b"D", "a directory of an incremental backup"),
+            (tarfile.GNUTYPE_SPARSE, "a sparse file"),
+            (b"Q", "an entry of kind b'Q'"),
         ],
     )
     def test_other_entries_of_a_tar_are_refused(self, tmp_path, rng, kind, message):
@@ -527,12 +533,72 @@ class TestDamagedArchives:
             read_folder(path)
 
     @pytest.mark.parametrize(
-        ("start", "kind"), [(b"7z\xbc\xaf\x27\x1c", "7z"), (b"Rar!\x1a\7\0", "RAR")]
+        ("start", "kind"),
+        [(b"7z\xbc\xaf\x27\x1c", "7z"), (b"Rar!\x1a\7\0", "RAR"), (b"\4\x22\x4d\x18", "LZ4")],
     )
     def test_other_archives_are_named(self, tmp_path, start, kind):
         (tmp_path / "a").write_bytes(start + bytes(600))
-        with pytest.raises(DataError, match=f"a {kind} archive, which is not read: unpack it"):
+        with pytest.raises(DataError, match=f"packed by {kind}, which is not read: unpack it"):
             read_folder(tmp_path / "a")
+
+    @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+    def test_every_stream_of_a_packed_tar_is_read(self, tmp_path, rng, pack):
+        """Parallel packers write several; what is no further one is data after the end."""
+        files = two_classes(rng)
+        plain, path = small_tar(files), tmp_path / "a.tar.x"
+        path.write_bytes(pack(plain[:1500]) + pack(plain[1500:]))
+        assert len(read_folder(path).images) == len(files)
+        second = bytearray(pack(small_tar({"emu/1.png": picture(rng)[0]})))
+        for first in (second[0], second[0] ^ 1):
+            second[0] = first
+            path.write_bytes(pack(plain) + second)
+            with pytest.raises(DataError, match=r"a\.tar\.x is "):
+                read_folder(path)
+
+    def test_a_packed_picture_is_no_archive(self, tmp_path, rng):
+        (tmp_path / "0.png.gz").write_bytes(gzip.compress(picture(rng, (40, 40))[0]))
+        with pytest.raises(DataError, match="holds no tar archive"):
+            read_folder(tmp_path / "0.png.gz")
+
+    @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+    def test_every_bit_of_an_extended_header(self, tmp_path, form, rng):
+        """No checksum covers a long name. Whatever it becomes, no picture is lost in silence."""
+        long_name = "dog/" + "\u00ef" * 60 + ".png"
+        files = {"cat/1.png": picture(rng, (1, 1))[0], long_name: picture(rng, (1, 1))[0]}
+        good, path = small_tar(files, form=form), tmp_path / "a.tar"
+        start = next(at for at in header_offsets(good) if good[at + 156 : at + 157] in b"Lx")
+        size = int(good[start + 124 : start + 135], 8)
+        refused = 0
+        for bad in flips(good, start + 512, start + 512 + size):
+            path.write_bytes(bad)
+            try:
+                found = read_folder(path)
+            except DataError as error:
+                assert "a.tar" in str(error)  # noqa: PT017 - not every bit is refused
+                refused += 1
+            else:
+                assert len(found.images) == 2 or found.notes
+        assert refused
+
+    def test_unknown_keys_of_a_pax_header(self, tmp_path, rng):
+        files = {f"{'n' * 120}/{name}": content for name, content in two_classes(rng).items()}
+        good, path = small_tar(files), tmp_path / "a.tar"
+        path.write_bytes(good.replace(b" path=", b" pbth=", 1))
+        with pytest.raises(DataError, match=r"a\.tar is damaged: a pax header with the key 'pbth'"):
+            read_folder(path)
+
+    def test_archives_one_after_the_other(self, tmp_path, rng):
+        """Only the last one's directory is looked up, as by every program."""
+        one, other = small_zip(two_classes(rng)), small_zip({"emu/1.png": picture(rng)[0]})
+        path = tmp_path / "a.zip"
+        path.write_bytes(other + one)
+        with pytest.raises(DataError, match=r"a\.zip is damaged: files stand before the first"):
+            read_folder(path)
+        path.write_bytes(one + other[:100])
+        with pytest.raises(DataError, match=r"a\.zip is damaged: data follow the end"):
+            read_folder(path)
+        path.write_bytes(b"#!/bin/sh\nexec unzip $0\n" * 50_000 + one)
+        assert len(read_folder(path).images) == 4
 
 
 def header_offsets(content):

@@ -27,7 +27,17 @@ from confsim.given_files import kind_of
 #: What systems leave beside files.
 _LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"})
 
-_FOREIGN_ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "RAR", b"\x28\xb5\x2f\xfd": "Zstandard"}
+_OTHER_PACKERS = {
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"Rar!": "RAR",
+    b"\x28\xb5\x2f\xfd": "Zstandard",
+    b"\x04\x22\x4d\x18": "LZ4",
+    b"LZIP": "lzip",
+    b"\x1f\x9d": "compress",
+    b"MSCF": "cabinet",
+    b"!<arch>": "ar",
+    b"07070": "cpio",
+}
 
 
 def is_hidden(name: str) -> bool:
@@ -64,9 +74,9 @@ def members(path: Path, wanted: Callable[[str], bool], budget: Budget) -> Iterat
         budget.store(os.fstat(file.fileno()).st_size)
         start = file.read(BLOCK)
         file.seek(0)
-        for magic, kind in _FOREIGN_ARCHIVES.items():
+        for magic, kind in _OTHER_PACKERS.items():
             if start.startswith(magic):
-                raise DataError(f"{path} is a {kind} archive, which is not read: unpack it first")
+                raise DataError(f"{path} is packed by {kind}, which is not read: unpack it first")
         if is_tar(start):
             yield from tar_members(path, file, wanted, budget)
         elif zipfile.is_zipfile(file):
@@ -133,6 +143,7 @@ def _is_directory(root: Path, name: str, entry: "os.DirEntry[str]") -> bool:
 _END_OF_DIRECTORY = struct.Struct("<4s4H2LH")
 _ZIP64_COUNTS = struct.Struct("<2Q")
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+_LOCAL_SIGN = b"PK\x03\x04"
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 0x1, 0x8, 0x800
 
 
@@ -142,6 +153,7 @@ def _zip_members(
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         _check_count(path, file, archive, len(entries))
+        _check_start(path, file, min((entry.header_offset for entry in entries), default=0))
         # The directory says all sizes, and no entry may exceed its own: refused before any work.
         budget.unpack(sum(e.file_size for e in entries if wanted(_zip_name(e))), path)
         for entry in entries:
@@ -191,7 +203,9 @@ def _check_count(path: Path, file: BinaryIO, archive: zipfile.ZipFile, count: in
     file.seek(size - tail_size)
     tail = file.read(tail_size)
     at = tail.rfind(b"PK\x05\x06")
-    _, disk, first_disk, here, total, *_ = _END_OF_DIRECTORY.unpack_from(tail, at)
+    _, disk, first_disk, here, total, _, _, comment = _END_OF_DIRECTORY.unpack_from(tail, at)
+    if at + _END_OF_DIRECTORY.size + comment != len(tail):
+        raise DataError(f"{path} is damaged: data follow the end of the archive")
     if disk not in (0, 0xFFFF) or first_disk not in (0, 0xFFFF):
         raise DataError(f"{path} is damaged, or one part of a split archive")
     record = tail.rfind(b"PK\x06\x06", 0, at)
@@ -199,6 +213,22 @@ def _check_count(path: Path, file: BinaryIO, archive: zipfile.ZipFile, count: in
         here, total = _ZIP64_COUNTS.unpack_from(tail, record + 24)
     if not here == total == count:
         raise DataError(f"{path} is damaged: it lists {count} of {max(here, total)} files")
+
+
+def _check_start(path: Path, file: BinaryIO, start: int) -> None:
+    """Refuse files before the first that the directory lists, as of archives put together.
+
+    A program that unpacks itself may stand there.
+    """
+    file.seek(0)
+    last = b""
+    while start and (block := file.read(min(start, 1 << 20))):
+        if _LOCAL_SIGN in last + block:
+            raise DataError(
+                f"{path} is damaged: files stand before the first that the archive's directory "
+                "lists, as in archives put one after the other: make the archive anew"
+            )
+        last, start = block[1 - len(_LOCAL_SIGN) :], start - len(block)
 
 
 def _check_local_header(path: Path, file: BinaryIO, entry: zipfile.ZipInfo) -> None:
@@ -213,7 +243,7 @@ def _check_local_header(path: Path, file: BinaryIO, entry: zipfile.ZipInfo) -> N
     # Writers disagree about the other flags; that of UTF-8 changes nothing in an ASCII name.
     matter = _ENCRYPTED | (0 if name.isascii() else _UTF8)
     if (
-        sign != b"PK\x03\x04"
+        sign != _LOCAL_SIGN
         or (flags ^ entry.flag_bits) & matter
         or method != entry.compress_type
         or name != _stored_name(entry)

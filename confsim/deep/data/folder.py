@@ -18,30 +18,17 @@ from confsim.deep.data.pictures import SUFFIXES, decode
 
 SPLITS = frozenset({"train", "test", "val", "valid", "validation"})
 
+_PICTURES = """
+    avif avifs heic heics heif heifs hif jp2 j2k j2c jpc jpf jpm jpx jxl jxr wdp hdp webp2
+    bpg flif qoi ico cur icns svg svgz tga vda icb vst pam pfm psd psb pcx sgi rgb rgba bw ras xbm
+    xpm xcf dds ktx vtf jng mng fli flc mpo exr hdr raw dng cr2 cr3 crw nef nrw arw srf sr2 orf rw2
+    raf pef srw erf kdc x3f 3fr czi lif nd2 ndpi svs
+"""
+_ARRAYS = "npy npz mat fits fit dcm nii nrrd mha mhd"
+_FILMS = "mp4 m4v avi mov mkv webm wmv mpg mpeg"
+
 #: Pictures, or arrays of them, that are not read. What else lies beside pictures is only counted.
-UNREAD_PICTURES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("avif", "heic", "heif", "jp2", "j2k", "jpx", "jxl", "ico", "icns", "svg", "svgz", "tga"),
-        *(
-            "pfm",
-            "psd",
-            "pcx",
-            "sgi",
-            "dds",
-            "jng",
-            "mng",
-            "exr",
-            "hdr",
-            "raw",
-            "dng",
-            "cr2",
-            "nef",
-            "arw",
-        ),
-        *("npy", "npz", "mat", "fits", "dcm", "nii", "mp4", "avi", "mov", "webm"),
-    )
-)
+UNREAD_PICTURES = frozenset(f".{s}" for s in f"{_PICTURES} {_ARRAYS} {_FILMS}".split())
 
 Parts = tuple[str, ...]
 

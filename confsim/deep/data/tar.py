@@ -21,6 +21,9 @@ BLOCK = tarfile.BLOCKSIZE
 #: Names and pax records are short; a header that asks for more is damaged.
 _LARGEST_HEADER = 1 << 20
 
+#: What stands before the first header, for messages.
+_BEGINNING = "the beginning"
+
 #: What ``xz -9`` needs is 65 MiB; a header may ask for 4 GiB.
 _XZ_MEMORY = 256 << 20
 
@@ -63,18 +66,27 @@ def _opener(start: bytes) -> Callable[[BinaryIO], _Reader] | None:
     if start[:2] == b"\x1f\x8b":
         return lambda file: gzip.GzipFile(fileobj=file, mode="rb")
     if start[:3] == b"BZh":
-        return lambda file: bz2.BZ2File(file)
+        return lambda file: _Streams(file, bz2.BZ2Decompressor)
     if start[:6] == b"\xfd7zXZ\0" or start[:3] == b"\x5d\0\0":
-        return _Xz
+        return lambda file: _Streams(file, lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY))
     return None
 
 
-class _Xz:
-    """Unpacks xz or LZMA with bounded memory, which the standard library's file does not."""
+class _Streams:
+    """Unpacks bzip2, xz or LZMA to the last byte, one stream after the other.
 
-    def __init__(self, file: BinaryIO) -> None:
+    The standard library's files take what is no further stream for the end, and give xz as much
+    memory as it asks for.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        begin: Callable[[], "bz2.BZ2Decompressor | lzma.LZMADecompressor"],
+    ) -> None:
         self._file = file
-        self._unpack = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+        self._begin = begin
+        self._unpack = begin()
 
     def read(self, size: int) -> bytes:
         while True:
@@ -84,7 +96,7 @@ class _Xz:
                 )
                 if not rest:
                     return b""
-                self._unpack = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+                self._unpack = self._begin()
             elif self._unpack.needs_input:
                 rest = self._file.read(1 << 16)
                 if not rest:
@@ -149,7 +161,7 @@ def tar_members(
     file.seek(0)
     blocks = _Blocks(path, file if opener is None else opener(file), budget)
     contents: dict[str, bytes] = {}
-    name = "the beginning"
+    name = _BEGINNING
     while (entry := _next_entry(path, blocks, name)) is not None:
         name, kind = entry.name, entry.type
         if kind == tarfile.DIRTYPE or (kind == tarfile.AREGTYPE and name.endswith("/")):
@@ -180,14 +192,25 @@ def tar_members(
             raise DataError(f"{path} is damaged: data follow the end of the archive")
 
 
+_SPECIAL = {
+    tarfile.CHRTYPE: "a device",
+    tarfile.BLKTYPE: "a device",
+    tarfile.FIFOTYPE: "a pipe",
+    tarfile.GNUTYPE_SPARSE: "a sparse file",
+    b"D": "a directory of an incremental backup",
+    b"M": "the rest of a file of another volume",
+    b"V": "a volume's label",
+}
+
+
 def _special(entry: tarfile.TarInfo) -> str:
     if entry.type == tarfile.SYMTYPE:
         return (
             f"a symbolic link to {shown(entry.linkname)}: make the archive with the files that its "
             "links mean (tar --dereference)"
         )
-    kinds = {tarfile.CHRTYPE: "a device", tarfile.BLKTYPE: "a device", tarfile.FIFOTYPE: "a pipe"}
-    return kinds.get(entry.type, f"an entry of kind {entry.type!r}") + ", which is not read"
+    kind = _SPECIAL.get(entry.type, f"an entry of kind {entry.type!r}")
+    return f"{kind}, which is not read: make the archive anew without it (tar -cf)"
 
 
 def _next_entry(path: Path, blocks: _Blocks, previous: str) -> tarfile.TarInfo | None:
@@ -195,6 +218,8 @@ def _next_entry(path: Path, blocks: _Blocks, previous: str) -> tarfile.TarInfo |
     long_names: dict[str, str] = {}
     while True:
         header = blocks.some(BLOCK)
+        if previous == _BEGINNING and not long_names and not _is_header(header):
+            raise DataError(f"{path} is truncated or damaged, or holds no tar archive")
         if len(header) < BLOCK:
             raise DataError(f"{path} is truncated: the mark at the end of the archive is missing")
         if not header.strip(b"\0"):
@@ -222,6 +247,9 @@ def _next_entry(path: Path, blocks: _Blocks, previous: str) -> tarfile.TarInfo |
 
 
 _PAX_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+#: Of POSIX.1-2001 and of its drafts.
+_TIMES, _OWNERS = {"atime", "ctime", "mtime"}, {"gid", "gname", "uid", "uname"}
+_PAX_KEYS = {"path", "linkpath", "size", "comment", "charset", "hdrcharset"} | _TIMES | _OWNERS
 _LONG_NAMES = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
 
 
@@ -232,6 +260,8 @@ def _extend(path: Path, entry: tarfile.TarInfo, content: bytes, long_names: dict
         long_names[_LONG_NAMES[entry.type]] = name
         return
     for key, value in _pax_records(path, content):
+        if "." not in key and key not in _PAX_KEYS:  # programs' own keys are PROGRAM.KEY
+            raise DataError(f"{path} is damaged: a pax header with the key {shown(key)!r}")
         if key.startswith("GNU.sparse"):
             raise DataError(f"{path} holds sparse files, which are not read: make it without them")
         if key in ("path", "linkpath", "size"):

@@ -202,7 +202,7 @@ def csv_frame(
         raise ValueError(f"{path} cannot be read: {one_line(error)}") from None
     if not any(name.strip() for name in header):
         raise ValueError(f"{path} cannot be read: it has no header")
-    _check_header(path, header)
+    _check_header(path, header, known)
     names, numbered = _names(path, header, first)
     try:
         with warnings.catch_warnings():
@@ -239,7 +239,7 @@ def _check_columns(path: Path, count: int) -> None:
         )
 
 
-def _check_header(path: Path, header: Sequence[str]) -> None:
+def _check_header(path: Path, header: Sequence[str], known: Callable[[str], bool]) -> None:
     """Raise ``ValueError`` for a header whose columns are not told apart, or that is none."""
     _check_columns(path, len(header))
     names = [name.strip() for name in header]
@@ -248,6 +248,11 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
         raise ValueError(f"{path} cannot be read: its first row holds numbers, not columns' names")
     if twice is not None:
         raise ValueError(f"{path} cannot be read: column {twice!r} is there twice")
+    if len(names[0]) > 1 and names[0].startswith("#") and not any(map(known, names)):
+        raise ValueError(
+            f"{path} cannot be read: its first line is a comment, {names[0][:60]!r}: leave "
+            "comments out"
+        )
     if len(names) == 1 and len(names[0].split()) > 1:
         raise ValueError(
             f"{path} cannot be read: its first row is one name, {names[0][:60]!r}: separate "
@@ -301,7 +306,7 @@ def _decoded(content: bytes) -> tuple[str, list[str]]:
 
 def _separator(text: str, known: Callable[[str], bool]) -> tuple[str, str]:
     """Return what separates a table's columns, and the text without Excel's line that says so."""
-    declared = re.match(r'"?sep=(.)"?\n', text)
+    declared = re.match(r'"?sep=(.)"?\n', text, re.IGNORECASE)
     if declared:
         return declared[1], text[declared.end() :]
     text = text.lstrip("\n")

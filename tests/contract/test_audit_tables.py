@@ -68,6 +68,7 @@ DIALECTS = {
     "the same from Windows": lambda t: ("\ufeff" + european(t)).replace("\n", "\r\n"),
     "line ends of old": lambda t: t.to_csv(index=False).replace("\n", "\r"),
     "a line that names the separator": lambda t: "sep=;\r\n" + t.to_csv(index=False, sep=";"),
+    "such a line in capitals": lambda t: "SEP=|\n" + t.to_csv(index=False, sep="|"),
     "quoted decimal commas": lambda t: t.to_csv(index=False, decimal=",", quoting=1),
     "tabs": lambda t: t.to_csv(index=False, sep="\t"),
     "bars": lambda t: t.to_csv(index=False, sep="|"),
@@ -266,7 +267,12 @@ FILES = {
     "a column twice": (lambda t: t.replace("logit_1", "logit_0", 1), "'logit_0' is there twice"),
     "spaces between columns": (lambda t: t.replace(",", " "), "its first row is one name"),
     "no header": (lambda t: t.split("\n", 1)[1], "its first row holds numbers"),
-    "a comment": (lambda t: "# made by us\n" + t, "its first row is one name, '# made by us'"),
+    "a comment": (
+        lambda t: "# made by us\n" + t,
+        "its first line is a comment, '# made by us': leave comments out",
+    ),
+    "a comment with commas": (lambda t: "#a,b\n" + t, "its first line is a comment, '#a'"),
+    "a header after a hash": (lambda t: "#" + t, "'#is_member': did you mean 'is_member'"),
     "a short header": (
         lambda t: "is_member,label\n" + t.split("\n", 1)[1],
         "its header has 2 columns and its first row 5",

@@ -63,7 +63,7 @@ def read_lira_folder(path: Path) -> Given:
     kind = _kind_of_outputs(models)
     given = Given(models=tuple(model.name for model in models))
     outputs = [file for m in models if (file := _outputs_of(m, kind))]
-    given.notes += _notes_on_folders(path, models, outputs)
+    given.notes += _notes_on_folders(path, models, kind, outputs)
     values = _load_all(kind, outputs)
     keep = _load_keep(models, values.shape[1], given.notes)
     label = _load_labels(path, values.shape[1], given.notes)
@@ -78,14 +78,24 @@ def read_lira_folder(path: Path) -> Given:
     return given
 
 
-def _notes_on_folders(path: Path, models: Sequence[Path], outputs: Sequence[Path]) -> list[str]:
-    """Say which folders are no models, and whether models were stopped at different checkpoints."""
+def _notes_on_folders(
+    path: Path, models: Sequence[Path], kind: str, outputs: Sequence[Path]
+) -> list[str]:
+    """Say which folders and outputs were not read, and whether the models' checkpoints differ."""
     notes = []
     others = natural_order(
         {p.name for p in path.iterdir() if p.is_dir()} - {m.name for m in models}
     )
     if others:
         notes.append(f"folders without keep.npy and outputs are left out: {', '.join(others[:5])}")
+    unread = [
+        model.name
+        for model in models
+        if any(_outputs_of(model, other) for other in _KINDS if other != kind)
+    ]
+    if unread:
+        other = _KINDS[1 - _KINDS.index(kind)]
+        notes.append(f"{kind} were read; the {other} beside them, as in {unread[0]}, were not")
     last = natural_order({file.name for file in outputs})
     if len(last) > 1:
         notes.append(f"the models' last checkpoints differ: {', '.join(last[:5])}")
@@ -166,9 +176,20 @@ def _load_keep(models: Sequence[Path], examples: int, notes: list[str]) -> Array
 
 
 def _load_labels(path: Path, examples: int, notes: list[str]) -> Array | None:
-    file = next((path / name for name in _LABELS if (path / name).exists()), None)
-    if file is None:
+    files = [path / name for name in _LABELS if (path / name).exists()]
+    if not files:
         return None
+    every = [_labels_in(file, examples) for file in files]
+    label = every[0][:examples]
+    if not all(np.array_equal(other[:examples], label) for other in every[1:]):
+        raise ValueError(f"{files[0]} and {files[1]} differ: remove the one that is not meant")
+    if len(every[0]) > examples:
+        notes.append(f"{files[0].name} has {len(every[0])} rows; the first {examples} were used")
+    return label
+
+
+def _labels_in(file: Path, examples: int) -> Array:
+    """Return the labels in a file, which has one for each example that has outputs."""
     label = clean("label", load_npy(file))
     if label.ndim == 2 and label.shape[1] == 1:
         label = label[:, 0]
@@ -176,9 +197,7 @@ def _load_labels(path: Path, examples: int, notes: list[str]) -> Array | None:
         raise ValueError(f"{file} must hold one label per example, not shape {label.shape}")
     if len(label) < examples:
         raise ValueError(f"{file} has {len(label)} rows, but there are {examples} outputs")
-    if len(label) > examples:
-        notes.append(f"{file.name} has {len(label)} rows; the first {examples} were used")
-    return label[:examples]
+    return label
 
 
 def _codes(path: Path, label: Array, classes: int) -> NDArray[np.int64]:

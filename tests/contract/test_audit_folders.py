@@ -95,6 +95,29 @@ def test_folders_and_checkpoints_that_stand_out_are_said(tmp_path):
     ]
 
 
+def test_outputs_that_are_not_read_are_said(tmp_path):
+    keep, labels, logits = arrays()
+    scores = scores_of(logits, labels)
+    both = build(tmp_path / "both", keep, labels, logits=logits, scores=scores)
+    run = confsim.audit(both, out=tmp_path / "run")
+    note = "scores were read; the logits beside them, as in experiment-0_4, were not"
+    assert run.config["notes"] == [note]
+    some = build(tmp_path / "some", keep, labels, logits=logits)
+    (some / "experiment-2_4" / "scores").mkdir()
+    np.save(some / "experiment-2_4" / "scores" / "1.npy", scores[2])
+    run = confsim.audit(some, out=tmp_path / "other")
+    note = "logits were read; the scores beside them, as in experiment-2_4, were not"
+    assert run.config["notes"] == [note]
+
+
+def test_labels_twice_are_read_once(tmp_path):
+    keep, labels, logits = arrays()
+    folder = build(tmp_path / "exp", keep, labels, logits=logits)
+    saved(folder / "labels.npy", np.r_[labels, labels])
+    run = confsim.audit(folder, out=tmp_path / "run")
+    np.testing.assert_array_equal(run.examples()["label"].to_numpy().reshape(M, N)[0], labels)
+
+
 def test_more_labels_and_members_than_outputs_are_cut_and_said(tmp_path):
     keep, labels, logits = arrays()
     folder = build(tmp_path / "exp", keep, labels, logits=logits[:, :30])
@@ -129,6 +152,10 @@ FLAWS = {
     "labels from 1": (
         lambda d: saved(d / "y_train.npy", arrays()[1] + 1),
         r"y_train\.npy.* must be below 3, but row .* is 3; classes count from 0",
+    ),
+    "labels that contradict others": (
+        lambda d: saved(d / "labels.npy", (arrays()[1] + 1) % K),
+        r"labels\.npy and .*y_train\.npy differ: remove the one",
     ),
     "few labels": (
         lambda d: saved(d / "y_train.npy", arrays()[1][:20]),

@@ -94,6 +94,9 @@ PER_CLASS = ("logits", "probabilities", "features", "holdout_logits", "holdout_p
 #: Columns that may be text.
 _TEXT = ("label", "holdout_label", "predicted", "id", "duplicate_group", "group")
 
+#: Columns of scores, which true and false are not.
+_NO_BOOLEANS = ("logits", "log_odds_true", "loss", "distance", "holdout_logits")
+
 _YES = ("yes", "y", "true", "t", "member", "in", "train", "wahr", "vrai")
 _NO = ("no", "n", "false", "f", "non-member", "nonmember", "out", "test", "falsch", "faux")
 _MISSING = ("", "nan", "na", "n/a", "#n/a", "null", "none", "<na>")
@@ -156,8 +159,9 @@ def clean(name: str, values: Any) -> Array:
         array = _from_text(name, array)
     if array.dtype.kind in "US" and name in _TEXT:
         return array
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be numbers, not {_kind_of(array)}")
+    if array.dtype.kind not in ("iuf" if name in _NO_BOOLEANS else "biuf"):
+        wanted = "numbers or text" if name in _TEXT else "numbers"
+        raise TypeError(f"{name} must be {wanted}, not {_kind_of(array)}")
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = _narrowed(name, array)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -231,6 +235,9 @@ def _from_objects(name: str, values: Array) -> Array:
             if isinstance(value, bytes) and not _is_utf8(value):
                 raise ValueError(f"{name} holds text that is not UTF-8: row {at} is {value!r}")
         text = [str(v, "utf-8") if isinstance(v, bytes) else str(v) for v in known]
+        for value, row in zip(text, np.flatnonzero(~missing).tolist(), strict=True):
+            if value.endswith("\0"):  # which an array would lose
+                raise ValueError(f"{name} must not end in NUL, but row {row} does")
         found: Array = np.full(len(flat), "", dtype=f"U{max(map(len, text))}")
         found[~missing] = text
         return found.reshape(values.shape)
@@ -280,7 +287,8 @@ def _number(name: str, value: Any, row: int) -> int | float:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(
-            f"{name} must be numbers, but row {row} is {type(value).__name__}"
+            f"{name} must be numbers{' or text' if name in _TEXT else ''}, but row {row} is "
+            f"{type(value).__name__}"
         ) from None
 
 
@@ -295,6 +303,7 @@ def _from_text(name: str, values: Array) -> Array:
         plain = all(whole) and len(set(text.ravel())) == len({int(v) for v in text.ravel()})
         if plain and text.size and max(map(len, text.ravel())) < 19:
             return text.astype(np.int64)
+        _check_blanks(name, values, text)
         return text
     flat = text.ravel()
     found = np.array([_parsed(name, value, row) for row, value in enumerate(flat)])
@@ -305,6 +314,19 @@ def _from_text(name: str, values: Array) -> Array:
             "of thousands"
         )
     return found.reshape(text.shape)
+
+
+def _check_blanks(name: str, values: Array, text: Array) -> None:
+    """Raise ``ValueError`` for two names that become one without the blanks around them."""
+    as_given = np.unique(values)
+    stripped, counts = np.unique(np.char.strip(as_given), return_counts=True)
+    if len(stripped) < len(as_given):
+        name_twice = stripped[int(np.argmax(counts > 1))]
+        row = int(np.argmax((text == name_twice) & (values != name_twice)))
+        raise ValueError(
+            f"{name} holds {str(name_twice)!r} with and without blanks around it, as in row {row}: "
+            "write it in one way"
+        )
 
 
 def _parsed(name: str, text: str, row: int) -> float:
@@ -343,6 +365,6 @@ def _yes_or_no(text: Array) -> Array:
 
 
 def _kind_of(array: Array) -> str:
-    return {"c": "complex numbers", "M": "dates", "m": "times", "V": "records"}.get(
-        array.dtype.kind, str(array.dtype)
-    )
+    kinds = {"b": "true or false", "c": "complex numbers"}
+    kinds |= {"M": "dates", "m": "times", "V": "records"}
+    return kinds.get(array.dtype.kind, str(array.dtype))

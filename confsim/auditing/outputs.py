@@ -134,7 +134,10 @@ class Outputs:
         notes: list[str] = []
         columns = _with_classes(columns, many, notes)
         zeros.check_used(columns)
-        shaped = {name: _shaped(name, columns[name], member.shape, many) for name in columns}
+        shaped = {
+            name: _shaped(name, columns[name], member.shape, many, given.columns[name].shape)
+            for name in columns
+        }
         classes = _classes(shaped, given, notes)
         labels = _labels("label", shaped.get("label"), member.shape[1], classes)
         scores, augmented = _scores(shaped, labels, member.shape, classes, zeros, threads)
@@ -213,8 +216,10 @@ def _with_classes(columns: Mapping[str, Array], many: bool, notes: list[str]) ->
     return found
 
 
-def _shaped(name: str, values: Array, shape: tuple[int, ...], many: bool) -> Array:
-    """Give a column its leading axis of models, or say what is wrong with its shape."""
+def _shaped(
+    name: str, values: Array, shape: tuple[int, ...], many: bool, given: tuple[int, ...]
+) -> Array:
+    """Give a column its leading axis of models, or say what is wrong with its ``given`` shape."""
     models, examples = shape
     if name in SHARED:
         if values.ndim == 2 and values.shape[1] == 1:
@@ -239,8 +244,7 @@ def _shaped(name: str, values: Array, shape: tuple[int, ...], many: bool) -> Arr
         last = "" if not inner else ", d" if name == "features" else ", classes"
         raise ValueError(
             f"{name} must have shape {wanted}{last}) with the models and "
-            f"examples of is_member, {tuple(shape) if many else (examples,)}, not "
-            f"{values.shape if many else values.shape[1:]}"
+            f"examples of is_member, {tuple(shape) if many else (examples,)}, not {given}"
         )
     return values
 
@@ -287,7 +291,7 @@ def _ids(values: Array | None, count: int, held: int) -> tuple[Int64Array, tuple
             raise ValueError(f"id must be below 2**63 - {held + 1}, not {found.max()}")
     if len(unique) < count:
         twice = unique[counts > 1][0]
-        raise ValueError(f"id must not hold a number twice, but {twice} is there twice")
+        raise ValueError(f"id must hold each example once, but {twice} is there twice")
     if values.dtype.kind != "U":
         return found, ()
     if (values == "").any():

@@ -390,7 +390,18 @@ BAD = [
     ({"features": np.zeros((5, 2))}, "features must have shape"),
     ({"distance": np.array([0, 1, -1, 0])}, "distance must be at least 0 and finite, but row 2"),
     ({"distance": np.zeros(4), "features": np.zeros((4, 2))}, "must not both be given"),
-    ({"id": np.array([1, 2, 2, 3])}, "id must not hold a number twice"),
+    ({"id": np.array([1, 2, 2, 3])}, "id must hold each example once, but 2 is"),
+    ({"id": np.array(["a", "b ", "b", "c"])}, "id holds 'b' with and without blanks .* row 1"),
+    ({"label": ["a", "b", " b", "c"]}, "label holds 'b' with and without blanks .* row 2"),
+    ({"duplicate_group": ["a", "b ", "b", ""]}, "duplicate_group holds 'b' with and without"),
+    ({"group": ["a\0", "a", None, "b"]}, "group must not end in NUL, but row 0 does"),
+    ({"id": np.arange(4).astype("M8[D]")}, "id must be numbers or text, not dates"),
+    ({"distance": np.array([True, False, True, False])}, "distance must be numbers, not true or"),
+    ({"probabilities": None, "logits": np.eye(4, 3) > 0}, "logits must be numbers, not true or"),
+    (
+        {"is_member": np.array([[1, 0, 1, 0]])},
+        r"probabilities must have shape .* \(1, 4\), not \(4, 3\)",
+    ),
     ({"id": np.array([0, 1, 2, 1e300])}, r"id must be below 2\*\*53 .* row 3 is 1e\+300"),
     ({"id": np.arange(4, dtype=np.uint64) + np.uint64(2**63)}, r"id must be below 2\*\*63"),
     ({"label": np.array([1, 2, 3, 1])}, "must be below 3, but row 2 is 3; classes count from 0"),
@@ -452,7 +463,7 @@ def test_bad_columns(tmp_path, change, words):
         "label": np.array([0, 1, 2, 1]),
         "probabilities": np.full((4, 3), 1 / 3),
     }
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((ValueError, TypeError), match=words):
         confsim.audit(good | change, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

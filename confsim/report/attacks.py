@@ -1,5 +1,6 @@
 """Figures of membership inference: attacks, vulnerability, memorisation, classes."""
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,32 @@ def curve_style(name: str) -> dict[str, Any]:
 def attack_name(name: str) -> str:
     """Return an attack's name for people."""
     return NAMES.get(name, name.replace("_", " "))
+
+
+#: What figures of an example are called where they are no attacks.
+_FIGURES = {
+    "distance_excluding_self": "distance to another training point",
+    "distance_out": "distance when out",
+    "distance_in": "distance when in",
+    "fixed_distance": "distance in a fixed space",
+    "density_distance": "mean distance to 20 nearest others",
+    "memorization": "memorisation",
+}
+
+#: Words that may be names, no parts of paths, options or calls.
+_WORDS = re.compile(r"(?<![\w./-])[a-z][a-z0-9]*(?:_[a-z0-9]+)*(?![\w./(])")
+
+
+def plain(text: str) -> str:
+    """Return a note with attacks and figures of examples as people call them.
+
+    Examples
+    --------
+    >>> from confsim.report.attacks import plain
+    >>> plain("lira, quantile_regression: skipped, no features.npy; see confsim.lira_scores")
+    'LiRA, quantile regression: skipped, no features.npy; see confsim.lira_scores'
+    """
+    return _WORDS.sub(lambda found: _FIGURES.get(found[0]) or attack_name(found[0]), text)
 
 
 # ---- how well attacks do -----------------------------------------------------------------------
@@ -382,12 +409,12 @@ def vulnerability_bins(material: Material, canvas: Canvas) -> Words:
         # Wide: a row for each figure; narrow: the panels of one kind follow one another.
         kind = kinds[i // 2 if canvas.narrow else i % len(kinds)]
         bins_panel(axis, material, kind, figures[i % 2 if canvas.narrow else i // len(kinds)])
-    spaces = [_SPACES[kind] for kind in kinds]
+    spaces = [material.called(_SPACES[kind]) for kind in kinds]
     bars = "Horizontal bars span a bin."
     if table["auc_low"].notna().any():
         bars = (
             "Horizontal bars span a bin; vertical ones are 95% intervals of a two-way bootstrap "
-            "over trials and examples."
+            f"over {material.unit}s and examples."
         )
     caveat = collapse_caveat(material) if "distance_out" in kinds else ""
     caveat = f" {caveat[0].upper()}{caveat[1:]}." if caveat else ""
@@ -433,7 +460,7 @@ def vulnerability_correlations(material: Material, canvas: Canvas) -> Words:
         "Spearman correlation of measures of vulnerability with measures of distance from other "
         "examples, over examples and over ranks within each class. Right of zero, distant "
         "examples are more exposed. Bars are 95% intervals over examples; that examples share "
-        "trials is not accounted for.",
+        f"{material.unit}s is not accounted for.",
         " ".join(similarity_sentences(material)) or "Correlations of vulnerability and distance.",
     )
 
@@ -485,11 +512,11 @@ def memorization(material: Material, canvas: Canvas) -> Words:
     known = values[~np.isnan(values)]
     unreliable = int(np.count_nonzero(~table["reliable"].to_numpy(dtype=bool)))
     return Words(
-        "Memorisation of an example: accuracy on it over the trials that trained on it, minus that "
-        "over the trials that did not (Feldman & Zhang 2020)."
+        f"Memorisation of an example: accuracy on it over the {material.unit}s that trained on it, "
+        f"minus that over the {material.unit}s that did not (Feldman & Zhang 2020)."
         + (
-            f" {unreliable:,} of {len(table):,} examples have fewer than 20 trials on a side: "
-            "their figure is unreliable."
+            f" {unreliable:,} of {len(table):,} examples have fewer than 20 {material.unit}s on a "
+            "side: their figure is unreliable."
             if unreliable
             else ""
         ),
@@ -556,8 +583,8 @@ def classes(material: Material, canvas: Canvas) -> Words:
     if any(not np.isnan(row.get("auc_low", np.nan)) for row in rows):
         what += ", with 95% intervals of a two-way bootstrap"
     return Words(
-        "Classes, the most exposed first: accuracy over the trials that trained on an example and "
-        f"over those that did not{'; beside it, ' + what if what else ''}."
+        f"Classes, the most exposed first: accuracy over the {material.unit}s that trained on an "
+        f"example and over those that did not{'; beside it, ' + what if what else ''}."
         + (f" {dropped} classes in between are left out here." if dropped > 0 else ""),
         f"Most exposed: class {labels[0]}; least: class {labels[-1]}.",
     )

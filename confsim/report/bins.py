@@ -73,9 +73,10 @@ def success(material: Material, canvas: Canvas) -> Words:
     _draw_kinds(canvas, material, kinds, success_panel, "share of members found")
     level = 100 * float(table["level"].iloc[0])
     return Words(
-        "Share of members that an attack finds in a trial, in tenths of the examples by distance, "
-        f"at thresholds chosen on the other trials for a false-positive rate of {level:g}% "
-        "(dashed). Bars: 95% intervals of these trials, examples drawn anew.",
+        f"Share of members that an attack finds in a {material.unit}, in tenths of the examples by "
+        f"distance, at thresholds chosen on the other {material.unit}s for a false-positive rate "
+        f"of {level:g}% (dashed). Bars: 95% intervals of these {material.unit}s, examples drawn "
+        "anew.",
         _success_words(table, kinds[0]),
     )
 

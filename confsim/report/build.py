@@ -22,7 +22,7 @@ from confsim.report import (
 from confsim.report import sweep as sweeps
 from confsim.report import tables as table_makers
 from confsim.report.answers import answers, incomplete_line
-from confsim.report.attacks import similarity_sentences
+from confsim.report.attacks import plain, similarity_sentences
 from confsim.report.canvas import SMALL, Canvas, settings
 from confsim.report.dictionary import dictionary, trial_columns
 from confsim.report.explorer import explorer
@@ -30,7 +30,7 @@ from confsim.report.explorer import why_not as why_no_explorer
 from confsim.report.first import SMALL_ROC, first_screen
 from confsim.report.material import Material, plural
 from confsim.report.page import Drawn, Page, Section, render
-from confsim.report.provenance import provenance, split_settings
+from confsim.report.provenance import provenance, split
 from confsim.report.registry import FigureKind
 from confsim.report.table import Table
 from confsim.store import Run, artifacts, open_run, survey
@@ -218,17 +218,17 @@ def _write_run(material: Material, folder: Path, say: Callable[[str], None]) -> 
         say(f"figure {i + 1} of {len(FIGURES)}: {kind.title}")
         reason = kind.needs(material)
         if reason is not None:
-            skipped.append((kind.title, reason))
+            skipped.append((material.called(kind.title), material.called(plain(reason))))
             continue
         figure, names = _drawn(kind, material, folder)
         drawn.append(figure)
         files += names
     say("tables, explorer and page")
-    tables = table_makers.run_tables(material)
+    tables = [table.of(material.called) for table in table_makers.run_tables(material)]
     section = _section(material, "run")
     reason = why_no_explorer(material)
     if reason is not None:
-        skipped.append(("The explorer of examples.", reason))
+        skipped.append(("The explorer of examples.", material.called(reason)))
     page = Page(
         _title(material),
         _subtitle(material),
@@ -236,6 +236,8 @@ def _write_run(material: Material, folder: Path, say: Callable[[str], None]) -> 
         drawn,
         skipped,
         tables,
+        material.unit,
+        material.knows_distances,
         explorer(material) if reason is None else None,
         trial_columns(map(str, material.summary)),
     )
@@ -264,7 +266,8 @@ def _drawn(kind: FigureKind, material: Material, folder: Path) -> tuple[Drawn, l
             words = kind.draw(material, canvas)
             canvas.settle()
     inlined = [canvas.inline(photographs=kind.photographs) for canvas in (wide, narrow)]
-    return Drawn(kind.name, kind.title, words, *inlined), wide.save(folder / "figures")
+    drawn = Drawn(kind.name, material.called(kind.title), words, *inlined)
+    return drawn, wide.save(folder / "figures")
 
 
 def _write_comparison(sweep: sweeps.Sweep, folder: Path, say: Callable[[str], None]) -> Report:
@@ -276,7 +279,7 @@ def _write_comparison(sweep: sweeps.Sweep, folder: Path, say: Callable[[str], No
         files += names
     tables = [table_makers.comparison(sweep)]
     sections = [_section(m, f"run-{i + 1}") for i, m in enumerate(sweep.materials)]
-    common, own = split_settings([section.provenance for section in sections])
+    common, own = split([section.provenance for section in sections])
     sections = [replace(s, provenance=p) for s, p in zip(sections, own, strict=True)]
     page = Page(
         sweeps.sentence(sweep).rstrip("."),
@@ -286,6 +289,8 @@ def _write_comparison(sweep: sweeps.Sweep, folder: Path, say: Callable[[str], No
         drawn,
         [],
         tables,
+        sweep.materials[0].unit,
+        any(material.knows_distances for material in sweep.materials),
         common=common,
     )
     return _write(page, folder, sweep.materials, files, tables, [])

@@ -152,7 +152,8 @@ def explorer(material: Material) -> Explorer:
         "groups": _groups(material, ids),
         "labels": _text(labels.astype("<u2")),
         "neighbours": _text(neighbours.astype("<i4")),
-        "columns": _columns(values, _reliabilities(material)),
+        "columns": _columns(values, material),
+        "unit": material.unit,
         "x": _keys(table, "x"),
         "y": _keys(table, "y"),
         "odds": packed,
@@ -258,7 +259,8 @@ def _odds(
     told = {"trials": len(rows), "low": low, "high": high, "title": title}
     said = []
     if fit < trials:
-        said = [f"Cards mark the values of {len(rows)} of {trials} trials; the curves use all."]
+        shown = f"{len(rows)} of {trials} {material.unit}s"
+        said = [f"Cards mark the values of {shown}; the curves use all."]
     return told | {"data": _text(np.ascontiguousarray(packed.T))}, said
 
 
@@ -270,14 +272,13 @@ def _neighbours(nearest: IntArray, ids: IntArray) -> IntArray:
     return found
 
 
-def _columns(
-    values: dict[str, FloatArray], reliabilities: dict[str, float]
-) -> list[dict[str, Any]]:
-    found = []
+def _columns(values: dict[str, FloatArray], material: Material) -> list[dict[str, Any]]:
+    found, reliabilities = [], _reliabilities(material)
     for key, title, meaning, _, kind in _FIGURES:
         if key not in values:
             continue
-        column: dict[str, Any] = {"key": key, "title": title, "meaning": meaning}
+        called = material.called
+        column: dict[str, Any] = {"key": key, "title": called(title), "meaning": called(meaning)}
         column |= {kind: True} if kind else {}
         if not np.isnan(noise := reliabilities.get(key, np.nan)):
             column["reliability"] = noise
@@ -370,5 +371,5 @@ def _text(array: "NDArray[Any]") -> str:
 def reliability_words(found: float) -> str:
     """Say what a reliability means for a list of single examples."""
     if found < MOSTLY_NOISE:
-        return "mostly noise: other trials would name other examples"
+        return "mostly noise: another time, others would be named"
     return "mostly a property of the examples" if found < 0.8 else "a property of the examples"

@@ -74,14 +74,15 @@ def groups(material: Material, canvas: Canvas) -> Words:
     dropped = len(_ranked(material)) - len(rows)
     attack = attack_name(str(rows["attack"].iloc[0]))
     intervals = (
-        ", with 95% intervals of a two-way bootstrap over trials and examples"
+        f", with 95% intervals of a two-way bootstrap over {material.unit}s and examples"
         if rows["auc_low"].notna().any()
         else ""
     )
     ends = rows.iloc[[0, -1] if len(rows) > 1 else [0]]
     said = [f"{row['group']}, AUC {number(float(row['auc']))}" for row in records(ends)]
     return Words(
-        f"Power of {attack} in each group, of the scores of all trials together{intervals}. "
+        f"Power of {attack} in each group, of the scores of all {material.unit}s together"
+        f"{intervals}. "
         f"Dashed: guessing; solid: all examples. {multiplicity(material)}"
         + (f" {dropped} groups in between are left out here." if dropped else ""),
         "; least: ".join([f"Most exposed: {said[0]}", *said[1:]]) + ".",

@@ -1,5 +1,6 @@
 """What figures and tables are made from: each part read once, and only when it is asked for."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -107,6 +108,15 @@ class Material:
         """Whether distances are measured in a space that each model has for itself."""
         return all(row.get("space", "model") != "fixed" for row in self.rows)
 
+    @property
+    def knows_distances(self) -> bool:
+        """Whether any trial knows a distance from a query to its training set."""
+        means = self.headline.means
+        return any(
+            name.endswith(("_distance_mean_self", "_distance_mean_other")) and found.trials > 0
+            for name, found in means.items()
+        )
+
     def column(self, name: str) -> FloatArray:
         """Return a number of every trial, NaN where it has none."""
         return np.array([_number(row.get(name)) for row in self.rows])
@@ -194,6 +204,10 @@ class Material:
     def unit(self) -> str:
         """What a trial is called: an audit looks at models that exist."""
         return "model" if self.run.manifest["command"] == "confsim-audit" else "trial"
+
+    def called(self, text: str) -> str:
+        """Return one of our own sentences, in which a trial is called what it is here."""
+        return re.sub(r"\btrial(?=s?\b(?!\.\w))", self.unit, text)
 
     def example_rows(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the places of examples in :attr:`examples`, by their ids."""

@@ -524,7 +524,7 @@
       if (near >= 0) {
         const go = make("button", { type: "button" }, `${this.data.ids[near]}, ${this.data.names[this.label[near]]}`);
         go.addEventListener("click", () => this.open(near));
-        parts.push(make("p", {}, "Nearest training example in most trials: ", go));
+        parts.push(make("p", {}, `Nearest training example in most ${this.data.unit}s: `, go));
       }
       parts.push(this.oddsFigure(i));
       const rows = [];
@@ -587,7 +587,7 @@
         svg.append(draw("text", { x: at(t), y: 146, "text-anchor": "middle" }, String(t)));
       }
       svg.append(draw("text", { x: width / 2, y: 166, "text-anchor": "middle" }, this.data.odds.title));
-      const count = (k) => `${sides[k].length} trial${sides[k].length === 1 ? "" : "s"}`;
+      const count = (k) => `${sides[k].length} ${this.data.unit}${sides[k].length === 1 ? "" : "s"}`;
       const key = make("p", { class: "key" }, make("span", { class: "in" }, `as member (${count(1)})`), " ",
         make("span", { class: "out" }, `as non-member (${count(0)})`));
       return make("div", {}, svg, key);

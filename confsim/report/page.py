@@ -82,11 +82,15 @@ class Page:
     skipped : list of (str, str)
         Titles of figures that could not be drawn, and why.
     tables : list of Table
+    unit : str
+        What a trial is called.
+    distances : bool
+        Whether a distance to the training set is known.
     explorer : Explorer, optional
     trial_columns : list of Column
         Of the table of all trials, which is a file beside the page.
-    common : list of (str, str)
-        Settings that all of several runs share; each section then holds what differs.
+    common : Provenance, optional
+        What all of several runs share; each section then holds what differs.
     files : list of str
         What was written beside the page.
     """
@@ -97,9 +101,11 @@ class Page:
     figures: list[Drawn]
     skipped: list[tuple[str, str]]
     tables: list[Table]
+    unit: str
+    distances: bool
     explorer: Explorer | None = None
     trial_columns: list[Column] = field(default_factory=list)
-    common: list[tuple[str, str]] = field(default_factory=list)
+    common: Provenance | None = None
     files: list[str] = field(default_factory=list)
 
     @property

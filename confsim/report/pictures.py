@@ -116,9 +116,10 @@ def noise_note(material: Material) -> str:
     rows = table[table["vulnerability"] == "exposure"]["reliability"].to_numpy(dtype=np.float64)
     if not len(rows) or np.isnan(found := float(rows[0])):
         return ""
-    told = f"Split-half reliability of exposure over these trials: {found:.2f}"
+    told = f"Split-half reliability of exposure over these {material.unit}s: {found:.2f}"
     if found < MOSTLY_NOISE:
-        return f"{told}: the list is mostly noise, and other trials would give another one. "
+        others = f"other {material.unit}s would give another one"
+        return f"{told}: the list is mostly noise, and {others}. "
     return f"{told}. "
 
 

@@ -3,11 +3,14 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from confsim._version import __version__
-from confsim.report.material import Material, listed
+from confsim.report.attacks import plain
+from confsim.report.material import Material, listed, plural
 from confsim.store.capabilities import word
+
+_Entry = TypeVar("_Entry")
 
 
 @dataclass(frozen=True)
@@ -39,23 +42,38 @@ def provenance(material: Material) -> Provenance:
         settings=[(key, _shown(value)) for key, value in manifest["identity"].items()],
         facts=_facts(material),
         versions=_versions(material),
-        notes=material.notes,
+        notes=[material.called(plain(note)) for note in material.notes],
         citation=(
             f"The confsim developers. confsim (version {manifest['versions']['confsim']}), "
             f"software. Run {material.run.identity_hash[:10]} of {manifest['command']}, "
-            f"{len(material.trials)} {material.unit}s, seed {manifest.get('seed')}."
+            f"{plural(len(material.trials), material.unit)}, seed {manifest.get('seed')}."
         ),
     )
 
 
-def split_settings(
-    found: Sequence[Provenance],
-) -> tuple[list[tuple[str, str]], list[Provenance]]:
-    """Return the settings that all runs share, and the runs with only those that differ."""
-    first, *others = [dict(p.settings) for p in found]
-    common = {k: v for k, v in first.items() if all(o.get(k) == v for o in others)}
-    own = [replace(p, settings=[s for s in p.settings if s[0] not in common]) for p in found]
-    return list(common.items()), own
+def split(found: Sequence[Provenance]) -> tuple[Provenance, list[Provenance]]:
+    """Return what all runs share, and the runs with only what differs.
+
+    The former is no run: it has no command, no facts and no citation.
+    """
+    settings, versions, notes = (
+        _shared([getattr(p, part) for p in found]) for part in ("settings", "versions", "notes")
+    )
+    own = [
+        replace(
+            p,
+            settings=[s for s in p.settings if s not in settings],
+            versions=[v for v in p.versions if v not in versions],
+            notes=[n for n in p.notes if n not in notes],
+        )
+        for p in found
+    ]
+    return Provenance("", settings, [], versions, notes, ""), own
+
+
+def _shared(found: Sequence[list[_Entry]]) -> list[_Entry]:
+    first, *others = found
+    return [entry for entry in first if all(entry in other for other in others)]
 
 
 def repeat_command(manifest: dict[str, Any], material: Material) -> str:

@@ -22,7 +22,7 @@ from confsim.report.canvas import (
     plain_ticks,
 )
 from confsim.report.material import Material
-from confsim.report.numbers import number
+from confsim.report.numbers import with_interval
 from confsim.report.registry import FigureKind
 from confsim.report.summary import Estimate
 
@@ -45,14 +45,21 @@ class Measure:
     name : str
         Of its figure's files.
     title : str
-        What it is called on an axis.
+        What it is called.
     lines : dict of str to str
         Entries of :func:`estimates` by their labels.
+    unit : str
     """
 
     name: str
     title: str
     lines: dict[str, str]
+    unit: str = ""
+
+    @property
+    def label(self) -> str:
+        """What its axis is called."""
+        return ", ".join(filter(None, (self.title, self.unit)))
 
 
 MEASURES = (
@@ -66,7 +73,7 @@ MEASURES = (
             {"": "spearman_other"}),
     Measure("auc", "AUC for membership", {"confidence": "auc_confidence",
                                           "closeness": "auc_closeness_other"}),
-    Measure("angle", "angle to the ideal hyperplane, degrees", {"": "angle_degrees"}),
+    Measure("angle", "angle to the ideal hyperplane", {"": "angle_degrees"}, "degrees"),
     Measure("training_error", "training error", {"": "training_error"}),
     Measure("accuracy", "accuracy", {"members": "member_accuracy",
                                      "non-members": "non_member_accuracy"}),
@@ -230,17 +237,31 @@ def _told(sweep: Sweep, measure: Measure) -> tuple[str, bool]:
     which, key = list(measure.lines.items())[-1]
     rows = [(v, estimates(m).get(key)) for v, m in zip(sweep.values, sweep.materials, strict=True)]
     known = [(value, found) for value, found in rows if found is not None]
-    (first, low), (last, high) = known[0], known[-1]
+    low, high = known[0][1], known[-1][1]
     what = measure.title + (f" ({which})" if which else "")
+    unit = f" {measure.unit}" if measure.unit else ""
     if sweep.numeric and not len(set(sweep.series)) > 1:
         change = _change(low, high)
-        text = (
-            f"From {label} {first} to {last}, the {what} {change}: {number(low.value, 3)} against "
-            f"{number(high.value, 3)}."
-        )
-        return text, change in ("rises", "falls")
+        before, after = (_digits(found) for found in (low, high))
+        more = f"more {label}" if sweep.key in _COUNTED else f"a larger {label}"
+        ends = f" from {before} to {after}{unit}"
+        if change not in _CLEAR:
+            ends = f": {before} against {after}{unit}"
+        return f"With {more}, the {what} {change}{ends}.", change in _CLEAR
     best = max(known, key=lambda row: row[1].value)
-    return f"The {what} is largest with {label} {best[0]}: {number(best[1].value, 3)}.", False
+    return f"The {what} is largest with {label} {best[0]}: {_digits(best[1])}{unit}.", False
+
+
+#: Changes that are told from none.
+_CLEAR = ("rises", "falls")
+
+#: Settings of which there are more, not larger ones.
+_COUNTED = ("n", "queries", "dimensions", "epochs", "examples", "canaries")
+
+
+def _digits(found: Estimate) -> str:
+    """Return a number with as many digits as its interval supports."""
+    return with_interval(found.value, found.low, found.high, 3).partition(" ")[0]
 
 
 def _change(before: Estimate, after: Estimate) -> str:
@@ -272,7 +293,7 @@ def _draw(sweep: Sweep, measure: Measure, _: Material, canvas: Canvas) -> Words:
     x = np.array(sweep.values, dtype=np.float64) if sweep.numeric else _places(sweep.values)
     for i, (label, key) in enumerate(measure.lines.items()):
         _draw_line(axis, sweep, x, [row.get(key) for row in found], i, label)
-    axis.set_ylabel("\n".join(wrap(measure.title, 30)))
+    axis.set_ylabel("\n".join(wrap(measure.label, 30)))
     lows = [row[key].low for row in found for key in measure.lines.values() if key in row]
     if measure.name == "membership_rate":
         axis.axhline(1, **NULL_STYLE)

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import numpy as np
 from confsim.report.numbers import number
 from confsim.report.numbers import with_interval as shown_with_interval
 from confsim.store import artifacts
+
+#: Significant digits where no interval says how many there should be.
+_DIGITS = 3
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,13 @@ class Table:
         ]
         return replace(self, columns=columns or self.columns, rows=rows)
 
+    def of(self, called: Callable[[str], str]) -> "Table":
+        """Return the table with its title and what it says of its columns in other words."""
+        columns = [
+            replace(c, title=called(c.title), meaning=called(c.meaning)) for c in self.columns
+        ]
+        return replace(self, title=called(self.title), columns=columns)
+
     def write(self, folder: Path) -> str:
         """Write the CSV file; return its name."""
         text = io.StringIO(newline="")
@@ -132,5 +143,5 @@ def _cell(row: dict[str, Any], key: str) -> Cell:
         return Cell(f"{value:,}", sorted_by)
     low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
     if low is None or high is None:
-        return Cell(number(float(value)), sorted_by)
-    return Cell(shown_with_interval(float(value), float(low), float(high)), sorted_by)
+        return Cell(number(float(value), _DIGITS), sorted_by)
+    return Cell(shown_with_interval(float(value), float(low), float(high), _DIGITS), sorted_by)

@@ -9,12 +9,12 @@ from confsim import recipes
 from confsim._errors import ConfsimError
 from confsim.report import evidence, groups
 from confsim.report.answers import paired_difference
-from confsim.report.attacks import attack_name
+from confsim.report.attacks import attack_name, plain
 from confsim.report.classes import class_rows, known, records
 from confsim.report.material import Material
 from confsim.report.pictures import most_vulnerable, noise_note
 from confsim.report.summary import MEANS, TOTALS, Estimate
-from confsim.report.sweep import Sweep, estimates
+from confsim.report.sweep import Sweep, estimates, label_of
 from confsim.report.table import Column, Table
 from confsim.store import artifacts
 
@@ -120,7 +120,7 @@ def relations(material: Material) -> Table:
                 row |= with_interval(key, means[name])
         if len(row) > 1:
             rows.append(row)
-    if not any("excluding" in row for row in rows):  # no distance is known, and no self of any
+    if not material.knows_distances:  # and there is no self of any
         return Table(
             "correlations",
             "Confidence and membership",
@@ -280,9 +280,9 @@ def _impossible(table: "pd.DataFrame") -> str:
     rows = table[table["target"].astype(str) == "none"]
     told: dict[str, list[str]] = {}
     for row in records(rows):
-        told.setdefault(str(row["reason"]), []).append(attack_name(str(row["attack"])))
+        told.setdefault(plain(str(row["reason"])), []).append(attack_name(str(row["attack"])))
     said = "; ".join(f"{'; '.join(names)}: {reason}" for reason, names in told.items())
-    return f"Not computed. {said}." if said else ""
+    return f"Not computed: {said}." if said else ""
 
 
 def _few(text: Any) -> str:
@@ -390,7 +390,7 @@ def comparison(sweep: Sweep) -> Table:
     """List the headline numbers of several runs, a column for each."""
     found = [estimates(material) for material in sweep.materials]
     heads = [
-        ", ".join(filter(None, (f"{sweep.key.replace('_', ' ')} {value}", series)))
+        ", ".join(filter(None, (f"{label_of(sweep.key)} {value}", series)))
         for value, series in zip(sweep.values, sweep.series, strict=True)
     ]
     rows: list[dict[str, Any]] = []

@@ -60,9 +60,10 @@ def transfer(material: Material, canvas: Canvas) -> Words:
         transfer_panel(axis, material, rate)
     worst = rows.iloc[int(np.argmax(np.abs(np.log(_ratio(rows)))))]
     return Words(
-        "Thresholds chosen for a false-positive rate of 10%, 1% and 0.1% on the other trials as "
-        "mock targets, and applied to each target: what is realised there, mean over targets with "
-        "95% intervals (these examples, trials drawn anew). Diamonds: the rate that was wanted, "
+        f"Thresholds chosen for a false-positive rate of 10%, 1% and 0.1% on the other "
+        f"{material.unit}s as mock targets, and applied to each target: what is realised there, "
+        f"mean over targets with 95% intervals (these examples, {material.unit}s drawn anew). "
+        "Diamonds: the rate that was wanted, "
         "and what the best threshold for the target itself would detect, an upper bound on what an "
         "attacker gets. Logarithmic scales, whose left end stands for less, too.",
         f"Farthest from the rate wanted: {attack_name(str(worst['attack']))}, wanted "
@@ -101,13 +102,16 @@ def agreement(material: Material, canvas: Canvas) -> Words:
         legend_below(axis, 1 if canvas.narrow else 2)
     level = f"{100 * float(rows['level'].iloc[0]):g}%"
     best = rows.iloc[int(rows["coverage"].to_numpy().argmax())]
-    return Words(
+    told = material.called(
         f"Which members attacks find at a false-positive rate of {level}, with thresholds chosen "
         "on the other trials. Share of members: of the examples that were members, the share found "
         "in every trial that they were members of, in a trial on average, and at least once. "
         "Jaccard index: found in both of two trials over found in either, among members of both, "
         "beside what finds that fell anywhere would give: far above it, the attack singles out the "
-        "same examples." + _between(material),
+        "same examples."
+    )
+    return Words(
+        told + _between(material),
         f"{attack_name(str(best['attack']))} finds {number(100 * float(best['coverage']))}% of "
         f"members at least once and {number(100 * float(best['stability']))}% always.",
     )
@@ -121,10 +125,10 @@ def agreement_panel(axis: "Axes", material: Material, measure: str) -> None:
     if measure == "share":
         dot_rows(
             axis, labels, rows["tpr"], rows["stability"], rows["coverage"],
-            colour=SERIES[0], label="a trial, on average",
+            colour=SERIES[0], label=f"a {material.unit}, on average",
         )  # fmt: skip
         for column, marker, colour, label in (
-            ("stability", MARKERS[1], SERIES[2], "in every trial"),
+            ("stability", MARKERS[1], SERIES[2], f"in every {material.unit}"),
             ("coverage", MARKERS[2], SERIES[1], "at least once"),
         ):
             axis.plot(rows[column], places, marker, color=colour, label=label)
@@ -133,7 +137,7 @@ def agreement_panel(axis: "Axes", material: Material, measure: str) -> None:
         chance, found = rows["jaccard_trials_chance"], rows["jaccard_trials"]
         axis.hlines(places, chance, found, color=MUTED, linewidth=1.0)
         axis.plot(chance, places, label="by chance", **_HOLLOW)
-        dot_rows(axis, labels, found, found, found, colour=SERIES[1], label="two trials")
+        dot_rows(axis, labels, found, found, found, colour=SERIES[1], label=f"two {material.unit}s")
         largest = float(np.nanmax([chance, found]))
     axis.set_xlabel(MEASURES[measure])
     top = 1.1 * largest if 0 < largest < 0.9 else 1.0
@@ -145,7 +149,7 @@ def _between(material: Material) -> str:
     if pairs is None or pairs.empty or "jaccard" not in pairs:
         return ""
     told = [
-        f"{attack_name(str(a))} and {attack_name(str(b))} {number(float(j))}"
+        f"{attack_name(str(a))} and {attack_name(str(b))}: {number(float(j), 3)}"
         for a, b, j in zip(pairs["attack"], pairs["other"], pairs["jaccard"], strict=True)
     ]
     return f" Jaccard index of two attacks on the same target: {'; '.join(told)}."

@@ -3,6 +3,7 @@
 import csv
 import doctest
 import hashlib
+import itertools
 import json
 import re
 import resource
@@ -65,6 +66,12 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
+
+    def headings_in_order(self):
+        """Whether the first heading is the title and none skips a level."""
+        levels = [int(tag[1]) for tag, _ in self.tags if re.fullmatch("h[1-6]", tag)]
+        deeper = (b - a for a, b in itertools.pairwise(levels))
+        return levels[0] == 1 and levels.count(1) == 1 and max(deeper) <= 1
 
     def all(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
@@ -466,9 +473,31 @@ def test_page_can_be_read_without_seeing_it(pages):
         assert all(len(a["aria-label"] or "") > 20 for a in drawings)
         assert all(a.get("aria-hidden") == "true" for a in page.all("svg"))
         assert page.all("html")[0]["lang"] == "en"
+        assert page.headings_in_order()
         heads = [a for a in page.all("th") if a.get("scope") == "col"]
         assert heads
         assert all(a.get("title") for a in heads)
+
+
+def test_an_audit_speaks_of_models_and_only_of_what_is_known(runs, tmp_path):
+    rng = np.random.default_rng(0)
+    member, label = rng.random((4, 80)) < 0.5, rng.integers(0, 3, 80)
+    logits = rng.normal(size=(4, 80, 3)) + 2 * np.eye(3)[label]
+    given = {"is_member": member, "label": label, "logits": logits}
+    group = np.array(["a trial of its own", "b"])[rng.integers(0, 2, 80)]
+    known = {"features": rng.normal(size=(80, 4)), "group": group}
+    for name, more in (("without", {}), ("with", known)):
+        run = audit(**given, **more, design="independent", out=tmp_path / name)
+        text = report([run.path]).page.read_text(encoding="utf-8")
+        told = text.replace("a trial of its own", "")
+        told = re.sub("<style>.*?</style>|<script.*?</script>|<pre.*?</pre>", "", told, flags=re.S)
+        found = re.findall(r".{30}\btrials?\b(?!\.\w).{10}", re.sub("<[^>]*>", " ", told))
+        assert not found
+        assert ("Distances are normalised" in text) == bool(more)
+        assert ("including self" in text) == bool(more)
+        assert Reader(text).headings_in_order()
+    assert "a trial of its own" in text  # what the data say stays
+    assert "Distances are normalised" in runs["linear"][1].page.read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(chromium.EXECUTABLE is None, reason="chromium is not installed")
@@ -511,13 +540,16 @@ def test_runs_are_compared_by_what_differs(tmp_path):
     text = made.page.read_text()
     page = Reader(text)
     heads = re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', text)
-    assert heads[:4] == ["", "n 10", "n 20", "n 40"]
+    assert heads[:4] == ["", *(f"training points {n}" for n in (10, 20, 40))]
     found = [float(rows["AUC of confidence"][f"run_{i}"]) for i in (1, 2, 3)]
     means = [open_run(path).summary()["auc_confidence"].mean() for path in sorted(paths)]
     assert found == pytest.approx(means)
     assert "They differ in training points." in text
-    assert "From training points 10 to 40, " in text
-    assert text.count("<dt>grid size</dt>") == 1
+    assert "<h1>With more training points, the " in text
+    assert page.headings_in_order()
+    # What all share is said once.
+    assert [text.count(f"<dt>{name}</dt>") for name in ("grid size", "numpy")] == [1, 1]
+    assert text.count("<dt>n</dt>") == 3
     assert len([a for a in page.all("figure") if a.get("id", "").startswith("figure-sweep")]) > 3
 
 
@@ -527,6 +559,8 @@ def test_a_sweep_says_what_clearly_changes():
     )
     assert sweeps._change(Estimate(1, 0.9, 1.1, 9), Estimate(2, 1.9, 2.1, 9)) == "rises"
     assert sweeps._change(Estimate(2, 1.9, 2.1, 9), Estimate(1, 0.9, 1.1, 9)) == "falls"
+    # As many digits as the interval supports.
+    assert sweeps._digits(Estimate(12.8123, 3.1, 45.2, 9)) == "13"
 
 
 def test_runs_that_cannot_be_compared(runs, tmp_path, capsys):

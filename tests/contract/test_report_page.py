@@ -166,6 +166,10 @@ def test_print_has_all_columns_and_no_controls(pages, tab):
     shown = "[...document.querySelectorAll('.tools, .screen')].some(e => e.getClientRects().length)"
     assert tab.evaluate(shown) is False
     assert tab.evaluate("document.documentElement.scrollWidth") <= 794
+    # A head of a table is printed again on each page that the table goes on to.
+    heads = """[...document.querySelectorAll('thead')].map(getComputedStyle)
+        .filter(s => s.display !== 'table-header-group' || s.breakInside !== 'avoid').length"""
+    assert tab.evaluate(heads) == 0
     tab.call("Emulation.setEmulatedMedia", media="", features=[])
 
 

@@ -40,7 +40,8 @@ TASK.py is a Python file with two functions; rows are numbers from 0 into what p
   def configure(**parameters):          perhaps: takes what --set gives, before population()
 
 context has progress(fraction), should_stop(), scratch (a folder for checkpoints), device, threads
-and trial. The same command resumes an interrupted run.
+and trial; with --traces, train() calls trace(epoch, predict) after each epoch, from 1. The same
+command resumes an interrupted run.
 
 examples:
   confsim-shadow train.py --trials 64 --check
@@ -127,6 +128,13 @@ def _add_task_options(parser: common.Parser) -> None:
         default=ShadowExperiment.device,
         help="GPUs, one for each worker: 'auto' uses them where the task imports what can "
         "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--traces",
+        action=argparse.BooleanOptionalAction,
+        default=ShadowExperiment.traces,
+        help="keep what the task gives to context.trace(epoch, predict): every example's log-odds "
+        "of the true class, 4 bytes each; attacks on traces need no shadow models (default: no)",
     )
     group.add_argument(
         "--check",
@@ -257,6 +265,7 @@ def _run(given: argparse.Namespace) -> int:
                     "holdout",
                     "same_class",
                     "percent",
+                    "traces",
                     "votes",
                     "threads_per_trial",
                     "device",

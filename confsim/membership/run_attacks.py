@@ -142,7 +142,7 @@ class RunAttacks:
             yield from ((name, partial(found.__getitem__, name)) for name in traces.ATTACKS)
         else:
             for attack in traces.ATTACKS:
-                self.remarks.skip(attack, "the run keeps no traces (confsim-deep --traces)")
+                self.remarks.skip(attack, "the run keeps no traces (--traces)")
         self.remarks.skip(
             "quantile_regression",
             "it fits a model to features: confsim.membership.quantile_regression",

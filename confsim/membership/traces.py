@@ -83,7 +83,7 @@ def run_scores(
     Parameters
     ----------
     run : Run
-        Its trials hold ``traces.parquet``.
+        Trials without ``traces.parquet`` are left out.
     trials : sequence of int
     ids : ndarray, (examples,)
 
@@ -97,6 +97,9 @@ def run_scores(
     scores = {name: np.full((len(trials), len(ids)), np.nan) for name in ATTACKS}
     lengths, without = [], []
     for i, number in enumerate(trials):
+        if not run.trial(number).has("traces.parquet"):  # a model that was there before
+            without.append(number)
+            continue
         table = run.trial(number).table("traces", ["id", "log_odds_true"])
         examples = table["id"].nunique()
         values = table["log_odds_true"].to_numpy().reshape(-1, examples)
@@ -110,13 +113,13 @@ def run_scores(
         for name, found in trace_scores(values).items():
             scores[name][i] = found
     said = []
-    if min(lengths) < max(lengths):
+    if lengths and min(lengths) < max(lengths):
         said.append(
             f"trials have {min(lengths)} to {max(lengths)} epochs (early stopping), so that pooled "
             "rows compare unlike scores"
         )
     if without:
-        said.append(f"trials {without} have fewer than two epochs or diverged: left out")
+        said.append(f"trials {without} have fewer than two epochs, no trace, or diverged: left out")
     return scores, f"{', '.join(ATTACKS)}: {'; '.join(said)}" if said else ""
 
 

@@ -2,8 +2,8 @@
 
 ``tasks`` says where the user's code is and calls it, ``population`` and ``predictions`` check what
 it gives, ``estimators`` and ``tables`` make a task of an estimator and a table, ``opened`` draws
-members, ``probe`` looks a task over in a process of its own, and ``experiment`` puts all of it
-behind the seam that the runner knows.
+members, ``traces`` keeps what models say during training, ``probe`` looks a task over in a process
+of its own, and ``experiment`` puts all of it behind the seam that the runner knows.
 """
 
 import os
@@ -30,6 +30,7 @@ class Settings(TypedDict, total=False):
     holdout: float
     same_class: bool
     percent: float
+    traces: bool
     votes: int | None
     threads_per_trial: int
     device: str

@@ -9,7 +9,7 @@ import contextlib
 import gc
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,6 +36,7 @@ from confsim.shadow.opened import Opened, prepare, seed_everything
 from confsim.shadow.output import labelled_output
 from confsim.shadow.predictions import Predictions, Scored
 from confsim.shadow.tasks import FileSource, Source, TaskError, users_code
+from confsim.shadow.traces import Traces
 from confsim.store.capabilities import repeat_words, word
 from confsim.trial_tables import Examined, Similarity, holdout_table
 
@@ -106,6 +107,8 @@ class ShadowExperiment(Experiment):
         Whether only training examples of the same class count as neighbours.
     percent : float
         Size of either extreme, in percent of the population.
+    traces : bool
+        Whether to keep what the task gives to ``context.trace`` after each epoch.
     votes : int or None
         Probabilities are shares of so many votes, and are smoothed.
     threads_per_trial : int
@@ -140,6 +143,7 @@ class ShadowExperiment(Experiment):
     holdout: float = 0.1
     same_class: bool = False
     percent: float = 5.0
+    traces: bool = False
     votes: int | None = None
     threads_per_trial: int = 1
     device: str = "auto"
@@ -162,7 +166,8 @@ class ShadowExperiment(Experiment):
         check_number("percent", self.percent, above=0, maximum=50)
         check_integer("threads_per_trial", self.threads_per_trial, minimum=1)
         check_integer("seed", self.seed, minimum=0)
-        object.__setattr__(self, "same_class", check_boolean("same_class", self.same_class))
+        for name in ("same_class", "traces"):
+            object.__setattr__(self, name, check_boolean(name, getattr(self, name)))
         for name in ("train_ratio", "holdout"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be below 1, not {getattr(self, name):g}")
@@ -208,6 +213,8 @@ class ShadowExperiment(Experiment):
                 del settings[name]
         else:
             settings["drop"] = list(self.drop)
+        if not self.traces:  # an option that came later
+            del settings["traces"]
         found = {
             "task_sha256": self.source.sha256,
             "data_sha256": self.facts.data_sha256,
@@ -320,8 +327,15 @@ class TaskContext:
     trial : int
     """
 
-    def __init__(self, runner: Context, trial: int, device: str, threads: int) -> None:
-        self._runner = runner
+    def __init__(
+        self,
+        runner: Context,
+        trial: int,
+        device: str,
+        threads: int,
+        recorder: Traces | None = None,
+    ) -> None:
+        self._runner, self._recorder = runner, recorder
         self.trial, self.device, self.threads = trial, device, threads
         self.stopped = False
 
@@ -333,6 +347,14 @@ class TaskContext:
         """Whether to return at once, having left a checkpoint: the trial is begun again later."""
         self.stopped = self.stopped or self._runner.should_stop()
         return self.stopped
+
+    def trace(self, epoch: int, predict: Any) -> None:
+        """With ``--traces``, keep what the model says after an epoch: 1, 2, ...
+
+        To be called before the epoch's checkpoint is saved. Without ``--traces`` nothing is asked.
+        """
+        if self._recorder is not None:
+            self._recorder.record(epoch, predict)
 
     @property
     def scratch(self) -> Path:
@@ -371,10 +393,14 @@ class ShadowSession(Session):
                 predict, members = self._target()
             else:
                 members = self.opened.draw(trial)
-                predict = self._train(trial, members, context)
+                recorder = traces_of(self.opened, trial, context, self.threads)
+                predict = self._train(trial, members, context, recorder)
             rows = np.arange(len(self.opened.population), dtype=np.int64)
             said = Predictions.ask(predict, rows, self.experiment.task)
-        return _result(self, trial, members, said, is_target=is_target)
+        found = _result(self, trial, members, said, is_target=is_target)
+        if is_target or recorder is None:
+            return found
+        return replace(found, tables={**found.tables, "traces": recorder.columns(trial)})
 
     def _target(self) -> tuple[Any, Rows]:
         self.opened.load_target()
@@ -386,9 +412,17 @@ class ShadowSession(Session):
         predict, self.opened.target = self.opened.target, None
         return predict, self.opened.target_members
 
-    def _train(self, trial: int, members: Rows, runner: Context) -> Any:
-        context = TaskContext(runner, trial, self.device, self.experiment.threads_per_trial)
+    def _train(self, trial: int, members: Rows, runner: Context, recorder: Traces | None) -> Any:
+        threads = self.experiment.threads_per_trial
+        context = TaskContext(runner, trial, self.device, threads, recorder)
         return train(self.opened, trial, members, context)
+
+
+def traces_of(opened: Opened, trial: int, runner: Context, threads: int) -> Traces | None:
+    """Return what records the traces of a trial, ``None`` where they are not wanted."""
+    if not opened.experiment.traces:
+        return None
+    return Traces(opened, lambda: runner.scratch(trial), threads)
 
 
 def trial_seed(seed: int, trial: int) -> int:

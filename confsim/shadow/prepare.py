@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from confsim.runner import check_trials
+from confsim.shadow.estimators import EstimatorSource
 from confsim.shadow.experiment import ShadowExperiment
 from confsim.shadow.probe import Tried, look_over, try_out
 from confsim.shadow.tasks import Source
@@ -44,6 +45,10 @@ def experiment_of(
     experiment = ShadowExperiment(task=source.name, **settings)
     if experiment.design == "balanced" and check_trials(trials) % 2:
         raise ValueError(f"design 'balanced' needs an even number of trials, not {trials}")
+    if experiment.traces and isinstance(source, EstimatorSource):
+        raise ValueError(
+            "traces are for tasks that call context.trace(epoch, predict); an estimator has one fit"
+        )
     experiment.given(source=source, shadow_models=check_trials(trials))
     facts = look_over(experiment, fresh=not check and (out is None or not Path(out).exists()))
     experiment.given(facts=facts)

@@ -25,7 +25,7 @@ from confsim._stopping import die_with
 from confsim.runner.claims import describe_signal
 from confsim.seeds import Purpose, stream
 from confsim.shadow.estimators import EstimatorSource
-from confsim.shadow.experiment import Facts, ShadowExperiment, TaskContext, train
+from confsim.shadow.experiment import Facts, ShadowExperiment, TaskContext, traces_of, train
 from confsim.shadow.opened import Opened, prepare
 from confsim.shadow.predictions import Predictions, Scored, check_labels
 from confsim.shadow.tasks import TaskError, framework_versions
@@ -227,10 +227,12 @@ def _try_out(folder: str, experiment: ShadowExperiment, whole: bool) -> Tried:
     runs = []
     for turn in range(2):
         started = time.perf_counter()
-        context = TaskContext(
-            _Nobody(Path(folder) / str(turn)), 0, name, experiment.threads_per_trial
-        )
+        runner = _Nobody(Path(folder) / str(turn))
+        recorder = traces_of(opened, 0, runner, experiment.threads_per_trial)
+        context = TaskContext(runner, 0, name, experiment.threads_per_trial, recorder)
         predict = train(opened, 0, members, context)
+        if recorder is not None:
+            recorder.columns(0)  # says where they are missing
         said = Predictions.ask(predict, rows, experiment.task)
         seconds = time.perf_counter() - started
         if turn == 0:

@@ -34,6 +34,11 @@ Array = NDArray[Any]
 UNPACK_FLOOR = 1 << 30
 UNPACK_RATIO = 100
 
+#: What stands for "of no group" among groups of duplicates, in small letters: what programs write
+#: for missing values, and for what belongs to no cluster.
+_MISSING = {"", "nan", "nat", "na", "n/a", "#n/a", "<na>", "none", "null"}
+NO_GROUP = frozenset(_MISSING | {"-", "-1", "-1.0", "noise"})
+
 _BLOCK = 1 << 20
 
 #: What opening or reading a zip archive raises that is damaged, encrypted or packed otherwise.

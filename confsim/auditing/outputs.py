@@ -14,7 +14,7 @@ from confsim.auditing.classes import Classes, whole_numbers
 from confsim.auditing.columns import PER_CLASS, SHARED, Given
 from confsim.confidence import softmax_columns
 from confsim.experiment import Coded
-from confsim.given_files import load_npy
+from confsim.given_files import NO_GROUP, load_npy
 from confsim.neighbors import as_points
 from confsim.own_groups import own_groups
 from confsim.scores import (
@@ -304,7 +304,7 @@ def _groups(values: Array | None, count: int, notes: list[str]) -> Int64Array:
     if values is None:
         return np.arange(count, dtype=np.int64)
     if values.dtype.kind == "U":
-        alone = np.isin(np.char.lower(values), ("", "nan", "-1"))
+        alone = np.isin(np.char.lower(values), tuple(NO_GROUP))
         found = np.unique(values, return_inverse=True)[1].astype(np.int64).reshape(-1)
     else:
         alone = np.isnan(values) if values.dtype.kind == "f" else np.zeros(count, bool)

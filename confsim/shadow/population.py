@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from confsim._errors import check_finite
 from confsim._suggest import did_you_mean
 from confsim.experiment import Coded
+from confsim.given_files import NO_GROUP
 from confsim.labelled_tables import example_ids
 from confsim.neighbors import as_points
 from confsim.own_groups import own_groups
@@ -244,7 +245,7 @@ def _groups(what: str, values: Array | None, count: int) -> Rows:
         return np.arange(count, dtype=np.int64)
     _check_flat(what, "duplicate_group", values)
     text = np.array([str(v) for v in values])
-    alone = np.isin(text, ("", "-1", "-1.0", "nan", "None", "<NA>"))
+    alone = np.isin(np.char.lower(text), tuple(NO_GROUP))
     if values.dtype.kind in "iu" and values.max() < 1 << 62:
         found = values.astype(np.int64)  # draws go by the groups' order
     else:

@@ -299,6 +299,8 @@ def test_examples_of_no_group_have_no_duplicates(tmp_path):
         "-1": np.where(groups < 3, groups, -1),
         "NaN": np.where(groups < 3, groups, np.nan),
         "text": np.where(groups < 3, groups.astype(str), ""),
+        "NA": np.where(groups < 3, groups.astype(str), "NA"),
+        "a text": np.where(groups < 3, np.char.add("g", groups.astype(str)), "#N/A"),
     }.items():
         run = confsim.audit(given, duplicate_group=marked, out=tmp_path / name)
         found = run.population()["duplicate_group"].to_numpy()

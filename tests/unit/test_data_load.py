@@ -110,6 +110,9 @@ class TestDuplicates:
             b"\xef\xbb\xbfid,group\n0,a\n4,a\n",
             "id\tgroup\r\n0\ta\r\n4\ta\r\n".encode("utf-16"),
             b"id;group\n0;a\n4;a\n",
+            b"sep=|\r\nid|group\r\n0|a\r\n4|a\r\n",
+            b'\xef\xbb\xbf"SEP=;"\nid;group\n0;a\n4;a\n',
+            b"id|group\n0|a\n4|a\n",
             b"id\tgroup\n0\ta\n4\ta\n",
             b"id, group\n0, a\n4, a\n",
             b" ID , Group \n 0 , a \n\n 4 ,a\n,\n",
@@ -124,6 +127,12 @@ class TestDuplicates:
         path = tmp_path / "groups.csv"
         path.write_bytes(content)
         assert listed_groups(path, np.arange(9)) == {0: "a", 4: "a"}
+
+    def test_rows_are_those_of_an_editor_after_a_line_of_excels(self, tmp_path):
+        path = tmp_path / "groups.csv"
+        path.write_text("sep=;\nid;group\n0;a\nx;a\n")
+        with pytest.raises(DataError, match=r"row 4: .* the id is 'x'"):
+            listed_groups(path, np.arange(9))
 
     def test_groups_that_are_numbers(self, tmp_path):
         path = tmp_path / "groups.csv"

@@ -61,6 +61,13 @@ def test_groups_of_any_number_stay_apart(largest):
     assert len(np.unique(alone)) == 9
 
 
+@pytest.mark.parametrize("missing", ["", "-1", "NA", "#N/A", "null", "None", "NaN", "noise"])
+def test_whatever_stands_for_no_group_makes_no_duplicates(missing):
+    groups = of(duplicate_group=["a", "a", *[missing] * 8]).groups
+    assert groups[0] == groups[1]
+    assert len(set(groups.tolist())) == 9
+
+
 def test_whole_numbers_are_not_rounded():
     features = of(features=np.arange(10)[:, None] + 2**40).features
     assert features[:, 0].tolist() == [2**40 + k for k in range(10)]

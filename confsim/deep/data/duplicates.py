@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 
 from confsim.deep.data.limits import Budget, DataError, read_regular, reading, shown
+from confsim.given_files import NO_GROUP
+
 
 #: What tools write for "belongs to no group", in lower case.
-_NO_GROUP = frozenset({"", "-1", "nan", "na", "n/a", "#n/a", "<na>", "none", "null", "noise", "-"})
-
-
 def exact_groups(images: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     """Return group numbers by equal content: (n,) int64, in the order of first images."""
     seen: dict[bytes, int] = {}
@@ -95,8 +94,8 @@ def merge_groups(
 def listed_groups(path: Path, ids: "np.ndarray[Any, Any]") -> dict[int, str]:
     """Read a table with columns ``id`` and ``group``, as spreadsheets and programs write it.
 
-    Commas, semicolons or tabs separate; quotes, blanks, a byte-order mark, ``4.0`` for 4, other
-    columns and empty lines do not matter. A group that is blank, ``-1``, NaN or ``noise`` is none:
+    Commas, semicolons, tabs or bars separate; quotes, blanks, a byte-order mark, ``4.0`` for 4,
+    other columns and empty lines do not matter. A group that is blank, ``-1``, NaN or ``noise`` is none:
     such an image is alone.
 
     Parameters
@@ -126,16 +125,18 @@ def listed_groups(path: Path, ids: "np.ndarray[Any, Any]") -> dict[int, str]:
                 f"duplicates {path}: row {row}: image {image} is in two groups, "
                 f"{shown(listed[image])!r} and {shown(group)!r}"
             )
-    return {image: group for image, group in listed.items() if group.lower() not in _NO_GROUP}
+    return {image: group for image, group in listed.items() if group.lower() not in NO_GROUP}
 
 
 def _rows(path: Path) -> Iterator[tuple[int, int, str]]:
     """Yield (row number, id, group)."""
     with reading(f"duplicates {path}"):
         text = _decoded(path, read_regular(path, Budget()))
-        lines = text.splitlines(keepends=True)
-        header = next((line for line in lines if line.strip()), "")
-        separator = max(",;\t", key=header.count)
+        declared = re.match(r'"?sep=(.)"?(?=[\r\n])', text, re.IGNORECASE)
+        if declared:  # a line of Excel's, which becomes an empty one
+            text = text[declared.end() :]
+        header = next((line for line in text.splitlines() if line.strip()), "")
+        separator = declared[1] if declared else max(",;\t|", key=header.count)
         table = csv.reader(
             io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True
         )

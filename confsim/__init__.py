@@ -70,7 +70,11 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _HOME_OF:
-        value = getattr(import_module(_HOME_OF[name]), name)
+        from confsim._suggest import explain_all
+
+        found = {name: getattr(import_module(_HOME_OF[name]), name)}
+        explain_all(__name__, found, (name,))
+        value = found[name]
     elif name in _SUBPACKAGES:
         value = import_module(f"confsim.{name}")
     else:

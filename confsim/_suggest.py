@@ -4,7 +4,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,3 +49,15 @@ def explain_keywords(
         return checked
 
     return decorate
+
+
+def explain_all(package: str, found: dict[str, Any], names: Iterable[str]) -> None:
+    """Have the functions among a package's public ``names`` explain unknown keywords.
+
+    They are the package's own then, where pickles find them. Their modules keep the plain ones, for
+    those inside and for doctests.
+    """
+    for name in names:
+        if inspect.isfunction(found[name]) and not hasattr(found[name], "__wrapped__"):
+            found[name] = explain_keywords()(found[name])
+            found[name].__module__ = package

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from confsim._errors import ConfsimError, check_choice, check_integer
+from confsim._suggest import explain_all
 from confsim.report import attacks, bins, figures, lattice, pictures
 from confsim.report import groups as own_groups
 from confsim.report import training as epochs
@@ -494,3 +495,6 @@ def _add_tables(material: Material) -> None:
     found: Any = membership_tables(material.run)
     material.tables = dict(found.tables)
     material.notes += found.notes
+
+
+explain_all(__name__, globals(), __all__)

@@ -24,6 +24,7 @@ in and out of otherwise equal training sets (interventional attacks), or to pois
 needs other software.
 """
 
+from confsim._suggest import explain_all
 from confsim.membership.agreement import Agreement, agreement
 from confsim.membership.attacks import (
     Design,
@@ -113,3 +114,5 @@ __all__ = [
     "tune_rmia",
     "vulnerability",
 ]
+
+explain_all(__name__, globals(), __all__)

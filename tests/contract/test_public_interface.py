@@ -1,6 +1,8 @@
 """The public Python interface as editors, type checkers and people who mistype see it."""
 
 import dataclasses
+import inspect
+import pickle
 import subprocess
 import sys
 
@@ -9,6 +11,8 @@ import pytest
 import confsim
 import confsim.deep
 import confsim.linear
+import confsim.membership
+import confsim.plot
 from confsim.deep.experiment import DeepExperiment
 from confsim.linear.experiment import LinearExperiment
 
@@ -49,6 +53,27 @@ def test_a_mistyped_keyword_is_named_with_what_was_meant(module, _):
         module.run(same_clas=True)
     with pytest.raises(TypeError, match=r"no argument zzz: it has .*seed, .*trials.*workers"):
         module.run(zzz=1)
+
+
+PACKAGES = (confsim, confsim.membership, confsim.plot)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        getattr(package, name)
+        for package in PACKAGES
+        for name in package.__all__
+        if inspect.isfunction(getattr(package, name)) and name != "show_config"
+    ],
+    ids=lambda function: f"{function.__module__}.{function.__name__}",
+)
+def test_every_function_says_which_keyword_was_meant(function):
+    name = list(inspect.signature(function).parameters)[-1]
+    words = rf"{function.__name__}\(\) has no argument '{name}_': did you mean '{name}'"
+    with pytest.raises(TypeError, match=words):
+        function(**{f"{name}_": 1})
+    assert pickle.loads(pickle.dumps(function)) is function
 
 
 USER_FILE = """

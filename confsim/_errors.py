@@ -7,7 +7,7 @@ as one line and exits with 2.
 import inspect
 import math
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,12 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
     return str(value)
+
+
+def check_mapping(name: str, value: Any) -> None:
+    """Raise ``TypeError`` for arrays that have no names."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping of names to arrays, not {type(value).__name__}")
 
 
 def check_keywords(

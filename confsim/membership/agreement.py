@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_choice, check_number
+from confsim._errors import check_choice, check_mapping, check_number
 from confsim.membership.shadow import check_scores
 from confsim.membership.transfer import transferred_thresholds
 from confsim.statistics import check_membership, roc, spearman
@@ -93,6 +93,7 @@ def agreement(
     """
     check_number("level", level, minimum=0, maximum=1)
     check_choice("threshold", threshold, ("transferred", "oracle"))
+    check_mapping("scores", scores)
     if not scores:
         raise ValueError("scores must hold at least one attack")
     member = check_membership(is_member)

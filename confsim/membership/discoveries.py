@@ -10,6 +10,7 @@ from confsim.membership.lira import lira
 from confsim.membership.population import models_below
 from confsim.membership.shadow import check_scores, each_block, make_design
 from confsim.statistics import clopper_pearson
+from confsim.statistics.checks import check_targets
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -147,7 +148,7 @@ def discoveries(
     q = check_number("q", q, above=0)
     if q >= 1:
         raise ValueError(f"q must be in (0, 1), not {q:g}")
-    numbers = np.arange(len(values)) if targets is None else np.asarray(targets)
+    numbers = check_targets(targets, len(values))
     rows = [
         {"target": number, **_row(values[i], member[i], q)}
         for i, number in enumerate(numbers.tolist())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from confsim._errors import check_integer
 from confsim._kernels import resolve_threads
 from confsim.membership.shadow import check_scores
 from confsim.statistics import (
@@ -27,6 +28,7 @@ from confsim.statistics import (
     percent_name,
 )
 from confsim.statistics.bootstrap import bootstrap_bounds, pooled_curve
+from confsim.statistics.checks import check_row_groups, check_targets
 from confsim.statistics.crossed import CrossedPart, crossed_part
 
 FloatArray = NDArray[np.float64]
@@ -91,7 +93,8 @@ def evaluate(
     Raises
     ------
     ValueError
-        If shapes differ, or ``is_member`` is neither boolean nor 0 and 1.
+        If shapes differ, ``is_member`` is neither boolean nor 0 and 1, or there is not one of
+        ``targets`` or ``row_groups`` for each trial.
 
     Examples
     --------
@@ -106,8 +109,9 @@ def evaluate(
     (0.76, '0.1pct 0.01pct')
     """
     values, member = check_scores(scores, is_member)
-    numbers = np.arange(len(values)) if targets is None else np.asarray(targets)
-    groups = np.arange(len(values)) if row_groups is None else np.asarray(row_groups)
+    check_integer("replicates", replicates, minimum=2)
+    numbers = check_targets(targets, len(values))
+    groups = check_row_groups(row_groups, len(values))
     by_target = TargetRows(values.shape[1])
     by_target.add_all(values, member, numbers, groups, n_threads)
     if not by_target.rows:

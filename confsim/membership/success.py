@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim.membership.vulnerability import bins_of
+from confsim._errors import check_mapping
+from confsim.membership.vulnerability import bins_of, check_binned
 from confsim.statistics import RATE, check_membership, mean_interval
 
 FloatArray = NDArray[np.float64]
@@ -60,12 +61,10 @@ def success_by(
     [(0.5, 0.0, 0.5, 0.5), (0.5, 0.5, 1.0, 0.0)]
     """
     member = check_membership(is_member)
-    order_by = np.asarray(values)
-    if member.ndim != 2 or order_by.shape != member.shape[1:]:
-        raise ValueError(
-            f"values must be one for each example of is_member, not {order_by.shape} and "
-            f"{member.shape}"
-        )
+    if member.ndim != 2:
+        raise ValueError(f"is_member must have shape (trials, examples), not {member.shape}")
+    order_by = check_binned("values", values, member.shape[1])
+    check_mapping("called", called)
     found = {}
     for name, given in called.items():
         found[name] = check_membership(given, f"called[{name!r}]")
@@ -76,7 +75,9 @@ def success_by(
             )
     rows = []
     chosen = bins_of(order_by, bins)
-    remembered = None if memorization is None else np.asarray(memorization, dtype=np.float64)
+    remembered = None
+    if memorization is not None:
+        remembered = check_binned("memorization", memorization, member.shape[1]).astype(np.float64)
     for name, hits in found.items():
         rates = _Rates(hits, member)
         for number, examples in enumerate(chosen):

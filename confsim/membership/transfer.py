@@ -22,6 +22,7 @@ from confsim.statistics import (
     percent_name,
     roc,
 )
+from confsim.statistics.checks import check_targets
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -174,7 +175,7 @@ def transfer_at(
 ) -> list[dict[str, Any]]:
     """Evaluate an attack as :func:`transfer` does, at known thresholds (trials, levels)."""
     shares = [check_number("priors", p, above=0, maximum=1) for p in priors]
-    numbers = np.arange(len(values)) if targets is None else np.asarray(targets)
+    numbers = check_targets(targets, len(values))
     rows: list[dict[str, Any]] = []
     for i, number in enumerate(numbers.tolist()):
         known = ~np.isnan(values[i])

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_integer
 from confsim.seeds import Purpose, stream
-from confsim.statistics.checks import check_level, check_membership
+from confsim.statistics.checks import check_level, check_membership, check_row_groups
 from confsim.statistics.curves import FPR_LEVELS, Roc, percent_name
 
 FloatArray = NDArray[np.float64]
@@ -127,8 +127,7 @@ def bootstrap_bounds(
     from confsim._kernels.stats import resample_counts
 
     rows, columns = scores.shape
-    group = np.arange(rows) if row_groups is None else np.asarray(row_groups)
-    group = np.unique(group, return_inverse=True)[1]
+    group = check_row_groups(row_groups, rows)
     groups = int(group.max()) + 1
     names = [
         "auc",

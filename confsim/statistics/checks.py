@@ -1,4 +1,4 @@
-"""Arguments that many functions share: membership, confidence levels."""
+"""Arguments that many functions share: membership, numbers and groups of trials, levels."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -6,6 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 from confsim._errors import check_number
 
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
 
 
 def check_level(level: float) -> float:
@@ -63,6 +64,50 @@ def check_membership(is_member: ArrayLike, name: str = "is_member") -> BoolArray
         )
     member: BoolArray = found if found.dtype == np.bool_ else found.astype(np.bool_)
     return member
+
+
+def check_targets(targets: ArrayLike | None, trials: int) -> IntArray:
+    """Return the number of each trial, 0, 1, ... by default.
+
+    Raises
+    ------
+    ValueError
+        If there is not one number for each trial, or one comes twice.
+    """
+    if targets is None:
+        return np.arange(trials)
+    found = np.asarray(targets)
+    if found.shape != (trials,) or found.dtype.kind not in "iu":
+        raise ValueError(
+            f"targets must be a whole number for each of the {trials} trials, not {found.dtype} "
+            f"of shape {found.shape}"
+        )
+    if len(np.unique(found)) < trials:
+        raise ValueError(f"targets must be distinct, not {found.tolist()[:10]}")
+    return found.astype(np.int64)
+
+
+def check_row_groups(row_groups: ArrayLike | None, rows: int) -> IntArray:
+    """Return the group of each row, numbered from 0; by default each row is one of its own.
+
+    Raises
+    ------
+    ValueError
+        If there is not one group for each row.
+    """
+    if row_groups is None:
+        return np.arange(rows)
+    found = np.asarray(row_groups)
+    if found.shape != (rows,):
+        raise ValueError(
+            f"row_groups must have one group for each of the {rows} rows, not shape {found.shape}"
+        )
+    known = found == found  # NaN is no group
+    if found.dtype.kind == "O":
+        known = known & np.array([group is not None for group in found], dtype=np.bool_)
+    if not known.all():
+        raise ValueError(f"row_groups must not be missing, but row {int(np.argmin(known))} is")
+    return np.unique(found, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def _is_zero_or_one(value: object) -> bool:

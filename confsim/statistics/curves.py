@@ -364,6 +364,11 @@ def auc_by_column(scores: FloatArray, is_member: ArrayLike) -> FloatArray:
     array([1.  , 0.25])
     """
     held = check_membership(is_member)
+    if scores.ndim != 2 or held.shape != scores.shape:
+        raise ValueError(
+            f"scores and is_member must both have shape (rows, columns), not {scores.shape} and "
+            f"{held.shape}"
+        )
     known = ~np.isnan(scores)
     order = np.argsort(scores, axis=0)  # NaN last
     ordered = np.take_along_axis(scores, order, axis=0)

@@ -13,7 +13,9 @@ from scipy.stats import norm
 
 import confsim
 from confsim.membership import (
+    agreement,
     associations,
+    discoveries,
     evaluate,
     fixed_space,
     linear_scores,
@@ -24,6 +26,7 @@ from confsim.membership import (
     power_by,
     reliability,
     split_exposure,
+    success_by,
     transfer,
     vulnerability,
 )
@@ -219,8 +222,87 @@ def test_data_frames_are_arrays():
 
 def test_power_needs_a_value_for_each_example():
     scores, member = scored(trials=4, examples=20)
-    with pytest.raises(ValueError, match=r"values must have shape \(20,\), not \(4, 20\)"):
+    words = r"values must be a number for each of the 20 examples, not float64 of shape \(4, 20\)"
+    with pytest.raises(ValueError, match=words):
         power_by(scores, scores, member)
+    with pytest.raises(ValueError, match=r"values must be a number for each .* not <U"):
+        power_by(["near"] * 20, scores, member)
+    with pytest.raises(ValueError, match="bins must be at least 1, not 0"):
+        power_by(np.arange(20), scores, member, bins=0)
+    objects = np.array([*range(19), None], dtype=object)
+    found = power_by(objects, scores, member, bins=2, replicates=20)
+    known = np.r_[np.arange(19.0), np.nan]
+    assert found == power_by(known, scores, member, bins=2, replicates=20)
+
+
+NO_GROUPS = {
+    "too few": ([0, 1], "one group for each of the 6 rows, not shape"),
+    "too many": (np.arange(7), "one group for each of the 6 rows, not shape"),
+    "two dimensions": (np.zeros((6, 1)), "one group for each of the 6 rows, not shape"),
+    "NaN": ([0, 0, np.nan, 1, 1, 2], "must not be missing, but row 2 is"),
+    "None": (np.array(["a", "a", "b", None, "b", "c"], object), "must not be missing, but row 3"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_GROUPS)
+@pytest.mark.parametrize(
+    "function",
+    [
+        evaluate,
+        two_way_bootstrap,
+        split_exposure,
+        lambda s, m, row_groups: power_by(np.arange(300), s, m, row_groups=row_groups),
+        lambda s, m, row_groups: reliability(lambda rows: s[rows].mean(0), 6, row_groups),
+    ],
+)
+def test_every_row_has_a_group(function, kind):
+    """Rows of no group would be left out, and fewer trials counted, without a word."""
+    groups, words = NO_GROUPS[kind]
+    with pytest.raises(ValueError, match=f"row_groups .*{words}"):
+        function(*scored(), row_groups=groups)
+
+
+def test_groups_may_have_any_names():
+    scores, member = scored(trials=8)
+    named = evaluate(scores, member, row_groups=list("bbaaccdd"), replicates=20)
+    assert named == evaluate(scores, member, row_groups=[1, 1, 0, 0, 2, 2, 3, 3], replicates=20)
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        ([3], "for each of the 6 trials"),
+        (np.arange(7), "for each of the 6 trials"),
+        (np.arange(6) + 0.5, "must be a whole number for each"),
+        ([True] * 6, "must be a whole number for each"),
+        ([0, 1, 2, 3, 4, 4], "must be distinct"),
+    ],
+)
+@pytest.mark.parametrize(
+    "function",
+    [evaluate, transfer, lambda s, m, targets: discoveries(norm.cdf(s), m, targets=targets)],
+)
+def test_every_target_has_a_number(function, targets, words):
+    with pytest.raises(ValueError, match=f"targets .*{words}"):
+        function(*scored(), targets=targets)
+
+
+def test_attacks_that_have_no_names():
+    scores, member = scored(trials=4, examples=20)
+    with pytest.raises(TypeError, match="scores must be a mapping of names to arrays, not ndarray"):
+        agreement(scores, member)
+    with pytest.raises(TypeError, match="called must be a mapping of names to arrays, not ndarray"):
+        success_by(np.arange(20), scores > 0, member)
+    with pytest.raises(ValueError, match="memorization must be a number for each of the 20"):
+        success_by(np.arange(20), {"a": scores > 0}, member, memorization=[0.5])
+
+
+def test_columns_of_another_shape():
+    scores, member = scored(trials=4, examples=20)
+    with pytest.raises(
+        ValueError, match=r"must both have shape \(rows, columns\), not .*\(3, 20\)"
+    ):
+        auc_by_column(scores, member[:3])
 
 
 def test_membership_given_as_numbers_is_the_same():

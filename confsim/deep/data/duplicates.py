@@ -95,8 +95,8 @@ def listed_groups(path: Path, ids: "np.ndarray[Any, Any]") -> dict[int, str]:
     """Read a table with columns ``id`` and ``group``, as spreadsheets and programs write it.
 
     Commas, semicolons, tabs or bars separate; quotes, blanks, a byte-order mark, ``4.0`` for 4,
-    other columns and empty lines do not matter. A group that is blank, ``-1``, NaN or ``noise`` is none:
-    such an image is alone.
+    other columns and empty lines do not matter. A group of :data:`~confsim.given_files.NO_GROUP`,
+    such as ``-1`` or NaN, is none: such an image is alone.
 
     Parameters
     ----------

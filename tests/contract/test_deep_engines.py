@@ -525,6 +525,12 @@ def nested(s, k):
     i, x = body(s); head = [keras.Input((8,)), L.Dense(k, activation="softmax")]
     return keras.Model(i, keras.Sequential(head)(x))
 def sigmoid(s, k): i, x = body(s); return keras.Model(i, L.Dense(k, activation="sigmoid")(x))
+def percent(s, k): i, x = body(s); return keras.Model(i, 100 * ops.softmax(L.Dense(k)(x)))
+def smooth(s, k): i, x = body(s); return keras.Model(i, .9 * ops.softmax(L.Dense(k)(x)) + .1 / k)
+def from_bias(s, k):
+    i, x = body(s)
+    last = L.Dense(k, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(3))
+    return keras.Model(i, last(x))
 def zero_softmax(s, k):
     i, x = body(s)
     return keras.Model(i, L.Dense(k, activation="softmax", kernel_initializer="zeros")(x))
@@ -540,7 +546,7 @@ def zero_softmax(s, k):
         engine = problem.engine(f"{path}:good")
         assert engine.forward(np.arange(5), problem.plan().standardisation)[1].shape == (5, 9)
 
-    @pytest.mark.parametrize("function", ["good", "from_zero", "log_probabilities"])
+    @pytest.mark.parametrize("function", ["good", "from_zero", "from_bias", "log_probabilities"])
     def test_fit_models(self, problem, path, function):
         Architecture(f"{path}:{function}", (8, 8, 2), 3).build()
 
@@ -571,6 +577,8 @@ def zero_softmax(s, k):
             "half_last",
             "nested",
             "sigmoid",
+            "percent",
+            "smooth",
             "zero_softmax",
         ],
     )

@@ -83,7 +83,13 @@ def _meant(parser: argparse.ArgumentParser, given: str) -> str:
 
 
 #: What arguments complete to, by their metavar.
-_COMPLETES = {"DIR": "DIRECTORY", "RUN": "DIRECTORY", "FILE": "FILE", "DATA": "FILE"}
+_COMPLETES = {
+    "DIR": "DIRECTORY",
+    "RUN": "DIRECTORY",
+    "FILE": "FILE",
+    "DATA": "FILE",
+    "TASK.py": "FILE",
+}
 
 
 class _PrintCompletion(argparse.Action):
@@ -93,7 +99,9 @@ class _PrintCompletion(argparse.Action):
         except ImportError:
             parser.error(f"{option_string} needs a package that is missing: pip install shtab")
         _say_what_is_a_path(parser, shtab)
-        print(shtab.complete(parser, shell=values))
+        script = shtab.complete(parser, shell=values)
+        # Bash: blanks in names are quoted, and what nothing else completes may be a file.
+        print(script.replace("complete -o bashdefault ", "complete -o filenames -o default "))
         parser.exit()
 
 

@@ -1,6 +1,9 @@
 """What every command owes its user's shell, and ``confsim`` with its subcommands."""
 
+import contextlib
 import os
+import pty
+import select
 import shlex
 import shutil
 import subprocess
@@ -177,8 +180,36 @@ def test_paths_are_completed(tmp_path, monkeypatch):
     assert completions("deep", ["--duplicates", "pi"]) == both
     assert completions("audit", ["pi"]) == both
     assert completions("audit", ["--features", "pi"]) == both
+    assert completions("shadow", ["pi"]) == both
     assert completions("report", ["pi"]) == {"pictures"}
     assert completions("status", ["pi"]) == {"pictures"}
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_a_name_with_a_blank_is_completed_in_one_piece(tmp_path):
+    """As on a terminal: bash alone knows what it types then."""
+    (tmp_path / "my runs").mkdir()
+    script = tmp_path / "script"
+    script.write_text(program("audit", "--print-completion", "bash").stdout)
+    server, terminal = pty.openpty()
+    shell = subprocess.Popen(
+        ["bash", "--norc", "--noprofile", "-i"],
+        cwd=tmp_path,
+        env={**os.environ, "PS1": "", "TERM": "dumb", "INPUTRC": os.devnull},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    os.write(server, b"confsim-audit() { printf '<%s>' \"$@\" >said; exit; }; source script\n")
+    os.write(server, b"confsim-audit my\t\n")
+    with contextlib.suppress(OSError):  # at the end
+        while select.select([server], [], [], 60)[0] and os.read(server, 4096):
+            pass
+    os.close(server)  # which hangs up on a shell that is still there
+    shell.wait(60)
+    assert (tmp_path / "said").read_text() == "<my runs/>"
 
 
 def test_a_solver_that_cannot_be_imported_is_said_before_any_trial(tmp_path):

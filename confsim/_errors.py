@@ -150,6 +150,11 @@ def as_reals(name: str, given: Any) -> "np.ndarray[Any, Any]":
     return array
 
 
+def as_float64(name: str, given: Any) -> "np.ndarray[Any, Any]":
+    """Return :func:`as_reals` in float64."""
+    return as_reals(name, given).astype(np.float64, copy=False)
+
+
 def check_finite(name: str, array: "np.ndarray[Any, Any]") -> None:
     """Raise ``ValueError`` naming the first row of ``array`` that holds NaN or infinity."""
     # A sum is finite when all terms are and nothing overflows: one pass without a temporary.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from confsim._errors import as_float64
 from confsim.membership.lira import (
     FEW_SHADOW_MODELS,
     TINY_DEVIATION,
@@ -76,17 +77,17 @@ def threshold_scores(
     >>> sorted(scores), scores["correctness"].tolist(), scores["entropy"].tolist()
     (['correctness', 'entropy'], [[1.0, 0.0]], [[-0.1, -0.6]])
     """
-    signed: dict[str, tuple[float, Any]] = {
-        "confidence": (1, log_odds_max),
-        "loss": (1, log_odds_true),
-        "modified_entropy": (-1, modified_entropy),
-        "entropy": (-1, entropy),
-        "correctness": (1, correct),
-        "closeness": (-1, distance_excluding_self),
+    signed: dict[str, tuple[float, str, Any]] = {
+        "confidence": (1, "log_odds_max", log_odds_max),
+        "loss": (1, "log_odds_true", log_odds_true),
+        "modified_entropy": (-1, "modified_entropy", modified_entropy),
+        "entropy": (-1, "entropy", entropy),
+        "correctness": (1, "correct", correct),
+        "closeness": (-1, "distance_excluding_self", distance_excluding_self),
     }
     return {
-        name: sign * _one_view(np.asarray(values, dtype=np.float64))
-        for name, (sign, values) in signed.items()
+        score: sign * _one_view(as_float64(name, values))
+        for score, (sign, name, values) in signed.items()
         if values is not None
     }
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_finite, check_integer
+from confsim._errors import as_float64, check_finite, check_integer
 from confsim.statistics import auc, check_membership, student_t_interval
 
 FloatArray = NDArray[np.float64]
@@ -130,7 +130,7 @@ def _checked(
     features: ArrayLike, is_member: ArrayLike, labels: ArrayLike | None
 ) -> tuple[FloatArray, BoolArray]:
     member = check_membership(is_member)
-    x = np.asarray(features, dtype=np.float64)
+    x = as_float64("features", features)
     x = x.reshape(len(x), -1) if x.ndim else x
     if member.ndim != 1 or x.ndim != 2 or len(x) != len(member):
         raise ValueError(

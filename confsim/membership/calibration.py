@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from confsim._errors import as_array
 from confsim.membership.rmia import log_ratios
 from confsim.membership.shadow import block_views, each_block, make_design, views_of
 
@@ -45,7 +46,7 @@ def difficulty_calibration(
     >>> difficulty_calibration([[5.0], [1.0], [3.0]], [[1], [0], [0]]).tolist()
     [[3.0], [-2.0], [2.0]]
     """
-    values = np.asarray(scores)
+    values = as_array("scores", scores)
     design = make_design("scores", values, is_member, partner, trim, seed)
     found = np.zeros(design.is_member.shape)
 
@@ -102,7 +103,7 @@ def base(
     >>> np.exp(found).round(3).tolist()
     [[2.667], [0.5], [2.0]]
     """
-    values = np.asarray(log_odds)
+    values = as_array("log_odds", log_odds)
     design = make_design("log_odds", values, is_member, partner, trim, seed)
     scores = np.zeros(design.is_member.shape)
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_choice, check_number
+from confsim._errors import as_array, as_float64, check_choice, check_number
 from confsim.membership.lira import lira
 from confsim.membership.population import models_below
 from confsim.membership.shadow import check_scores, each_block, make_design
@@ -54,7 +54,7 @@ def p_values(
     [[0.5], [1.0], [0.3333333333333333], [0.6666666666666666]]
     """
     check_choice("kind", kind, ("rank", "normal"))
-    values = np.asarray(log_odds)
+    values = as_array("log_odds", log_odds)
     if values.ndim != 2:
         raise ValueError(f"log_odds must have shape (trials, examples), not {values.shape}")
     design = make_design("log_odds", values, is_member, partner, trim, seed)
@@ -101,7 +101,7 @@ def benjamini_hochberg(p: ArrayLike) -> FloatArray:
     >>> benjamini_hochberg([0.01, 0.02, 0.03, 0.5]).round(4).tolist()
     [0.04, 0.04, 0.04, 0.5]
     """
-    values = np.asarray(p, dtype=np.float64)
+    values = as_float64("p", p)
     _check_p(values)
     known = ~np.isnan(values)
     given = values[known]

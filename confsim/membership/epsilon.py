@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_choice, check_integer, check_number
+from confsim._errors import as_array, check_choice, check_integer, check_number
 from confsim.membership.epsilon_formulas import (
     gaussian_epsilon,
     one_run_epsilon,
@@ -258,7 +258,7 @@ def _canaries(
     scores: ArrayLike, is_member: ArrayLike, canaries: ArrayLike | None, method: str
 ) -> tuple[FloatArray, BoolArray]:
     """Return scores and membership of the canaries, or say why they cannot be audited."""
-    values, member = np.asarray(scores), check_membership(is_member)
+    values, member = as_array("scores", scores), check_membership(is_member)
     if values.dtype.kind not in "fiub":
         raise TypeError(f"scores must be numbers, not {values.dtype}")
     if values.shape != member.shape:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_finite, check_integer
+from confsim._errors import as_reals, check_finite, check_integer
 from confsim.neighbors import nearest_training
 
 FloatArray = NDArray[np.float64]
@@ -44,7 +44,7 @@ def fixed_space(
     >>> found["fixed_distance"].tolist(), found["fixed_distance_other_group"].tolist()
     ([0.0, 0.0, 0.5], [0.5, 0.5, 0.5])
     """
-    points = np.asarray(features)
+    points = as_reals("features", features)
     if points.ndim < 2 or points.size == 0:
         raise ValueError(f"features must have shape (examples, ...), not {points.shape}")
     neighbours = check_integer("neighbours", neighbours, minimum=1)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_finite, check_number
+from confsim._errors import as_array, check_finite, check_number
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -217,7 +217,7 @@ def _mean(rows: FloatArray) -> FloatArray:
 
 
 def _rows(name: str, values: ArrayLike) -> Any:
-    found = np.asarray(values)
+    found = as_array(name, values)
     if found.ndim < 2 or found.size == 0:
         raise ValueError(f"{name} must have shape (rows, d), not {found.shape}")
     if found.dtype.kind not in "fiub":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_choice
+from confsim._errors import as_array, check_choice
 from confsim.membership.rmia import check_holdout, z_kind
 from confsim.membership.shadow import (
     Side,
@@ -69,7 +69,7 @@ def attack_p(
     >>> attack_p([[3.0, 1.0]], [[1, 0]], holdout_log_odds=[[0.0, 2.0]]).tolist()
     [[1.0, 0.5]]
     """
-    values = np.asarray(log_odds)
+    values = as_array("log_odds", log_odds)
     design = make_design("log_odds", values, is_member)
     points = check_holdout(holdout_log_odds, values)
     kind = z_kind(z, points)
@@ -134,7 +134,7 @@ def attack_r(
     >>> attack_r([[5.0], [1.0], [6.0], [2.0]], [[1], [0], [0], [0]]).round(2).tolist()
     [[0.67], [0.0], [1.0], [0.5]]
     """
-    values = np.asarray(log_odds)
+    values = as_array("log_odds", log_odds)
     design = make_design("log_odds", values, is_member, partner, trim, seed)
     scores = np.zeros(design.is_member.shape)
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_finite, check_integer, check_number
+from confsim._errors import as_float64, as_reals, check_finite, check_integer, check_number
 
 FloatArray = NDArray[np.float64]
 
@@ -94,7 +94,7 @@ def quantile_regression(
 
 
 def _vectors(name: str, values: ArrayLike) -> FloatArray:
-    found = np.asarray(values, dtype=np.float64)
+    found = as_float64(name, values)
     if found.ndim not in (1, 2) or found.size == 0:
         raise ValueError(f"{name} must have shape (points,) or (trials, points), not {found.shape}")
     check_finite(name, found)
@@ -102,7 +102,7 @@ def _vectors(name: str, values: ArrayLike) -> FloatArray:
 
 
 def _inputs(name: str, features: ArrayLike, label_name: str, labels: ArrayLike, rows: int) -> Any:
-    x, y = np.asarray(features), np.asarray(labels)
+    x, y = as_reals(name, features), np.asarray(labels)
     x = x.reshape(len(x), -1)
     if len(x) != rows or y.shape != (rows,):
         raise ValueError(

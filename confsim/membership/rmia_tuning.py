@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_number
+from confsim._errors import as_array, check_number
 from confsim.membership.rmia import (
     GAMMAS,
     OFFLINE_AS,
@@ -74,7 +74,7 @@ def tune_rmia(
     gammas, offline_as : sequence of float
         To choose from; online there is no ``a``.
     """
-    values = np.asarray(log_odds)
+    values = as_array("log_odds", log_odds)
     design = make_design("log_odds", values, is_member, partner)
     points = check_holdout(holdout_log_odds, values)
     kind = z_kind(z, points)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_choice, check_finite, check_integer, check_number
+from confsim._errors import as_array, check_choice, check_finite, check_integer, check_number
 
 FloatArray = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def class_log_odds(
     >>> class_log_odds([[[2.0, 0.0]]], [0], signal="taylor", order=2).round(3).tolist()
     [[1.609]]
     """
-    values, given = np.asarray(logits), np.asarray(labels)
+    values, given = as_array("logits", logits), np.asarray(labels)
     check_choice("signal", signal, SIGNALS)
     temperature = check_number("temperature", temperature, above=0)
     margin = check_number("margin", margin, minimum=0)

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from confsim._errors import as_array
 from confsim._kernels import resolve_threads
 from confsim._kernels.stats import best_places
 from confsim.membership.shadow import Design, make_design
@@ -55,7 +56,7 @@ def class_thresholds(
     >>> class_thresholds(scores, [[1, 0], [1, 0], [1, 0]], [0, 0]).tolist()
     [[1.0, -2.0], [-1.0, -4.0], [2.0, -1.0]]
     """
-    values = np.asarray(scores)
+    values = as_array("scores", scores)
     if values.ndim != 2:
         raise ValueError(f"scores must have shape (trials, examples), not {values.shape}")
     design = make_design("scores", values, is_member, partner)

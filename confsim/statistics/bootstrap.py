@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from confsim._errors import check_integer
+from confsim._errors import as_float64, check_integer
 from confsim.seeds import Purpose, stream
 from confsim.statistics.checks import check_level, check_membership, check_row_groups
 from confsim.statistics.curves import FPR_LEVELS, Roc, percent_name
@@ -77,7 +77,7 @@ def two_way_bootstrap(
     """
     check_integer("replicates", replicates, minimum=2)
     check_level(level)
-    scores, member = np.asarray(scores, dtype=np.float64), check_membership(is_member)
+    scores, member = as_float64("scores", scores), check_membership(is_member)
     if scores.ndim != 2 or scores.shape != member.shape:
         raise ValueError(
             "scores and is_member must both have shape (rows, columns), not "

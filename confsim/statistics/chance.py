@@ -7,6 +7,8 @@ member has one candidate fewer than a non-member, and is a little farther from t
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from confsim._errors import as_float64
+
 FloatArray = NDArray[np.float64]
 
 
@@ -46,8 +48,8 @@ def closeness_chance(members: ArrayLike, non_members: ArrayLike, *, matched: boo
     >>> round(closeness_chance([8, 2], [500, 500], matched=True), 4)  # most members have many
     0.6125
     """
-    held = np.atleast_1d(np.asarray(members, dtype=np.float64))
-    others = np.atleast_1d(np.asarray(non_members, dtype=np.float64))
+    held = np.atleast_1d(as_float64("members", members))
+    others = np.atleast_1d(as_float64("non_members", non_members))
     # Classes of the same size are alike: few sizes are left of many classes.
     sizes, size = np.unique(held, return_inverse=True)
     a, b = sizes - 1, sizes - float(matched)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from confsim._errors import as_float64, as_reals
 from confsim.statistics.checks import check_level
 
 FloatArray = NDArray[np.float64]
@@ -36,7 +37,7 @@ def average_ranks(values: ArrayLike, groups: ArrayLike | None = None) -> FloatAr
     >>> average_ranks([5, 1, 1], groups=[0, 0, 1]).tolist()
     [2.0, 1.0, 1.0]
     """
-    found = np.asarray(values)
+    found = as_reals("values", values)
     if groups is None:
         order = np.argsort(found, kind="stable")
         ranks = np.empty(len(found))
@@ -94,7 +95,7 @@ def spearman_interval(
     from scipy.special import ndtri
 
     z = float(ndtri((1 + check_level(level)) / 2))
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    a, b = as_float64("x", x), as_float64("y", y)
     if a.ndim != 1 or a.shape != b.shape:
         raise ValueError(f"x and y must be equally long, not {a.shape} and {b.shape}")
     known = ~(np.isnan(a) | np.isnan(b))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from confsim._errors import as_float64
 from confsim.statistics.checks import check_level, check_membership
 
 FloatArray = NDArray[np.float64]
@@ -34,7 +35,7 @@ def clopper_pearson(
     from scipy.special import betaincinv
 
     tail = (1 - check_level(level)) / 2
-    k, n = np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64)
+    k, n = as_float64("successes", successes), as_float64("trials", trials)
     if not np.all((k >= 0) & (k <= n)):
         raise ValueError("successes must be between 0 and trials")
     low = np.where(k > 0, betaincinv(np.maximum(k, 1), n - k + 1, tail), 0.0)
@@ -176,8 +177,9 @@ def agresti_caffo(
     from scipy.special import ndtri
 
     z = float(ndtri((1 + check_level(level)) / 2))
-    n_a, n_b = np.asarray(trials_a) + 2.0, np.asarray(trials_b) + 2.0
-    a, b = (np.asarray(successes_a) + 1) / n_a, (np.asarray(successes_b) + 1) / n_b
+    n_a, n_b = as_float64("trials_a", trials_a) + 2, as_float64("trials_b", trials_b) + 2
+    a = (as_float64("successes_a", successes_a) + 1) / n_a
+    b = (as_float64("successes_b", successes_b) + 1) / n_b
     half = z * np.sqrt(a * (1 - a) / n_a + b * (1 - b) / n_b)
     return np.maximum(a - b - half, -1.0), np.minimum(a - b + half, 1.0)
 
@@ -246,7 +248,7 @@ def delong(scores: ArrayLike, is_member: ArrayLike) -> tuple[float, float, int]:
 
     Parameters and NaN as in :func:`delong_interval`; NaN where undefined.
     """
-    values = np.asarray(scores, dtype=np.float64).reshape(-1)
+    values = as_float64("scores", scores).reshape(-1)
     member = check_membership(is_member).reshape(-1)
     if values.shape != member.shape:
         raise ValueError(

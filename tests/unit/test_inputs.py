@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import confsim
+from confsim import membership, statistics
 
 POINTS = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float16).astype(np.float64)
 
@@ -45,6 +46,50 @@ USES = {
     "logits": lambda given: confsim.softmax_confidence(given),
     "decision": lambda given: confsim.sigmoid_confidence(first_column(given)),
 }
+
+
+#: 30 trials, three examples.
+MEMBER = np.random.default_rng(1).random(POINTS.shape) < 0.5
+
+ATTACKS = {
+    "log_odds": [
+        membership.attack_p,
+        membership.attack_r,
+        membership.base,
+        membership.lira,
+        membership.p_values,
+        membership.rmia,
+    ],
+    "scores": [
+        membership.difficulty_calibration,
+        lambda given, member: membership.class_thresholds(given, member, [0, 1, 0]),
+        lambda given, member: statistics.two_way_bootstrap(given, member, replicates=3)["auc"],
+        lambda given, member: statistics.delong(given, member),
+        lambda given, member: statistics.auc(given, member),
+    ],
+    "points": [lambda given, _: membership.leverage(given).leverage],
+    "features": [lambda given, _: membership.fixed_space(given)["fixed_distance"]],
+    "log_odds_true": [
+        lambda given, _: membership.threshold_scores(log_odds_true=given)["loss"],
+    ],
+    "x": [lambda given, _: statistics.spearman_interval(first_column(given), POINTS[:, 1]).value],
+}
+ATTACKS_USED = [(name, use) for name, uses in ATTACKS.items() for use in uses]
+
+
+@pytest.mark.parametrize("kind", SAME)
+@pytest.mark.parametrize(("name", "use"), ATTACKS_USED)
+def test_every_kind_of_scores_gives_the_same(name, use, kind):
+    found = use(SAME[kind](POINTS), MEMBER)
+    np.testing.assert_allclose(found, use(POINTS, MEMBER), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["complex", "text", "masked"])
+@pytest.mark.parametrize(("name", "use"), ATTACKS_USED)
+def test_scores_that_would_lose_something_are_refused_by_name(name, use, kind):
+    with pytest.raises((TypeError, ValueError), match=f"^{name} ") as caught:
+        use(REFUSED[kind][0](POINTS), MEMBER)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("use", USES)

@@ -19,21 +19,21 @@ WINDOWS = ((1280, False), (390, True))
 
 #: Elements that stick out of the window, and are in no box that scrolls by itself; broken pictures.
 WRONG = """
-(() => {
-  const width = document.documentElement.clientWidth, found = [];
-  const scrolls = (e) => e && e !== document.body && (scrolls(e.parentElement) ||
+(given => {  // a phone's window grows with what is in it
+  const width = Math.min(given, document.documentElement.clientWidth), found = [];
+  const scrolls = (e) => e && e.tagName !== "ARTICLE" && (scrolls(e.parentElement) ||
     ["auto", "scroll", "hidden"].includes(getComputedStyle(e).overflowX));
   for (const e of document.querySelectorAll("article *")) {
     const box = e.getBoundingClientRect();
     if (box.width && box.right > width + 1 && !scrolls(e) && !e.closest("math, .headerlink"))
       found.push(`${e.tagName.toLowerCase()} ends at ${Math.round(box.right)} of ${width}: ` +
-        (e.textContent || e.src || "").trim().slice(0, 60));
+        (e.textContent || e.src || "").replace(/\\s+/g, " ").trim().slice(0, 60));
   }
   if (document.documentElement.scrollWidth > width + 1) found.push("the page scrolls sideways");
   for (const e of document.images)
     if (!e.complete || !e.naturalWidth) found.push(`picture not shown: ${e.src}`);
   return found;
-})()
+})
 """
 
 #: What is searched for, and must be found on some page.
@@ -52,7 +52,7 @@ def main(root: Path) -> int:
             tab.look(width, 900, dark=dark, mobile=width < 500)
             for path in pages:
                 tab.open(path)
-                said = [*tab.evaluate(WRONG), *tab.errors()]
+                said = [*tab.evaluate(f"{WRONG}({width})"), *tab.errors()]
                 said += [
                     f"asks for {u}" for u in tab.requests() if not u.startswith(("file:", "data:"))
                 ]

@@ -67,6 +67,8 @@ def naming(source: str) -> Iterator[None]:
 
 def given_path(path: str | os.PathLike[str]) -> Path:
     """Return the path that a user wrote; ``~`` is the home unless something is called so."""
+    if not os.fspath(path):
+        raise ValueError("a path must not be empty; this folder is called .")
     found = Path(path)
     try:
         found.lstat()

@@ -6,7 +6,6 @@ import math
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from confsim._errors import ConfsimWarning
@@ -53,7 +52,9 @@ def build_parser() -> common.Parser:
         description=DESCRIPTION,
         epilog="\n".join([*_COLUMN_HELP, _SHAPE_HELP]),
     )
-    parser.add_argument("data", metavar="DATA", type=Path, help="file or folder; see above")
+    parser.add_argument(
+        "data", metavar="DATA", type=common.path_of, help="file or folder; see above"
+    )
     parser.add_argument(
         "--design",
         choices=DESIGNS,
@@ -64,7 +65,7 @@ def build_parser() -> common.Parser:
     )
     parser.add_argument(
         "--features",
-        type=Path,
+        type=common.path_of,
         metavar="FILE",
         help="one more, fixed space to measure similarity in: an .npy file, one row an example",
     )
@@ -117,7 +118,7 @@ def build_parser() -> common.Parser:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=common.path_of,
         metavar="DIR",
         help="run directory (default: runs/confsim-audit-<hash of data and settings>)",
     )

@@ -188,6 +188,13 @@ def _one_line(text: str) -> str:
     return line if cut <= 0 else f"{line[:_LONGEST]} ... ({cut:,} more characters)"
 
 
+def path_of(text: str) -> Path:
+    """Parse a path; an empty one, as of a variable that is not set, is no name of this folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty; this folder is called .")
+    return Path(text)
+
+
 def integer(text: str) -> int:
     """Parse a whole number: ``5000``, ``5_000`` or ``5e3``."""
     try:
@@ -291,7 +298,7 @@ def _add_output_options(parser: Parser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument(
         "--out",
-        type=Path,
+        type=path_of,
         metavar="DIR",
         help="run directory (default: runs/<command>-<hash of the settings>); an unfinished run "
         "there is resumed",

@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from confsim._errors import ConfsimError
 from confsim.cli import common
@@ -32,11 +31,15 @@ def build_parser() -> common.Parser:
     """Return the command's parser."""
     parser = common.Parser(prog="confsim-report", description=DESCRIPTION)
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="run directory; several are compared"
+        "runs",
+        nargs="+",
+        type=common.path_of,
+        metavar="RUN",
+        help="run directory; several are compared",
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=common.path_of,
         metavar="DIR",
         help="where to write (default: the run itself; several: comparison-... beside the first)",
     )

@@ -288,7 +288,7 @@ def build_parser() -> common.Parser:
     parser.add_argument(
         "run",
         metavar="RUN",
-        type=Path,
+        type=common.path_of,
         help="the run directory; a folder of runs is listed: done, begun, what differs, headline",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -329,6 +329,8 @@ def check_place(out: str | os.PathLike[str] | None) -> None:
     CannotWrite
         If the disk is full.
     """
+    if out is not None and not os.fspath(out):
+        raise ValueError("out must not be empty; this folder is called .")
     path = layout.RUNS if out is None else Path(out)
     try:
         if os.path.lexists(path):

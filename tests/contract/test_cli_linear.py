@@ -240,6 +240,7 @@ BAD = [
     (["--shard", "x"], "shard"),
     (["--grace", "-1"], "grace"),
     (["--nonsense"], "--nonsense"),
+    (["--out", ""], "--out: must not be empty"),
     (["--C", "3"], "margin"),
 ]
 

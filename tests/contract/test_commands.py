@@ -225,3 +225,43 @@ def test_a_solver_that_cannot_be_imported_is_said_before_any_trial(tmp_path):
     assert "what_it_needs_itself" in found.stderr
     assert "pip install" in found.stderr
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("linear", "--n", "5", "--out", ""),
+        ("deep", "--out", ""),
+        ("deep", "--data-dir", ""),
+        ("deep", "--duplicates", ""),
+        ("shadow", "task.py", "--out", ""),
+        ("audit", ""),
+        ("audit", "x.csv", "--features", ""),
+        ("report", ""),
+        ("report", "run", "--out", ""),
+        ("status", ""),
+        ("linear", "--config", ""),
+    ],
+)
+def test_an_empty_path_is_not_this_folder(arguments, tmp_path):
+    """As of a variable that is not set: a run would be spread over whatever lies here."""
+    found = program(*arguments, cwd=tmp_path)
+    assert found.returncode == 2
+    assert found.stderr.count("\n") == 1
+    assert "must not be empty" in found.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: confsim.linear.run(n=5, queries=100, trials=2, out=""),
+        lambda: confsim.audit("", out="run"),
+        lambda: confsim.audit(is_member=[0, 1], statistic=[0.0, 1.0], out=""),
+    ],
+)
+def test_an_empty_path_of_python_is_none_either(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="must not be empty"):
+        call()
+    assert not list(tmp_path.iterdir())

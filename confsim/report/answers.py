@@ -8,7 +8,7 @@ import numpy as np
 
 from confsim.report.attacks import attack_name, best_attack, collapse_caveat
 from confsim.report.evidence import blind_sentence
-from confsim.report.material import Material, listed, plural
+from confsim.report.material import ALL, MEMBERS, Material, listed, plural
 from confsim.report.numbers import number, with_interval
 from confsim.report.pictures import noise_note
 from confsim.report.summary import Estimate
@@ -151,7 +151,9 @@ def signals(material: Material) -> list[Signal]:
         found.append(("closeness", means["auc_closeness_other"], null.value))
     found = _without_winners_curse(material, found)
     enough = trials == 1 or trials >= FEWEST_TRIALS
-    sides = _extreme_signals(material, len(found) + 2) if enough else []
+    # Where only canaries are ever non-members, extremes differ in what canaries are.
+    fair = enough and not _canaries(material)
+    sides = _extreme_signals(material, len(found) + 2) if fair else []
     count = len(found) + len(sides)
     areas = [_area_signal(name, area, null, count) for name, area, null in found]
     # A single trial has no interval of its own but over examples: without one nothing is judged.
@@ -219,6 +221,10 @@ def share_of_members(material: Material) -> float:
     queries, members = (np.nansum(material.column(name)) for name in ("queries", "members"))
     if queries:
         return float(members / queries)
+    if material.has("joint.npz") and material.joint.including[ALL].any():
+        pairs = material.joint.including[ALL].sum(axis=(1, 2))
+        return float(pairs[MEMBERS] / pairs.sum())
+    # Of a run with canaries these are the canaries alone.
     table = material.tables.get("attacks")
     if table is not None and "members" in table:
         pooled = table[table["target"].astype(str) == "pooled"]

@@ -139,7 +139,7 @@ def _pairs_note(pairs: "pd.DataFrame | None") -> str:
         return ""
     told = [
         f"{attack_name(str(row['attack']))} and {attack_name(str(row['other']))}: "
-        f"{number(float(row['jaccard']))}"
+        f"{number(float(row['jaccard']), 3)}"
         for row in records(pairs)
     ]
     return f"Jaccard index between attacks on the same targets: {'; '.join(told)}."

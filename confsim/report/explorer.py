@@ -52,10 +52,13 @@ class Explorer:
         JSON, safe inside a script element.
     sentences : list of str
         What is shown, and how.
+    classes : int
+        How many classes the examples have.
     """
 
     data: str
     sentences: list[str]
+    classes: int
 
 
 class _Figure(NamedTuple):
@@ -74,6 +77,9 @@ class _Figure(NamedTuple):
 
 _FOUND = "share of its trials as member in which the attack finds it, at thresholds chosen on other"
 
+#: What it is where the models have a space of their own.
+_OWN_SPACE = "distance, model's space"
+
 _FIGURES = (
     _Figure("exposure", "exposure (AUC)", "AUC of the log-odds, trials in against trials out; 0.5 "
             "where nothing leaks", "y"),
@@ -85,7 +91,7 @@ _FIGURES = (
             "y"),
     _Figure("memorization_low", kind="hidden"),
     _Figure("memorization_high", kind="hidden"),
-    _Figure("distance_out", "distance, model's space (half turns)", "mean angular distance to the "
+    _Figure("distance_out", f"{_OWN_SPACE} (half turns)", "mean angular distance to the "
             "nearest training example in trials without it", "x"),
     _Figure("distance_in", "distance when in (half turns)", "the same in trials with it, its own "
             "row left out", "x"),
@@ -162,7 +168,8 @@ def explorer(material: Material) -> Explorer:
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Explorer(text, [_count_sentence(len(ids), len(table)), *said, *pictured])
+    told = [_count_sentence(len(ids), len(table)), *said, *pictured]
+    return Explorer(text, told, len(classes))
 
 
 def _groups(material: Material, ids: IntArray) -> dict[str, Any] | None:
@@ -277,6 +284,8 @@ def _columns(values: dict[str, FloatArray], material: Material) -> list[dict[str
     for key, title, meaning, _, kind in _FIGURES:
         if key not in values:
             continue
+        if not material.own_space:
+            title = title.replace(_OWN_SPACE, "distance to training")
         called = material.called
         column: dict[str, Any] = {"key": key, "title": called(title), "meaning": called(meaning)}
         column |= {kind: True} if kind else {}

@@ -202,13 +202,15 @@ def group_similarity(material: Material) -> Table | None:
         )
         key = str(row["figure"]).replace(" ", "_")
         made |= {f"{key}{end}": row[f"value{end}"] for end in ("", "_low", "_high")}
+    own = "" if material.own_space else ", model's space"  # what no model has is not said
+    titles = {figure: title.removesuffix(own) for figure, title in _FIGURES.items()}
     columns = [
         Column(
             figure.replace(" ", "_"),
             title,
             f"{title} [95%, over examples of the group]",
         )
-        for figure, title in _FIGURES.items()
+        for figure, title in titles.items()
     ]
     return Table(
         "group_similarity_summary",

@@ -65,6 +65,7 @@
     for (const [column, head] of [...table.tHead.rows[0].cells].entries()) {
       const button = make("button", { type: "button", class: "sort", title: head.title });
       button.append(head.textContent || "name");
+      head.dataset.title = button.textContent; // in print, buttons are not repeated with their heads
       if (!head.textContent) button.classList.add("unnamed");
       head.replaceChildren(button);
       button.addEventListener("click", () => sortBy(table, head, column));
@@ -174,6 +175,12 @@
       this.filter();
     }
 
+    /** What an example is called: its id and, where there are several, its class. */
+    called(i, mark = ", ") {
+      const { ids, names } = this.data;
+      return names.length < 2 ? ids[i] : ids[i] + mark + names[this.label[i]];
+    }
+
     field(name) { return this.room.querySelector(`[name="${name}"]`); }
 
     controls() {
@@ -185,6 +192,7 @@
         .sort((a, b) => a[0].localeCompare(b[0], "en", { numeric: true }));
       this.field("class").append(...order.map(([name, i]) => make("option", { value: i }, name)));
       this.group = this.data.groups ? new Uint8Array(bytes(this.data.groups.codes)) : null;
+      if (this.data.names.length < 2) this.field("class").closest("label").hidden = true;
       if (this.group) {
         this.field("group").append(...this.data.groups.names.map((name, i) => make("option", { value: i }, name || "(none)")));
       } else {
@@ -366,7 +374,7 @@
       }
       this.list.replaceChildren(...best.map((i) => {
         const button = make("button", { type: "button" },
-          `${this.data.ids[i]} · ${this.data.names[this.label[i]]} · ${number(rank[i])}`);
+          `${this.called(i, " · ")} · ${number(rank[i])}`);
         button.addEventListener("click", () => this.open(i));
         return make("li", {}, button);
       }));
@@ -453,7 +461,7 @@
       this.tip.hidden = i < 0;
       if (i < 0) return;
       const [x, y] = ["x", "y"].map((name) => this.column.get(this.field(name).value));
-      const text = `${this.data.ids[i]}, ${this.data.names[this.label[i]]}`;
+      const text = this.called(i);
       const lines = [text, ...[x, y].map((c) => `${c.title}: ${number(c.values[i])}`)];
       const picture = this.picture(i, 56);
       this.tip.replaceChildren(...(picture ? [picture] : []), ...lines.map((l) => make("div", {}, l)));
@@ -486,7 +494,7 @@
       this.current = best;
       this.paintOver();
       this.hover(best);
-      this.status.textContent = `${this.data.ids[best]}, ${this.data.names[this.label[best]]}; Enter opens its card`;
+      this.status.textContent = `${this.called(best)}; Enter opens its card`;
     }
 
     // ---- the card -----------------------------------------------------------------------------
@@ -511,8 +519,7 @@
     open(i) {
       this.current = i;
       this.paintOver();
-      const name = `${this.data.ids[i]}, ${this.data.names[this.label[i]]}`;
-      const head = make("h3", { tabindex: "-1" }, `Example ${name}`);
+      const head = make("h3", { tabindex: "-1" }, `Example ${this.called(i)}`);
       const close = make("button", { type: "button", class: "close" }, "Close");
       close.addEventListener("click", () => this.close());
       const parts = [make("div", { class: "bar" }, head, close)];
@@ -522,7 +529,7 @@
         .map(([p, text]) => make("figure", {}, p, make("figcaption", {}, text)));
       if (pair.length) parts.push(make("div", { class: "pair" }, ...pair));
       if (near >= 0) {
-        const go = make("button", { type: "button" }, `${this.data.ids[near]}, ${this.data.names[this.label[near]]}`);
+        const go = make("button", { type: "button" }, this.called(near));
         go.addEventListener("click", () => this.open(near));
         parts.push(make("p", {}, `Nearest training example in most ${this.data.unit}s: `, go));
       }

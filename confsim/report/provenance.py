@@ -90,6 +90,8 @@ def repeat_command(manifest: dict[str, Any], material: Material) -> str:
 
 
 def _shown(value: Any) -> str:
+    if value is None or value == {}:
+        return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

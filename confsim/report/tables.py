@@ -327,7 +327,9 @@ def vulnerable(material: Material) -> Table | None:
     rows = []
     for row in records(table.iloc[most_vulnerable(material)[:_MOST]]):
         made = {key: row[key] for key in keys if key in row}
-        rows.append(made | {"class": names.get(int(row["label"]), str(row["label"]))})
+        rows.append(made)
+        if row["label"] >= 0:  # else there are no classes
+            made["class"] = names.get(int(row["label"]), str(row["label"]))
     intervals = _memorization_intervals(material)
     for row in rows:
         row |= intervals.get(int(row["id"]), {}) | {"id": str(row["id"])}

@@ -27,7 +27,14 @@ from confsim.linear import run as run_linear
 from confsim.membership.curves import on_grid
 from confsim.report import build, dictionary, first, numbers
 from confsim.report import sweep as sweeps
-from confsim.report.answers import Signal, answers, paired_difference, signals, verdict
+from confsim.report.answers import (
+    Signal,
+    answers,
+    paired_difference,
+    share_of_members,
+    signals,
+    verdict,
+)
 from confsim.report.build import FIGURES, gather, report
 from confsim.report.material import Material
 from confsim.report.numbers import with_interval
@@ -477,6 +484,18 @@ def test_page_can_be_read_without_seeing_it(pages):
         heads = [a for a in page.all("th") if a.get("scope") == "col"]
         assert heads
         assert all(a.get("title") for a in heads)
+
+
+def test_the_share_of_members_is_that_of_all_queries(runs):
+    run = runs["deep"][0]
+    material = gather(run)
+    # Attacks on canaries look at canaries alone.
+    material.tables["attacks"] = pd.DataFrame(
+        {"target": ["pooled"], "members": [3], "non_members": [1]}
+    )
+    member = np.concatenate([run.trial(t).table("examples")["is_member"] for t in run.trials])
+    assert share_of_members(material) == pytest.approx(member.mean())
+    assert abs(member.mean() - 0.75) > 0.2
 
 
 def test_an_audit_speaks_of_models_and_only_of_what_is_known(runs, tmp_path):

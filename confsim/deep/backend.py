@@ -50,10 +50,10 @@ def chosen_backend(backend: str | None) -> str:
 
 
 def check_installed(backend: str) -> None:
-    """Raise ``ConfsimError`` that says what to install; imports nothing."""
+    """Raise ``ValueError`` that says what to install; imports nothing."""
     for package in (backend, "keras"):
         if importlib.util.find_spec(package) is None:
-            raise ConfsimError(
+            raise ValueError(
                 f"backend {backend} needs {package}, which is not installed: "
                 + how_to_install(_EXTRAS[backend])
             )

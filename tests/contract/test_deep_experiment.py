@@ -321,9 +321,9 @@ def leaves(shape, classes):
     os._exit(3)
 """
 
-    def unfit(self, capsys, tmp_path, *words, trials="2", code=2):
+    def unfit(self, capsys, tmp_path, *words, trials="2"):
         out = tmp_path / "run"
-        assert main([*words, "--trials", trials, "--out", str(out)]) == code
+        assert main([*words, "--trials", trials, "--out", str(out)]) == 2
         captured = capsys.readouterr()
         assert not out.exists()
         assert captured.out == ""
@@ -387,7 +387,7 @@ def leaves(shape, classes):
             "find_spec",
             lambda name, *a: None if name == "torch" else find(name, *a),
         )
-        error = self.unfit(capsys, tmp_path, "--backend", "torch", code=1)
+        error = self.unfit(capsys, tmp_path, "--backend", "torch")
         assert "backend torch needs torch" in error
         assert "pip install 'keras>=3.5' 'pillow>=10' 'torch>=2.4'" in error
 

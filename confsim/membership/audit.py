@@ -75,8 +75,8 @@ def epsilon_rows(
         ``attack``, ``method``, ``target`` (a trial's number; ``mean`` of the trials' bounds, which
         is itself no bound with that confidence; or ``canary ID``), ``epsilon``, ``delta``,
         ``confidence``, ``rule``, ``canaries`` (scores given), ``evaluated``, ``guesses``,
-        ``correct``, and a ``reason`` where there is no bound. Each row holds by itself: the largest
-        of many is no bound.
+        ``correct``, ``assumptions``, and a ``reason`` where there is no bound. Each row holds by
+        itself: the largest of many is no bound.
     """
     count = max(1, MOST_SCORES // is_member.shape[1])
     rows = []
@@ -119,9 +119,9 @@ def epsilon_bins(
     -------
     list of dict
         ``attack``, ``method`` (``one-run``), ``by``, ``bin``, ``value_low``, ``value_high``,
-        ``canaries``, ``trials``; ``epsilon``: mean over trials of the bounds that canaries of the
-        bin give alone, each with the confidence of ``epsilon``, their mean with none; or the
-        ``reason`` why there is none.
+        ``canaries``, ``trials``, ``delta``, ``rule``, ``assumptions``; ``epsilon``: mean over
+        trials of the bounds that canaries of the bin give alone, each with confidence
+        ``confidence_each``, their mean with none; or the ``reason`` why there is none.
     """
     count = max(1, MOST_SCORES // is_member.shape[1])
     rows = []
@@ -152,7 +152,10 @@ def _alone(found: list[dict[str, Any]]) -> dict[str, Any]:
     known = [row["epsilon"] for row in found if "epsilon" in row]
     if not known:
         return {"trials": 0, "reason": found[0]["reason"]}
-    return {"trials": len(known), "delta": DELTA, "epsilon": float(np.mean(known))}
+    first = next(row for row in found if "epsilon" in row)
+    stated = {name: first[name] for name in ("delta", "rule", "assumptions")}
+    confidence = {"confidence_each": first["confidence"]}
+    return {"trials": len(known), **stated, **confidence, "epsilon": float(np.mean(known))}
 
 
 def _row(
@@ -178,6 +181,7 @@ def _plain(found: EpsilonBound) -> dict[str, Any]:
         "evaluated": found.evaluated,
         "guesses": found.guesses,
         "correct": found.correct,
+        "assumptions": "; ".join(found.assumptions),
     }
 
 

@@ -14,7 +14,7 @@ from confsim.membership.agreement import agreement_at
 from confsim.membership.calibration import base, difficulty_calibration
 from confsim.membership.discoveries import discoveries, p_values
 from confsim.membership.lira import lira
-from confsim.membership.population import attack_p, attack_r
+from confsim.membership.population import attack_r
 from confsim.membership.rmia import log_probability
 from confsim.membership.shadow import Design
 from confsim.membership.thresholds import class_thresholds
@@ -30,32 +30,28 @@ SHRINKAGE = 16.0
 AGREEMENT_LEVEL = 0.01
 
 
-def other_attacks(
+def shadow_attacks(
+    log_odds: FloatArray, design: Design, *, n_threads: int
+) -> Iterator[tuple[str, Callable[[], FloatArray]]]:
+    """Yield (name, what computes its scores) of attacks that take any statistic."""
+    member, given = design.is_member, _given(design, n_threads)
+    yield (
+        "lira_online_shrunken_variance",
+        partial(lira, log_odds, member, shrinkage=SHRINKAGE, **given),
+    )
+    yield "attack_r", partial(attack_r, log_odds, member, **given)
+
+
+def class_attacks(
     log_odds: FloatArray,
     design: Design,
     labels: NDArray[Any],
     *,
     statistic: Callable[[], FloatArray],
-    holdout: FloatArray | None,
     n_threads: int,
 ) -> Iterator[tuple[str, Callable[[], FloatArray]]]:
-    """Yield (name, what computes its scores) of the attacks that a run's log-odds allow."""
-    member = design.is_member
-    given: dict[str, Any] = {
-        "partner": design.partner,
-        "trim": design.trim,
-        "seed": design.seed,
-        "n_threads": n_threads,
-    }
-    yield (
-        "lira_online_shrunken_variance",
-        partial(lira, log_odds, member, shrinkage=SHRINKAGE, **given),
-    )
-    yield (
-        "attack_p",
-        partial(attack_p, log_odds, member, holdout_log_odds=holdout, n_threads=n_threads),
-    )
-    yield "attack_r", partial(attack_r, log_odds, member, **given)
+    """Yield (name, what computes its scores) of attacks that need probabilities of classes."""
+    member, given = design.is_member, _given(design, n_threads)
     yield (
         "difficulty_calibration",
         lambda: difficulty_calibration(log_probability(log_odds), member, **given),
@@ -69,6 +65,15 @@ def other_attacks(
                 statistic(), member, labels, partner=design.partner, n_threads=n_threads
             ),
         )
+
+
+def _given(design: Design, n_threads: int) -> dict[str, Any]:
+    return {
+        "partner": design.partner,
+        "trim": design.trim,
+        "seed": design.seed,
+        "n_threads": n_threads,
+    }
 
 
 def evidence_tables(

@@ -145,6 +145,23 @@ class Matrices:
         rows = [self._trial(i).table("holdout", [score])[score].to_numpy() for i in every]
         return np.stack(rows) if len(rows[0]) else None
 
+    def holdout_labels(self) -> NDArray[np.int64]:
+        """Return the classes of the holdout."""
+        found: NDArray[np.int64] = self._trial(0).table("holdout", ["label"])["label"].to_numpy()
+        return found
+
+    def spaces(self) -> "tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]] | None":
+        """Return the run's fixed space, and in it the rows of the examples and of the holdout."""
+        if not (self.has("holdout.parquet") and self.run.has("population.parquet")):
+            return None
+        if not (self.run.has("features.npy") or self.run.has("images.npy")):
+            return None
+        held = self._trial(0).table("holdout", ["id"])["id"].to_numpy()
+        if not np.isin(held, self.run.population()["id"].to_numpy()).all():
+            return None
+        space = self.run.features() if self.run.has("features.npy") else self.run.images()
+        return space.reshape(len(space), -1), self.population()[0], self.population(held)[0]
+
     def population(
         self, ids: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:

@@ -13,12 +13,48 @@ from numpy.typing import NDArray
 
 from confsim.membership import attacks, traces
 from confsim.membership.attacks import Design
-from confsim.membership.evidence import other_attacks
+from confsim.membership.evidence import class_attacks, shadow_attacks
 from confsim.membership.lira import pooled_deviation, streamed_scores
 from confsim.membership.matrices import Matrices
+from confsim.membership.population import attack_p
+from confsim.membership.quantile import quantile_regression
 from confsim.membership.rmia import rmia_resolution
 
 FloatArray = NDArray[np.float64]
+
+#: Attacks with shadow models, and those of them that need probabilities of classes.
+_SHADOW_ATTACKS = (
+    "lira_online_fixed_variance",
+    "lira_online_own_variance",
+    "lira_offline_fixed_variance",
+    "lira_offline_own_variance",
+    "lira_online_shrunken_variance",
+    "rmia_online",
+    "rmia_offline",
+    "attack_r",
+    "difficulty_calibration",
+    "base_online",
+    "base_offline",
+    "class_thresholds",
+)
+_OF_CLASSES = (
+    "confidence",
+    "loss",
+    "modified_entropy",
+    "entropy",
+    "correctness",
+    "rmia_offline",
+    "difficulty_calibration",
+    "base_online",
+    "base_offline",
+    "class_thresholds",
+)
+_OF_VIEWS = ("lira_online_augmented", "lira_offline_augmented")
+
+#: Points of the holdout that a tail quantile takes, times its false-positive rate.
+_POINTS = 50
+#: Values (trials, points, columns) that are fitted at most: beyond that it takes minutes.
+_FITTED = 20_000_000
 
 
 @dataclass(eq=False)
@@ -35,10 +71,10 @@ class Remarks:
     notes: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
 
-    def skip(self, names: str, reason: str) -> None:
-        """Say why attacks, named with commas between, are not there."""
-        self.notes.append(f"{names}: skipped, {reason}")
-        self.skipped |= dict.fromkeys(names.split(", "), reason)
+    def skip(self, reason: str, *names: str) -> None:
+        """Say why attacks are not there."""
+        self.notes.append(f"{', '.join(names)}: skipped, {reason}")
+        self.skipped |= dict.fromkeys(names, reason)
 
 
 class RunAttacks:
@@ -129,30 +165,79 @@ class RunAttacks:
         }
         if self.data.statistic:
             names = {"statistic": "statistic", "closeness": names["closeness"]}
+            self.remarks.skip("models give a statistic, no classes", *_OF_CLASSES)
         for attack, column in names.items():
             if self.data.has_column(column):
                 yield attack, partial(_threshold_of, self.data, attack, column)
             else:
-                self.remarks.skip(attack, f"the run has no {column}")
+                self.remarks.skip(f"the run has no {column}", attack)
         if self.data.has_predictions:
             yield "correctness", partial(_threshold, "correctness", "correct", self.data.correct)
+        elif not self.data.statistic:
+            self.remarks.skip("the run has no predictions", "correctness")
         if self.data.has("traces.parquet"):
             found, note = traces.run_scores(self.data.run, self.data.trials.tolist(), self.data.ids)
             self.remarks.notes += [note] if note else []
             yield from ((name, partial(found.__getitem__, name)) for name in traces.ATTACKS)
         else:
-            for attack in traces.ATTACKS:
-                self.remarks.skip(attack, "the run keeps no traces (--traces)")
-        self.remarks.skip(
-            "quantile_regression",
-            "it fits a model to features: confsim.membership.quantile_regression",
+            self.remarks.skip("the run keeps no traces (--traces)", *traces.ATTACKS)
+        if self.data.signal is None:
+            names_left = ("attack_p", "quantile_regression", *_SHADOW_ATTACKS, *_OF_VIEWS)
+            self.remarks.skip("the run has no log_odds_true", *names_left)
+            return
+        yield (
+            "attack_p",
+            lambda: attack_p(
+                self.signal,
+                self.data.is_member,
+                holdout_log_odds=self.holdout,
+                n_threads=self.threads,
+            ),
         )
+        yield from self._quantile_regression()
         if self.possible:
             yield from self._shadow_attacks()
-        elif self.data.signal is None:
-            self.remarks.skip("lira, rmia", "the run has no log_odds_true")
         else:
-            self.remarks.skip("lira, rmia", "they need at least three trials")
+            self.remarks.skip("they need at least three trials", *_SHADOW_ATTACKS, *_OF_VIEWS)
+
+    def _quantile_regression(self) -> Iterator[tuple[str, Callable[[], FloatArray]]]:
+        """Yield the attack that learns from the holdout, where that is large enough."""
+        points = 0 if self.holdout is None else self.holdout.shape[1]
+        levels = [level for level in (0.01, 0.1) if points * level >= _POINTS]
+        found = self.data.spaces() if levels else None
+        if not levels:
+            reason = f"it needs a holdout of {_POINTS / 0.1:.0f} points, and there are {points}"
+        elif found is None:
+            reason = "the run keeps no fixed space that holds the holdout, too"
+        elif len(self.data.trials) * points * found[0].shape[1] > _FITTED:
+            reason = (
+                "it would fit a model to each trial for minutes: "
+                "confsim.membership.quantile_regression does it"
+            )
+        else:
+            yield "quantile_regression", partial(self._above_quantile, *found, levels[0])
+            return
+        self.remarks.skip(reason, "quantile_regression")
+
+    def _above_quantile(
+        self,
+        space: NDArray[Any],
+        examples: NDArray[np.int64],
+        held: NDArray[np.int64],
+        level: float,
+    ) -> FloatArray:
+        points = self.holdout
+        assert points is not None
+        return quantile_regression(
+            self.signal,
+            space[examples],
+            self.data.labels,
+            holdout_log_odds=points,
+            holdout_features=space[held],
+            holdout_labels=self.data.holdout_labels(),
+            fpr=level,
+            seed=self.design.seed,
+        )
 
     def _shadow_attacks(self) -> Iterator[tuple[str, Callable[[], FloatArray]]]:
         log_odds = self.signal
@@ -166,27 +251,41 @@ class RunAttacks:
                     yield name, partial(self._lira, online=online, fixed=fixed)
         given = self._given()
         views = self.data.views()
-        if views is not None:
+        if views is None:
+            self.remarks.skip("models were asked for one view of each example", *_OF_VIEWS)
+        else:
             for online in (True, False):
                 name = f"lira_{'online' if online else 'offline'}_augmented"
                 yield name, partial(attacks.lira, views, online=online, **given)
         holdout = self.holdout
         self.remarks.notes.append(self._resolution(holdout))
         yield "rmia_online", self.rmia
+        if not self.data.statistic:
+            yield (
+                "rmia_offline",
+                partial(attacks.rmia, log_odds, holdout_log_odds=holdout, online=False, **given),
+            )
+        yield from shadow_attacks(log_odds, self.design, n_threads=self.threads)
         if self.data.statistic:
             return
-        yield (
-            "rmia_offline",
-            partial(attacks.rmia, log_odds, holdout_log_odds=holdout, online=False, **given),
-        )
-        yield from other_attacks(
+        yield from class_attacks(
             log_odds,
             self.design,
             self.data.labels,
             statistic=self._class_statistic,
-            holdout=holdout,
             n_threads=self.threads,
         )
+        if self.design.trim:
+            self.remarks.skip(
+                "counts of models in and out of each class may reveal membership",
+                "class_thresholds",
+            )
+
+    def points(self, attack: str) -> dict[str, Any]:
+        """Name the points that an attack compares an example with, for attacks that do."""
+        if attack != "attack_p" and not attack.startswith("rmia"):
+            return {}
+        return {"z": "non-members" if self.holdout is None else "holdout"}
 
     def _class_statistic(self) -> FloatArray:
         """Return what thresholds of classes are learned on."""

@@ -138,9 +138,8 @@ class ExampleTables:
 
         if self.statistic:
             self.notes.append(
-                "models give a statistic, no classes: attacks learn from it; confidence, entropy, "
-                "correctness, rmia_offline, calibration and thresholds of classes, which need "
-                "probabilities, are left out"
+                "models give a statistic, no classes: attacks learn from it, and those that need "
+                "probabilities are left out"
             )
         rows = [*self._attack_rows(), *self._target_rows()]
         if not rows:
@@ -325,6 +324,7 @@ class ExampleTables:
                     **row,
                     "target": str(row["target"]),
                     "null_auc": null.get(row["target"], 0.5),
+                    **self.attacks.points(name),
                 }
                 for row in found
             ]
@@ -334,7 +334,7 @@ class ExampleTables:
         possible = list(self.attacks)
         made = [row for attack in possible for row in rows(attack)]
         for name in sorted(impossible):
-            self.remarks.skip(name, impossible[name])
+            self.remarks.skip(impossible[name], name)
         self._best = best_rows(made, self.trials, partner=self.design.partner, seed=self.seed)
         computes = dict(possible)
         for name in leaders(made, self._best):
@@ -363,7 +363,8 @@ class ExampleTables:
             ):
                 if row["target"] == target:
                     null = both._null_aucs()[target] if name == "closeness" else 0.5
-                    found.append({"attack": name, **row, "target": "model", "null_auc": null})
+                    said = {"target": "model", "null_auc": null, **both.attacks.points(name)}
+                    found.append({"attack": name, **row, **said})
         self.notes.append(
             f"target 'model' is the model of the user's own (trial {target}), attacked with "
             f"{len(self.trials)} shadow models; it is in no mean"

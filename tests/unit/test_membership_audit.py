@@ -229,7 +229,7 @@ def test_runs_without_traces_and_coins_say_so(tmp_path):
     made = membership_tables(publish(tmp_path / "run", FakeDeep(), 4))
     reasons = made["attacks"].dropna(subset=["reason"]).set_index("attack")["reason"]
     assert "--traces" in reasons["lt_iqr"]
-    assert "features" in reasons["quantile_regression"]
+    assert "needs a holdout of 500 points" in reasons["quantile_regression"]
     assert "stratified" in made["epsilon"]["reason"][0]
     assert set(made["best_attack"]["figure"]) >= {"auc"}
     assert "blind" not in made.tables

@@ -16,7 +16,7 @@ from confsim.cli.execute import execute
 from confsim.given_files import limit_of
 from confsim.labelled_tables import LabelledTable
 from confsim.shadow.estimators import EstimatorSource
-from confsim.shadow.experiment import DESIGNS, DEVICES, ShadowExperiment
+from confsim.shadow.experiment import CANARIES, DESIGNS, DEVICES, ShadowExperiment
 from confsim.shadow.prepare import experiment_of
 from confsim.shadow.probe import Tried
 from confsim.shadow.tasks import FileSource, Source
@@ -31,7 +31,8 @@ TASK.py is a Python file with two functions; rows are numbers from 0 into what p
   def population():                     what all models share: a mapping with "label" (N,), and
                                         perhaps "id", "duplicate_group", "group" (sites, sexes:
                                         what results are told apart by), "label_names", "features"
-                                        (N, d), a fixed space, "images" uint8, or "examples", N
+                                        (N, d), a fixed space, "images" uint8, "canary" (who has
+                                        a coin with --design coin), or "examples", N
   def train(members, seed, context):    trains on these rows and returns a function predict(rows),
                                         which returns probabilities (rows, classes), or a mapping
                                         with one of logits, probabilities, log_odds_true, statistic
@@ -168,6 +169,12 @@ def _add_draw_options(parser: common.Parser) -> None:
         "the others are always members (default: coins for all)",
     )
     group.add_argument(
+        "--canary",
+        choices=CANARIES,
+        help="what canaries are: examples of --estimator with labels of other classes, or those "
+        "that population() marks (default: those, else examples as they are)",
+    )
+    group.add_argument(
         "--holdout",
         type=float,
         default=ShadowExperiment.holdout,
@@ -262,6 +269,7 @@ def _run(given: argparse.Namespace) -> int:
                     "train_ratio",
                     "design",
                     "canaries",
+                    "canary",
                     "holdout",
                     "same_class",
                     "percent",

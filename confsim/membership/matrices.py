@@ -77,9 +77,11 @@ class Matrices:
 
         first = read(trials[0])
         self.ids = first["id"].to_numpy()
-        #: Ids of all examples that trials were asked about, also where few are attacked.
+        #: Ids of all examples that members are drawn from, also where few are attacked.
         self.everyone = self.ids
-        if only is not None:
+        if only is None:
+            self.everyone = self._drawn_from()
+        else:
             self.everyone = run.trial(trials[0]).table("examples", ["id"])["id"].to_numpy()
         self.labels = first["label"].to_numpy()
         shape = (len(trials), len(self.ids))
@@ -96,6 +98,16 @@ class Matrices:
         self.has_predictions = bool((first["predicted"] >= 0).all())
         #: What attacks learn from, a row a trial; ``None`` where the run has none.
         self.signal = self.get("statistic" if statistic else "log_odds_true")
+
+    def _drawn_from(self) -> NDArray[np.int64]:
+        """Return the ids that members are drawn from: shadow models are asked about canaries."""
+        if not self.run.has("population.parquet"):
+            return self.ids
+        table = self.run.population()
+        if "split" not in table:
+            return self.ids
+        drawn = table["id"][table["split"] == "population"].to_numpy()
+        return drawn if len(drawn) > len(self.ids) and np.isin(self.ids, drawn).all() else self.ids
 
     def has_column(self, name: str) -> bool:
         """Whether the run has anything in a column."""

@@ -27,6 +27,7 @@ class Settings(TypedDict, total=False):
     train_ratio: float
     design: str
     canaries: int | None
+    canary: str | None
     holdout: float
     same_class: bool
     percent: float

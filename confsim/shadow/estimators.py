@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from confsim._suggest import did_you_mean
 from confsim.labelled_tables import is_number, one_hot
-from confsim.shadow.population import as_array
+from confsim.seeds import Purpose, stream
+from confsim.shadow.population import as_array, duplicate_groups
 from confsim.shadow.tasks import Source, Task, TaskError, pickled, users_code
 
 Array = NDArray[Any]
@@ -193,6 +194,13 @@ class EstimatorTask:
         self._ids, self._groups, self._features = data["ids"], data["groups"], data["features"]
         self._group = data.get("group")
         self._classes: Array | None = None
+        self._wrong: tuple[int, int] | None = None
+
+    def mislabel(self, count: int, seed: int) -> None:
+        """Have so many examples carry the label of another class, before ``population()``."""
+        if not is_classifier(self._estimator):
+            raise TaskError("canary 'mislabelled' needs a classifier")
+        self._wrong = count, seed
 
     def configure(self, **parameters: Any) -> None:
         """Set the estimator's parameters."""
@@ -225,6 +233,9 @@ class EstimatorTask:
             missing = np.array([v is None or v != v for v in labels]) if labels.ndim == 1 else ()
             if np.any(missing):
                 raise TaskError(f"y must not be missing, but row {int(np.argmax(missing))} is")
+            if self._wrong is not None:
+                labels, found["canary"] = mislabelled(labels, groups, *self._wrong)
+                self._y = labels
             found["label"] = labels
             self._classes = np.unique(labels.astype(str) if labels.dtype.kind == "O" else labels)
         elif self._y.dtype.kind not in "biuf":
@@ -278,6 +289,39 @@ class EstimatorTask:
         whole = np.full((len(found), len(self._classes)), lowest)
         whole[:, np.searchsorted(self._classes, known)] = found
         return whole
+
+
+def mislabelled(
+    labels: Array, groups: Any, count: int, seed: int
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Return labels with wrong ones, each drawn from the other classes, and whose they are.
+
+    Raises
+    ------
+    TaskError
+        If too few examples have no duplicate, whose label would speak against the wrong one.
+    """
+    kinds, codes = np.unique(
+        labels.astype(str) if labels.dtype.kind == "O" else labels, return_inverse=True
+    )
+    single = np.ones(len(labels), bool)
+    if groups is not None:
+        known = duplicate_groups("groups", as_array(groups), len(labels))
+        _, of, sizes = np.unique(known, return_inverse=True, return_counts=True)
+        single = sizes[of.reshape(-1)] == 1
+    if len(kinds) < 2 or count > np.count_nonzero(single):
+        raise TaskError(
+            f"{count} mislabelled canaries need two classes and as many examples without a "
+            f"duplicate; there are {len(kinds)} and {np.count_nonzero(single)}"
+        )
+    rng = stream(seed, Purpose.CANARIES)
+    rows = np.sort(rng.choice(np.flatnonzero(single), count, replace=False))
+    # Any other class with equal chance: a step of 1 to K - 1 around the circle of classes.
+    steps = rng.integers(1, len(kinds), count)
+    first = np.unique(codes, return_index=True)[1]
+    wrong = np.array(labels)
+    wrong[rows] = wrong[first[(codes.reshape(-1)[rows] + steps) % len(kinds)]]
+    return wrong, np.isin(np.arange(len(labels)), rows)
 
 
 def is_classifier(estimator: Any) -> bool:

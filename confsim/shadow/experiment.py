@@ -43,6 +43,7 @@ from confsim.trial_tables import Examined, Similarity, holdout_table
 Rows = NDArray[np.int64]
 
 DESIGNS = ("independent", "balanced", "coin")
+CANARIES = ("mislabelled", "given")
 DEVICES = ("auto", "cpu", "cuda")
 
 #: Packages that can use a GPU.
@@ -101,6 +102,9 @@ class ShadowExperiment(Experiment):
     design : {"independent", "balanced", "coin"}
     canaries : int or None
         With ``coin``: so many examples are members by coins, the others always; these are examined.
+    canary : {"mislabelled", "given"} or None
+        ``mislabelled``: canaries of an estimator's have a label drawn from the other classes.
+        ``given``: the task's population says who they are. By default, examples as they are.
     holdout : float
         Fraction of the examples set aside, in [0, 1).
     same_class : bool
@@ -140,6 +144,7 @@ class ShadowExperiment(Experiment):
     train_ratio: float = 0.5
     design: str = "independent"
     canaries: int | None = None
+    canary: str | None = None
     holdout: float = 0.1
     same_class: bool = False
     percent: float = 5.0
@@ -179,6 +184,12 @@ class ShadowExperiment(Experiment):
             check_integer("canaries", self.canaries, minimum=2)
             if self.design != "coin":
                 raise ValueError(f"canaries is for design 'coin', not {self.design!r}")
+        if self.canary is not None:
+            check_choice("canary", self.canary, CANARIES)
+            if self.design != "coin":
+                raise ValueError(f"canary is for design 'coin', not {self.design!r}")
+            if self.canary == "mislabelled" and self.canaries is None:
+                raise ValueError("canary 'mislabelled' needs canaries, how many there are")
         Zeros(self.votes)  # checks them
         try:
             json.dumps(self.parameters, allow_nan=False)
@@ -215,6 +226,8 @@ class ShadowExperiment(Experiment):
             settings["drop"] = list(self.drop)
         if not self.traces:  # an option that came later
             del settings["traces"]
+        if self.canary != "mislabelled":  # those that are given are part of the data's hash
+            del settings["canary"]
         found = {
             "task_sha256": self.source.sha256,
             "data_sha256": self.facts.data_sha256,

@@ -56,6 +56,8 @@ class Opened:
         self.experiment = experiment
         self.task: Task = experiment.source.load()
         self.task.configure(experiment.parameters)
+        if experiment.canary == "mislabelled":  # of an estimator
+            self.task.call("mislabel", experiment.canaries, experiment.seed)
         self.population = Population.of(self.task.call("population"), self.task.name)
         self.target_members = target_members
         self.target: Any = None
@@ -64,18 +66,36 @@ class Opened:
         everyone = np.arange(len(self.population), dtype=np.int64)
         self.held = self._holdout(everyone)
         self.drawn_from = np.setdiff1d(everyone, self.held, assume_unique=True)
-        self.canaries: Rows | None = None
-        if experiment.canaries is not None:
-            if experiment.canaries > len(self.drawn_from):
-                raise ValueError(
-                    f"canaries must be at most the population's {len(self.drawn_from)}, not "
-                    f"{experiment.canaries}"
-                )
-            self.canaries = draws.canary_rows(
-                len(self.drawn_from), experiment.canaries, experiment.seed
-            )
+        self.canaries = self._canaries()
         chosen = slice(None) if self.canaries is None else self.canaries
         self.queried = self.drawn_from[chosen]
+
+    def _canaries(self) -> Rows | None:
+        """Return places among those drawn from: canaries of the population's, or drawn ones."""
+        experiment, marked = self.experiment, self.population.canary
+        if marked is not None:
+            self._check_marked(int(np.count_nonzero(marked)))
+            return np.searchsorted(self.drawn_from, np.flatnonzero(marked))
+        if experiment.canary == "given":
+            raise ValueError(
+                f"canary 'given' needs population() of {self.task.name} to give canary, which says "
+                "who they are"
+            )
+        if experiment.canaries is None:
+            return None
+        if experiment.canaries > len(self.drawn_from):
+            raise ValueError(
+                f"canaries must be at most the population's {len(self.drawn_from)}, not "
+                f"{experiment.canaries}"
+            )
+        return draws.canary_rows(len(self.drawn_from), experiment.canaries, experiment.seed)
+
+    def _check_marked(self, count: int) -> None:
+        what, experiment = f"population() of {self.task.name}", self.experiment
+        if experiment.design != "coin":
+            raise ValueError(f"{what} gives canary, which needs design 'coin'")
+        if experiment.canaries not in (None, count):
+            raise ValueError(f"{what} gives {count} canaries, not {experiment.canaries}")
 
     def load_target(self) -> None:
         """Ask the task for the model that exists, and check who it was trained on."""
@@ -98,14 +118,16 @@ class Opened:
         self.target_members = rows
 
     def _holdout(self, everyone: Rows) -> Rows:
-        """Draw the holdout: none of it was the target's, nor a duplicate of what was."""
+        """Draw the holdout: nobody of the target's, no canary, and no duplicate of either."""
         population, fraction = self.population, self.experiment.holdout
         if not fraction:
             return np.empty(0, np.int64)
         rows = everyone
+        wanted = np.zeros(len(everyone), bool) if population.canary is None else population.canary
         if self.target_members is not None:
-            taken = np.unique(population.groups[self.target_members])
-            rows = everyone[~np.isin(population.groups, taken)]
+            wanted = wanted | np.isin(everyone, self.target_members)
+        if wanted.any():
+            rows = everyone[~np.isin(population.groups, population.groups[wanted])]
             fraction = min(1.0, fraction * len(everyone) / max(1, len(rows)))
             if len(rows) == 0:
                 return rows

@@ -15,6 +15,7 @@ from confsim.given_files import NO_GROUP
 from confsim.labelled_tables import example_ids
 from confsim.neighbors import as_points
 from confsim.own_groups import own_groups
+from confsim.statistics import check_membership
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
@@ -25,6 +26,7 @@ ENTRIES = {
     "id": "numbers or names of the examples, each once",
     "duplicate_group": "examples of one group are duplicates; -1, NaN or '' belong to none",
     "group": "groups such as sites that results are told apart by; NaN or '' for none",
+    "canary": "True where a fair coin decides on membership; the others are always members",
     "label_names": "what the classes 0, 1, ... are called",
     "features": "a fixed space (examples, d) that similarity is measured in",
     "images": "pictures for the report, uint8 (examples, height, width[, channels])",
@@ -50,6 +52,8 @@ class Population:
     images : ndarray of uint8 or None
     fingerprint : str
         Hash of all of it.
+    canary : ndarray of bool or None, (examples,)
+        Examples that coins decide on, where the task says which.
     """
 
     ids: Rows
@@ -61,6 +65,7 @@ class Population:
     features: Array | None
     images: Array | None
     fingerprint: str
+    canary: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -99,9 +104,10 @@ class Population:
         count = _count(what, arrays, given.get("examples"))
         labels, names = _labels(what, arrays.get("label"), count, given.get("label_names"))
         ids, id_names = example_ids(what, arrays.get("id"), count)
-        groups = _groups(what, arrays.get("duplicate_group"), count)
+        groups = duplicate_groups(what, arrays.get("duplicate_group"), count)
         own = arrays.get("group")
         told_apart = None if own is None else own_groups(f"{what}: group", own, count)
+        canary = _canary(what, arrays.get("canary"))
         features = arrays.get("features")
         if features is not None:
             features = _features(what, features)
@@ -113,6 +119,8 @@ class Population:
                 digest.update(np.ascontiguousarray(part).data)
         if told_apart is not None:
             digest.update(repr((told_apart.names, told_apart.codes.tolist())).encode())
+        if canary is not None:
+            digest.update(canary.tobytes())
         return cls(
             ids,
             labels,
@@ -123,6 +131,7 @@ class Population:
             features,
             images,
             digest.hexdigest(),
+            canary,
         )
 
 
@@ -239,7 +248,7 @@ def _missing(values: Array) -> NDArray[np.bool_]:
     return np.zeros(len(values), bool)
 
 
-def _groups(what: str, values: Array | None, count: int) -> Rows:
+def duplicate_groups(what: str, values: Array | None, count: int) -> Rows:
     """Return groups of duplicates; an example of no group gets one of its own."""
     if values is None:
         return np.arange(count, dtype=np.int64)
@@ -252,6 +261,20 @@ def _groups(what: str, values: Array | None, count: int) -> Rows:
         names = values if values.dtype.kind in "iu" else text
         found = np.unique(names, return_inverse=True)[1].reshape(-1).astype(np.int64)
     found[alone] = found.max() + 1 + np.arange(np.count_nonzero(alone))
+    return found
+
+
+def _canary(what: str, values: Array | None) -> NDArray[np.bool_] | None:
+    """Return who is a canary."""
+    if values is None:
+        return None
+    _check_flat(what, "canary", values)
+    try:
+        found = check_membership(values, "canary")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what}: {error}") from None
+    if np.count_nonzero(found) < 2:
+        raise ValueError(f"{what}: canary must mark at least 2 examples")
     return found
 
 

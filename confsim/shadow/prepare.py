@@ -49,6 +49,8 @@ def experiment_of(
         raise ValueError(
             "traces are for tasks that call context.trace(epoch, predict); an estimator has one fit"
         )
+    if experiment.canary is not None:
+        _check_canary(experiment.canary, source)
     experiment.given(source=source, shadow_models=check_trials(trials))
     facts = look_over(experiment, fresh=not check and (out is None or not Path(out).exists()))
     experiment.given(facts=facts)
@@ -58,3 +60,17 @@ def experiment_of(
     tested = replace(experiment, repeatable="yes" if tried.repeatable else "no")
     timed = tried.seconds if whole else None
     return tested.given(source=source, shadow_models=trials, facts=facts, timed=timed), tried
+
+
+def _check_canary(kind: str, source: Source) -> None:
+    """Raise ``ValueError`` where nobody could make such canaries."""
+    if kind == "given" and isinstance(source, EstimatorSource):
+        raise ValueError(
+            "canary 'given' is for tasks, whose population() gives canary; those of an estimator "
+            "are 'mislabelled', or examples as they are"
+        )
+    if kind == "mislabelled" and not isinstance(source, EstimatorSource):
+        raise ValueError(
+            "canary 'mislabelled' is for estimators: a task trains with labels of its own, makes "
+            "its own canaries and says in population() who they are, under canary"
+        )

@@ -6,7 +6,7 @@ knows how a run came to be.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from confsim.membership.shadow import Design
 from confsim.membership.slices import Slices
 from confsim.membership.success import success_by
 from confsim.membership.transfer import transferred_thresholds
+from confsim.membership.vulnerability import bins_of, reliability, reliability_of_bins
 from confsim.membership.vulnerability_tables import BINNED, VulnerabilityTables
 from confsim.statistics import closeness_chance
 
@@ -198,17 +199,32 @@ class ExampleTables:
             answers = self._exposure.add_to(tables, columns, lira, self.features)
             made = evidence.result()
         tables["success_bins"] = pd.DataFrame(self._success(columns))
-        tables["vulnerability"] = tables["vulnerability"].assign(**self._found())
+        found = self._found(slice(None))
+        tables["vulnerability"] = tables["vulnerability"].assign(**found)
+        known = [
+            {"vulnerability": name, "reliability": reliability(measure, len(lira), self.groups)}
+            for name, measure in ((name, partial(self._found_by, name)) for name in found)
+        ]
+        measured = tables["vulnerability_reliability"]
+        tables["vulnerability_reliability"] = pd.concat(
+            [measured, pd.DataFrame(known)], ignore_index=True
+        )
         return made, answers
 
-    def _found(self) -> dict[str, Any]:
+    @cached_property
+    def _called(self) -> dict[str, BoolArray]:
+        """What each attack calls a member at the rate at which attacks are compared."""
+        return called(self._scores, self._thresholds)
+
+    def _found(self, rows: Any) -> dict[str, FloatArray]:
         """Return of each example the share of its trials as member in which an attack finds it."""
-        member = self.data.is_member
+        return {f"found_{name}": self._found_by(f"found_{name}", rows) for name in self._called}
+
+    def _found_by(self, name: str, rows: Any) -> FloatArray:
+        member, hits = self.data.is_member[rows], self._called[name.removeprefix("found_")][rows]
         with np.errstate(invalid="ignore"):
-            return {
-                f"found_{name}": (hits & member).sum(axis=0) / member.sum(axis=0)
-                for name, hits in called(self._scores, self._thresholds).items()
-            }
+            share: FloatArray = (hits & member).sum(axis=0) / member.sum(axis=0)
+        return share
 
     @cached_property
     def _surroundings(self) -> dict[str, Any]:
@@ -276,19 +292,28 @@ class ExampleTables:
 
     def _success(self, columns: dict[str, NDArray[Any]]) -> list[dict[str, Any]]:
         """Return which members the main attacks find, by similarity and class."""
-        found = called(self._scores, self._thresholds)
-        return [
-            {"level": AGREEMENT_LEVEL, "by": name, **row}
-            for name, bins in BINNED
-            if name in columns
-            for row in success_by(
-                columns[name],
-                found,
-                self.data.is_member,
-                bins=bins,
-                memorization=columns.get("memorization"),
-            )
-        ]
+        made = []
+        for name, bins in BINNED:
+            if name not in columns:
+                continue
+            parts = bins_of(columns[name], bins)
+            again = {
+                attack: reliability_of_bins(
+                    partial(self._found_by, f"found_{attack}"), parts, len(self.trials), self.groups
+                )
+                for attack in self._called
+            }
+            made += [
+                {"level": AGREEMENT_LEVEL, "by": name, **row, "reliability": again[row["attack"]]}
+                for row in success_by(
+                    columns[name],
+                    self._called,
+                    self.data.is_member,
+                    bins=bins,
+                    memorization=columns.get("memorization"),
+                )
+            ]
+        return made
 
     def _attack_rows(self) -> list[dict[str, Any]]:
         """Evaluate every attack, one after another: each takes the memory of its scores."""

@@ -32,7 +32,7 @@ from confsim.membership import (
 )
 from confsim.membership.linear import _experiment
 from confsim.membership.linear_leverage import LinearLeverage
-from confsim.membership.vulnerability import answer, halves
+from confsim.membership.vulnerability import answer, halves, reliability_of_bins
 from confsim.statistics import (
     RATE,
     auc,
@@ -417,6 +417,34 @@ def test_reliability_tells_noise_from_exposure():
     assert abs(of(log_odds)) < 0.1
     assert of(leaking) > 0.5
     assert np.isnan(reliability(lambda rows: log_odds[rows].mean(axis=0), 1))
+
+
+def test_reliability_of_bins():
+    rng = np.random.default_rng(4)
+    exposed, noise = np.arange(1000) / 1000, rng.normal(size=(8, 1000))
+    bins = np.split(np.arange(1000), 10)
+
+    def found(values, parts=bins):
+        return reliability_of_bins(lambda rows: values[rows].mean(axis=0), parts, 8)
+
+    assert found(exposed + noise) > 0.9
+    null = [found(rng.normal(size=(8, 1000))) for _ in range(200)]
+    halves = [n / (2 - n) for n in null]  # Spearman-Brown undone
+    assert abs(np.mean(halves)) < 4 / np.sqrt(9 * 200)
+    assert np.isnan(found(exposed + noise, bins[:2]))
+    holes = np.where(np.arange(1000) % 100 < 50, np.nan, exposed + noise)
+    assert found(holes) > 0.9
+
+
+def test_bins_and_lists_carry_their_reliability(tmp_path):
+    made = membership_tables(balanced_run(tmp_path / "run", trials=12)[0])
+    known = dict(made["vulnerability_reliability"].itertuples(index=False))
+    lists = {name for name in made["vulnerability"] if name.startswith(("found_", "exposure"))}
+    assert lists <= set(known)
+    for table, column in (("vulnerability_bins", "exposure_reliability"),
+                          ("success_bins", "reliability")):  # fmt: skip
+        assert (made[table][column].dropna() <= 1).all()
+        assert made[table][column].notna().any()
 
 
 def test_mean_distances():

@@ -162,7 +162,7 @@ def audit(
     ...     run = confsim.audit(is_member=member, label=label, logits=logits, out=folder + "/run")
     ...     attacks = membership_tables(run)["attacks"]
     >>> sorted(attacks[attacks["target"] == "0"]["attack"])
-    ['confidence', 'correctness', 'entropy', 'loss', 'modified_entropy']
+    ['attack_p', 'confidence', 'correctness', 'entropy', 'loss', 'modified_entropy']
     """
     from confsim.runner.command import whole_run
 

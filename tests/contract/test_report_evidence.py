@@ -17,7 +17,10 @@ from confsim.report.summary import Estimate, Headline
 
 def material(means: Any = None, **tables: Any) -> Material:
     """A run of which only its membership tables and headline are known."""
-    run: Any = SimpleNamespace(has=lambda name: False, manifest={"command": "confsim-audit"})
+    trial = SimpleNamespace(has=lambda name: False)
+    run: Any = SimpleNamespace(
+        has=trial.has, trial=lambda number: trial, manifest={"command": "confsim-audit"}
+    )
     made = Material(run, list(range(8)))
     made.tables = {name: pd.DataFrame(rows) for name, rows in tables.items()}
     made.__dict__["headline"] = Headline(8, means or {}, {}, {})

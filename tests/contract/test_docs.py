@@ -1,7 +1,10 @@
 """The documentation says what is so: files and columns of runs, and code that is run somewhere."""
 
+import functools
+import importlib
 import importlib.util
 import json
+import pydoc
 import re
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import confsim
+from confsim.cli.program import COMMANDS
 
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -153,3 +157,24 @@ def test_code_on_pages_is_run_or_says_why_not(page):
         opened = line[3:]
         plain = opened == "" or opened == "text"
         assert plain or opened.startswith(DIRECTIVES) or lines[number - 1] in NOT_RUN, (page, line)
+
+
+#: Flags on pages that are other programs'.
+OTHER_FLAGS = {"--array", "--cpus-per-task", "--dependency", "--parsable", "--rm", "--tags"}
+
+
+@functools.cache
+def parsers():
+    return [importlib.import_module(f"confsim.cli.{name}").build_parser() for name in COMMANDS]
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda path: path.stem)
+def test_flags_and_names_on_pages_are_there(page):
+    if "build" in page.parts:
+        pytest.skip("not a page")
+    text = page.read_text(encoding="utf-8")
+    known = {flag for parser in parsers() for flag in parser._option_string_actions}
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    assert not named - known - OTHER_FLAGS
+    for name in set(re.findall(r"\bconfsim(?:\.[A-Za-z_]\w*)+", text)):
+        assert pydoc.locate(name) is not None, name

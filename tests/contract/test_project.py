@@ -68,3 +68,25 @@ def test_the_conda_recipe_has_the_dependencies_of_the_package():
     )
     run = recipe.partition("  run:\n")[2].partition("\ntests:")[0].replace(" >=", ">=")
     assert wanted <= set(re.findall(r"[\w-]+>=[\d.]+", run))
+
+
+def test_the_conda_recipe_has_the_commands_of_the_package():
+    block = re.search(r"^\[project\.scripts\]\n(.*?)\n\n", pyproject(), re.MULTILINE | re.DOTALL)[1]
+    wanted = set(block.replace('"', "").splitlines())
+    recipe = (ROOT / ".ci" / "conda" / "recipe.yaml").read_text()
+    assert set(re.findall(r"^ +- (confsim\S* = \S+)$", recipe, re.MULTILINE)) == wanted
+    assert len(wanted) == 7
+
+
+def test_every_python_that_is_promised_is_tested_and_gets_a_wheel():
+    promised = re.findall(r"Python :: (3\.\d+)", pyproject())
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    tested = re.search(r"^ +python: \[(.*)\]$", workflow, re.MULTILINE)[1]
+    wheels = re.search(r'^build = "(.*)"$', pyproject(), re.MULTILINE)[1]
+    assert promised[0] == "3.10"
+    assert f'requires-python = ">={promised[0]}"' in pyproject()
+    for python in promised:
+        assert f'"{python}"' in tested
+        assert f"cp{python.replace('.', '')}-*" in wheels.split()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"Python {promised[0]} to {promised[-1]}" in readme

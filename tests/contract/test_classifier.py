@@ -145,3 +145,9 @@ def test_pickle_and_grid_search():
 def test_the_program_never_imports_scikit_learn():
     code = "import sys, confsim.linear.program; sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_it_shows_itself_in_a_notebook():
+    shown = LinearBinaryClassifier(objective="margin", C=10)._repr_html_()
+    assert "LinearBinaryClassifier" in shown
+    assert "margin" in shown

@@ -101,6 +101,42 @@ def test_a_run_says_how_to_repeat_it(tmp_path, capsys):
     assert "made by confsim-linear, not by confsim-deep" in capsys.readouterr().err
 
 
+_TASK = """
+import numpy as np
+
+def configure(shift=0.0):
+    global SHIFT
+    SHIFT = shift
+
+def population():
+    return {"features": np.arange(40.0).reshape(20, 2)}
+
+def train(members, seed, context):
+    return lambda rows: {"statistic": np.isin(rows, members) + SHIFT + rows / 100}
+"""
+
+
+@pytest.mark.parametrize("given", ["run", "run/manifest.json"])
+@pytest.mark.parametrize("name", ["shadow", "audit"])
+def test_a_manifest_repeats_what_is_not_in_the_defaults(name, given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "task.py").write_text(_TASK)
+    rows = "".join(f"{i % 2},{i / 7}\n" for i in range(20))
+    (tmp_path / "data.csv").write_text(f"is_member,loss\n{rows}")
+    words, again = {
+        "shadow": (["task.py", "--set", "shift=2", "--trials", "2", "--seed", "3", "--quiet"], []),
+        "audit": (["data.csv", "--percent", "20"], ["data.csv"]),  # its data are not in its run
+    }[name]
+    assert run(name, *words, "--out", "run") == 0
+    assert run(name, *again, "--config", given, "--out", "again") == 0
+    made = [
+        {path.name: path.read_bytes() for path in (tmp_path / out / "trials" / "000000").iterdir()}
+        for out in ("run", "again")
+    ]
+    assert made[0].pop("trial.json") != made[1].pop("trial.json")  # it holds times
+    assert made[0] == made[1]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

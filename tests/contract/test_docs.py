@@ -178,3 +178,16 @@ def test_flags_and_names_on_pages_are_there(page):
     assert not named - known - OTHER_FLAGS
     for name in set(re.findall(r"\bconfsim(?:\.[A-Za-z_]\w*)+", text)):
         assert pydoc.locate(name) is not None, name
+
+
+@pytest.mark.parametrize("name", ["confsim", "confsim.membership", "confsim.statistics"])
+def test_every_public_function_and_class_is_in_the_reference(name):
+    module = importlib.import_module(name)
+    pages = "".join(path.read_text(encoding="utf-8") for path in (DOCS / "api").glob("*.rst"))
+    shown = re.findall(
+        r"^\.\. auto(?:function|class|exception|module):: (\S+)$", pages, re.MULTILINE
+    )
+    last = {entry.rpartition(".")[2] for entry in shown}
+    public = {entry for entry in module.__all__ if callable(getattr(module, entry))}
+    assert public
+    assert not public - last

@@ -66,15 +66,21 @@ def naming(source: str) -> Iterator[None]:
 
 
 def given_path(path: str | os.PathLike[str]) -> Path:
-    """Return the path that a user wrote; ``~`` is the home unless something is called so."""
-    if not os.fspath(path):
-        raise ValueError("a path must not be empty; this folder is called .")
-    found = Path(path)
+    """Return the path of something to read, as :func:`expanded` does."""
+    found = expanded(path)
     try:
         found.lstat()
     except (OSError, ValueError) as error:  # whoever reads it says what else is wrong
         if getattr(error, "errno", None) == errno.ENAMETOOLONG:
             raise ValueError(f"{str(found)[:60]}... cannot be read: its name is too long") from None
+    return found
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return the path that a user wrote; ``~`` is the home unless something is called so."""
+    if not os.fspath(path):
+        raise ValueError("a path must not be empty; this folder is called .")
+    found = Path(path)
     if found.parts[:1] and found.parts[0].startswith("~") and not os.path.lexists(found):
         try:
             return found.expanduser()

@@ -20,6 +20,7 @@ from confsim._suggest import did_you_mean
 from confsim._version import __version__
 from confsim.cli import settings
 from confsim.cli.output import written
+from confsim.given_files import expanded
 from confsim.runner import GRACE, check_environment
 
 #: The command line was wrong, or asks for what cannot be.
@@ -189,10 +190,13 @@ def _one_line(text: str) -> str:
 
 
 def path_of(text: str) -> Path:
-    """Parse a path; an empty one, as of a variable that is not set, is no name of this folder."""
+    """Parse a path, as :func:`~confsim.given_files.expanded` does; shells leave ``--out=~/x``.
+
+    An empty one, as of a variable that is not set, is no name of this folder.
+    """
     if not text:
         raise argparse.ArgumentTypeError("must not be empty; this folder is called .")
-    return Path(text)
+    return expanded(text)
 
 
 def integer(text: str) -> int:

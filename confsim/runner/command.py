@@ -1,11 +1,11 @@
 """One command from its arguments to its outcome."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 from confsim._errors import ConfsimError, check_choice, check_number
 from confsim.experiment import Experiment
+from confsim.given_files import expanded
 from confsim.runner import plan
 from confsim.runner.supervisor import Outcome, Supervisor
 from confsim.store import Run, check_place, check_target, default_path
@@ -86,7 +86,7 @@ def run(
             "--overwrite cannot be used with shards: one would remove another's trials"
         )
     check_place(out)
-    path = default_path(experiment) if out is None else Path(out)
+    path = default_path(experiment) if out is None else expanded(out)
     command = Supervisor(
         experiment,
         path,

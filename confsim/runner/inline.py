@@ -12,10 +12,10 @@ import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from confsim.experiment import Experiment
+from confsim.given_files import expanded
 from confsim.runner import plan
 from confsim.runner.pool import Pool, Worker
 from confsim.runner.supervisor import Outcome, Supervisor
@@ -71,7 +71,7 @@ def run_inline(
     """
     trials = plan.check_trials(trials)
     check_place(out)
-    path = default_path(experiment) if out is None else Path(out)
+    path = default_path(experiment) if out is None else expanded(out)
     try:
         check_target(path, experiment, overwrite=overwrite, mix_versions=False)
     except OSError as error:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from confsim._errors import ConfsimError, check_integer, to_copy
+from confsim.given_files import expanded
 from confsim.store import files, layout, packs
 from confsim.store.capabilities import Capabilities
 from confsim.store.packs import InPack, Pack, Packs, Place
@@ -52,7 +53,7 @@ def open_run(path: str | os.PathLike[str], *, limit: int | None = None) -> "Run"
     ConfsimError
         If its manifest is damaged.
     """
-    return Run(Path(path), limit=limit)
+    return Run(expanded(path), limit=limit)
 
 
 class Run:

@@ -17,6 +17,7 @@ from typing import Any
 from confsim._errors import ConfsimError
 from confsim._version import __version__
 from confsim.experiment import Columns, Experiment, Interrupted, RunData, Table, TrialResult
+from confsim.given_files import expanded
 from confsim.store import artifacts, files, layout, packs
 from confsim.store.capabilities import Capabilities
 from confsim.store.layout import CannotWrite
@@ -329,9 +330,7 @@ def check_place(out: str | os.PathLike[str] | None) -> None:
     CannotWrite
         If the disk is full.
     """
-    if out is not None and not os.fspath(out):
-        raise ValueError("out must not be empty; this folder is called .")
-    path = layout.RUNS if out is None else Path(out)
+    path = layout.RUNS if out is None else expanded(out)
     try:
         if os.path.lexists(path):
             if not path.is_dir():

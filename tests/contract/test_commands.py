@@ -265,3 +265,20 @@ def test_an_empty_path_of_python_is_none_either(call, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="must not be empty"):
         call()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_home_is_the_home(tmp_path):
+    """Shells leave ``~`` as it is in --out=~/run; a folder of that name is dangerous to remove."""
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    options = {"cwd": here, "env": {**os.environ, "HOME": str(home)}}
+    arguments = ("--n", "5", "--queries", "100", "--trials", "2", "--quiet")
+    assert program("linear", *arguments, "--out=~/run", **options).returncode == 0
+    assert "2 of 2 trials" in program("status", "~/run", **options).stdout
+    code = "import confsim; print(confsim.linear.run(n=5, queries=100, trials=2, out='~/run').path)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], **options, capture_output=True, text=True, check=True
+    )
+    assert found.stdout == f"{home / 'run'}\n"
+    assert not list(here.iterdir())

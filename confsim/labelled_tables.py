@@ -4,7 +4,8 @@ Estimators get columns as they are, text as categories; networks get one number 
 column. Nothing here standardises, draws or trains.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ Array = NDArray[Any]
 
 #: Categories of a column that become numbers, the commonest first.
 MAX_CATEGORIES = 100
+
+#: Of fewer rows it is no wonder if most texts differ.
+_MANY_ROWS = 10
 
 #: float32 holds whole numbers up to here.
 _WHOLE = 1 << 24
@@ -108,11 +112,13 @@ def read(
     if not used:
         raise ValueError(f"{path} has no column beside {label} to learn from")
     X = table[used].copy()
+    said = [f"{path}: the label {words}" for words in _alike(y)]
     for name in used:
+        said += [f"{path}: column {name} {words}" for words in _oddities(X[name])]
         X[name] = _usable(path, name, X[name])
     ids = None if id_column is None else table[id_column].to_numpy()
     groups = None if group is None else table[group].astype(object).to_numpy()
-    return LabelledTable(X, y.to_numpy(), ids, notes, groups)
+    return LabelledTable(X, y.to_numpy(), ids, (*notes, *said), groups)
 
 
 def _frame(
@@ -132,8 +138,27 @@ def _frame(
     if found.separator == ",":
         for name in table.columns:
             if table[name].dtype.kind not in "biuf" and _all_numbers(table[name]):
-                tabular.check_decimal_commas(name, map(str, table[name]))
-    return table, tuple(f"{file}: {note}" for note in found.notes)
+                what = f"{file}: column {name}"
+                tabular.check_decimal_commas(what, map(str, table[name]))
+    table, left_out = _without_row_numbers(table, wanted)
+    return table, tuple(f"{file}: {note}" for note in (*found.notes, *left_out))
+
+
+def _without_row_numbers(
+    table: "pd.DataFrame", wanted: Sequence[str]
+) -> tuple["pd.DataFrame", list[str]]:
+    """Leave out columns without a name that are empty, or number the rows; say the latter."""
+    left_out, notes = [], []
+    for position, name in enumerate(table.columns):
+        if not re.fullmatch(r"Unnamed: \d+", name) or name in wanted:
+            continue
+        values = table[name]
+        if values.isna().all():
+            left_out.append(name)
+        elif values.dtype.kind in "iu" and values.is_unique:
+            left_out.append(name)
+            notes.append(f"column {position + 1}, which numbers the rows, is left out")
+    return table.drop(columns=left_out), notes
 
 
 def _all_numbers(column: "pd.Series[Any]") -> bool:
@@ -155,6 +180,41 @@ def _usable(path: str | Path, name: str, column: "pd.Series[Any]") -> "pd.Series
             "float64"
         )
     return column.astype("category")
+
+
+def _oddities(column: "pd.Series[Any]") -> Iterator[str]:
+    """Say what makes categories of a column that its owner may see as something else."""
+    if column.dtype.kind in "biufM" or _all_numbers(column):
+        return
+    yield from _alike(column)
+    rows = np.flatnonzero(column.notna())
+    known = [str(value) for value in column.dropna()]
+    odd = [place for place, text in enumerate(known) if not _is_written_number(text)]
+    if 0 < len(odd) < len(known) / 2:
+        yield (
+            f"is taken as categories, since {known[odd[0]][:40]!r} in row {rows[odd[0]]} is no "
+            "number: mend it if the others are numbers"
+        )
+
+
+def _is_written_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return tabular.DECIMAL_COMMA.fullmatch(text.strip()) is not None
+    return True
+
+
+def _alike(column: "pd.Series[Any]") -> Iterator[str]:
+    """Say which texts differ in nothing but blanks and capitals."""
+    if column.dtype.kind in "biufM":
+        return
+    first: dict[str, str] = {}
+    for text in column.dropna().astype(str).unique():
+        other = first.setdefault(text.strip().casefold(), text)
+        if other != text:
+            yield f"holds {other!r} and {text!r}, which stay two"
+            return
 
 
 def _check_column(path: str | Path, name: str, names: Sequence[str]) -> None:
@@ -268,6 +328,11 @@ def numbers(table: LabelledTable, source: str) -> tuple[Array, tuple[str, ...]]:
                 notes.append(
                     f"{what} has {categories:,} categories, of which the {MAX_CATEGORIES} "
                     "commonest are told apart"
+                )
+            elif len(column) >= _MANY_ROWS and categories > len(column) / 2:
+                notes.append(
+                    f"{what} has {categories:,} categories in {len(column):,} rows: if they name "
+                    f"rows, or are numbers with a sign, leave it out with --drop {name}"
                 )
         else:
             raise ValueError(f"{what} holds dates: leave it out with --drop {name}")

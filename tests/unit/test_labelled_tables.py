@@ -37,6 +37,50 @@ class TestReading:
         path.write_text("a;y\n1,5;0\n2,25;1\n")
         assert read(str(path), label="y").X["a"].tolist() == [1.5, 2.25]
 
+    @pytest.mark.parametrize("index", [True, False])
+    def test_numbers_of_rows_are_no_feature(self, tmp_path, index):
+        path = tmp_path / "t.csv"
+        frame = pd.DataFrame({"a": [0.5, 2.5, 1.5], "y": ["u", "v", "u"]})
+        text = frame.to_csv(index=index)
+        path.write_text(text if index else text.replace("\n", ",\n"))  # empty, after the last
+        data = read(str(path), label="y")
+        assert list(data.X) == ["a"]
+        noted = (f"{path}: column 1, which numbers the rows, is left out",) if index else ()
+        assert data.notes == noted
+
+    @pytest.mark.parametrize(
+        ("column", "words"),
+        [
+            (["1.5", "#DIV/0!", "2", "3,5"], "is taken as categories, since '#DIV/0!' in row 1 is"),
+            (["", "2", "3", "7%"], "is taken as categories, since '7%' in row 3 is no number"),
+            (["cook", "cook ", "a", "a"], "holds 'cook' and 'cook ', which stay two"),
+            (["Cook", "a", "cook", "a"], "holds 'Cook' and 'cook', which stay two"),
+        ],
+    )
+    def test_what_looks_like_something_else_is_said(self, tmp_path, column, words):
+        path = tmp_path / "t.csv"
+        pd.DataFrame({"a": column, "b": range(4), "y": [0, 1, 0, 1]}).to_csv(path, index=False)
+        (note,) = read(str(path), label="y").notes
+        assert note.startswith(f"{path}: column a {words}")
+
+    def test_labels_that_differ_in_blanks_or_case_are_said(self, tmp_path):
+        path = tmp_path / "t.csv"
+        path.write_text("a,y\n1,no\n2,yes\n3,No\n4,yes\n")
+        assert read(str(path), label="y").notes == (
+            f"{path}: the label holds 'no' and 'No', which stay two",
+        )
+
+    def test_ordinary_columns_need_no_word(self, tmp_path):
+        path = tmp_path / "t.csv"
+        path.write_text("n;d;c;m;y\n1;0,5;u;;0\n2;1,5;v;7;1\n3;2,5;u;NA;0\n")
+        assert read(str(path), label="y").notes == ()
+
+    def test_a_comma_that_may_separate_thousands(self, tmp_path):
+        path = tmp_path / "t.csv"
+        path.write_text('a,y\n"1,234",0\n"5,678",1\n')
+        with pytest.raises(ValueError, match=r"t\.csv: column a holds '1,234', whose comma may be"):
+            read(str(path), label="y")
+
     def test_other_formats_hold_the_same(self, tmp_path):
         frame = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"], "y": [0, 1], "n": [7, 9]})
         frame.to_parquet(tmp_path / "t.parquet")
@@ -80,6 +124,20 @@ class TestNumbers:
         assert np.isnan(found[:, 0]).tolist() == [False, True, False, False]
         assert found[:, 1:].tolist() == [[1, 0], [0, 1], [1, 0], [0, 0]]
         assert notes == ()
+
+    def test_a_column_that_names_its_rows_is_said(self, tmp_path):
+        path = tmp_path / "t.csv"
+        names = {"name": [f"n{k}" for k in range(12)], "share": [f"{k}%" for k in range(12)]}
+        pd.DataFrame({**names, "y": [0, 1] * 6}).to_csv(path, index=False)
+        table = read(str(path), label="y")
+        found, notes = numbers(table, "t.csv")
+        assert found.shape == (12, 24)
+        assert [note.partition(":")[2] for note in notes] == [
+            f" column {name} has 12 categories in 12 rows: if they name rows, or are numbers with "
+            f"a sign, leave it out with --drop {name}"
+            for name in names
+        ]
+        assert numbers(read(str(path), label="y", drop=list(names)[:1]), "t.csv")[1] == notes[1:]
 
     def test_rare_categories_are_counted_in_a_note(self):
         names = pd.Categorical([f"k{i}" for i in range(150)])

@@ -81,12 +81,13 @@ def training(material: Material, canvas: Canvas) -> Words:
     )
 
 
-def _own(material: Material) -> Any:
+def _own(material: Material) -> list[int]:
     """Return the trials whose own curves are drawn: all, or some at even steps."""
     trials = material.trials
     if len(trials) <= _OWN_CURVES:
         return trials
-    return trials[np.linspace(0, len(trials) - 1, _OWN_CURVES).round().astype(int)]
+    steps = np.linspace(0, len(trials) - 1, _OWN_CURVES).round().astype(int)
+    return [trials[step] for step in steps]
 
 
 def _span(least: int, most: int) -> str:

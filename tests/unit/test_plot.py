@@ -102,6 +102,12 @@ def test_training_curves_are_medians_over_trials(deep):
     assert len(axes.get_lines()) == 2 * (5 + 1) + 1
 
 
+def test_of_many_trials_some_curves_are_drawn(tmp_path):
+    run = publish(tmp_path / "many", FakeDeep(examples=12), 33)
+    axes = plot.training(run, Figure().subplots())
+    assert len(axes.get_lines()) == 2 * (30 + 1) + 1
+
+
 def test_curves_are_those_of_the_table(deep):
     axes = plot.roc(deep, Figure().subplots(), names=["loss"])
     table = pd.read_parquet(deep.path / "tables" / "roc.parquet")

@@ -16,7 +16,7 @@ from confsim.report import groups as own_groups
 from confsim.report import training as epochs
 from confsim.report import transfer as transferred
 from confsim.report.canvas import colour_bar
-from confsim.report.material import Material
+from confsim.report.context import ReportContext
 from confsim.report.registry import FigureKind
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def roc(run: "Run", ax: "Axes | None" = None, *, names: Sequence[str] | None = N
     ValueError
         If an attack has no curve.
     """
-    material = _material(run, attacks.roc)
-    curves = material.tables["roc"]
+    context = _context(run, attacks.roc)
+    curves = context.tables["roc"]
     present = list(dict.fromkeys(curves["attack"]))
     for name in names or ():
         check_choice("names", name, tuple(present))
@@ -95,8 +95,8 @@ def low_rates(run: "Run", ax: "Axes | None" = None, *, rate: str = "1pct") -> "A
     Axes
     """
     check_choice("rate", rate, ("1pct", "0.1pct"))
-    ax, material = _axes(ax), _material(run, attacks.low_rates)
-    attacks.rates_panel(ax, material, rate)
+    ax, context = _axes(ax), _context(run, attacks.low_rates)
+    attacks.rates_panel(ax, context, rate)
     return ax
 
 
@@ -128,10 +128,10 @@ def vulnerability(
         If the run has no bins of that kind.
     """
     check_choice("figure", figure, ("auc", "tpr_at_fpr_1pct"))
-    material = _material(run, attacks.vulnerability_bins)
-    _check_by(by, material.tables["vulnerability_bins"])
+    context = _context(run, attacks.vulnerability_bins)
+    _check_by(by, context.tables["vulnerability_bins"])
     ax = _axes(ax)
-    attacks.bins_panel(ax, material, by, figure)
+    attacks.bins_panel(ax, context, by, figure)
     return ax
 
 
@@ -150,19 +150,19 @@ def vulnerability_correlations(
     -------
     Axes
     """
-    material = _material(run, attacks.vulnerability_correlations)
-    known = dict.fromkeys(material.tables["vulnerability_correlations"]["vulnerability"])
+    context = _context(run, attacks.vulnerability_correlations)
+    known = dict.fromkeys(context.tables["vulnerability_correlations"]["vulnerability"])
     check_choice("measure", measure, tuple(known))
     ax = _axes(ax)
-    attacks.correlations_panel(ax, material, measure)
+    attacks.correlations_panel(ax, context, measure)
     ax.legend()
     return ax
 
 
 def memorization(run: "Run", ax: "Axes | None" = None) -> "Axes":
     """Draw how memorisation is distributed over examples (Feldman & Zhang 2020)."""
-    ax, material = _axes(ax), _material(run, attacks.memorization)
-    attacks.memorization_panel(ax, material.tables["memorization"]["memorization"].to_numpy())
+    ax, context = _axes(ax), _context(run, attacks.memorization)
+    attacks.memorization_panel(ax, context.tables["memorization"]["memorization"].to_numpy())
     return ax
 
 
@@ -181,8 +181,8 @@ def classes(run: "Run", ax: "Axes | None" = None, *, figure: str = "accuracy") -
     Axes
     """
     check_choice("figure", figure, ("accuracy", "auc"))
-    ax, material = _axes(ax), _material(run, attacks.classes)
-    attacks.classes_panel(ax, material, figure)
+    ax, context = _axes(ax), _context(run, attacks.classes)
+    attacks.classes_panel(ax, context, figure)
     if figure == "accuracy":
         ax.legend()
     return ax
@@ -201,10 +201,10 @@ def success(run: "Run", ax: "Axes | None" = None, *, by: str = "distance_out") -
     -------
     Axes
     """
-    material = _material(run, bins.success)
-    _check_by(by, material.tables["success_bins"])
+    context = _context(run, bins.success)
+    _check_by(by, context.tables["success_bins"])
     ax = _axes(ax)
-    bins.success_panel(ax, material, by)
+    bins.success_panel(ax, context, by)
     ax.set_ylabel("share of members found")
     ax.legend()
     return ax
@@ -224,10 +224,10 @@ def epsilon(run: "Run", ax: "Axes | None" = None, *, by: str = "fixed_distance")
     -------
     Axes
     """
-    material = _material(run, bins.epsilon)
-    _check_by(by, material.tables["epsilon_bins"])
+    context = _context(run, bins.epsilon)
+    _check_by(by, context.tables["epsilon_bins"])
     ax = _axes(ax)
-    bins.epsilon_panel(ax, material, by)
+    bins.epsilon_panel(ax, context, by)
     ax.set_ylabel("lower bound on epsilon, mean over trials")
     ax.legend()
     return ax
@@ -235,8 +235,8 @@ def epsilon(run: "Run", ax: "Axes | None" = None, *, by: str = "fixed_distance")
 
 def leverage(run: "Run", ax: "Axes | None" = None) -> "Axes":
     """Draw how well confidence tells members among queries of similar leverage (linear runs)."""
-    ax, material = _axes(ax), _material(run, bins.leverage)
-    bins.leverage_panel(ax, material)
+    ax, context = _axes(ax), _context(run, bins.leverage)
+    bins.leverage_panel(ax, context)
     return ax
 
 
@@ -255,8 +255,8 @@ def groups(run: "Run", ax: "Axes | None" = None, *, figure: str = "auc") -> "Axe
     Axes
     """
     check_choice("figure", figure, ("auc", "tpr_at_fpr_1pct"))
-    ax, material = _axes(ax), _material(run, own_groups.groups)
-    own_groups.groups_panel(ax, material, figure)
+    ax, context = _axes(ax), _context(run, own_groups.groups)
+    own_groups.groups_panel(ax, context, figure)
     return ax
 
 
@@ -277,9 +277,9 @@ def transfer(run: "Run", ax: "Axes | None" = None, *, rate: str = "tpr") -> "Axe
         Means over targets with 95% intervals; diamonds are what they are held against.
     """
     check_choice("rate", rate, tuple(transferred.RATES))
-    material = _material(run, transferred.transfer)
+    context = _context(run, transferred.transfer)
     ax = _axes(ax)
-    transferred.transfer_panel(ax, material, rate)
+    transferred.transfer_panel(ax, context, rate)
     return ax
 
 
@@ -299,9 +299,9 @@ def agreement(run: "Run", ax: "Axes | None" = None, *, figure: str = "share") ->
     Axes
     """
     check_choice("figure", figure, tuple(transferred.MEASURES))
-    material = _material(run, transferred.agreement)
+    context = _context(run, transferred.agreement)
     ax = _axes(ax)
-    transferred.agreement_panel(ax, material, figure)
+    transferred.agreement_panel(ax, context, figure)
     ax.legend()
     return ax
 
@@ -330,11 +330,9 @@ def images(
     check_choice("which", which, pictures.WHICH)
     check_integer("count", count, minimum=1)
     vulnerable = which == "vulnerable"
-    material = _material(
-        run, pictures.vulnerable_images if vulnerable else pictures.confident_images
-    )
+    context = _context(run, pictures.vulnerable_images if vulnerable else pictures.confident_images)
     ax = _axes(ax)
-    pictures.images_panel(ax, material, which, count)
+    pictures.images_panel(ax, context, which, count)
     return ax
 
 
@@ -353,8 +351,8 @@ def training(run: "Run", ax: "Axes | None" = None, *, figure: str = "loss") -> "
         Medians over the trials still in training, and single trials, thin.
     """
     check_choice("figure", figure, tuple(epochs.PANELS))
-    ax, material = _axes(ax), _material(run, epochs.training)
-    epochs.training_panel(ax, material, figure)
+    ax, context = _axes(ax), _context(run, epochs.training)
+    epochs.training_panel(ax, context, figure)
     ax.legend()
     return ax
 
@@ -378,8 +376,8 @@ def joint(run: "Run", ax: "Axes | None" = None, *, members: bool = False) -> "Ax
     Axes
         With a colour bar beside it.
     """
-    ax, material = _axes(ax), _material(run, figures.joint)
-    drawn = figures.joint_panel(ax, material, members=members)
+    ax, context = _axes(ax), _context(run, figures.joint)
+    drawn = figures.joint_panel(ax, context, members=members)
     ax.set_ylabel("distance to nearest training point")
     if drawn is not None:
         colour_bar(ax.figure, drawn, ax, "pairs")
@@ -400,8 +398,8 @@ def extremes(run: "Run", ax: "Axes | None" = None, *, own_rows: bool = False) ->
     -------
     Axes
     """
-    ax, material = _axes(ax), _material(run, figures.extremes)
-    figures.extremes_panel(ax, material, "self" if own_rows else "other")
+    ax, context = _axes(ax), _context(run, figures.extremes)
+    figures.extremes_panel(ax, context, "self" if own_rows else "other")
     ax.set_ylabel(figures.CUMULATIVE)
     ax.legend()
     return ax
@@ -421,8 +419,8 @@ def membership(run: "Run", ax: "Axes | None" = None, *, by: str = "confidence") 
     Axes
     """
     check_choice("by", by, ("confidence", "distance"))
-    ax, material = _axes(ax), _material(run, figures.membership)
-    figures.membership_panel(ax, material, by)
+    ax, context = _axes(ax), _context(run, figures.membership)
+    figures.membership_panel(ax, context, by)
     ax.set_ylabel("share of members, times that of all")
     return ax
 
@@ -441,8 +439,8 @@ def trials(run: "Run", ax: "Axes | None" = None, *, own_rows: bool = False) -> "
     -------
     Axes
     """
-    ax, material = _axes(ax), _material(run, figures.trials)
-    figures.trials_panel(ax, material, "self" if own_rows else "other")
+    ax, context = _axes(ax), _context(run, figures.trials)
+    figures.trials_panel(ax, context, "self" if own_rows else "other")
     return ax
 
 
@@ -461,8 +459,8 @@ def lattice_map(run: "Run", ax: "Axes | None" = None, *, field: str = "confidenc
         With a colour bar beside it.
     """
     check_choice("field", field, tuple(lattice.FIELDS))
-    ax, material = _axes(ax), _material(run, lattice.lattice_map)
-    drawn = lattice.map_panel(ax, material, field)
+    ax, context = _axes(ax), _context(run, lattice.lattice_map)
+    drawn = lattice.map_panel(ax, context, field)
     colour_bar(ax.figure, drawn, ax, lattice.FIELDS[field])
     return ax
 
@@ -476,25 +474,25 @@ def _axes(ax: "Axes | None") -> "Axes":
     return made
 
 
-def _material(run: "Run", kind: FigureKind) -> Material:
+def _context(run: "Run", kind: FigureKind) -> ReportContext:
     """Return what a figure is drawn from; raise with the reason where it cannot be drawn."""
-    material = Material(run, run.trials)
-    if not material.trials:
+    context = ReportContext(run, run.trials)
+    if not context.trials:
         raise ConfsimError(f"{run.path} has no finished trial to draw")
     if kind not in (*figures.FIGURES, *lattice.FIGURES, *epochs.FIGURES):
-        _add_tables(material)
-    reason = kind.needs(material)
+        _add_tables(context)
+    reason = kind.needs(context)
     if reason is not None:
         raise ConfsimError(f"{run.path} has nothing to draw here: {reason}")
-    return material
+    return context
 
 
-def _add_tables(material: Material) -> None:
+def _add_tables(context: ReportContext) -> None:
     from confsim.membership import membership_tables
 
-    found: Any = membership_tables(material.run)
-    material.tables = dict(found.tables)
-    material.notes += found.notes
+    found: Any = membership_tables(context.run)
+    context.tables = dict(found.tables)
+    context.notes += found.notes
 
 
 explain_all(__name__, globals(), __all__)

@@ -1,12 +1,12 @@
 """What a run found: headline numbers, tables, figures, and a page. Reads runs, knows no models.
 
 - ``summary``: headline numbers with intervals, which the commands print too;
-- ``material``: what figures and tables are made from, each part read once and only when asked for;
+- ``context``: what figures and tables are made from, each part read once and only when asked for;
 - ``canvas``: sizes, colours and file formats of figures;
 - ``figures``, ``lattice``, ``pictures``, ``attacks``, ``sweep``: the figures. Each is a function
-  with ``needs(material)``, which returns ``None`` or the reason why it cannot be drawn;
+  with ``needs(context)``, which returns ``None`` or the reason why it cannot be drawn;
 - ``curves``: ROC curves of the attacks;
-- ``answers``: the three sentences, and what to be careful about;
+- ``sentences``: the three sentences, and what to be careful about;
 - ``tables``: the tables, with the meaning of every column;
 - ``provenance``: what was run, and the command that repeats it;
 - ``page``: ``report.html`` from a template;

@@ -14,14 +14,14 @@ from confsim.report.canvas import (
     NON_MEMBERS,
     SERIES,
     Canvas,
-    Words,
+    FigureText,
     colour_bar,
     dot_rows,
     heat,
     legend_below,
 )
 from confsim.report.classes import class_rows
-from confsim.report.material import Material
+from confsim.report.context import ReportContext
 from confsim.report.numbers import number, shorten, with_interval
 from confsim.report.registry import figure, has_table
 
@@ -141,19 +141,21 @@ def plain(text: str) -> str:
 # ---- how well attacks do -----------------------------------------------------------------------
 
 
-def best_attack(material: Material, column: str, target: str = "mean") -> "pd.Series[Any] | None":
+def best_attack(
+    context: ReportContext, column: str, target: str = "mean"
+) -> "pd.Series[Any] | None":
     """Return the row of the attack that does best by a column, ``None`` if there is none.
 
     Where there are targets enough, it was chosen on one half of them, and the row holds its figure
     on the others: the largest of many numbers is too large.
     """
-    chosen = material.tables.get("best_attack")
+    chosen = context.tables.get("best_attack")
     if target == "mean" and chosen is not None and (chosen["figure"] == column).any():
         found = chosen[chosen["figure"] == column].iloc[0]
         value = {"": "value", "_low": "value_low", "_high": "value_high"}
         named: pd.Series[Any] = found.rename({o: f"{column}{e}" for e, o in value.items()})
         return named
-    table = material.tables.get("attacks")
+    table = context.tables.get("attacks")
     if table is None or table.empty or column not in table:
         return None
     rows = table[(table["target"].astype(str) == target) & table[column].notna()]
@@ -178,9 +180,9 @@ def percent_ticks(axis: "Axis") -> None:
 
 
 @figure("How well can membership be told?", has_table("roc"))
-def roc(material: Material, canvas: Canvas) -> Words:
+def roc(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw ROC curves with both axes logarithmic."""
-    curves = material.tables["roc"]
+    curves = context.tables["roc"]
     present = list(dict.fromkeys(curves["attack"]))
     groups = [[name for name in present if needs_others(name) == kind] for kind in (False, True)]
     titles = ("one threshold for all", "learned from other models")
@@ -194,9 +196,9 @@ def roc(material: Material, canvas: Canvas) -> Words:
         if canvas.narrow or axis is axes[0]:
             axis.set_ylabel("true-positive rate")
     targets = int(curves["targets"].max())
-    best = best_attack(material, "auc")
+    best = best_attack(context, "auc")
     over = (
-        f"ROC curves, each {material.unit} a target ({targets}): mean over targets of the largest "
+        f"ROC curves, each {context.unit} a target ({targets}): mean over targets of the largest "
         "true-positive rate at a false-positive rate of at most that on the axis; bands hold the "
         "middle 80% of targets."
     )
@@ -205,7 +207,7 @@ def roc(material: Material, canvas: Canvas) -> Words:
             "ROC curves: largest true-positive rate at a false-positive rate of at most that on "
             "the axis."
         )
-    return Words(
+    return FigureText(
         f"{over} Dashed: guessing. Both axes are logarithmic, because an attack "
         "matters where it is rarely wrong."
         + (f" Squares: steps of tied scores ({'; '.join(tied)})." if tied else ""),
@@ -249,21 +251,21 @@ def _share_tied(rows: "pd.DataFrame") -> str:
     return f": {tied:,.0f} of {scored:,.0f} examples share one score"
 
 
-def _needs_rates(material: Material) -> str | None:
-    reason = has_table("attacks", *(f"tpr_at_fpr_{r}" for r in _RATES), examples=False)(material)
-    return reason or ("no attack is possible" if best_attack(material, "auc") is None else None)
+def _needs_rates(context: ReportContext) -> str | None:
+    reason = has_table("attacks", *(f"tpr_at_fpr_{r}" for r in _RATES), examples=False)(context)
+    return reason or ("no attack is possible" if best_attack(context, "auc") is None else None)
 
 
 @figure("How many members are told, at few false alarms?", _needs_rates)
-def low_rates(material: Material, canvas: Canvas) -> Words:
+def low_rates(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw true-positive rates at low false-positive rates, with intervals."""
-    rows = _by_rate(material)
+    rows = _by_rate(context)
     axes = canvas.panels(2, height=0.9 + 0.19 * len(rows), sharey=not canvas.narrow)
     for axis, key, colour in zip(axes, _RATES, SERIES, strict=False):
-        rates_panel(axis, material, key, colour)
+        rates_panel(axis, context, key, colour)
     best = rows.iloc[0]
     few = any("0.1pct" in str(text).split() for text in rows["few_false_positives"])
-    return Words(
+    return FigureText(
         "Share of members that an attack tells at a false-positive rate (FPR) of at most 1% and "
         "0.1%: mean over targets, with 95% intervals over targets (of a single one: over its "
         "examples), on a logarithmic scale. Triangles: less than its left end. Dashed: guessing."
@@ -273,18 +275,18 @@ def low_rates(material: Material, canvas: Canvas) -> Words:
     )
 
 
-def _by_rate(material: Material) -> "pd.DataFrame":
+def _by_rate(context: ReportContext) -> "pd.DataFrame":
     """Return the attacks' figures over targets, the best at 1% first."""
-    table = material.tables["attacks"]
+    table = context.tables["attacks"]
     rows = table[table["target"].astype(str) == "mean"]
     by = ["tpr_at_fpr_1pct", "attack"]
     ordered: pd.DataFrame = rows.sort_values(by, ascending=[False, True])
     return ordered
 
 
-def rates_panel(axis: "Axes", material: Material, key: str, colour: str = SERIES[0]) -> None:
+def rates_panel(axis: "Axes", context: ReportContext, key: str, colour: str = SERIES[0]) -> None:
     """Draw every attack's true-positive rate at one of the low false-positive rates."""
-    rows, name, level = _by_rate(material), f"tpr_at_fpr_{key}", float(_RATES[key][:-1]) / 100
+    rows, name, level = _by_rate(context), f"tpr_at_fpr_{key}", float(_RATES[key][:-1]) / 100
     floor = level / 10  # where the axis begins
     value, low, high = (rows[f"{name}{end}"].to_numpy() for end in ("", "_low", "_high"))
     shown = np.where(value > floor, value, np.nan)
@@ -322,14 +324,14 @@ _SPACES = {
 _INTERPOLATES = 0.999
 
 
-def collapse_caveat(material: Material) -> str:
+def collapse_caveat(context: ReportContext) -> str:
     """Say what distances in the model's own space are worth where it fits all of its training set.
 
     Near a training accuracy of 1, features of a class collapse onto its mean (Papyan, Han & Donoho
     2020). Empty otherwise, and for runs without a space of the model's own.
     """
-    found = material.headline.means.get("member_accuracy")
-    if found is None or not found.value >= _INTERPOLATES or not material.own_space:
+    found = context.headline.means.get("member_accuracy")
+    if found is None or not found.value >= _INTERPOLATES or not context.own_space:
         return ""
     return (
         "models fit their training sets (accuracy "
@@ -338,9 +340,9 @@ def collapse_caveat(material: Material) -> str:
     )
 
 
-def similarity_rows(material: Material) -> list[tuple[str, dict[str, Any]]]:
+def similarity_rows(context: ReportContext) -> list[tuple[str, dict[str, Any]]]:
     """Return what relates exposure to distance in each space, with what the space is called."""
-    table = material.tables.get("vulnerability_correlations")
+    table = context.tables.get("vulnerability_correlations")
     if table is None or table.empty:
         return []
     rows = table[
@@ -349,15 +351,15 @@ def similarity_rows(material: Material) -> list[tuple[str, dict[str, Any]]]:
         & (table["examples"] == "all")
         & table["spearman"].notna()
     ].set_index("similarity")
-    own = "the model's own space" if material.own_space else "the fixed space, to training examples"
+    own = "the model's own space" if context.own_space else "the fixed space, to training examples"
     names = {"distance_out": own, "fixed_distance": "a fixed space"}
     return [(words, dict(rows.loc[key])) for key, words in names.items() if key in rows.index]
 
 
-def similarity_sentences(material: Material) -> list[str]:
+def similarity_sentences(context: ReportContext) -> list[str]:
     """Say whether examples unlike the others are more exposed, a sentence for each space."""
     told = []
-    for space, row in similarity_rows(material):
+    for space, row in similarity_rows(context):
         value, low, high = (float(row[f"spearman{end}"]) for end in ("", "_low", "_high"))
         if np.isnan(low) or low <= 0 <= high:
             what = "neither clearly more nor clearly less exposed"
@@ -370,9 +372,9 @@ def similarity_sentences(material: Material) -> list[str]:
     return told
 
 
-def _needs_bins(material: Material) -> str | None:
-    reason = has_table("vulnerability_bins", "by", "auc")(material)
-    if reason is None and not set(material.tables["vulnerability_bins"]["by"]) & set(_BY):
+def _needs_bins(context: ReportContext) -> str | None:
+    reason = has_table("vulnerability_bins", "by", "auc")(context)
+    if reason is None and not set(context.tables["vulnerability_bins"]["by"]) & set(_BY):
         return "there is neither a distance nor a density to sort examples by"
     return reason
 
@@ -384,9 +386,9 @@ _POWER = {
 }
 
 
-def bins_panel(axis: "Axes", material: Material, kind: str, column: str) -> None:
+def bins_panel(axis: "Axes", context: ReportContext, kind: str, column: str) -> None:
     """Draw one measure of power in bins of one kind of distance."""
-    table = material.tables["vulnerability_bins"]
+    table = context.tables["vulnerability_bins"]
     label, guessing, colour = _POWER[column]
     rows = table[table["by"] == kind]
     centres = (rows["value_low"] + rows["value_high"]) / 2
@@ -399,29 +401,29 @@ def bins_panel(axis: "Axes", material: Material, kind: str, column: str) -> None
 
 
 @figure("Are examples far from all others more exposed?", _needs_bins)
-def vulnerability_bins(material: Material, canvas: Canvas) -> Words:
+def vulnerability_bins(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw attack power in bins of distance and of density."""
-    table = material.tables["vulnerability_bins"]
+    table = context.tables["vulnerability_bins"]
     kinds = [kind for kind in _BY if (table["by"] == kind).any()][:2]
     figures = tuple(_POWER)
     axes = canvas.panels(2 * len(kinds), height=2.1, columns=len(kinds))
     for i, axis in enumerate(axes):
         # Wide: a row for each figure; narrow: the panels of one kind follow one another.
         kind = kinds[i // 2 if canvas.narrow else i % len(kinds)]
-        bins_panel(axis, material, kind, figures[i % 2 if canvas.narrow else i // len(kinds)])
-    spaces = [material.called(_SPACES[kind]) for kind in kinds]
+        bins_panel(axis, context, kind, figures[i % 2 if canvas.narrow else i // len(kinds)])
+    spaces = [context.called(_SPACES[kind]) for kind in kinds]
     bars = "Horizontal bars span a bin."
     if table["auc_low"].notna().any():
         bars = (
             "Horizontal bars span a bin; vertical ones are 95% intervals of a two-way bootstrap "
-            f"over {material.unit}s and examples."
+            f"over {context.unit}s and examples."
         )
-    caveat = collapse_caveat(material) if "distance_out" in kinds else ""
+    caveat = collapse_caveat(context) if "distance_out" in kinds else ""
     caveat = f" {caveat[0].upper()}{caveat[1:]}." if caveat else ""
-    return Words(
+    return FigureText(
         f"Power of LiRA among examples of similar {', and of similar '.join(spaces)}, in tenths of "
         f"the examples. {bars} Dashed: guessing.{caveat}",
-        "Attack power by distance. " + " ".join(similarity_sentences(material)),
+        "Attack power by distance. " + " ".join(similarity_sentences(context)),
     )
 
 
@@ -444,30 +446,30 @@ _SIMILARITY = {
     "Does vulnerability rise with distance, overall and within a class?",
     has_table("vulnerability_correlations", "spearman"),
 )
-def vulnerability_correlations(material: Material, canvas: Canvas) -> Words:
+def vulnerability_correlations(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw rank correlations of vulnerability and distance with their intervals."""
-    table = material.tables["vulnerability_correlations"]
+    table = context.tables["vulnerability_correlations"]
     table = table[table["examples"] == "all"]
     known = set(table["vulnerability"][table["spearman"].notna()])
     measures = [m for m in _MEASURES if m in known]
     wide = not canvas.narrow
     axes = canvas.panels(len(measures), height=2.3, sharex=wide, sharey=wide)
     for axis, measure in zip(axes, measures, strict=True):
-        correlations_panel(axis, material, measure)
+        correlations_panel(axis, context, measure)
     handles, labels = axes[0].get_legend_handles_labels()
     canvas.figure.legend(handles, labels, loc="outside lower center", ncols=2)
-    return Words(
+    return FigureText(
         "Spearman correlation of measures of vulnerability with measures of distance from other "
         "examples, over examples and over ranks within each class. Right of zero, distant "
         "examples are more exposed. Bars are 95% intervals over examples; that examples share "
-        f"{material.unit}s is not accounted for.",
-        " ".join(similarity_sentences(material)) or "Correlations of vulnerability and distance.",
+        f"{context.unit}s is not accounted for.",
+        " ".join(similarity_sentences(context)) or "Correlations of vulnerability and distance.",
     )
 
 
-def correlations_panel(axis: "Axes", material: Material, measure: str) -> None:
+def correlations_panel(axis: "Axes", context: ReportContext, measure: str) -> None:
     """Draw rank correlations of one measure of vulnerability with every kind of distance."""
-    table = material.tables["vulnerability_correlations"]
+    table = context.tables["vulnerability_correlations"]
     rows = table[(table["examples"] == "all") & (table["vulnerability"] == measure)]
     kinds = [kind for kind in _SIMILARITY if (rows["similarity"] == kind).any()]
     axis.axvline(0, color=MUTED, linewidth=0.9)
@@ -492,11 +494,11 @@ def correlations_panel(axis: "Axes", material: Material, measure: str) -> None:
 
 
 @figure("Which examples are memorised?", has_table("memorization", "memorization"))
-def memorization(material: Material, canvas: Canvas) -> Words:
+def memorization(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw how memorisation is distributed, and against distance where there is one."""
-    table = material.tables["memorization"]
+    table = context.tables["memorization"]
     values = table["memorization"].to_numpy(dtype=np.float64)
-    joined = _with_distance(material, table)
+    joined = _with_distance(context, table)
     axes = canvas.panels(1 if joined is None else 2, height=2.4)
     memorization_panel(axes[0], values)
     if joined is not None:
@@ -511,11 +513,11 @@ def memorization(material: Material, canvas: Canvas) -> Words:
         colour_bar(canvas.figure, drawn, axes[1], "examples")
     known = values[~np.isnan(values)]
     unreliable = int(np.count_nonzero(~table["reliable"].to_numpy(dtype=bool)))
-    return Words(
-        f"Memorisation of an example: accuracy on it over the {material.unit}s that trained on it, "
-        f"minus that over the {material.unit}s that did not (Feldman & Zhang 2020)."
+    return FigureText(
+        f"Memorisation of an example: accuracy on it over the {context.unit}s that trained on it, "
+        f"minus that over the {context.unit}s that did not (Feldman & Zhang 2020)."
         + (
-            f" {unreliable:,} of {len(table):,} examples have fewer than 20 {material.unit}s on a "
+            f" {unreliable:,} of {len(table):,} examples have fewer than 20 {context.unit}s on a "
             "side: their figure is unreliable."
             if unreliable
             else ""
@@ -539,8 +541,8 @@ def _span(memorised: Any) -> tuple[float, float]:
     return max(-1.0, low - 0.05), min(1.0, high + 0.05)
 
 
-def _with_distance(material: Material, table: "pd.DataFrame") -> tuple[Any, Any] | None:
-    vulnerable = material.tables.get("vulnerability")
+def _with_distance(context: ReportContext, table: "pd.DataFrame") -> tuple[Any, Any] | None:
+    vulnerable = context.tables.get("vulnerability")
     if vulnerable is None or "distance_out" not in vulnerable:
         return None
     joined = table[["id", "memorization"]].merge(vulnerable[["id", "distance_out"]], on="id")
@@ -568,40 +570,40 @@ def _counts_map(axis: "Axes", edges: Any, counts: Any) -> Any:
 
 
 @figure("Which classes are exposed?", has_table("memorization", "accuracy_in"))
-def classes(material: Material, canvas: Canvas) -> Words:
+def classes(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw accuracy and attack power of each class."""
-    rows, dropped = _shown_classes(material)
+    rows, dropped = _shown_classes(context)
     attacked = all("auc" in row for row in rows)
     labels = [str(row["class"]) for row in rows]
     height = 0.9 + 0.17 * len(rows)
     axes = canvas.panels(2 if attacked else 1, height=height, sharey=not canvas.narrow)
-    classes_panel(axes[0], material, "accuracy")
+    classes_panel(axes[0], context, "accuracy")
     legend_below(axes[0], 1 if canvas.narrow else 2)
     if attacked:
-        classes_panel(axes[1], material, "auc")
+        classes_panel(axes[1], context, "auc")
     what = "the AUC of LiRA" if attacked else ""
     if any(not np.isnan(row.get("auc_low", np.nan)) for row in rows):
         what += ", with 95% intervals of a two-way bootstrap"
-    return Words(
-        f"Classes, the most exposed first: accuracy over the {material.unit}s that trained on an "
+    return FigureText(
+        f"Classes, the most exposed first: accuracy over the {context.unit}s that trained on an "
         f"example and over those that did not{'; beside it, ' + what if what else ''}."
         + (f" {dropped} classes in between are left out here." if dropped > 0 else ""),
         f"Most exposed: class {labels[0]}; least: class {labels[-1]}.",
     )
 
 
-def _shown_classes(material: Material) -> tuple[list[dict[str, Any]], int]:
+def _shown_classes(context: ReportContext) -> tuple[list[dict[str, Any]], int]:
     """Return the classes to draw, the most exposed first, and how many in between are not."""
-    rows = class_rows(material)
+    rows = class_rows(context)
     dropped = len(rows) - _MANY_CLASSES
     if dropped <= 0:
         return rows, 0
     return rows[: _MANY_CLASSES // 2] + rows[-_MANY_CLASSES // 2 :], dropped
 
 
-def classes_panel(axis: "Axes", material: Material, figure: str) -> None:
+def classes_panel(axis: "Axes", context: ReportContext, figure: str) -> None:
     """Draw each class's ``accuracy``, in and out, or the ``auc`` of LiRA."""
-    rows, _ = _shown_classes(material)
+    rows, _ = _shown_classes(context)
     labels = [shorten(str(row["class"]), 14) for row in rows]
 
     def column(name: str) -> Any:

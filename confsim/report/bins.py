@@ -11,11 +11,11 @@ from confsim.report.canvas import (
     MARKERS,
     SERIES,
     Canvas,
-    Words,
+    FigureText,
     legend_below,
     plain_ticks,
 )
-from confsim.report.material import Material
+from confsim.report.context import ReportContext
 from confsim.report.numbers import number
 from confsim.report.registry import figure, has_table
 
@@ -42,40 +42,40 @@ def _kinds(table: "pd.DataFrame") -> list[str]:
 # ---- members found, by distance ----------------------------------------------------------------
 
 
-def _needs_success(material: Material) -> str | None:
-    reason = has_table("success_bins", "by", "tpr")(material)
-    if reason is None and not _kinds(material.tables["success_bins"]):
+def _needs_success(context: ReportContext) -> str | None:
+    reason = has_table("success_bins", "by", "tpr")(context)
+    if reason is None and not _kinds(context.tables["success_bins"]):
         return "there is neither a distance nor a density to sort examples by"
     return reason
 
 
 def _draw_kinds(
     canvas: Canvas,
-    material: Material,
+    context: ReportContext,
     kinds: list[str],
-    panel: "Callable[[Axes, Material, str], None]",
+    panel: "Callable[[Axes, ReportContext, str], None]",
     label: str,
 ) -> None:
     """Draw a panel for each kind of distance, side by side where there is room."""
     axes = canvas.panels(len(kinds), height=2.7, sharey=not canvas.narrow)
     for axis, kind in zip(axes, kinds, strict=True):
-        panel(axis, material, kind)
+        panel(axis, context, kind)
         legend_below(axis, 1 if canvas.narrow else 3)
     for axis in axes if canvas.narrow else axes[:1]:
         axis.set_ylabel(label)
 
 
 @figure("Which members do attacks find: those far from others?", _needs_success)
-def success(material: Material, canvas: Canvas) -> Words:
+def success(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw the share of members that attacks find, by distance."""
-    table = material.tables["success_bins"]
+    table = context.tables["success_bins"]
     kinds = _kinds(table)
-    _draw_kinds(canvas, material, kinds, success_panel, "share of members found")
+    _draw_kinds(canvas, context, kinds, success_panel, "share of members found")
     level = 100 * float(table["level"].iloc[0])
-    return Words(
-        f"Share of members that an attack finds in a {material.unit}, in tenths of the examples by "
-        f"distance, at thresholds chosen on the other {material.unit}s for a false-positive rate "
-        f"of {level:g}% (dashed). Bars: 95% intervals of these {material.unit}s, examples drawn "
+    return FigureText(
+        f"Share of members that an attack finds in a {context.unit}, in tenths of the examples by "
+        f"distance, at thresholds chosen on the other {context.unit}s for a false-positive rate "
+        f"of {level:g}% (dashed). Bars: 95% intervals of these {context.unit}s, examples drawn "
         "anew.",
         _success_words(table, kinds[0]),
     )
@@ -98,9 +98,9 @@ def _from_zero(axis: "Axes", table: "pd.DataFrame", columns: list[str]) -> None:
     axis.set_ylim(-0.04 * top, 1.05 * top)
 
 
-def success_panel(axis: "Axes", material: Material, kind: str) -> None:
+def success_panel(axis: "Axes", context: ReportContext, kind: str) -> None:
     """Draw the share of members that each attack finds in bins of one kind of distance."""
-    table = material.tables["success_bins"]
+    table = context.tables["success_bins"]
     table = table[table["by"] == kind]
     names = list(dict.fromkeys(table["attack"]))
     span = float(table["value_high"].max() - table["value_low"].min())
@@ -115,7 +115,7 @@ def success_panel(axis: "Axes", material: Material, kind: str) -> None:
             x, rows["tpr"], MARKERS[i % len(MARKERS)], color=colour, linestyle=DASHES[i % 3],
             linewidth=0.8, label=attack_name(name),
         )  # fmt: skip
-    _from_zero(axis, material.tables["success_bins"], ["tpr", "tpr_high"])
+    _from_zero(axis, context.tables["success_bins"], ["tpr", "tpr_high"])
     axis.set_xlabel(_BY[kind])
     percent_ticks(axis.yaxis)
 
@@ -123,10 +123,10 @@ def success_panel(axis: "Axes", material: Material, kind: str) -> None:
 # ---- what canaries prove, by distance ----------------------------------------------------------
 
 
-def _needs_epsilon(material: Material) -> str | None:
-    reason = has_table("epsilon_bins", "by", "epsilon")(material)
+def _needs_epsilon(context: ReportContext) -> str | None:
+    reason = has_table("epsilon_bins", "by", "epsilon")(context)
     if reason is None:
-        table = material.tables["epsilon_bins"]
+        table = context.tables["epsilon_bins"]
         if not _kinds(table[table["epsilon"].notna()]):
             return "no bin of distances has canaries enough for a bound"
         if not (table["epsilon"] > 0).any():
@@ -135,14 +135,14 @@ def _needs_epsilon(material: Material) -> str | None:
 
 
 @figure("Do examples far from others prove more leakage?", _needs_epsilon)
-def epsilon(material: Material, canvas: Canvas) -> Words:
+def epsilon(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw lower bounds on epsilon of the examples in bins of distance."""
-    table = material.tables["epsilon_bins"]
+    table = context.tables["epsilon_bins"]
     kinds = _kinds(table[table["epsilon"].notna()])
-    _draw_kinds(canvas, material, kinds, epsilon_panel, "lower bound on epsilon,\nmean over trials")
+    _draw_kinds(canvas, context, kinds, epsilon_panel, "lower bound on epsilon,\nmean over trials")
     known = table[table["epsilon"].notna()]
     top = known.loc[known["epsilon"].idxmax()]
-    return Words(
+    return FigureText(
         "Lower bounds on epsilon that the examples of a bin prove alone, each trial's with 95% "
         "confidence; their mean over trials, which is drawn, is no bound itself. Horizontal bars "
         "span a bin. 0: nothing is proved, which is not that nothing leaks; few examples in a bin "
@@ -152,9 +152,9 @@ def epsilon(material: Material, canvas: Canvas) -> Words:
     )
 
 
-def epsilon_panel(axis: "Axes", material: Material, kind: str) -> None:
+def epsilon_panel(axis: "Axes", context: ReportContext, kind: str) -> None:
     """Draw the bounds of each attack in bins of one kind of distance."""
-    table = material.tables["epsilon_bins"]
+    table = context.tables["epsilon_bins"]
     table = table[(table["by"] == kind) & table["epsilon"].notna()]
     for i, name in enumerate(dict.fromkeys(table["attack"])):
         rows = table[table["attack"] == name]
@@ -166,38 +166,38 @@ def epsilon_panel(axis: "Axes", material: Material, kind: str) -> None:
         axis.plot(
             x, rows["epsilon"], MARKERS[i % len(MARKERS)], color=colour, label=attack_name(name)
         )
-    _from_zero(axis, material.tables["epsilon_bins"], ["epsilon"])
+    _from_zero(axis, context.tables["epsilon_bins"], ["epsilon"])
     axis.set_xlabel(_BY[kind])
 
 
 # ---- leverage of linear models -----------------------------------------------------------------
 
 
-def _needs_leverage(material: Material) -> str | None:
-    reason = has_table("leverage_bins", "auc_confidence", examples=False)(material)
-    if reason is None and _known_leverage(material).empty:
+def _needs_leverage(context: ReportContext) -> str | None:
+    reason = has_table("leverage_bins", "auc_confidence", examples=False)(context)
+    if reason is None and _known_leverage(context).empty:
         return "no bin of leverage holds members"
     return reason
 
 
 @figure("Does confidence give away those that the fit bends towards?", _needs_leverage)
-def leverage(material: Material, canvas: Canvas) -> Words:
+def leverage(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw how well confidence tells members in bins of leverage."""
     (axis,) = canvas.panels(1, height=2.5)
-    leverage_panel(axis, material)
-    return Words(
+    leverage_panel(axis, context)
+    return FigureText(
         "How well confidence tells members among queries of similar leverage, one training point "
         "left out: of a member itself, of a non-member a random one. Leverage is how far the "
         "linear fit bends towards a point. Horizontal bars span a bin, vertical ones are 95% "
         "Student-t intervals over trials; dashed: guessing. Bins without members in any trial "
         "are not drawn.",
-        _leverage_words(material),
+        _leverage_words(context),
     )
 
 
-def leverage_panel(axis: "Axes", material: Material) -> None:
+def leverage_panel(axis: "Axes", context: ReportContext) -> None:
     """Draw the AUC of confidence in bins of leverage, on a logarithmic axis."""
-    rows = _known_leverage(material)
+    rows = _known_leverage(context)
     axis.axhline(0.5, **NULL_STYLE)
     low, high = rows["leverage_low"], rows["leverage_high"]
     centre = np.sqrt(low * high)
@@ -210,14 +210,14 @@ def leverage_panel(axis: "Axes", material: Material) -> None:
     axis.set_ylabel("AUC of confidence")
 
 
-def _known_leverage(material: Material) -> "pd.DataFrame":
-    table = material.tables["leverage_bins"]
+def _known_leverage(context: ReportContext) -> "pd.DataFrame":
+    table = context.tables["leverage_bins"]
     found: pd.DataFrame = table[table["auc_confidence"].notna() & (table["leverage_low"] > 0)]
     return found
 
 
-def _leverage_words(material: Material) -> str:
-    rows = _known_leverage(material)
+def _leverage_words(context: ReportContext) -> str:
+    rows = _known_leverage(context)
     first, last = (float(rows["auc_confidence"].iloc[i]) for i in (0, -1))
     return (
         f"AUC of confidence {number(first, 3)} among the least and {number(last, 3)} among the "

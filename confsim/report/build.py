@@ -21,17 +21,17 @@ from confsim.report import (
 )
 from confsim.report import sweep as sweeps
 from confsim.report import tables as table_makers
-from confsim.report.answers import answers, incomplete_line
 from confsim.report.attacks import plain, similarity_sentences
 from confsim.report.canvas import SMALL, Canvas, settings
+from confsim.report.context import ReportContext, plural
 from confsim.report.dictionary import dictionary, trial_columns
 from confsim.report.explorer import explorer
 from confsim.report.explorer import why_not as why_no_explorer
 from confsim.report.first import SMALL_ROC, first_screen
-from confsim.report.material import Material, plural
-from confsim.report.page import Drawn, Page, Section, render
+from confsim.report.page import Page, RenderedFigure, Section, render
 from confsim.report.provenance import provenance, split
 from confsim.report.registry import FigureKind
+from confsim.report.sentences import incomplete_line, sentences
 from confsim.report.table import Table
 from confsim.store import Run, artifacts, open_run, survey
 
@@ -136,66 +136,68 @@ def report(
     folder = _folder(opened, out)
     for name in ("figures", "tables"):
         artifacts.check_room(folder / name)
-    materials = [gather(run, partial=partial) for run in opened]
-    sweep = sweeps.arrange(materials) if len(materials) > 1 else None
+    contexts = [gather(run, partial=partial) for run in opened]
+    sweep = sweeps.arrange(contexts) if len(contexts) > 1 else None
     artifacts.sweep(folder)
-    for i, material in enumerate(materials):
-        say(f"tables of attacks, run {i + 1} of {len(materials)}")
-        _add_membership(material, attacks, remake=remake_tables)
+    for i, context in enumerate(contexts):
+        say(f"tables of attacks, run {i + 1} of {len(contexts)}")
+        _add_membership(context, attacks, remake=remake_tables)
     if sweep is not None:
         return _write_comparison(sweep, folder, say)
-    return _write_run(materials[0], folder, say)
+    return _write_run(contexts[0], folder, say)
 
 
 # ---- reading -----------------------------------------------------------------------------------
 
 
-def gather(run: Run, *, partial: bool = False) -> Material:
+def gather(run: Run, *, partial: bool = False) -> ReportContext:
     """Check a run's trials and return what is to be reported."""
     found = survey(run.path, run.identity_hash, hashes=True, limit=run.limit)
     whole = sorted(found.finished)
     wanted = int(run.manifest["trials"])
     missing = [n for n in range(wanted) if n not in found.finished and n not in found.damaged]
     # Nothing is made with a damaged trial, no table either.
-    material = Material(run.restricted(whole), whole, missing, dict(sorted(found.damaged.items())))
+    context = ReportContext(
+        run.restricted(whole), whole, missing, dict(sorted(found.damaged.items()))
+    )
     if run.damage is not None:
-        material.notes.append(f"{run.damage}; the settings shown are its copy's")
+        context.notes.append(f"{run.damage}; the settings shown are its copy's")
     if not whole and not found.damaged:
         look = to_copy("confsim-status", run.path)
         raise Incomplete(f"{run.path} has no finished trial to report; {look}")
     if not whole or ((missing or found.damaged) and not partial):
         raise Incomplete(
-            f"{run.path} is not complete: {incomplete_line(material)}"
+            f"{run.path} is not complete: {incomplete_line(context)}"
             + ("" if not whole else "; --partial reports the rest")
         )
-    return material
+    return context
 
 
-def _add_membership(material: Material, wanted: bool | None, *, remake: bool = False) -> None:
+def _add_membership(context: ReportContext, wanted: bool | None, *, remake: bool = False) -> None:
     """Read or make the membership tables; what stands in the way becomes a note."""
     from confsim.membership import membership_tables
 
-    run, scores = material.run, 0.0
+    run, scores = context.run, 0.0
     if run.capabilities.lattice:
-        scores = float(sum(row.get("queries") or 0 for row in material.rows))
+        scores = float(sum(row.get("queries") or 0 for row in context.rows))
     there = (run.path / "tables" / "membership.json").exists()
     if wanted is False or (wanted is None and scores > _MANY_SCORES and not there):
         reason = "not asked for"
         if wanted is None:
             reason = f"skipped, {scores:,.0f} scores take a while; confsim-report --attacks does it"
-        material.notes.append(f"attacks: {reason}")
+        context.notes.append(f"attacks: {reason}")
         return
     try:
         found = membership_tables(run, replace=remake)
     except artifacts.NoRoom:
         raise
     except (ConfsimError, ValueError) as error:
-        material.notes.append(f"attacks: skipped, {error}")
+        context.notes.append(f"attacks: skipped, {error}")
         return
-    material.tables = dict(found.tables)
-    material.notes += found.notes
-    material.answers += found.answers
-    material.options = found.options
+    context.tables = dict(found.tables)
+    context.notes += found.notes
+    context.answers += found.answers
+    context.options = found.options
 
 
 # ---- writing -----------------------------------------------------------------------------------
@@ -212,61 +214,63 @@ def _folder(runs: Sequence[Run], out: str | os.PathLike[str] | None) -> Path:
     return runs[0].path.parent / f"comparison-{name}"
 
 
-def _write_run(material: Material, folder: Path, say: Callable[[str], None]) -> Report:
+def _write_run(context: ReportContext, folder: Path, say: Callable[[str], None]) -> Report:
     drawn, files, skipped = [], [], []
     for i, kind in enumerate(FIGURES):
         say(f"figure {i + 1} of {len(FIGURES)}: {kind.title}")
-        reason = kind.needs(material)
+        reason = kind.needs(context)
         if reason is not None:
-            skipped.append((material.called(kind.title), material.called(plain(reason))))
+            skipped.append((context.called(kind.title), context.called(plain(reason))))
             continue
-        figure, names = _drawn(kind, material, folder)
+        figure, names = _drawn(kind, context, folder)
         drawn.append(figure)
         files += names
     say("tables, explorer and page")
-    tables = [table.of(material.called) for table in table_makers.run_tables(material)]
-    section = _section(material, "run")
-    reason = why_no_explorer(material)
+    tables = [table.of(context.called) for table in table_makers.run_tables(context)]
+    section = _section(context, "run")
+    reason = why_no_explorer(context)
     if reason is not None:
-        skipped.append(("The explorer of examples.", material.called(reason)))
+        skipped.append(("The explorer of examples.", context.called(reason)))
     page = Page(
-        _title(material),
-        _subtitle(material),
+        _title(context),
+        _subtitle(context),
         [section],
         drawn,
         skipped,
         tables,
-        material.unit,
-        material.knows_distances,
-        explorer(material) if reason is None else None,
-        trial_columns(map(str, material.summary)),
+        context.unit,
+        context.knows_distances,
+        explorer(context) if reason is None else None,
+        trial_columns(map(str, context.summary)),
     )
     also = [
-        table_makers.trial_table(material, folder / "tables"),
+        table_makers.trial_table(context, folder / "tables"),
         dictionary(tables, page.trial_columns).write(folder / "tables"),
     ]
-    return _write(page, folder, [material], files, tables, also)
+    return _write(page, folder, [context], files, tables, also)
 
 
-def _small_roc(material: Material) -> Drawn | None:
+def _small_roc(context: ReportContext) -> RenderedFigure | None:
     """Draw the first screen's figure, for the page alone."""
-    if SMALL_ROC.needs(material) is not None:
+    if SMALL_ROC.needs(context) is not None:
         return None
     canvas = Canvas(SMALL_ROC.name, narrow=True, width=SMALL)
     with settings():
-        words = SMALL_ROC.draw(material, canvas)
-        canvas.settle()
-    return Drawn(SMALL_ROC.name, SMALL_ROC.title, words, "", canvas.inline())
+        text = SMALL_ROC.draw(context, canvas)
+        canvas.lay_out()
+    return RenderedFigure(SMALL_ROC.name, SMALL_ROC.title, text, "", canvas.inline())
 
 
-def _drawn(kind: FigureKind, material: Material, folder: Path) -> tuple[Drawn, list[str]]:
+def _drawn(
+    kind: FigureKind, context: ReportContext, folder: Path
+) -> tuple[RenderedFigure, list[str]]:
     wide, narrow = Canvas(kind.name), Canvas(kind.name, narrow=True)
     for canvas in (wide, narrow):
         with settings():
-            words = kind.draw(material, canvas)
-            canvas.settle()
+            text = kind.draw(context, canvas)
+            canvas.lay_out()
     inlined = [canvas.inline(photographs=kind.photographs) for canvas in (wide, narrow)]
-    drawn = Drawn(kind.name, material.called(kind.title), words, *inlined)
+    drawn = RenderedFigure(kind.name, context.called(kind.title), text, *inlined)
     return drawn, wide.save(folder / "figures")
 
 
@@ -274,45 +278,45 @@ def _write_comparison(sweep: sweeps.Sweep, folder: Path, say: Callable[[str], No
     drawn, files = [], []
     for kind in sweeps.figures(sweep):
         say(f"figure: {kind.title}")
-        figure, names = _drawn(kind, sweep.materials[0], folder)
+        figure, names = _drawn(kind, sweep.contexts[0], folder)
         drawn.append(figure)
         files += names
     tables = [table_makers.comparison(sweep)]
-    sections = [_section(m, f"run-{i + 1}") for i, m in enumerate(sweep.materials)]
+    sections = [_section(m, f"run-{i + 1}") for i, m in enumerate(sweep.contexts)]
     common, own = split([section.provenance for section in sections])
     sections = [replace(s, provenance=p) for s, p in zip(sections, own, strict=True)]
     page = Page(
         sweeps.sentence(sweep).rstrip("."),
-        f"{len(sweep.materials)} runs of {sweep.materials[0].run.manifest['command']}. They differ "
+        f"{len(sweep.contexts)} runs of {sweep.contexts[0].run.manifest['command']}. They differ "
         f"in {', '.join(map(sweeps.label_of, sweep.differing))}.",
         sections,
         drawn,
         [],
         tables,
-        sweep.materials[0].unit,
-        any(material.knows_distances for material in sweep.materials),
+        sweep.contexts[0].unit,
+        any(context.knows_distances for context in sweep.contexts),
         common=common,
     )
-    return _write(page, folder, sweep.materials, files, tables, [])
+    return _write(page, folder, sweep.contexts, files, tables, [])
 
 
-def _section(material: Material, key: str) -> Section:
+def _section(context: ReportContext, key: str) -> Section:
     return Section(
         key,
-        f"Run {material.run.path.name}",
-        first_screen(material),
-        _small_roc(material),
-        answers(material),
-        similarity_sentences(material),
-        provenance(material),
-        incomplete_line(material),
+        f"Run {context.run.path.name}",
+        first_screen(context),
+        _small_roc(context),
+        sentences(context),
+        similarity_sentences(context),
+        provenance(context),
+        incomplete_line(context),
     )
 
 
 def _write(
     page: Page,
     folder: Path,
-    materials: Sequence[Material],
+    contexts: Sequence[ReportContext],
     figure_files: list[str],
     tables: list[Table],
     also: list[str],
@@ -324,26 +328,26 @@ def _write(
     # A path that is no UTF-8 is shown with its bytes escaped.
     artifacts.write(target, render(page).encode(errors="backslashreplace"))
     first = page.sections[0].first.headline if len(page.sections) == 1 else page.title
-    _record(folder, materials, [*page.files, target.name], first)
+    _record(folder, contexts, [*page.files, target.name], first)
     sentences = [
         sentence
         for section in page.sections
         for sentence in (
-            section.answers.closeness,
-            section.answers.membership,
-            section.answers.caution,
+            section.sentences.closeness,
+            section.sentences.membership,
+            section.sentences.caution,
         )
     ]
-    damage = [str(m.run.damage) for m in materials if m.run.damage is not None]
+    damage = [str(m.run.damage) for m in contexts if m.run.damage is not None]
     return Report(target, figure_files, names, page.skipped, sentences, damage)
 
 
 def _record(
-    folder: Path, materials: Sequence[Material], names: Sequence[str], headline: str
+    folder: Path, contexts: Sequence[ReportContext], names: Sequence[str], headline: str
 ) -> None:
     """Record what was written and of what; what an earlier report wrote beyond that goes."""
     made_from = [
-        {"run": m.run.identity_hash, "trials": m.trials, "membership": m.options} for m in materials
+        {"run": m.run.identity_hash, "trials": m.trials, "membership": m.options} for m in contexts
     ]
     entries = {}
     for name in names:
@@ -360,8 +364,8 @@ def _record(
     artifacts.remove_obsolete(before, folder, entries)
 
 
-def _title(material: Material) -> str:
-    config = material.config
+def _title(context: ReportContext) -> str:
+    config = context.config
     if "grid_size" in config:
         return f"{config['n']:,} training points on a lattice of {config['dimensions']} dimensions"
     if "dataset" in config:
@@ -369,19 +373,19 @@ def _title(material: Material) -> str:
         kind, _, path = str(config["dataset"]).partition(":")
         model = PurePath(str(config.get("model", "a model"))).name
         return f"{model} on {PurePath(path).name or kind}"
-    if material.unit == "model":
-        count, examples = len(material.trials), config.get("examples")
+    if context.unit == "model":
+        count, examples = len(context.trials), config.get("examples")
         return f"{plural(count, 'model')} audited" + (
             f" on {examples:,} examples" if examples else ""
         )
     if "task" in config:
-        return f"{plural(len(material.trials), 'shadow model')} of {config['task']}"
-    return f"{material.run.manifest['command']}: {material.run.path.name}"
+        return f"{plural(len(context.trials), 'shadow model')} of {config['task']}"
+    return f"{context.run.manifest['command']}: {context.run.path.name}"
 
 
-def _subtitle(material: Material) -> str:
-    manifest = material.run.manifest
+def _subtitle(context: ReportContext) -> str:
+    manifest = context.run.manifest
     return (
-        f"{manifest['command']}, {plural(len(material.trials), material.unit)}, seed "
-        f"{manifest.get('seed')}, run {material.run.identity_hash[:10]}"
+        f"{manifest['command']}, {plural(len(context.trials), context.unit)}, seed "
+        f"{manifest.get('seed')}, run {context.run.identity_hash[:10]}"
     )

@@ -177,7 +177,7 @@ class Canvas:
             unused.remove()
         return list(grid[:count])
 
-    def settle(self) -> None:
+    def lay_out(self) -> None:
         """Lay the panels out once, so that every format shows the same and none does it again."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -336,7 +336,7 @@ def plain_ticks(axis: "Axis") -> None:
 
 
 @dataclass(frozen=True)
-class Words:
+class FigureText:
     """What accompanies a figure.
 
     Attributes

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from confsim.report.material import Material
+from confsim.report.context import ReportContext
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,12 +23,12 @@ def records(table: "pd.DataFrame") -> Iterable[dict[str, Any]]:
     return found
 
 
-def class_rows(material: Material) -> list[dict[str, Any]]:
+def class_rows(context: ReportContext) -> list[dict[str, Any]]:
     """Return a row for each class, the most exposed first."""
-    table = material.tables["memorization"]
-    names = material.label_names
+    table = context.tables["memorization"]
+    names = context.label_names
     power = {}
-    bins = material.tables.get("vulnerability_bins")
+    bins = context.tables.get("vulnerability_bins")
     if bins is not None and not bins.empty and "auc" in bins:
         of_class = bins[bins["by"] == "label"]
         power = {int(row["value_low"]): row for row in records(of_class)}

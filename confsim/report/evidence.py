@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from confsim.report.attacks import attack_name
 from confsim.report.classes import records
-from confsim.report.material import Material
+from confsim.report.context import ReportContext
 from confsim.report.numbers import number, with_interval
 from confsim.report.table import Column, Table
 
@@ -27,14 +27,14 @@ _USED = {
 }
 
 
-def _rows(material: Material, name: str) -> "pd.DataFrame | None":
-    table = material.tables.get(name)
+def _rows(context: ReportContext, name: str) -> "pd.DataFrame | None":
+    table = context.tables.get(name)
     return None if table is None or table.empty else table
 
 
-def blind(material: Material) -> Table | None:
+def blind(context: ReportContext) -> Table | None:
     """List how well members are told from others without the model."""
-    table = _rows(material, "blind")
+    table = _rows(context, "blind")
     if table is None or "classifier" not in table:
         return None
     known = table[table["classifier"].notna()]
@@ -42,7 +42,7 @@ def blind(material: Material) -> Table | None:
         "blind_summary",
         "Without the model",
         [
-            Column("target", material.unit, "whose members are told from others"),
+            Column("target", context.unit, "whose members are told from others"),
             Column("classifier", "classifier", "cross-validated, on the examples alone: it never "
                    "sees what the model says"),
             Column("auc", "AUC", "mean over folds [95% Student-t interval over folds]; 0.5 is "
@@ -61,9 +61,9 @@ def _used(row: "Mapping[str, Any] | pd.Series[Any]") -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def blind_sentence(material: Material) -> str:
+def blind_sentence(context: ReportContext) -> str:
     """Say what is told without the model; empty where membership was drawn at random."""
-    table = _rows(material, "blind")
+    table = _rows(context, "blind")
     if table is None or "auc" not in table or table["auc"].isna().all():
         return ""
     row = table.sort_values("auc").dropna(subset="auc").iloc[-1]
@@ -77,9 +77,9 @@ def blind_sentence(material: Material) -> str:
     return f"{told}, no better than guessing. "
 
 
-def transferred(material: Material) -> Table | None:
+def transferred(context: ReportContext) -> Table | None:
     """List what attacks find at thresholds that an attacker could choose."""
-    table = _rows(material, "transfer")
+    table = _rows(context, "transfer")
     if table is None:
         return None
     chosen = table[(table["target"].astype(str) == "mean") & table["level"].isin(_LEVELS)]
@@ -109,13 +109,13 @@ def transferred(material: Material) -> Table | None:
     )  # fmt: skip
 
 
-def agreement(material: Material) -> Table | None:
+def agreement(context: ReportContext) -> Table | None:
     """List whether attacks find the same members, trial after trial."""
-    table = _rows(material, "agreement")
+    table = _rows(context, "agreement")
     if table is None:
         return None
     rows = [{**row, "attack": attack_name(str(row["attack"]))} for row in records(table)]
-    pairs = _rows(material, "agreement_pairs")
+    pairs = _rows(context, "agreement_pairs")
     return Table(
         "agreement_summary",
         f"Which members are found at a false-positive rate of {100 * float(rows[0]['level']):g}%",
@@ -145,9 +145,9 @@ def _pairs_note(pairs: "pd.DataFrame | None") -> str:
     return f"Jaccard index between attacks on the same targets: {'; '.join(told)}."
 
 
-def epsilon(material: Material) -> Table | None:
+def epsilon(context: ReportContext) -> Table | None:
     """List lower bounds on epsilon."""
-    table = _rows(material, "epsilon")
+    table = _rows(context, "epsilon")
     if table is None or "epsilon" not in table or table["epsilon"].isna().all():
         return None
     chosen = table[table["epsilon"].notna()]

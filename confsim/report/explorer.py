@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim.report.material import Material, plural
+from confsim.report.context import ReportContext, plural
 from confsim.report.pictures import MOSTLY_NOISE, most_vulnerable
 
 if TYPE_CHECKING:
@@ -114,11 +114,11 @@ _FIGURES = (
 )  # fmt: skip
 
 
-def why_not(material: Material) -> str | None:
+def why_not(context: ReportContext) -> str | None:
     """Return why there is nothing to explore, ``None`` if there is."""
-    if not material.has("examples.parquet"):
+    if not context.has("examples.parquet"):
         return "the run has no table of examples; runs over a lattice never have"
-    table = material.tables.get("vulnerability")
+    table = context.tables.get("vulnerability")
     if table is None or "exposure" not in table or table["exposure"].isna().all():
         return "there is no figure of each example, which needs at least three trials"
     if not _keys(table, "x"):
@@ -134,12 +134,12 @@ def _keys(table: "pd.DataFrame", axis: str) -> list[str]:
     ]
 
 
-def explorer(material: Material) -> Explorer:
+def explorer(context: ReportContext) -> Explorer:
     """Pack what the explorer shows; :func:`why_not` first."""
-    table = _joined(material)
-    rows = _chosen(material, table)
+    table = _joined(context)
+    rows = _chosen(context, table)
     part = table.iloc[rows]
-    found, at = material.examples, material.example_rows(part["id"].to_numpy())
+    found, at = context.examples, context.example_rows(part["id"].to_numpy())
     member, odds = found.is_member[:, at], found.signal[:, at]
     values = {f.key: part[f.key].to_numpy(dtype=np.float64) for f in _FIGURES if f.key in part}
     values |= {"rate": member.mean(axis=0)} | _normals(odds, member)
@@ -147,19 +147,19 @@ def explorer(material: Material) -> Explorer:
         values["duplicates"] = part["has_duplicate"].to_numpy(dtype=np.float64)
     ids = part["id"].to_numpy()
     neighbours = _neighbours(found.usual_neighbours(at), ids)
-    names = material.label_names
+    names = context.label_names
     classes, labels = np.unique(part["label"].to_numpy(), return_inverse=True)
-    packed, said = _odds(odds, member, material)
-    pictures, pictured = _pictures(material, ids, _by_interest(material, ids), neighbours)
+    packed, said = _odds(odds, member, context)
+    pictures, pictured = _pictures(context, ids, _by_interest(context, ids), neighbours)
     data = {
         "count": len(ids),
         "ids": [str(identity) for identity in ids.tolist()],
         "names": [names.get(int(label), str(label)) for label in classes.tolist()],
-        "groups": _groups(material, ids),
+        "groups": _groups(context, ids),
         "labels": _text(labels.astype("<u2")),
         "neighbours": _text(neighbours.astype("<i4")),
-        "columns": _columns(values, material),
-        "unit": material.unit,
+        "columns": _columns(values, context),
+        "unit": context.unit,
         "x": _keys(table, "x"),
         "y": _keys(table, "y"),
         "odds": packed,
@@ -172,11 +172,11 @@ def explorer(material: Material) -> Explorer:
     return Explorer(text, told, len(classes))
 
 
-def _groups(material: Material, ids: IntArray) -> dict[str, Any] | None:
+def _groups(context: ReportContext, ids: IntArray) -> dict[str, Any] | None:
     """Pack groups of the user's own, ``None`` where there are none."""
-    if not material.run.has("population.parquet"):
+    if not context.run.has("population.parquet"):
         return None
-    table = material.run.population()
+    table = context.run.population()
     if "group" not in table:
         return None
     own = table["id"].to_numpy()
@@ -186,10 +186,10 @@ def _groups(material: Material, ids: IntArray) -> dict[str, Any] | None:
     return {"names": names.tolist(), "codes": _text(codes.reshape(-1).astype(np.uint8))}
 
 
-def _joined(material: Material) -> "pd.DataFrame":
+def _joined(context: ReportContext) -> "pd.DataFrame":
     """Return the table of vulnerability with the intervals of memorisation."""
-    table = material.tables["vulnerability"]
-    memorised = material.tables.get("memorization")
+    table = context.tables["vulnerability"]
+    memorised = context.tables.get("memorization")
     if memorised is None or "memorization_low" not in memorised:
         return table
     columns = ["id", "memorization_low", "memorization_high"]
@@ -197,7 +197,7 @@ def _joined(material: Material) -> "pd.DataFrame":
     return joined
 
 
-def _chosen(material: Material, table: "pd.DataFrame") -> IntArray:
+def _chosen(context: ReportContext, table: "pd.DataFrame") -> IntArray:
     """Return the rows that are packed: all, or both ends of every figure and a random rest."""
     if len(table) <= MOST_EXAMPLES:
         return np.arange(len(table))
@@ -247,7 +247,7 @@ def _normals(odds: NDArray[np.float32], member: NDArray[np.bool_]) -> dict[str, 
 
 
 def _odds(
-    odds: NDArray[np.float32], member: NDArray[np.bool_], material: Material
+    odds: NDArray[np.float32], member: NDArray[np.bool_], context: ReportContext
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """Pack the log-odds of single trials, of as many trials as there is room for."""
     trials, examples = odds.shape
@@ -262,11 +262,11 @@ def _odds(
     steps = np.clip(np.round((chosen - low) / (high - low) * 126), 0, 126)
     packed = np.where(np.isfinite(chosen), steps, 127).astype(np.uint8)
     packed |= member[rows].astype(np.uint8) << 7
-    title = "statistic" if material.statistic else "log-odds of the true class"
+    title = "statistic" if context.statistic else "log-odds of the true class"
     told = {"trials": len(rows), "low": low, "high": high, "title": title}
     said = []
     if fit < trials:
-        shown = f"{len(rows)} of {trials} {material.unit}s"
+        shown = f"{len(rows)} of {trials} {context.unit}s"
         said = [f"Cards mark the values of {shown}; the curves use all."]
     return told | {"data": _text(np.ascontiguousarray(packed.T))}, said
 
@@ -279,14 +279,14 @@ def _neighbours(nearest: IntArray, ids: IntArray) -> IntArray:
     return found
 
 
-def _columns(values: dict[str, FloatArray], material: Material) -> list[dict[str, Any]]:
-    found, reliabilities = [], _reliabilities(material)
+def _columns(values: dict[str, FloatArray], context: ReportContext) -> list[dict[str, Any]]:
+    found, reliabilities = [], _reliabilities(context)
     for key, title, meaning, _, kind in _FIGURES:
         if key not in values:
             continue
-        if not material.own_space:
+        if not context.own_space:
             title = title.replace(_OWN_SPACE, "distance to training")
-        called = material.called
+        called = context.called
         column: dict[str, Any] = {"key": key, "title": called(title), "meaning": called(meaning)}
         column |= {kind: True} if kind else {}
         if not np.isnan(noise := reliabilities.get(key, np.nan)):
@@ -304,16 +304,16 @@ def _quantised(values: FloatArray) -> dict[str, Any]:
     return {"low": low, "high": high, "data": _text(steps.astype("<u2"))}
 
 
-def _reliabilities(material: Material) -> dict[str, float]:
-    table = material.tables.get("vulnerability_reliability")
+def _reliabilities(context: ReportContext) -> dict[str, float]:
+    table = context.tables.get("vulnerability_reliability")
     if table is None:
         return {}
     return dict(zip(table["vulnerability"], table["reliability"].astype(float), strict=True))
 
 
-def _by_interest(material: Material, ids: IntArray) -> IntArray:
+def _by_interest(context: ReportContext, ids: IntArray) -> IntArray:
     """Return places among those packed, the most exposed first, the unknown last."""
-    ranked = material.tables["vulnerability"]["id"].to_numpy()[most_vulnerable(material)]
+    ranked = context.tables["vulnerability"]["id"].to_numpy()[most_vulnerable(context)]
     order = np.argsort(ids, kind="stable")
     place = np.minimum(np.searchsorted(ids[order], ranked), len(ids) - 1)
     there = order[place[ids[order][place] == ranked]]
@@ -321,12 +321,12 @@ def _by_interest(material: Material, ids: IntArray) -> IntArray:
 
 
 def _pictures(
-    material: Material, ids: IntArray, order: IntArray, neighbours: IntArray
+    context: ReportContext, ids: IntArray, order: IntArray, neighbours: IntArray
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """Pack pictures of the most exposed examples and their neighbours into one image."""
-    if not material.has_images:
+    if not context.has_images:
         return None, []
-    images = material.run.images()
+    images = context.run.images()
     step = -(-max(images.shape[1:3]) // _PICTURE_SIDE)
     height, width = (-(-size // step) for size in images.shape[1:3])
     channels = 1 if images.shape[3] == 1 else 3
@@ -337,7 +337,7 @@ def _pictures(
     chosen = pairs[first]
     if not len(chosen):
         return None, []
-    population = material.run.population(["id"])["id"].to_numpy()
+    population = context.run.population(["id"])["id"].to_numpy()
     by_id = np.argsort(population, kind="stable")
     at = by_id[np.searchsorted(population[by_id], ids[chosen])]
     across = int(np.ceil(np.sqrt(len(chosen))))

@@ -15,12 +15,12 @@ from confsim.report.canvas import (
     SURFACE,
     TOP,
     Canvas,
-    Words,
+    FigureText,
     band,
     colour_bar,
     heat,
 )
-from confsim.report.material import Material, plural
+from confsim.report.context import ReportContext, plural
 from confsim.report.numbers import number, share
 from confsim.report.registry import figure, has_joint
 from confsim.statistics import FEWEST_TRIALS, clopper_pearson
@@ -40,53 +40,53 @@ _DISTANCE = "distance to nearest training point"
 
 
 @figure("How do confidence and distance go together?", has_joint)
-def joint(material: Material, canvas: Canvas) -> Words:
+def joint(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw the joint density of confidence and distance."""
     axes = canvas.panels(2, height=3.0, sharex=not canvas.narrow, sharey=not canvas.narrow)
     for axis, members in zip(axes, (False, True), strict=True):
-        drawn = joint_panel(axis, material, members=members)
+        drawn = joint_panel(axis, context, members=members)
         if drawn is not None:
             colour_bar(canvas.figure, drawn, axis, "pairs")
-        _mark_extremes(axis, material)
+        _mark_extremes(axis, context)
     for axis in axes if canvas.narrow else axes[:1]:
         axis.set_ylabel(_DISTANCE)
     handles, labels = axes[0].get_legend_handles_labels()
     columns = 2 if canvas.narrow else 3
     canvas.figure.legend(handles, labels, loc="outside lower center", ncols=columns)
-    return _joint_words(material)
+    return _joint_words(context)
 
 
-def joint_panel(axis: "Axes", material: Material, *, members: bool) -> Any:
+def joint_panel(axis: "Axes", context: ReportContext, *, members: bool) -> Any:
     """Draw the density of members or of non-members; return it for a colour bar."""
-    found = material.joint
+    found = context.joint
     counts = found.excluding[0, 0 if members else 1]
-    drawn = _density(axis, material, counts)
-    _median_line(axis, material, counts)
+    drawn = _density(axis, context, counts)
+    _median_line(axis, context, counts)
     ends = _occupied(found.excluding[0].sum(axis=0))
     axis.set_xlim(*_edge_range(found.confidence_edges, ends[0]))
     axis.set_ylim(*_edge_range(found.distance_edges, ends[1]))
     axis.set_title(
         f"{'members' if members else 'non-members'}\n{plural(int(counts.sum()), 'pair')}"
     )
-    axis.set_xlabel(material.confidence_label)
+    axis.set_xlabel(context.confidence_label)
     return drawn
 
 
-def _joint_words(material: Material) -> Words:
-    means = material.headline.means
-    columns = (counts.any(axis=1) for counts in material.joint.excluding[0, ::-1])
+def _joint_words(context: ReportContext) -> FigureText:
+    means = context.headline.means
+    columns = (counts.any(axis=1) for counts in context.joint.excluding[0, ::-1])
     alike = [
         f" All {kind} lie in one bin of confidence."
         for kind, filled in zip(("non-members", "members"), columns, strict=True)
         if np.count_nonzero(filled) == 1
     ]
     s, o = means["spearman_self"], means["spearman_other"]
-    return Words(
-        f"Pairs of a query and a {material.unit}, by the model's confidence and by the normalised "
+    return FigureText(
+        f"Pairs of a query and a {context.unit}, by the model's confidence and by the normalised "
         "distance to the nearest training point; a member's own row does not count. Brighter is "
         "denser, on a logarithmic scale of each panel's own. The line is the median distance at "
         "each confidence. Bars on the axis span the central 90% of the "
-        f"{material.percent:g}% least and most confident. The last bin of distance also holds what "
+        f"{context.percent:g}% least and most confident. The last bin of distance also holds what "
         f"lies beyond.{''.join(alike)}",
         f"Two heat maps of confidence against distance. Spearman correlation {number(s.value)} "
         f"including self and {number(o.value)} excluding self.",
@@ -107,10 +107,10 @@ def _edge_range(edges: FloatArray, bins: tuple[int, int]) -> tuple[float, float]
     return float(edges[bins[0]]), float(edges[min(bins[1], len(edges) - 1)])
 
 
-def _density(axis: "Axes", material: Material, counts: NDArray[Any]) -> Any:
+def _density(axis: "Axes", context: ReportContext, counts: NDArray[Any]) -> Any:
     from matplotlib.colors import LogNorm
 
-    found = material.joint
+    found = context.joint
     total = int(counts.sum())
     if total == 0:
         axis.text(0.5, 0.5, "none", ha="center", transform=axis.transAxes, color=MUTED)
@@ -131,9 +131,9 @@ def _step(total: int, bins: int) -> int:
     return next((step for step in (4, 2) if bins // step >= 20), 1)
 
 
-def _median_line(axis: "Axes", material: Material, counts: NDArray[Any]) -> None:
+def _median_line(axis: "Axes", context: ReportContext, counts: NDArray[Any]) -> None:
     """Draw the median distance where a bin of confidence holds enough for one."""
-    found = material.joint
+    found = context.joint
     step = 1 if counts.sum() >= _SPARSE else 8
     coarse = counts.reshape(128 // step, step, 128).sum(axis=1).astype(np.float64)
     total = coarse.sum(axis=1)
@@ -148,8 +148,8 @@ def _median_line(axis: "Axes", material: Material, counts: NDArray[Any]) -> None
     axis.plot(x[enough], centres[bins], color=SERIES[1], linewidth=1.3, label="median distance")
 
 
-def _mark_extremes(axis: "Axes", material: Material) -> None:
-    found = material.joint
+def _mark_extremes(axis: "Axes", context: ReportContext) -> None:
+    found = context.joint
     names = (("least confident", BOTTOM), ("most confident", TOP))
     for side, (name, colour) in enumerate(names, start=1):
         by_confidence = found.including[side].sum(axis=(0, 2)).astype(np.float64)
@@ -174,36 +174,36 @@ def _mark_extremes(axis: "Axes", material: Material) -> None:
 
 
 @figure("Are the most confident points closer to the training set?", has_joint)
-def extremes(material: Material, canvas: Canvas) -> Words:
+def extremes(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw how distances are distributed in the two extremes."""
-    kinds = _kinds(material)
+    kinds = _kinds(context)
     axes = canvas.panels(len(kinds), height=2.8)
     for axis, kind in zip(axes, kinds, strict=True):
-        extremes_panel(axis, material, kind)
+        extremes_panel(axis, context, kind)
     handles, labels = axes[0].get_legend_handles_labels()
     columns = 1 if canvas.narrow else 2
     canvas.figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     for axis in axes if canvas.narrow else axes[:1]:
         axis.set_ylabel(CUMULATIVE)
-    return _extremes_words(material)
+    return _extremes_words(context)
 
 
 #: What the axis of a cumulative distribution is called.
 CUMULATIVE = "share at this distance or closer"
 
 
-def extremes_panel(axis: "Axes", material: Material, kind: str) -> None:
+def extremes_panel(axis: "Axes", context: ReportContext, kind: str) -> None:
     """Draw cumulative distributions, with members' own rows (``self``) or without (``other``)."""
     from matplotlib.ticker import PercentFormatter
 
-    edges = material.joint.distance_edges
-    counts = material.joint.distances[("self", "other").index(kind)]
+    edges = context.joint.distance_edges
+    counts = context.joint.distances[("self", "other").index(kind)]
     filled = np.flatnonzero(counts.sum(axis=(0, 1)))
     bins = max(0, int(filled.min(initial=127)) - 2), int(filled.max(initial=0)) + 2
     for side, (name, colour, dash) in enumerate(_SIDES):
         mean, low, high = _mean_cumulative(counts[:, side])
         band(axis, edges, low, high, colour)
-        axis.plot(edges, mean, color=colour, linestyle=dash, label=f"{name} {_p(material)}")
+        axis.plot(edges, mean, color=colour, linestyle=dash, label=f"{name} {_p(context)}")
     axis.set_title(_KINDS[kind])
     axis.set_xlabel(_DISTANCE)
     axis.set_xlim(*_edge_range(edges, bins))
@@ -217,9 +217,9 @@ _SIDES = (("least confident", BOTTOM, (0, (5, 1.5))), ("most confident", TOP, "-
 _KINDS = {"self": "members' own rows count", "other": "members' own rows left out"}
 
 
-def _kinds(material: Material) -> list[str]:
+def _kinds(context: ReportContext) -> list[str]:
     """Return which distances to show: those with members' own rows where they differ visibly."""
-    means = material.headline.means
+    means = context.headline.means
     pairs = [
         [means.get(f"{side}_distance_mean_{kind}") for kind in ("self", "other")]
         for side in ("bottom", "top")
@@ -253,17 +253,17 @@ def _mean_cumulative(counts: NDArray[Any]) -> tuple[FloatArray, FloatArray, Floa
     return mean, np.maximum(mean - half, 0), np.minimum(mean + half, 1)
 
 
-def _p(material: Material) -> str:
-    return f"{material.percent:g}%"
+def _p(context: ReportContext) -> str:
+    return f"{context.percent:g}%"
 
 
-def _extremes_words(material: Material) -> Words:
-    means = material.headline.means
+def _extremes_words(context: ReportContext) -> FigureText:
+    means = context.headline.means
     bottom, top = (means[f"{side}_distance_mean_other"] for side in ("bottom", "top"))
-    return Words(
-        f"Of the {_p(material)} least and most confident queries of a {material.unit}, the share "
+    return FigureText(
+        f"Of the {_p(context)} least and most confident queries of a {context.unit}, the share "
         "at a normalised distance of at most that on the axis: mean over "
-        f"{material.unit}s, with pointwise 95% Student-t intervals. The higher curve is closer to "
+        f"{context.unit}s, with pointwise 95% Student-t intervals. The higher curve is closer to "
         "the training set. Where their own rows count, members are at distance 0 from themselves.",
         "Cumulative distributions of distance. Mean distance excluding self "
         f"{number(bottom.value)} for the least and {number(top.value)} for the most confident.",
@@ -273,32 +273,32 @@ def _extremes_words(material: Material) -> Words:
 # ---- membership --------------------------------------------------------------------------------
 
 
-def _needs_members(material: Material) -> str | None:
-    reason = has_joint(material)
-    if reason is None and not material.joint.including[0, 0].any():
+def _needs_members(context: ReportContext) -> str | None:
+    reason = has_joint(context)
+    if reason is None and not context.joint.including[0, 0].any():
         return "no member is among the queries"
     return reason
 
 
 @figure("Are confident points, or close ones, members?", _needs_members)
-def membership(material: Material, canvas: Canvas) -> Words:
+def membership(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw the membership rate against confidence and against distance."""
     axes = canvas.panels(2, height=2.4, sharey=True)
     for axis, by in zip(axes, ("confidence", "distance"), strict=True):
-        base = membership_panel(axis, material, by)
+        base = membership_panel(axis, context, by)
     for axis in axes if canvas.narrow else axes[:1]:
         axis.set_ylabel("share of members,\ntimes that of all")
-    return _membership_words(material, base)
+    return _membership_words(context, base)
 
 
-def membership_panel(axis: "Axes", material: Material, by: str) -> float:
+def membership_panel(axis: "Axes", context: ReportContext, by: str) -> float:
     """Draw the membership rate by ``confidence`` or by ``distance``; return that of all."""
-    found = material.joint
+    found = context.joint
     counts = found.excluding[0].astype(np.int64)
     base = float(counts[0].sum() / max(1, counts.sum()))
     if by == "confidence":
         (members, others), edges = counts.sum(axis=2), found.confidence_edges
-        axis.set_xlabel(material.confidence_label)
+        axis.set_xlabel(context.confidence_label)
     else:
         (members, others), edges = counts.sum(axis=1), found.distance_edges
         axis.set_xlabel(f"{_DISTANCE},\nown row left out")
@@ -348,14 +348,14 @@ def _equal_groups(counts: NDArray[Any], groups: int = 16) -> NDArray[np.int64]:
     return np.concatenate([[first], inner, [last + 1]]).astype(np.int64)
 
 
-def _membership_words(material: Material, base: float) -> Words:
-    rates, means = material.headline.membership, material.headline.means
+def _membership_words(context: ReportContext, base: float) -> FigureText:
+    rates, means = context.headline.membership, context.headline.means
     confidence = means["auc_confidence"].value
-    return Words(
+    return FigureText(
         "Share of members among pairs of similar confidence, and of similar distance to the "
         "nearest other training point, as multiples of their share among all pairs (dashed: "
         f"{share(base)}), in groups of about equally many. Bars are exact binomial 95% intervals "
-        f"on pooled counts, approximate because {material.unit}s share queries; a bar without a "
+        f"on pooled counts, approximate because {context.unit}s share queries; a bar without a "
         "point, or a triangle at the foot, holds no member.",
         f"Membership rate {number(rates['bottom'].value)} among the least and "
         f"{number(rates['top'].value)} among the most confident; AUC of confidence "
@@ -366,32 +366,32 @@ def _membership_words(material: Material, base: float) -> Words:
 # ---- trial by trial ----------------------------------------------------------------------------
 
 
-def _needs_two_trials(material: Material) -> str | None:
-    if len(material.trials) < 2:
+def _needs_two_trials(context: ReportContext) -> str | None:
+    if len(context.trials) < 2:
         return "it needs more than one trial"
-    known = material.column("top_distance_mean_self")
+    known = context.column("top_distance_mean_self")
     return "no distance to a training point is known" if np.isnan(known).all() else None
 
 
 @figure("Does every trial say the same?", _needs_two_trials)
-def trials(material: Material, canvas: Canvas) -> Words:
+def trials(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw each trial's mean distance in one extreme against that in the other."""
-    kinds = _kinds(material)
+    kinds = _kinds(context)
     axes = canvas.panels(len(kinds), height=3.2)
-    closer = [trials_panel(axis, material, kind) for axis, kind in zip(axes, kinds, strict=True)]
-    return Words(
-        f"Each point is a {material.unit}: mean normalised distance among its least confident "
+    closer = [trials_panel(axis, context, kind) for axis, kind in zip(axes, kinds, strict=True)]
+    return FigureText(
+        f"Each point is a {context.unit}: mean normalised distance among its least confident "
         "queries (across) and among its most confident ones (up). Below the dashed line the most "
         "confident are closer to the training set.",
-        f"In {closer[0]:.0%} of {plural(len(material.trials), material.unit)} the most "
+        f"In {closer[0]:.0%} of {plural(len(context.trials), context.unit)} the most "
         "confident queries are closer to the training set than the least confident.",
     )
 
 
-def trials_panel(axis: "Axes", material: Material, kind: str) -> float:
+def trials_panel(axis: "Axes", context: ReportContext, kind: str) -> float:
     """Draw each trial as a point; return the share whose most confident queries are closer."""
-    x = material.column(f"bottom_distance_mean_{kind}")
-    y = material.column(f"top_distance_mean_{kind}")
+    x = context.column(f"bottom_distance_mean_{kind}")
+    y = context.column(f"top_distance_mean_{kind}")
     known = ~(np.isnan(x) | np.isnan(y))
     closer = float(np.mean(y[known] < x[known])) if known.any() else np.nan
     ends = _padded(np.concatenate([x[known], y[known]]))
@@ -399,9 +399,9 @@ def trials_panel(axis: "Axes", material: Material, kind: str) -> float:
     axis.plot(x, y, MARKERS[0], color=NON_MEMBERS, alpha=0.75)
     axis.set(xlim=ends, ylim=ends, aspect="equal")
     axis.locator_params(nbins=4)
-    axis.set_title(f"{_KINDS[kind]}\ncloser in {closer:.0%} of {material.unit}s")
-    axis.set_xlabel(f"mean distance, least confident {_p(material)}")
-    axis.set_ylabel(f"mean distance,\nmost confident {_p(material)}")
+    axis.set_title(f"{_KINDS[kind]}\ncloser in {closer:.0%} of {context.unit}s")
+    axis.set_xlabel(f"mean distance, least confident {_p(context)}")
+    axis.set_ylabel(f"mean distance,\nmost confident {_p(context)}")
     return closer
 
 

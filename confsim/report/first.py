@@ -10,13 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from confsim.report.answers import (
-    best_signal,
-    paired_difference,
-    share_of_members,
-    signals,
-    widened,
-)
 from confsim.report.attacks import (
     NULL_STYLE,
     attack_name,
@@ -25,11 +18,18 @@ from confsim.report.attacks import (
     rate_axes,
     similarity_rows,
 )
-from confsim.report.canvas import Canvas, Words
+from confsim.report.canvas import Canvas, FigureText
+from confsim.report.context import ReportContext, plural
 from confsim.report.explorer import reliability_words
-from confsim.report.material import Material, plural
 from confsim.report.numbers import number, share, with_interval
 from confsim.report.registry import FigureKind, has_table
+from confsim.report.sentences import (
+    best_signal,
+    paired_difference,
+    share_of_members,
+    signals,
+    widened,
+)
 from confsim.report.summary import Estimate
 
 if TYPE_CHECKING:
@@ -73,42 +73,42 @@ class FirstScreen:
     tiles: list[Tile]
 
 
-def first_screen(material: Material) -> FirstScreen:
+def first_screen(context: ReportContext) -> FirstScreen:
     """Return the headline and the tiles of a run."""
     makers = (_attack_tile, _low_side_tile, _similarity_tile, _reliability_tile)
-    tiles = [tile for make in makers if (tile := make(material)) is not None]
-    return FirstScreen(headline(material), tiles)
+    tiles = [tile for make in makers if (tile := make(context)) is not None]
+    return FirstScreen(headline(context), tiles)
 
 
 # ---- the headline ------------------------------------------------------------------------------
 
 
-def best_rate(material: Material) -> "tuple[str, Estimate, pd.Series[Any]] | None":
+def best_rate(context: ReportContext) -> "tuple[str, Estimate, pd.Series[Any]] | None":
     """Return the best attack at 1% false positives: its name, its figure, and its row.
 
     Where it was not chosen on other targets, its interval is widened for how many there were.
     """
-    row = best_attack(material, _COLUMN)
+    row = best_attack(context, _COLUMN)
     if row is None or math.isnan(float(row[_COLUMN])):
         return None
     low, high = (float(row.get(f"{_COLUMN}_{end}", math.nan)) for end in ("low", "high"))
-    targets = int(row["quoted_on"]) if "quoted_on" in row else len(material.trials)
+    targets = int(row["quoted_on"]) if "quoted_on" in row else len(context.trials)
     found = Estimate(float(row[_COLUMN]), low, high, targets)
     if "quoted_on" not in row:
-        table = material.tables["attacks"]
+        table = context.tables["attacks"]
         count = int((table["target"].astype(str) == "mean").sum())
         low, high = widened(found, max(1, count))
         found = replace(found, low=low, high=high)
     return str(row["attack"]), found, row
 
 
-def chance_rate(material: Material, attack: str) -> float:
+def chance_rate(context: ReportContext, attack: str) -> float:
     """Return what guessing achieves at 1% false alarms, with as many non-members as targets have.
 
     The largest true-positive rate with at most ``k`` of ``n`` non-members above the threshold is
     ``(k + 1) / (n + 1)`` on average where scores mean nothing: more than 1% where ``n`` is small.
     """
-    table = material.tables["attacks"]
+    table = context.tables["attacks"]
     if "non_members" not in table:
         return LEVEL
     single = ~table["target"].astype(str).isin(("mean", "pooled", "none", "model"))
@@ -119,20 +119,20 @@ def chance_rate(material: Material, attack: str) -> float:
     return float(np.mean((np.floor(LEVEL * n + 1e-9) + 1) / (n + 1)))
 
 
-def headline(material: Material) -> str:
+def headline(context: ReportContext) -> str:
     """Say in plain words how well members are told from others."""
-    best = best_rate(material)
-    signal = best_signal(signals(material))
-    if best is not None and best[1].low > (chance := chance_rate(material, best[0])):
+    best = best_rate(context)
+    signal = best_signal(signals(context))
+    if best is not None and best[1].low > (chance := chance_rate(context, best[0])):
         value = best[1].value
         return (
             f"An attacker recognises {_percent(value)}% of members at 1% false alarms: "
             f"{_times(value / chance)} guessing"
         )
-    models = plural(len(material.trials), material.unit)
+    models = plural(len(context.trials), context.unit)
     unknown = best is not None and math.isnan(best[1].low)
     if signal is None or (unknown and not signal.strength):
-        if material.unit == "model" and len(material.trials) == 1:
+        if context.unit == "model" and len(context.trials) == 1:
             return "One model alone does not tell whether membership shows"
         return f"{models} are too few to say whether membership shows"
     if unknown:
@@ -165,10 +165,10 @@ def _capitalised(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _attack_tile(material: Material) -> Tile | None:
-    best = best_rate(material)
+def _attack_tile(context: ReportContext) -> Tile | None:
+    best = best_rate(context)
     if best is None:
-        means = material.headline.means
+        means = context.headline.means
         if "auc_confidence" not in means:
             return None
         value, interval = _ends(means["auc_confidence"])
@@ -176,7 +176,7 @@ def _attack_tile(material: Material) -> Tile | None:
     name, found, row = best
     value, interval = _ends(found, 100, "%")
     called = _capitalised(attack_name(name))
-    chance = f"guessing gets {100 * chance_rate(material, name):.2g}%"
+    chance = f"guessing gets {100 * chance_rate(context, name):.2g}%"
     note = f"{called}; {chance}."
     if "quoted_on" in row:
         note = (
@@ -186,8 +186,8 @@ def _attack_tile(material: Material) -> Tile | None:
     return Tile("Members recognised at 1% false alarms", value, interval, note)
 
 
-def _low_side_tile(material: Material) -> Tile | None:
-    found, base = material.headline.membership.get("bottom"), share_of_members(material)
+def _low_side_tile(context: ReportContext) -> Tile | None:
+    found, base = context.headline.membership.get("bottom"), share_of_members(context)
     if found is None or math.isnan(found.value):
         return None
     text = share(found.value, found.low, found.high)
@@ -196,12 +196,12 @@ def _low_side_tile(material: Material) -> Tile | None:
     interval = f"{interval.replace(', ', ' to ')}{unit}" if interval else ""
     whole = f"{100 * base:.3g}%" if unit == "%" else f"{1e6 * base:.3g} per million"
     against = "" if math.isnan(base) else f"; {whole} of all are"
-    note = f"Share of members among the {material.percent:g}% least confident{against}."
+    note = f"Share of members among the {context.percent:g}% least confident{against}."
     return Tile("Members among the least confident", value, interval, note)
 
 
-def _similarity_tile(material: Material) -> Tile | None:
-    rows = similarity_rows(material)
+def _similarity_tile(context: ReportContext) -> Tile | None:
+    rows = similarity_rows(context)
     if rows:
         (first, row), *others = rows
         value, interval = _ends(_correlation(row))
@@ -211,7 +211,7 @@ def _similarity_tile(material: Material) -> Tile | None:
         return Tile(
             "Unlike the others, more exposed?", value, interval, f"{note}. 0 is no relation."
         )
-    difference = paired_difference(material, "other")
+    difference = paired_difference(context, "other")
     if math.isnan(difference.value):
         return None
     value, interval = _ends(difference)
@@ -229,8 +229,8 @@ def _correlation(row: dict[str, Any]) -> Estimate:
     return Estimate(value, low, high, 0)
 
 
-def _reliability_tile(material: Material) -> Tile | None:
-    table = material.tables.get("vulnerability_reliability")
+def _reliability_tile(context: ReportContext) -> Tile | None:
+    table = context.tables.get("vulnerability_reliability")
     if table is None:
         return None
     rows = table[table["vulnerability"] == "exposure"]["reliability"].to_numpy(dtype=np.float64)
@@ -248,9 +248,9 @@ def _reliability_tile(material: Material) -> Tile | None:
 # ---- the small ROC curve -----------------------------------------------------------------------
 
 
-def _draw(material: Material, canvas: Canvas) -> Words:
-    curves = material.tables["roc"]
-    best = best_attack(material, _COLUMN)
+def _draw(context: ReportContext, canvas: Canvas) -> FigureText:
+    curves = context.tables["roc"]
+    best = best_attack(context, _COLUMN)
     assert best is not None
     name = str(best["attack"])
     rows = curves[curves["attack"] == name]
@@ -267,16 +267,16 @@ def _draw(material: Material, canvas: Canvas) -> Words:
     called, over = _capitalised(attack_name(name)), "one target"
     if count > 1:
         over = f"mean over {plural(count, 'target')}"
-    return Words(
+    return FigureText(
         f"{called}, {over}; both axes logarithmic.",
         f"Small ROC curve of {attack_name(name)}: true-positive rate "
         f"{number(float(np.interp(LEVEL, x, rows['tpr'])), 3)} at a false-positive rate of 1%.",
     )
 
 
-def _needs_curve(material: Material) -> str | None:
-    reason = has_table("roc")(material)
-    best = None if reason else best_attack(material, _COLUMN)
+def _needs_curve(context: ReportContext) -> str | None:
+    reason = has_table("roc")(context)
+    best = None if reason else best_attack(context, _COLUMN)
     return reason or ("no attack is possible" if best is None else None)
 
 

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from confsim.report.answers import widened
 from confsim.report.attacks import NULL_STYLE, attack_name
-from confsim.report.canvas import MUTED, SERIES, Canvas, Words, dot_rows, letters
+from confsim.report.canvas import MUTED, SERIES, Canvas, FigureText, dot_rows, letters
 from confsim.report.classes import known, records
-from confsim.report.material import Material
+from confsim.report.context import ReportContext
 from confsim.report.numbers import number, shorten
 from confsim.report.registry import figure, has_table
+from confsim.report.sentences import widened
 from confsim.report.summary import Estimate
 from confsim.report.table import Column, Table
 
@@ -42,9 +42,9 @@ _FIGURES = {
 }
 
 
-def _ranked(material: Material) -> "pd.DataFrame":
+def _ranked(context: ReportContext) -> "pd.DataFrame":
     """Return the rows of the attack that groups are ranked by, the most exposed first."""
-    table = material.tables["group_attacks"]
+    table = context.tables["group_attacks"]
     if "auc" not in table:
         empty: pd.DataFrame = table.iloc[:0]
         return empty
@@ -56,34 +56,34 @@ def _ranked(material: Material) -> "pd.DataFrame":
     return ordered
 
 
-def _needs_groups(material: Material) -> str | None:
-    reason = has_table("group_attacks", "auc")(material)
+def _needs_groups(context: ReportContext) -> str | None:
+    reason = has_table("group_attacks", "auc")(context)
     if reason is not None:
-        return "examples have no column group" if "group_attacks" not in material.tables else reason
-    return "no group has both members and others" if _ranked(material).empty else None
+        return "examples have no column group" if "group_attacks" not in context.tables else reason
+    return "no group has both members and others" if _ranked(context).empty else None
 
 
 @figure("Which groups are exposed?", _needs_groups)
-def groups(material: Material, canvas: Canvas) -> Words:
+def groups(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw the power of an attack in each group, beside that in all."""
-    rows = _shown(material)
+    rows = _shown(context)
     height = 0.9 + 0.19 * len(rows)
     axes = canvas.panels(2, height=height, sharey=not canvas.narrow)
     for axis, measure in zip(axes, _MEASURES, strict=True):
-        groups_panel(axis, material, measure)
-    dropped = len(_ranked(material)) - len(rows)
+        groups_panel(axis, context, measure)
+    dropped = len(_ranked(context)) - len(rows)
     attack = attack_name(str(rows["attack"].iloc[0]))
     intervals = (
-        f", with 95% intervals of a two-way bootstrap over {material.unit}s and examples"
+        f", with 95% intervals of a two-way bootstrap over {context.unit}s and examples"
         if rows["auc_low"].notna().any()
         else ""
     )
     ends = rows.iloc[[0, -1] if len(rows) > 1 else [0]]
     said = [f"{row['group']}, AUC {number(float(row['auc']))}" for row in records(ends)]
-    return Words(
-        f"Power of {attack} in each group, of the scores of all {material.unit}s together"
+    return FigureText(
+        f"Power of {attack} in each group, of the scores of all {context.unit}s together"
         f"{intervals}. "
-        f"Dashed: guessing; solid: all examples. {multiplicity(material)}"
+        f"Dashed: guessing; solid: all examples. {multiplicity(context)}"
         + (f" {dropped} groups in between are left out here." if dropped else ""),
         "; least: ".join([f"Most exposed: {said[0]}", *said[1:]]) + ".",
     )
@@ -93,22 +93,22 @@ def groups(material: Material, canvas: Canvas) -> Words:
 _MEASURES = {"auc": ("AUC", 0.5), "tpr_at_fpr_1pct": ("true-positive rate at FPR \u2264 1%", 0.01)}
 
 
-def groups_panel(axis: "Axes", material: Material, measure: str) -> None:
+def groups_panel(axis: "Axes", context: ReportContext, measure: str) -> None:
     """Draw one measure of an attack's power in each group."""
-    rows = _shown(material)
+    rows = _shown(context)
     labels = [shorten(str(name), letters(axis, 30, 18)) for name in rows["group"]]
     ends = (rows[f"{measure}{end}"] for end in ("", "_low", "_high"))
     dot_rows(axis, labels, *ends, colour=SERIES[list(_MEASURES).index(measure)])
     title, guessing = _MEASURES[measure]
     axis.axvline(guessing, **NULL_STYLE)
-    whole = _whole(material, str(rows["attack"].iloc[0]), measure)
+    whole = _whole(context, str(rows["attack"].iloc[0]), measure)
     if not np.isnan(whole):
         axis.axvline(whole, color=MUTED, linewidth=0.9)
     axis.set_xlabel(title)
 
 
-def _shown(material: Material) -> "pd.DataFrame":
-    rows = _ranked(material)
+def _shown(context: ReportContext) -> "pd.DataFrame":
+    rows = _ranked(context)
     if len(rows) <= _MANY_GROUPS:
         return rows
     half = _MANY_GROUPS // 2
@@ -116,16 +116,16 @@ def _shown(material: Material) -> "pd.DataFrame":
     return shown
 
 
-def _whole(material: Material, attack: str, measure: str) -> float:
+def _whole(context: ReportContext, attack: str, measure: str) -> float:
     """Return an attack's figure of all examples together, NaN where there is none."""
-    table = material.tables["attacks"]
+    table = context.tables["attacks"]
     rows = table[(table["attack"] == attack) & (table["target"].astype(str) == "pooled")]
     return float(rows[measure].iloc[0]) if len(rows) and measure in rows else float("nan")
 
 
-def multiplicity(material: Material) -> str:
+def multiplicity(context: ReportContext) -> str:
     """Say how many intervals stand side by side, and which groups differ all the same."""
-    rows = _ranked(material)
+    rows = _ranked(context)
     count, attack = len(rows), str(rows["attack"].iloc[0])
     if count < 2:
         return ""
@@ -133,19 +133,17 @@ def multiplicity(material: Material) -> str:
         f"{count} groups are looked at, and intervals are not widened for that: of 20 of them, one "
         "misses by chance. "
     )
-    whole = _whole(material, attack, "auc")
+    whole = _whole(context, attack, "auc")
     if np.isnan(whole) or rows["auc_low"].isna().all():
         return ""  # nothing is compared
-    differ = [
-        str(row["group"]) for row in records(rows) if _is_outside(row, whole, count, material)
-    ]
+    differ = [str(row["group"]) for row in records(rows) if _is_outside(row, whole, count, context)]
     told = _listed(differ) if differ else "none"
     return f"{start}Different from all examples also with intervals widened (Bonferroni): {told}."
 
 
-def _is_outside(row: dict[str, Any], whole: float, count: int, material: Material) -> bool:
+def _is_outside(row: dict[str, Any], whole: float, count: int, context: ReportContext) -> bool:
     value, low, high = (float(row[f"auc{end}"]) for end in ("", "_low", "_high"))
-    low, high = widened(Estimate(value, low, high, len(material.trials)), count)
+    low, high = widened(Estimate(value, low, high, len(context.trials)), count)
     return whole < low or whole > high
 
 
@@ -158,14 +156,14 @@ def _listed(names: Iterable[str]) -> str:
 # ---- tables ------------------------------------------------------------------------------------
 
 
-def group_attacks(material: Material) -> Table | None:
+def group_attacks(context: ReportContext) -> Table | None:
     """List how well every attack does in each group."""
-    if _needs_groups(material) is not None:
+    if _needs_groups(context) is not None:
         return None
-    table = material.tables["group_attacks"]
+    table = context.tables["group_attacks"]
     main = table[table["attack"].isin(_MAIN)]
     whole = len(table) <= _MANY_ROWS or main.empty
-    rank = {str(name): i for i, name in enumerate(_ranked(material)["group"])}
+    rank = {str(name): i for i, name in enumerate(_ranked(context)["group"])}
     rows = [
         {**row, "attack": attack_name(str(row["attack"]))}
         for row in records(table if whole else main)
@@ -185,14 +183,14 @@ def group_attacks(material: Material) -> Table | None:
             Column("members", "members", "scores of members, over all trials", folded=True),
         ],
         rows,
-        multiplicity(material)
+        multiplicity(context)
         + ("" if whole else " The other attacks are in tables/group_attacks.csv."),
     )
 
 
-def group_similarity(material: Material) -> Table | None:
+def group_similarity(context: ReportContext) -> Table | None:
     """List how similar a group's examples are to others, and whether that matters in it."""
-    table = material.tables.get("group_similarity")
+    table = context.tables.get("group_similarity")
     if table is None or table.empty:
         return None
     rows: dict[str, dict[str, Any]] = {}
@@ -202,7 +200,7 @@ def group_similarity(material: Material) -> Table | None:
         )
         key = str(row["figure"]).replace(" ", "_")
         made |= {f"{key}{end}": row[f"value{end}"] for end in ("", "_low", "_high")}
-    own = "" if material.own_space else ", model's space"  # what no model has is not said
+    own = "" if context.own_space else ", model's space"  # what no model has is not said
     titles = {figure: title.removesuffix(own) for figure, title in _FIGURES.items()}
     columns = [
         Column(

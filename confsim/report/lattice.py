@@ -12,11 +12,11 @@ from confsim.report.canvas import (
     SERIES,
     SURFACE,
     Canvas,
-    Words,
+    FigureText,
     colour_bar,
     heat,
 )
-from confsim.report.material import Material
+from confsim.report.context import ReportContext
 from confsim.report.numbers import number
 from confsim.report.registry import figure
 
@@ -33,43 +33,43 @@ _CELLS = 220
 _MANY, _MOST = 400, 1000
 
 
-def _needs_plane(material: Material) -> str | None:
-    if "grid_size" not in material.config:
+def _needs_plane(context: ReportContext) -> str | None:
+    if "grid_size" not in context.config:
         return "only runs over a lattice have a map"
-    dimensions = material.config.get("dimensions")
+    dimensions = context.config.get("dimensions")
     if dimensions != 2:
         return f"a map needs two dimensions, and the lattice has {dimensions}"
-    return None if material.has("model.npz") else "the trials hold no models"
+    return None if context.has("model.npz") else "the trials hold no models"
 
 
 @figure("Where is the model sure, and where are its training points?", _needs_plane)
-def lattice_map(material: Material, canvas: Canvas) -> Words:
+def lattice_map(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw confidence and distance over the lattice, with the hyperplanes and training points."""
-    trial = _typical(material)
+    trial = _typical(context)
     axes = canvas.panels(2, height=2.2 if canvas.narrow else 2.9)
     for axis, field in zip(axes, FIELDS, strict=True):
-        drawn = map_panel(axis, material, field)
+        drawn = map_panel(axis, context, field)
         colour_bar(canvas.figure, drawn, axis, FIELDS[field], shrink=0.92)
     handles, labels = axes[0].get_legend_handles_labels()
     canvas.figure.legend(
         handles, labels, loc="outside lower center", ncols=1 if canvas.narrow else 4
     )
-    return _words(material, trial)
+    return _words(context, trial)
 
 
 #: What is drawn over the lattice, and what its colour bar says.
 FIELDS = {"confidence": "boundary confidence", "distance": "distance, lattice units"}
 
 
-def map_panel(axis: "Axes", material: Material, field: str) -> Any:
+def map_panel(axis: "Axes", context: ReportContext, field: str) -> Any:
     """Draw one of :data:`FIELDS` over the lattice, for the typical trial; return what was drawn."""
     from confsim.confidence import boundary_confidence
     from confsim.linear.lattice import Lattice
     from confsim.neighbors import nearest_training
 
-    model = material.run.trial(_typical(material)).model()
-    size = float(material.config["grid_size"])
-    lattice = Lattice(size, float(material.config["granularity"]), 2)
+    model = context.run.trial(_typical(context)).model()
+    size = float(context.config["grid_size"])
+    lattice = Lattice(size, float(context.config["granularity"]), 2)
     training = lattice.points(model["training_ids"])
     edges = np.linspace(0, size, _CELLS + 1)
     centres = (edges[1:] + edges[:-1]) / 2
@@ -84,14 +84,14 @@ def map_panel(axis: "Axes", material: Material, field: str) -> Any:
     return drawn
 
 
-def _typical(material: Material) -> int:
+def _typical(context: ReportContext) -> int:
     """Return the trial with the median angle between learned and ideal hyperplane."""
-    angles = material.column("angle_degrees")
+    angles = context.column("angle_degrees")
     known = np.flatnonzero(~np.isnan(angles))
     if len(known) == 0:
-        return material.trials[0]
+        return context.trials[0]
     order = known[np.argsort(angles[known], kind="stable")]
-    return material.trials[int(order[(len(order) - 1) // 2])]
+    return context.trials[int(order[(len(order) - 1) // 2])]
 
 
 def _draw_model(axis: "Axes", model: dict[str, Any], training: FloatArray, size: float) -> None:
@@ -151,13 +151,13 @@ def _in_box(weights: FloatArray, bias: float, size: float) -> FloatArray | None:
     return found[[first, second]]
 
 
-def _words(material: Material, trial: int) -> Words:
-    summary = material.run.trial(trial).summary()
+def _words(context: ReportContext, trial: int) -> FigureText:
+    summary = context.run.trial(trial).summary()
     angle = summary.get("angle_degrees")
     angle = math.nan if angle is None else float(angle)
-    count = int(material.config["n"])
+    count = int(context.config["n"])
     shown = "training points" if _shown_step(count) == 1 else f"some of {count:,} training points"
-    return Words(
+    return FigureText(
         f"Trial {trial}, the one with the median angle between learned and ideal hyperplane "
         f"({number(angle, 2)} degrees). One panel shows boundary confidence, the distance to the "
         "learned hyperplane as a fraction of the largest one, the other Euclidean distance to the "

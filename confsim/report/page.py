@@ -12,29 +12,29 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from confsim.report.answers import Answers
-from confsim.report.canvas import Words
+from confsim.report.canvas import FigureText
 from confsim.report.explorer import Explorer
 from confsim.report.first import FirstScreen
 from confsim.report.provenance import Provenance
+from confsim.report.sentences import Sentences
 from confsim.report.table import Column, Table
 
 
 @dataclass(frozen=True)
-class Drawn:
+class RenderedFigure:
     """A figure of the page.
 
     Attributes
     ----------
     name, title : str
-    words : Words
+    text : FigureText
     wide, narrow : str
         SVG.
     """
 
     name: str
     title: str
-    words: Words
+    text: FigureText
     wide: str
     narrow: str
 
@@ -49,9 +49,9 @@ class Section:
         Of its anchors.
     title : str
     first : FirstScreen
-    roc : Drawn, optional
+    roc : RenderedFigure, optional
         Small ROC curve of the best attack.
-    answers : Answers
+    sentences : Sentences
     similarity : list of str
         Sentences on vulnerability and distance.
     provenance : Provenance
@@ -62,8 +62,8 @@ class Section:
     key: str
     title: str
     first: FirstScreen
-    roc: Drawn | None
-    answers: Answers
+    roc: RenderedFigure | None
+    sentences: Sentences
     similarity: list[str]
     provenance: Provenance
     incomplete: str
@@ -78,7 +78,7 @@ class Page:
     title, subtitle : str
     sections : list of Section
         One a run.
-    figures : list of Drawn
+    figures : list of RenderedFigure
     skipped : list of (str, str)
         Titles of figures that could not be drawn, and why.
     tables : list of Table
@@ -98,7 +98,7 @@ class Page:
     title: str
     subtitle: str
     sections: list[Section]
-    figures: list[Drawn]
+    figures: list[RenderedFigure]
     skipped: list[tuple[str, str]]
     tables: list[Table]
     unit: str

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim.report.canvas import MUTED, Canvas, Words, letters
-from confsim.report.material import Material
+from confsim.report.canvas import MUTED, Canvas, FigureText, letters
+from confsim.report.context import ReportContext
 from confsim.report.numbers import number, shorten
 from confsim.report.registry import figure
 
@@ -32,15 +32,15 @@ _CAPTION = (
 )
 
 
-def _needs_images(material: Material) -> str | None:
-    if not material.has("examples.parquet"):
+def _needs_images(context: ReportContext) -> str | None:
+    if not context.has("examples.parquet"):
         return "the run has no table of examples"
-    return None if material.has_images else "the run keeps no images"
+    return None if context.has_images else "the run keeps no images"
 
 
-def _needs_vulnerability(material: Material) -> str | None:
-    table = material.tables.get("vulnerability")
-    if (reason := _needs_images(material)) is not None:
+def _needs_vulnerability(context: ReportContext) -> str | None:
+    table = context.tables.get("vulnerability")
+    if (reason := _needs_images(context)) is not None:
         return reason
     if table is None or "exposure" not in table:
         return "there is no table of vulnerability, which needs at least three trials"
@@ -48,26 +48,26 @@ def _needs_vulnerability(material: Material) -> str | None:
 
 
 @figure("Which images is the model sure of?", _needs_images, photographs=True)
-def confident_images(material: Material, canvas: Canvas) -> Words:
+def confident_images(context: ReportContext, canvas: Canvas) -> FigureText:
     """Show the images with the highest and the lowest mean confidence."""
-    found = material.examples
+    found = context.examples
     chosen = tuple(
-        (title, _chosen(material, which)[:_EACH])
+        (title, _chosen(context, which)[:_EACH])
         for title, which in (("most confident", "confident"), ("least confident", "unsure"))
     )
-    _pairs(material, canvas, chosen)
+    _pairs(context, canvas, chosen)
     low, high = (float(np.mean(found.softmax[rows])) for _, rows in reversed(chosen))
-    return Words(
+    return FigureText(
         f"Images by mean confidence over all trials, as members or not. {_CAPTION}",
         f"Image pairs. Mean largest probability {number(high)} among the most confident images "
         f"shown, {number(low)} among the least confident.",
     )
 
 
-def images_panel(axis: "Axes", material: Material, which: str, count: int) -> None:
+def images_panel(axis: "Axes", context: ReportContext, which: str, count: int) -> None:
     """Draw pairs of one kind, each side by side, in rows within one panel."""
-    chosen, images = _chosen(material, which)[:count], material.run.images()
-    labels, position = _labels(material)
+    chosen, images = _chosen(context, which)[:count], context.run.images()
+    labels, position = _labels(context)
     axis.axis("off")
     rows = max(1, -(-len(chosen) // _ACROSS))
     for i, row in enumerate(chosen):
@@ -76,56 +76,56 @@ def images_panel(axis: "Axes", material: Material, which: str, count: int) -> No
             axis.inset_axes((left + part * 0.45 / _ACROSS, below, 0.42 / _ACROSS, 0.7 / rows))
             for part in (0, 1)
         ]
-        _pair(frames[0], frames[1], material, int(row), images, position, labels)
+        _pair(frames[0], frames[1], context, int(row), images, position, labels)
 
 
-def _chosen(material: Material, which: str) -> NDArray[np.int64]:
+def _chosen(context: ReportContext, which: str) -> NDArray[np.int64]:
     """Return rows of the examples, those that belong to a kind first."""
     if which == "vulnerable":
-        ids = material.tables["vulnerability"]["id"].to_numpy()[most_vulnerable(material)]
-        rows: NDArray[np.int64] = np.searchsorted(material.examples.ids, ids)
+        ids = context.tables["vulnerability"]["id"].to_numpy()[most_vulnerable(context)]
+        rows: NDArray[np.int64] = np.searchsorted(context.examples.ids, ids)
         return rows
-    order = np.argsort(material.examples.log_odds, kind="stable")
+    order = np.argsort(context.examples.log_odds, kind="stable")
     return order[::-1] if which == "confident" else order
 
 
-def _labels(material: Material) -> tuple[NDArray[Any], dict[int, int]]:
+def _labels(context: ReportContext) -> tuple[NDArray[Any], dict[int, int]]:
     """Return the labels of the population, and each example's place in it."""
-    population = material.run.population(["id", "label"])
+    population = context.run.population(["id", "label"])
     position = {int(i): row for row, i in enumerate(population["id"])}
     return population["label"].to_numpy(), position
 
 
 @figure("Which images does the model give away?", _needs_vulnerability, photographs=True)
-def vulnerable_images(material: Material, canvas: Canvas) -> Words:
+def vulnerable_images(context: ReportContext, canvas: Canvas) -> FigureText:
     """Show the images whose membership is easiest to tell."""
-    _pairs(material, canvas, (("most vulnerable", _chosen(material, "vulnerable")[:_EACH]),))
-    return Words(
+    _pairs(context, canvas, (("most vulnerable", _chosen(context, "vulnerable")[:_EACH]),))
+    return FigureText(
         "Images whose membership shows most in the log-odds of their class: ranked by the AUC of "
         "trials that were trained on them against trials that were not, then by effect size. "
-        f"{noise_note(material)}{_CAPTION}",
+        f"{noise_note(context)}{_CAPTION}",
         "Image pairs: the most vulnerable images, each with its usual nearest training image.",
     )
 
 
-def noise_note(material: Material) -> str:
+def noise_note(context: ReportContext) -> str:
     """Say how far a ranking by exposure can be trusted; empty where that is unknown."""
-    table = material.tables.get("vulnerability_reliability")
+    table = context.tables.get("vulnerability_reliability")
     if table is None:
         return ""
     rows = table[table["vulnerability"] == "exposure"]["reliability"].to_numpy(dtype=np.float64)
     if not len(rows) or np.isnan(found := float(rows[0])):
         return ""
-    told = f"Split-half reliability of exposure over these {material.unit}s: {found:.2f}"
+    told = f"Split-half reliability of exposure over these {context.unit}s: {found:.2f}"
     if found < MOSTLY_NOISE:
-        others = f"other {material.unit}s would give another one"
+        others = f"other {context.unit}s would give another one"
         return f"{told}: the list is mostly noise, and {others}. "
     return f"{told}. "
 
 
-def most_vulnerable(material: Material) -> NDArray[np.int64]:
+def most_vulnerable(context: ReportContext) -> NDArray[np.int64]:
     """Return rows of the table of vulnerability, the most vulnerable first; NaN is left out."""
-    table = material.tables["vulnerability"]
+    table = context.tables["vulnerability"]
     area = table["exposure"].to_numpy(dtype=np.float64)
     effect = np.nan_to_num(table["effect_size"].to_numpy(dtype=np.float64), nan=-np.inf)
     order = np.lexsort((table["id"].to_numpy(), -effect, -area))
@@ -134,10 +134,10 @@ def most_vulnerable(material: Material) -> NDArray[np.int64]:
 
 
 def _pairs(
-    material: Material, canvas: Canvas, groups: tuple[tuple[str, NDArray[np.int64]], ...]
+    context: ReportContext, canvas: Canvas, groups: tuple[tuple[str, NDArray[np.int64]], ...]
 ) -> None:
-    images = material.run.images()
-    labels, position = _labels(material)
+    images = context.run.images()
+    labels, position = _labels(context)
     across = _ACROSS_NARROW if canvas.narrow else _ACROSS
     rows = [group[i : i + across] for _, group in groups for i in range(0, len(group), across)]
     titles = [
@@ -161,20 +161,20 @@ def _pairs(
                 for part in (0, 1)
             ]  # fmt: skip
             frames = [canvas.figure.add_axes(place) for place in places]
-            _pair(frames[0], frames[1], material, int(row), images, position, labels)
+            _pair(frames[0], frames[1], context, int(row), images, position, labels)
         top += height
 
 
 def _pair(
     left: "Axes",
     right: "Axes",
-    material: Material,
+    context: ReportContext,
     row: int,
     images: NDArray[Any],
     position: dict[int, int],
     labels: NDArray[Any],
 ) -> None:
-    found, names = material.examples, material.label_names
+    found, names = context.examples, context.label_names
     neighbour, distance = found.usual_neighbour(row)
     for axis, identity in ((left, int(found.ids[row])), (right, neighbour)):
         axis.axis("off")

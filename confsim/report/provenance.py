@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from confsim._version import __version__
 from confsim.report.attacks import plain
-from confsim.report.material import Material, listed, plural
+from confsim.report.context import ReportContext, listed, plural
 from confsim.store.capabilities import word
 
 _Entry = TypeVar("_Entry")
@@ -34,19 +34,19 @@ class Provenance:
     citation: str
 
 
-def provenance(material: Material) -> Provenance:
+def provenance(context: ReportContext) -> Provenance:
     """Describe a run."""
-    manifest = material.run.manifest
+    manifest = context.run.manifest
     return Provenance(
-        command=repeat_command(manifest, material),
+        command=repeat_command(manifest, context),
         settings=[(key, _shown(value)) for key, value in manifest["identity"].items()],
-        facts=_facts(material),
-        versions=_versions(material),
-        notes=[material.called(plain(note)) for note in material.notes],
+        facts=_facts(context),
+        versions=_versions(context),
+        notes=[context.called(plain(note)) for note in context.notes],
         citation=(
             f"The confsim developers. confsim (version {manifest['versions']['confsim']}), "
-            f"software. Run {material.run.identity_hash[:10]} of {manifest['command']}, "
-            f"{plural(len(material.trials), material.unit)}, seed {manifest.get('seed')}."
+            f"software. Run {context.run.identity_hash[:10]} of {manifest['command']}, "
+            f"{plural(len(context.trials), context.unit)}, seed {manifest.get('seed')}."
         ),
     )
 
@@ -76,16 +76,16 @@ def _shared(found: Sequence[list[_Entry]]) -> list[_Entry]:
     return [entry for entry in first if all(entry in other for other in others)]
 
 
-def repeat_command(manifest: dict[str, Any], material: Material) -> str:
+def repeat_command(manifest: dict[str, Any], context: ReportContext) -> str:
     """Return the command with every setting of the run named.
 
     Settings that were left to their default because they follow from others are left to it again.
     """
-    capabilities = material.run.capabilities
+    capabilities = context.run.capabilities
     words = list(capabilities.repeat)
     if capabilities.counted:
         count = int(manifest["trials"]) - (capabilities.target >= 0)
-        words += ["--trials", str(max(count, len(material.trials)))]
+        words += ["--trials", str(max(count, len(context.trials)))]
     return shlex.join(words)
 
 
@@ -103,31 +103,31 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _facts(material: Material) -> list[tuple[str, str]]:
-    manifest, totals = material.run.manifest, material.headline.totals
+def _facts(context: ReportContext) -> list[tuple[str, str]]:
+    manifest, totals = context.run.manifest, context.headline.totals
     facts = [
-        ("directory", material.run.path.name),
-        ("identity", material.run.identity_hash),
+        ("directory", context.run.path.name),
+        ("identity", context.run.identity_hash),
         ("seed", str(manifest.get("seed"))),
-        (f"{material.unit}s", f"{len(material.trials)} of {manifest['trials']}"),
+        (f"{context.unit}s", f"{len(context.trials)} of {manifest['trials']}"),
     ]
-    if material.missing:
-        facts.append(("trials not finished", listed(material.missing)))
-    facts += [(f"trial {n} left out", why) for n, why in material.damaged.items()]
+    if context.missing:
+        facts.append(("trials not finished", listed(context.missing)))
+    facts += [(f"trial {n} left out", why) for n, why in context.damaged.items()]
     if "redraws" in totals:
         facts.append(("training sets drawn again", str(totals["redraws"])))
     if "degenerate" in totals:
         facts.append(("degenerate fits", str(totals["degenerate"])))
-    if material.run.has("population.parquet"):
-        facts.append((f"{material.noun}s with duplicates", f"{material.duplicates:,}"))
+    if context.run.has("population.parquet"):
+        facts.append((f"{context.noun}s with duplicates", f"{context.duplicates:,}"))
     return facts
 
 
-def _versions(material: Material) -> list[tuple[str, str]]:
+def _versions(context: ReportContext) -> list[tuple[str, str]]:
     """Return the versions that made the trials; more than one of a kind is told."""
     found: dict[str, dict[str, None]] = {}
-    for trial in material.trials:
-        for name, version in material.run.trial(trial).record["versions"].items():
+    for trial in context.trials:
+        for name, version in context.run.trial(trial).record["versions"].items():
             found.setdefault(name, {})[version] = None
     versions = [(name, ", ".join(kinds)) for name, kinds in found.items()]
     return [*versions, ("this report: confsim", __version__)]

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from confsim.report.canvas import Canvas, Words
-from confsim.report.material import Material
+from confsim.report.canvas import Canvas, FigureText
+from confsim.report.context import ReportContext
 
 #: Returns ``None``, or the reason why a figure cannot be drawn.
-Needs: TypeAlias = Callable[[Material], "str | None"]
+Needs: TypeAlias = Callable[[ReportContext], "str | None"]
 
 
 @dataclass(frozen=True)
@@ -32,39 +32,39 @@ class FigureKind:
     name: str
     title: str
     needs: Needs
-    draw: Callable[[Material, Canvas], Words]
+    draw: Callable[[ReportContext, Canvas], FigureText]
     photographs: bool = False
 
 
 def figure(
     title: str, needs: Needs, *, photographs: bool = False
-) -> Callable[[Callable[[Material, Canvas], Words]], FigureKind]:
+) -> Callable[[Callable[[ReportContext, Canvas], FigureText]], FigureKind]:
     """Declare a figure; its name is the function's."""
 
-    def declare(draw: Callable[[Material, Canvas], Words]) -> FigureKind:
+    def declare(draw: Callable[[ReportContext, Canvas], FigureText]) -> FigureKind:
         return FigureKind(draw.__name__, title, needs, draw, photographs)
 
     return declare
 
 
-def has_joint(material: Material) -> str | None:
+def has_joint(context: ReportContext) -> str | None:
     """Need the joint histograms of confidence and distance."""
-    if not material.has("joint.npz"):
+    if not context.has("joint.npz"):
         return "the trials hold no joint histogram of confidence and distance"
-    return None if material.joint.including.any() else "no distance to a training point is known"
+    return None if context.joint.including.any() else "no distance to a training point is known"
 
 
 def has_table(name: str, *columns: str, examples: bool = True) -> Needs:
     """Need a membership table with some rows, and with these columns; made from examples or not."""
 
-    def needs(material: Material) -> str | None:
-        if examples and not material.has("examples.parquet"):
+    def needs(context: ReportContext) -> str | None:
+        if examples and not context.has("examples.parquet"):
             return "the run has no table of examples; runs over a lattice never have"
-        table = material.tables.get(name)
+        table = context.tables.get(name)
         if table is None or table.empty:
             about = [
                 note
-                for note in material.notes
+                for note in context.notes
                 if note.startswith((name.partition("_")[0], "attacks"))
             ]
             return about[0] if about else f"there is no table of {name.replace('_', ' ')}"

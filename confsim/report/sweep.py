@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from confsim.report.answers import share_of_members
 from confsim.report.attacks import NULL_STYLE, attack_name, best_attack
 from confsim.report.canvas import (
     BOTTOM,
@@ -18,12 +17,13 @@ from confsim.report.canvas import (
     SERIES,
     TOP,
     Canvas,
-    Words,
+    FigureText,
     plain_ticks,
 )
-from confsim.report.material import Material
+from confsim.report.context import ReportContext
 from confsim.report.numbers import with_interval
 from confsim.report.registry import FigureKind
+from confsim.report.sentences import share_of_members
 from confsim.report.summary import Estimate
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Sweep:
         Its value in each run.
     series : list of str
         For each run, what else sets it apart from others of the same value.
-    materials : list of Material
+    contexts : list of ReportContext
     differing : list of str
         All settings that differ.
     """
@@ -105,7 +105,7 @@ class Sweep:
     key: str
     values: list[Any]
     series: list[str]
-    materials: list[Material]
+    contexts: list[ReportContext]
     differing: list[str]
 
     @property
@@ -116,7 +116,7 @@ class Sweep:
         )
 
 
-def arrange(materials: Sequence[Material]) -> Sweep:
+def arrange(contexts: Sequence[ReportContext]) -> Sweep:
     """Find out what runs differ in.
 
     Raises
@@ -124,29 +124,29 @@ def arrange(materials: Sequence[Material]) -> Sweep:
     ValueError
         If they are of different commands, or two are the same run.
     """
-    commands = {m.run.manifest["command"] for m in materials}
+    commands = {m.run.manifest["command"] for m in contexts}
     if len(commands) > 1:
         first, second = (
-            materials[0],
+            contexts[0],
             next(
                 m
-                for m in materials
-                if m.run.manifest["command"] != materials[0].run.manifest["command"]
+                for m in contexts
+                if m.run.manifest["command"] != contexts[0].run.manifest["command"]
             ),
         )
         raise ValueError(
             f"{first.run.path} and {second.run.path} cannot be compared: one is a run of "
             f"{first.run.manifest['command']}, the other of {second.run.manifest['command']}"
         )
-    seen: dict[str, Material] = {}
-    for material in materials:
-        twin = seen.setdefault(material.run.identity_hash, material)
-        if twin is not material:
+    seen: dict[str, ReportContext] = {}
+    for context in contexts:
+        twin = seen.setdefault(context.run.identity_hash, context)
+        if twin is not context:
             raise ValueError(
-                f"{twin.run.path} and {material.run.path} cannot be compared: their settings are "
+                f"{twin.run.path} and {context.run.path} cannot be compared: their settings are "
                 "the same"
             )
-    identities = [m.run.manifest["identity"] for m in materials]
+    identities = [m.run.manifest["identity"] for m in contexts]
     keys = list(dict.fromkeys(key for identity in identities for key in identity))
     differing = [k for k in keys if len({repr(i.get(k)) for i in identities}) > 1]
     meant = [k for k in differing if k not in _INCIDENTAL] or differing
@@ -154,7 +154,7 @@ def arrange(materials: Sequence[Material]) -> Sweep:
     others = _separators(identities, key, meant)
     rows = [
         (i.get(key), ", ".join(f"{k} {_short(i.get(k))}" for k in others), m)
-        for i, m in zip(identities, materials, strict=True)
+        for i, m in zip(identities, contexts, strict=True)
     ]
     rows.sort(key=lambda row: (row[1], not _is_number(row[0]), _order(row[0])))
     values, series, ordered = (list(column) for column in zip(*rows, strict=True))
@@ -192,16 +192,16 @@ def _short(value: Any) -> Any:
     return text if len(text) <= 24 else text[:23] + "…"
 
 
-def estimates(material: Material) -> dict[str, Estimate]:
+def estimates(context: ReportContext) -> dict[str, Estimate]:
     """Return a run's headline numbers by name."""
-    found = material.headline
-    best = best_attack(material, "tpr_at_fpr_1pct")
+    found = context.headline
+    best = best_attack(context, "tpr_at_fpr_1pct")
     more = {}
-    if best is not None and material.has("examples.parquet"):
+    if best is not None and context.has("examples.parquet"):
         low, high = (float(best.get(f"tpr_at_fpr_1pct_{end}", np.nan)) for end in ("low", "high"))
         value = float(best["tpr_at_fpr_1pct"])
         more["best_tpr_at_fpr_1pct"] = Estimate(value, low, high, found.trials)
-    base = share_of_members(material)
+    base = share_of_members(context)
     for side, rate in found.membership.items():
         if base > 0:
             value, low, high = (x / base for x in (rate.value, rate.low, rate.high))
@@ -211,7 +211,7 @@ def estimates(material: Material) -> dict[str, Estimate]:
 
 def measures(sweep: Sweep) -> list[Measure]:
     """Return what at least one run has a number for that is not 0 everywhere."""
-    found = [estimates(material) for material in sweep.materials]
+    found = [estimates(context) for context in sweep.contexts]
 
     def says_something(key: str) -> bool:
         values = [row[key].value for row in found if key in row]
@@ -235,7 +235,7 @@ def _told(sweep: Sweep, measure: Measure) -> tuple[str, bool]:
     """Return a sentence about one number, and whether it clearly changes."""
     label = label_of(sweep.key)
     which, key = list(measure.lines.items())[-1]
-    rows = [(v, estimates(m).get(key)) for v, m in zip(sweep.values, sweep.materials, strict=True)]
+    rows = [(v, estimates(m).get(key)) for v, m in zip(sweep.values, sweep.contexts, strict=True)]
     known = [(value, found) for value, found in rows if found is not None]
     low, high = known[0][1], known[-1][1]
     what = measure.title + (f" ({which})" if which else "")
@@ -286,9 +286,9 @@ def figures(sweep: Sweep) -> list[FigureKind]:
     ]
 
 
-def _draw(sweep: Sweep, measure: Measure, _: Material, canvas: Canvas) -> Words:
+def _draw(sweep: Sweep, measure: Measure, _: ReportContext, canvas: Canvas) -> FigureText:
     """Draw a headline number against what was swept."""
-    found = [estimates(material) for material in sweep.materials]
+    found = [estimates(context) for context in sweep.contexts]
     (axis,) = canvas.panels(1, height=2.6)
     x = np.array(sweep.values, dtype=np.float64) if sweep.numeric else _places(sweep.values)
     for i, (label, key) in enumerate(measure.lines.items()):
@@ -308,10 +308,10 @@ def _draw(sweep: Sweep, measure: Measure, _: Material, canvas: Canvas) -> Words:
     pooled = measure.name == "membership_rate"
     best = {
         attack_name(str(row["attack"]))
-        for m in sweep.materials
+        for m in sweep.contexts
         if (row := best_attack(m, "tpr_at_fpr_1pct")) is not None
     }
-    return Words(
+    return FigureText(
         (
             "Pooled over trials, with exact binomial 95% intervals, as multiples of the share of "
             "members among all; at 1 an extreme has as many as any other points."
@@ -323,7 +323,7 @@ def _draw(sweep: Sweep, measure: Measure, _: Material, canvas: Canvas) -> Words:
             if best and measure.name == "best_attack"
             else ""
         ),
-        f"{measure.title} of {len(sweep.materials)} runs by {label_of(sweep.key)}; the numbers are "
+        f"{measure.title} of {len(sweep.contexts)} runs by {label_of(sweep.key)}; the numbers are "
         "in the table below.",
     )
 

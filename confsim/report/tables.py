@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from confsim import recipes
 from confsim._errors import ConfsimError
 from confsim.report import evidence, groups
-from confsim.report.answers import paired_difference
 from confsim.report.attacks import attack_name, plain
 from confsim.report.classes import class_rows, known, records
-from confsim.report.material import Material
+from confsim.report.context import ReportContext
 from confsim.report.pictures import most_vulnerable, noise_note
+from confsim.report.sentences import paired_difference
 from confsim.report.summary import MEANS, TOTALS, Estimate
 from confsim.report.sweep import Sweep, estimates, label_of
 from confsim.report.table import Column, Table
@@ -33,9 +33,9 @@ def with_interval(key: str, found: Estimate) -> dict[str, float]:
 # ---- tables of one run -------------------------------------------------------------------------
 
 
-def run_tables(material: Material) -> list[Table]:
+def run_tables(context: ReportContext) -> list[Table]:
     """Return the tables that a run allows, in the order of the page."""
-    makers: tuple[Callable[[Material], Table | None], ...] = (
+    makers: tuple[Callable[[ReportContext], Table | None], ...] = (
         evidence.blind,
         published,
         extremes,
@@ -50,16 +50,16 @@ def run_tables(material: Material) -> list[Table]:
         groups.group_similarity,
         vulnerable,
     )
-    made = [table.says_something for make in makers if (table := make(material)) is not None]
+    made = [table.says_something for make in makers if (table := make(context)) is not None]
     return [table for table in made if table.rows]
 
 
 _OVER_TRIALS = "mean over trials [95% Student-t interval, on a scale that keeps it possible]"
 
 
-def extremes(material: Material) -> Table:
+def extremes(context: ReportContext) -> Table:
     """Compare the least and the most confident queries."""
-    means, rates = material.headline.means, material.headline.membership
+    means, rates = context.headline.means, context.headline.membership
     rows = []
     for figure in ("mean", "median"):
         for kind, words in (("self", "including self"), ("other", "excluding self")):
@@ -70,13 +70,13 @@ def extremes(material: Material) -> Table:
             for side, name in zip(("bottom", "top"), names, strict=True):
                 row |= with_interval(side, means[name])
             if figure == "mean":
-                row |= with_interval("difference", paired_difference(material, kind))
+                row |= with_interval("difference", paired_difference(context, kind))
             rows.append(row)
     rates_row: dict[str, Any] = {"figure": "membership rate"}
     for side in ("bottom", "top"):
         rates_row |= with_interval(side, rates[side])
     rows.append(rates_row)
-    percent = f"{material.percent:g}%"
+    percent = f"{context.percent:g}%"
     return Table(
         "extremes_summary",
         "The least and the most confident",
@@ -102,25 +102,25 @@ _RELATIONS = (
 )
 
 
-def _closeness(material: Material) -> float:
-    found = material.headline.means.get("auc_closeness_other")
+def _closeness(context: ReportContext) -> float:
+    found = context.headline.means.get("auc_closeness_other")
     return math.nan if found is None else found.value
 
 
-def relations(material: Material) -> Table:
+def relations(context: ReportContext) -> Table:
     """Relate confidence, distance and membership."""
-    means = material.headline.means
+    means = context.headline.means
     rows = []
     for label, including, excluding in _RELATIONS:
         row: dict[str, Any] = {"figure": label}
-        if excluding == "auc_closeness_other_null" and math.isnan(_closeness(material)):
+        if excluding == "auc_closeness_other_null" and math.isnan(_closeness(context)):
             continue  # there is nothing that it would be the same as
         for key, name in (("including", including), ("excluding", excluding)):
             if name in means:
                 row |= with_interval(key, means[name])
         if len(row) > 1:
             rows.append(row)
-    if not material.knows_distances:  # and there is no self of any
+    if not context.knows_distances:  # and there is no self of any
         return Table(
             "correlations",
             "Confidence and membership",
@@ -148,10 +148,10 @@ def relations(material: Material) -> Table:
     )  # fmt: skip
 
 
-def model(material: Material) -> Table | None:
+def model(context: ReportContext) -> Table | None:
     """List everything else that the trials' summaries hold."""
     shown = {name for _, *names in _RELATIONS for name in names}
-    found = material.headline
+    found = context.headline
     rows: list[dict[str, Any]] = [
         {"figure": MEANS[key], **with_interval("value", value)}
         for key, value in found.means.items()
@@ -174,14 +174,14 @@ def model(material: Material) -> Table | None:
     )  # fmt: skip
 
 
-def published(material: Material) -> Table | None:
+def published(context: ReportContext) -> Table | None:
     """Set what a recipe's source published beside what was measured here."""
-    name = material.run.manifest["identity"].get("recipe")
-    if name is None or "attacks" not in material.tables:
+    name = context.run.manifest["identity"].get("recipe")
+    if name is None or "attacks" not in context.tables:
         return None
     rows: list[dict[str, Any]] = []
     try:
-        found = recipes.compare(material.run, material.tables["attacks"])
+        found = recipes.compare(context.run, context.tables["attacks"])
     except (ValueError, ConfsimError) as error:
         note = f"Nothing is compared: {error}."
     else:
@@ -210,14 +210,14 @@ _LEVELS = {"1pct": "1%", "0.1pct": "0.1%", "10pct": "10%", "0pct": "0"}
 _FIRST = ("1pct", "0.1pct")
 
 
-def attacks(material: Material) -> Table | None:
+def attacks(context: ReportContext) -> Table | None:
     """List how well every attack does, on average and pooled."""
-    table = material.tables.get("attacks")
+    table = context.tables.get("attacks")
     if table is None or table.empty:
         return None
     levels = {k: v for k, v in _LEVELS.items() if f"tpr_at_fpr_{k}" in table}
     # Of a single target, its own figure and the pooled one are the same.
-    over = ("mean", "pooled") if len(material.trials) > 1 else ("mean",)
+    over = ("mean", "pooled") if len(context.trials) > 1 else ("mean",)
     chosen = table[table["target"].astype(str).isin(over)]
     if chosen.empty:
         return None
@@ -291,11 +291,11 @@ def _few(text: Any) -> str:
     return " ".join(f"{name[:-3]}%" for name in text.split())
 
 
-def per_class(material: Material) -> Table | None:
+def per_class(context: ReportContext) -> Table | None:
     """List accuracy, memorisation and attack power of every class."""
-    if "memorization" not in material.tables or material.tables["memorization"].empty:
+    if "memorization" not in context.tables or context.tables["memorization"].empty:
         return None
-    rows = class_rows(material)
+    rows = class_rows(context)
     columns = [
         Column("class", "class", "the examples' true class"),
         Column("examples", "examples", "examples of the class in the population"),
@@ -314,23 +314,23 @@ def per_class(material: Material) -> Table | None:
     return Table("classes", "Classes, the most exposed first", columns, rows)
 
 
-def vulnerable(material: Material) -> Table | None:
+def vulnerable(context: ReportContext) -> Table | None:
     """List the examples whose membership is easiest to tell."""
-    table = material.tables.get("vulnerability")
+    table = context.tables.get("vulnerability")
     if table is None or "exposure" not in table:
         return None
-    names = material.label_names
+    names = context.label_names
     keys = [
         "id", "exposure", "exposure_lira", "effect_size", "memorization", "distance_out",
         "density_distance",
     ]  # fmt: skip
     rows = []
-    for row in records(table.iloc[most_vulnerable(material)[:_MOST]]):
+    for row in records(table.iloc[most_vulnerable(context)[:_MOST]]):
         made = {key: row[key] for key in keys if key in row}
         rows.append(made)
         if row["label"] >= 0:  # else there are no classes
             made["class"] = names.get(int(row["label"]), str(row["label"]))
-    intervals = _memorization_intervals(material)
+    intervals = _memorization_intervals(context)
     for row in rows:
         row |= intervals.get(int(row["id"]), {}) | {"id": str(row["id"])}
     columns = [
@@ -355,12 +355,12 @@ def vulnerable(material: Material) -> Table | None:
         "The most vulnerable examples",
         [column for column in columns if column.key in present],
         rows,
-        noise_note(material).strip(),
+        noise_note(context).strip(),
     )
 
 
-def _memorization_intervals(material: Material) -> dict[int, dict[str, float]]:
-    table = material.tables.get("memorization")
+def _memorization_intervals(context: ReportContext) -> dict[int, dict[str, float]]:
+    table = context.tables.get("memorization")
     if table is None or "memorization_low" not in table:
         return {}
     return {
@@ -390,7 +390,7 @@ _COMPARED = {
 
 def comparison(sweep: Sweep) -> Table:
     """List the headline numbers of several runs, a column for each."""
-    found = [estimates(material) for material in sweep.materials]
+    found = [estimates(context) for context in sweep.contexts]
     heads = [
         ", ".join(filter(None, (f"{label_of(sweep.key)} {value}", series)))
         for value, series in zip(sweep.values, sweep.series, strict=True)
@@ -405,20 +405,20 @@ def comparison(sweep: Sweep) -> Table:
                 made |= with_interval(f"run_{i + 1}", row[key])
         rows.append(made)
     trials: dict[str, Any] = {"figure": "trials", "meaning": "finished ones that are reported"}
-    rows.append(trials | {f"run_{i + 1}": len(m.trials) for i, m in enumerate(sweep.materials)})
+    rows.append(trials | {f"run_{i + 1}": len(m.trials) for i, m in enumerate(sweep.contexts)})
     columns = [
         Column("figure", "", "what is compared"),
         *(
-            Column(f"run_{i + 1}", head, f"run {material.run.path.name}; {_OVER_TRIALS}")
-            for i, (head, material) in enumerate(zip(heads, sweep.materials, strict=True))
+            Column(f"run_{i + 1}", head, f"run {context.run.path.name}; {_OVER_TRIALS}")
+            for i, (head, context) in enumerate(zip(heads, sweep.contexts, strict=True))
         ),
         Column("meaning", "meaning", "how it is counted", folded=True),
     ]
     return Table("comparison", "The runs", columns, rows)
 
 
-def trial_table(material: Material, folder: Path) -> str:
+def trial_table(context: ReportContext, folder: Path) -> str:
     """Write every number of every trial as CSV; return the file's name."""
-    table = artifacts.with_texts(material.summary, artifacts.csv_text)
+    table = artifacts.with_texts(context.summary, artifacts.csv_text)
     artifacts.write(folder / "trials.csv", table.to_csv(index=False).encode())
     return "trials.csv"

@@ -9,11 +9,11 @@ from confsim.report.canvas import (
     MUTED,
     NON_MEMBERS,
     Canvas,
-    Words,
+    FigureText,
     legend_below,
     plain_ticks,
 )
-from confsim.report.material import Material, plural
+from confsim.report.context import ReportContext, plural
 from confsim.report.numbers import number
 from confsim.report.registry import figure
 
@@ -38,41 +38,41 @@ PANELS: dict[str, tuple[dict[str, tuple[str, str, Any]], str]] = {
 }
 
 
-def curves(material: Material) -> "pd.DataFrame":
+def curves(context: ReportContext) -> "pd.DataFrame":
     """Return the training curves of all trials: ``trial``, ``epoch``, losses and accuracy."""
     import pandas as pd
 
-    return pd.concat([material.run.trial(n).table("training") for n in material.trials])
+    return pd.concat([context.run.trial(n).table("training") for n in context.trials])
 
 
-def _needs_curves(material: Material) -> str | None:
-    if not all(material.run.trial(n).has("training.parquet") for n in material.trials):
+def _needs_curves(context: ReportContext) -> str | None:
+    if not all(context.run.trial(n).has("training.parquet") for n in context.trials):
         return "trials hold no training curves; those of deep runs do"
-    if int(curves(material)["epoch"].max()) < 2:
+    if int(curves(context)["epoch"].max()) < 2:
         return "it needs at least two epochs"
     return None
 
 
 @figure("How did training go?", _needs_curves)
-def training(material: Material, canvas: Canvas) -> Words:
+def training(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw losses and accuracy by epoch."""
-    table = curves(material)
+    table = curves(context)
     names = [n for n, (kinds, _) in PANELS.items() if not table[list(kinds)].isna().all().all()]
     axes = canvas.panels(len(names), height=2.5)
     for axis, name in zip(axes, names, strict=True):
-        training_panel(axis, material, name)
+        training_panel(axis, context, name)
         legend_below(axis, 1)
     epochs = table.groupby("trial")["epoch"].max()
-    kept = material.column("best_epoch")
+    kept = context.column("best_epoch")
     watched = {"holdout": "the holdout", "nonmembers": "the trial's non-members"}.get(
-        str(material.config.get("early_stopping")), ""
+        str(context.config.get("early_stopping")), ""
     )
-    return Words(
-        f"Median over {plural(len(material.trials), 'trial')} still in training"
+    return FigureText(
+        f"Median over {plural(len(context.trials), 'trial')} still in training"
         + (
             ", thin lines: single trials"
-            if len(_own(material)) == len(material.trials)
-            else f", thin lines: {len(_own(material))} of them"
+            if len(_own(context)) == len(context.trials)
+            else f", thin lines: {len(_own(context))} of them"
         )
         + (f". Watched for early stopping: {watched}" if watched else "")
         + ". Dotted: median of the epochs whose weights were kept.",
@@ -81,9 +81,9 @@ def training(material: Material, canvas: Canvas) -> Words:
     )
 
 
-def _own(material: Material) -> list[int]:
+def _own(context: ReportContext) -> list[int]:
     """Return the trials whose own curves are drawn: all, or some at even steps."""
-    trials = material.trials
+    trials = context.trials
     if len(trials) <= _OWN_CURVES:
         return trials
     steps = np.linspace(0, len(trials) - 1, _OWN_CURVES).round().astype(int)
@@ -94,13 +94,13 @@ def _span(least: int, most: int) -> str:
     return f"{least}" if least == most else f"{least} to {most}"
 
 
-def training_panel(axis: "Axes", material: Material, panel: str) -> None:
+def training_panel(axis: "Axes", context: ReportContext, panel: str) -> None:
     """Draw ``loss`` or ``accuracy`` by epoch: medians over trials, and single trials, thin."""
     from matplotlib.ticker import MaxNLocator
 
-    table = curves(material)
+    table = curves(context)
     kinds, label = PANELS[panel]
-    own = _own(material)
+    own = _own(context)
     positive = True
     for column, (words, colour, dashes) in kinds.items():
         if table[column].isna().all():
@@ -112,7 +112,7 @@ def training_panel(axis: "Axes", material: Material, panel: str) -> None:
         axis.plot(median.index, median, color=colour, linestyle=dashes, label=words)
         positive &= bool((table[column].dropna() > 0).all())
     axis.axvline(
-        float(np.nanmedian(material.column("best_epoch"))), color=MUTED, linestyle=(0, (1, 1.5)),
+        float(np.nanmedian(context.column("best_epoch"))), color=MUTED, linestyle=(0, (1, 1.5)),
         linewidth=1.0,
     )  # fmt: skip
     if panel == "loss" and positive:

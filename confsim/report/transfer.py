@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from confsim.report.attacks import attack_name, percent_ticks
-from confsim.report.canvas import MARKERS, MUTED, SERIES, Canvas, Words, dot_rows, legend_below
-from confsim.report.material import Material
+from confsim.report.canvas import MARKERS, MUTED, SERIES, Canvas, FigureText, dot_rows, legend_below
+from confsim.report.context import ReportContext
 from confsim.report.numbers import number
 from confsim.report.registry import figure, has_table
 
@@ -37,32 +37,30 @@ _HOLLOW: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _of_means(material: Material) -> "pd.DataFrame":
-    table = material.tables["transfer"]
+def _of_means(context: ReportContext) -> "pd.DataFrame":
+    table = context.tables["transfer"]
     chosen = table["level"].isin(_LEVELS) & (table["target"].astype(str) == "mean")
     ordered: pd.DataFrame = table[chosen].sort_values("level", ascending=False, kind="stable")
     return ordered
 
 
-def _needs_transfer(material: Material) -> str | None:
-    reason = has_table("transfer", "realised_fpr_low", "oracle_tpr")(material)
-    return reason or (
-        "no target has both members and others" if _of_means(material).empty else None
-    )
+def _needs_transfer(context: ReportContext) -> str | None:
+    reason = has_table("transfer", "realised_fpr_low", "oracle_tpr")(context)
+    return reason or ("no target has both members and others" if _of_means(context).empty else None)
 
 
 @figure("What does an attacker get who chooses thresholds on other models?", _needs_transfer)
-def transfer(material: Material, canvas: Canvas) -> Words:
+def transfer(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw the realised false-positive rate beside the one wanted, and the rate of detection."""
-    rows = _of_means(material)
+    rows = _of_means(context)
     axes = canvas.panels(2, height=0.9 + 0.21 * len(rows), sharey=not canvas.narrow)
     for axis, rate in zip(axes, RATES, strict=True):
-        transfer_panel(axis, material, rate)
+        transfer_panel(axis, context, rate)
     worst = rows.iloc[int(np.argmax(np.abs(np.log(_ratio(rows)))))]
-    return Words(
+    return FigureText(
         f"Thresholds chosen for a false-positive rate of 10%, 1% and 0.1% on the other "
-        f"{material.unit}s as mock targets, and applied to each target: what is realised there, "
-        f"mean over targets with 95% intervals (these examples, {material.unit}s drawn anew). "
+        f"{context.unit}s as mock targets, and applied to each target: what is realised there, "
+        f"mean over targets with 95% intervals (these examples, {context.unit}s drawn anew). "
         "Diamonds: the rate that was wanted, "
         "and what the best threshold for the target itself would detect, an upper bound on what an "
         "attacker gets. Logarithmic scales, whose left end stands for less, too.",
@@ -71,9 +69,9 @@ def transfer(material: Material, canvas: Canvas) -> Words:
     )
 
 
-def transfer_panel(axis: "Axes", material: Material, rate: str) -> None:
+def transfer_panel(axis: "Axes", context: ReportContext, rate: str) -> None:
     """Draw the realised ``fpr`` beside that wanted, or the ``tpr`` beside the oracle's."""
-    rows, (name, hollow, title, label, colour) = _of_means(material), RATES[rate]
+    rows, (name, hollow, title, label, colour) = _of_means(context), RATES[rate]
     labels = [
         f"{attack_name(str(attack))}, {100 * level:g}%"
         for attack, level in zip(rows["attack"], rows["level"], strict=True)
@@ -93,16 +91,16 @@ def _ratio(rows: "pd.DataFrame") -> Any:
 
 
 @figure("Do attacks find the same members, trial after trial?", has_table("agreement", "coverage"))
-def agreement(material: Material, canvas: Canvas) -> Words:
+def agreement(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw shares of members found always, on average and once, and what trials have in common."""
-    rows = material.tables["agreement"]
+    rows = context.tables["agreement"]
     axes = canvas.panels(2, height=1.35 + 0.3 * len(rows), sharey=not canvas.narrow)
     for axis, measure in zip(axes, MEASURES, strict=True):
-        agreement_panel(axis, material, measure)
+        agreement_panel(axis, context, measure)
         legend_below(axis, 1 if canvas.narrow else 2)
     level = f"{100 * float(rows['level'].iloc[0]):g}%"
     best = rows.iloc[int(rows["coverage"].to_numpy().argmax())]
-    told = material.called(
+    told = context.called(
         f"Which members attacks find at a false-positive rate of {level}, with thresholds chosen "
         "on the other trials. Share of members: of the examples that were members, the share found "
         "in every trial that they were members of, in a trial on average, and at least once. "
@@ -110,25 +108,25 @@ def agreement(material: Material, canvas: Canvas) -> Words:
         "beside what finds that fell anywhere would give: far above it, the attack singles out the "
         "same examples."
     )
-    return Words(
-        told + _between(material),
+    return FigureText(
+        told + _between(context),
         f"{attack_name(str(best['attack']))} finds {number(100 * float(best['coverage']))}% of "
         f"members at least once and {number(100 * float(best['stability']))}% always.",
     )
 
 
-def agreement_panel(axis: "Axes", material: Material, measure: str) -> None:
+def agreement_panel(axis: "Axes", context: ReportContext, measure: str) -> None:
     """Draw the ``share`` of members found, or the ``jaccard`` index of two trials."""
-    rows = material.tables["agreement"]
+    rows = context.tables["agreement"]
     labels = [attack_name(str(attack)) for attack in rows["attack"]]
     places = np.arange(len(rows))[::-1]
     if measure == "share":
         dot_rows(
             axis, labels, rows["tpr"], rows["stability"], rows["coverage"],
-            colour=SERIES[0], label=f"a {material.unit}, on average",
+            colour=SERIES[0], label=f"a {context.unit}, on average",
         )  # fmt: skip
         for column, marker, colour, label in (
-            ("stability", MARKERS[1], SERIES[2], f"in every {material.unit}"),
+            ("stability", MARKERS[1], SERIES[2], f"in every {context.unit}"),
             ("coverage", MARKERS[2], SERIES[1], "at least once"),
         ):
             axis.plot(rows[column], places, marker, color=colour, label=label)
@@ -137,15 +135,15 @@ def agreement_panel(axis: "Axes", material: Material, measure: str) -> None:
         chance, found = rows["jaccard_trials_chance"], rows["jaccard_trials"]
         axis.hlines(places, chance, found, color=MUTED, linewidth=1.0)
         axis.plot(chance, places, label="by chance", **_HOLLOW)
-        dot_rows(axis, labels, found, found, found, colour=SERIES[1], label=f"two {material.unit}s")
+        dot_rows(axis, labels, found, found, found, colour=SERIES[1], label=f"two {context.unit}s")
         largest = float(np.nanmax([chance, found]))
     axis.set_xlabel(MEASURES[measure])
     top = 1.1 * largest if 0 < largest < 0.9 else 1.0
     axis.set_xlim(-0.03 * top, 1.03 * top)
 
 
-def _between(material: Material) -> str:
-    pairs = material.tables.get("agreement_pairs")
+def _between(context: ReportContext) -> str:
+    pairs = context.tables.get("agreement_pairs")
     if pairs is None or pairs.empty or "jaccard" not in pairs:
         return ""
     told = [

@@ -92,9 +92,9 @@ def test_the_report_warns_of_many_groups_and_names_those_that_differ(audited, tm
     assert "2 groups are looked at, and intervals are not widened for that" in page
     assert "Bonferroni): there" in page
     noise = confsim.audit(given(lift=(0.0, 0.0)), design="independent", out=tmp_path / "noise")
-    material = gather(noise)
-    material.tables = dict(membership_tables(noise).tables)
-    assert multiplicity(material).endswith("(Bonferroni): none.")
+    context = gather(noise)
+    context.tables = dict(membership_tables(noise).tables)
+    assert multiplicity(context).endswith("(Bonferroni): none.")
 
 
 @pytest.mark.parametrize(

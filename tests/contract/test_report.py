@@ -27,18 +27,18 @@ from confsim.linear import run as run_linear
 from confsim.membership.curves import on_grid
 from confsim.report import build, dictionary, first, numbers
 from confsim.report import sweep as sweeps
-from confsim.report.answers import (
+from confsim.report.build import FIGURES, gather, report
+from confsim.report.context import ReportContext
+from confsim.report.numbers import with_interval
+from confsim.report.provenance import provenance
+from confsim.report.sentences import (
     Signal,
-    answers,
     paired_difference,
+    sentences,
     share_of_members,
     signals,
     verdict,
 )
-from confsim.report.build import FIGURES, gather, report
-from confsim.report.material import Material
-from confsim.report.numbers import with_interval
-from confsim.report.provenance import provenance
 from confsim.report.summary import Estimate
 from confsim.statistics import POSITIVE, mean_interval, roc, student_t_interval
 from confsim.store import layout
@@ -89,12 +89,12 @@ class Reader(HTMLParser):
 
 def test_the_first_sentence_holds_the_difference_within_trials(runs):
     run, _ = runs["deep"]
-    material = gather(run)
-    found = paired_difference(material, "other")
+    context = gather(run)
+    found = paired_difference(context, "other")
     rows = run.summary()
     differences = rows["top_distance_mean_other"] - rows["bottom_distance_mean_other"]
     assert (found.value, found.low, found.high) == pytest.approx(student_t_interval(differences))
-    sentence = answers(material).closeness
+    sentence = sentences(context).closeness
     assert sentence.startswith("Confident points are closer to the training set")
     assert with_interval(found.value, found.low, found.high) in sentence
 
@@ -159,9 +159,9 @@ def judged(tmp_path, *, trials, shift, examples=400, attack=None, seed=0):
     run = audit(
         is_member=member, label=np.zeros(examples, int), logits=logits, out=tmp_path / f"run{seed}"
     )
-    material = gather(run)
-    build._add_membership(material, None)
-    return verdict(signals(material))
+    context = gather(run)
+    build._add_membership(context, None)
+    return verdict(signals(context))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -185,7 +185,7 @@ def signal(value, low, high, name="loss"):
 
 def test_two_trials_have_no_intervals_to_be_wide(tmp_path):
     run = run_linear(n=10, queries=2000, trials=2, out=tmp_path / "run")
-    told = answers(gather(run)).caution
+    told = sentences(gather(run)).caution
     assert "2 trials only, too few for intervals over trials" in told
     assert "no member fell into the extremes" in told
     assert "wide" not in told
@@ -215,11 +215,12 @@ def test_members_that_are_missing_among_the_least_confident_are_told(tmp_path):
     rank = 1 + np.abs(rng.normal(size=member.shape)) - 0.9999 * shift(member, rng) / 12
     logits = np.stack([rank, np.zeros_like(rank)], axis=2)
     run = audit(is_member=member, logits=logits, label=np.zeros(600, int), out=tmp_path / "run")
-    material = gather(run)
-    build._add_membership(material, None)
-    assert material.headline.means["auc_confidence"].value < 0.56
+    context = gather(run)
+    build._add_membership(context, None)
+    assert context.headline.means["auc_confidence"].value < 0.56
     assert (
-        "given away, most in the least confident, where non-members" in answers(material).membership
+        "given away, most in the least confident, where non-members"
+        in sentences(context).membership
     )
 
 
@@ -235,9 +236,9 @@ def first_screen(tmp_path, *, shift, trials=8, examples=600, seed=0):
     run = audit(
         is_member=member, label=np.zeros(examples, int), logits=logits, out=tmp_path / f"{seed}"
     )
-    material = gather(run)
-    build._add_membership(material, None)
-    return material, first.first_screen(material)
+    context = gather(run)
+    build._add_membership(context, None)
+    return context, first.first_screen(context)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -248,14 +249,14 @@ def test_the_headline_on_noise_and_on_a_leak(tmp_path):
         sum(text == "No attack tells members from others better than guessing" for text in told)
         >= 5
     )
-    material, screen = first_screen(tmp_path, shift=3, seed=20)
+    context, screen = first_screen(tmp_path, shift=3, seed=20)
     found = re.fullmatch(
         r"An attacker recognises (\d+)% of members at 1% false alarms: (\d+) times guessing",
         screen.headline,
     )
     assert found is not None
-    name, best, _ = first.best_rate(material)
-    assert float(found[2]) == pytest.approx(best.value / first.chance_rate(material, name), abs=0.5)
+    name, best, _ = first.best_rate(context)
+    assert float(found[2]) == pytest.approx(best.value / first.chance_rate(context, name), abs=0.5)
     assert float(found[1]) / 100 == pytest.approx(best.value, abs=0.006)
     assert float(screen.tiles[0].value.rstrip("%")) == pytest.approx(100 * best.value, abs=0.6)
     few = first_screen(tmp_path, shift=3, trials=2, seed=21)[1]
@@ -277,10 +278,10 @@ def test_guessing_at_a_low_rate_is_what_noise_achieves():
             for _ in range(400)
         ]
         table = pd.DataFrame({"attack": ["a"], "target": ["0"], "non_members": [size]})
-        material = Material(None, [0])
-        material.tables["attacks"] = table
+        context = ReportContext(None, [0])
+        context.tables["attacks"] = table
         error = np.std(rates) / np.sqrt(len(rates))
-        assert first.chance_rate(material, "a") == pytest.approx(np.mean(rates), abs=4 * error)
+        assert first.chance_rate(context, "a") == pytest.approx(np.mean(rates), abs=4 * error)
 
 
 NUMBERS = re.compile(r"(?<![\w.])-?\d[\d,.]*%?")
@@ -288,13 +289,13 @@ NUMBERS = re.compile(r"(?<![\w.])-?\d[\d,.]*%?")
 
 def test_sentences_hold_few_numbers_and_nothing_internal(runs, pages):
     for name, (run, _) in runs.items():
-        material = gather(run)
-        build._add_membership(material, None)
-        told = answers(material)
-        screen = first.first_screen(material)
+        context = gather(run)
+        build._add_membership(context, None)
+        told = sentences(context)
+        screen = first.first_screen(context)
         assert 3 <= len(screen.tiles) <= 4
-        sentences = [screen.headline, told.closeness, told.membership, *told.cautions]
-        for sentence in sentences:
+        printed = [screen.headline, told.closeness, told.membership, *told.cautions]
+        for sentence in printed:
             assert len(NUMBERS.findall(sentence)) <= 3, sentence
             assert "_" not in sentence
         text = pages[name]
@@ -339,7 +340,7 @@ def test_examples_in_docstrings_of_numbers():
 
 def test_cautions_name_what_is_wrong(runs):
     run, _ = runs["deep"]
-    told = answers(gather(run)).caution
+    told = sentences(gather(run)).caution
     for words in ("6 trials only", "2 images have a duplicate", "watched non-members"):
         assert words in told
 
@@ -407,9 +408,9 @@ def test_every_figure_is_drawn_or_says_why_not(runs):
 
 
 def reasons_of(run) -> dict[str, str]:
-    material = gather(run)
-    build._add_membership(material, None)
-    return {kind.title: kind.needs(material) for kind in FIGURES}
+    context = gather(run)
+    build._add_membership(context, None)
+    return {kind.title: kind.needs(context) for kind in FIGURES}
 
 
 def test_reasons_for_leaving_figures_out(tmp_path):
@@ -488,13 +489,13 @@ def test_page_can_be_read_without_seeing_it(pages):
 
 def test_the_share_of_members_is_that_of_all_queries(runs):
     run = runs["deep"][0]
-    material = gather(run)
+    context = gather(run)
     # Attacks on canaries look at canaries alone.
-    material.tables["attacks"] = pd.DataFrame(
+    context.tables["attacks"] = pd.DataFrame(
         {"target": ["pooled"], "members": [3], "non_members": [1]}
     )
     member = np.concatenate([run.trial(t).table("examples")["is_member"] for t in run.trials])
-    assert share_of_members(material) == pytest.approx(member.mean())
+    assert share_of_members(context) == pytest.approx(member.mean())
     assert abs(member.mean() - 0.75) > 0.2
 
 
@@ -651,10 +652,10 @@ def test_a_full_disk_is_said_before_anything_is_made(runs, tmp_path, capsys, mon
 
 def test_the_usual_neighbour_is_one_of_the_nearest(runs):
     run, _ = runs["deep"]
-    material = Material(open_run(run.path), run.trials)
-    assert len(material.examples.ids) == 300
-    neighbour, distance = material.examples.usual_neighbour(0)
-    assert neighbour in material.examples.nearest[:, 0]
+    context = ReportContext(open_run(run.path), run.trials)
+    assert len(context.examples.ids) == 300
+    neighbour, distance = context.examples.usual_neighbour(0)
+    assert neighbour in context.examples.nearest[:, 0]
     assert distance > 0
 
 

@@ -9,19 +9,19 @@ import pandas as pd
 import pytest
 
 from confsim.report import evidence
-from confsim.report.answers import Signal, signals, verdict
 from confsim.report.attacks import best_attack, collapse_caveat, similarity_sentences
-from confsim.report.material import Material
+from confsim.report.context import ReportContext
+from confsim.report.sentences import Signal, signals, verdict
 from confsim.report.summary import Estimate, Headline
 
 
-def material(means: Any = None, **tables: Any) -> Material:
+def context(means: Any = None, **tables: Any) -> ReportContext:
     """A run of which only its membership tables and headline are known."""
     trial = SimpleNamespace(has=lambda name: False)
     run: Any = SimpleNamespace(
         has=trial.has, trial=lambda number: trial, manifest={"command": "confsim-audit"}
     )
-    made = Material(run, list(range(8)))
+    made = ReportContext(run, list(range(8)))
     made.tables = {name: pd.DataFrame(rows) for name, rows in tables.items()}
     made.__dict__["headline"] = Headline(8, means or {}, {}, {})
     made.__dict__["rows"] = [{} for _ in range(8)]
@@ -48,20 +48,20 @@ BEST = [
 
 
 def test_the_best_attack_is_the_one_quoted_on_the_other_half():
-    found = best_attack(material(attacks=ATTACKS, best_attack=BEST), "auc")
+    found = best_attack(context(attacks=ATTACKS, best_attack=BEST), "auc")
     assert (found["attack"], found["auc"], found["auc_low"]) == ("loss", 0.58, 0.53)
-    plain = best_attack(material(attacks=ATTACKS), "auc")
+    plain = best_attack(context(attacks=ATTACKS), "auc")
     assert (plain["attack"], plain["auc"]) == ("lucky", 0.7)
 
 
 def test_the_verdict_names_it_and_not_the_luckiest():
-    found = signals(material(attacks=ATTACKS, best_attack=BEST))
+    found = signals(context(attacks=ATTACKS, best_attack=BEST))
     assert {signal.name for signal in found} == {"loss", "entropy"}
     loss = next(signal for signal in found if signal.name == "loss")
     assert loss.value == pytest.approx(0.58)
     assert loss.low < 0.53
     assert "most by entropy, turned round" in verdict(found)
-    assert {s.name for s in signals(material(attacks=ATTACKS))} == {"lucky", "loss", "entropy"}
+    assert {s.name for s in signals(context(attacks=ATTACKS))} == {"lucky", "loss", "entropy"}
     assert dataclasses.is_dataclass(Signal)
 
 
@@ -74,18 +74,18 @@ BLIND = [
 
 
 def test_what_the_examples_alone_tell_is_said():
-    made = material(blind=BLIND)
+    made = context(blind=BLIND)
     said = evidence.blind_sentence(made)
     assert "gradient boosting on class tells members" in said
     assert "AUC 0.70 [0.60, 0.80]" in said
     assert "not a leak" in said
     assert len(evidence.blind(made).rows) == 2
-    nothing = evidence.blind_sentence(material(blind=BLIND[:1]))
+    nothing = evidence.blind_sentence(context(blind=BLIND[:1]))
     assert "no better than guessing" in nothing
-    assert evidence.blind_sentence(material()) == ""
+    assert evidence.blind_sentence(context()) == ""
     unfit = [{"target": "0", "reason": "too few"}]
-    assert evidence.blind_sentence(material(blind=unfit)) == ""
-    assert evidence.blind(material(blind=unfit)) is None
+    assert evidence.blind_sentence(context(blind=unfit)) == ""
+    assert evidence.blind(context(blind=unfit)) is None
 
 
 def test_tables_of_scores_hold_the_rows_that_matter():
@@ -95,12 +95,12 @@ def test_tables_of_scores_hold_the_rows_that_matter():
         for target in ("0", "mean")
         for level in (0.1, 0.01, 0.001)
     ]
-    table = evidence.transferred(material(transfer=rows))
+    table = evidence.transferred(context(transfer=rows))
     assert [row["wanted"] for row in table.rows] == ["1%", "0.1%"]
     agree = {"attack": "loss", "level": 0.01, "coverage": 0.3, "stability": 0.1,
              "jaccard_trials": 0.2, "jaccard_trials_chance": 0.01}  # fmt: skip
     pair = {"attack": "loss", "other": "rmia_online", "jaccard": 0.25}
-    table = evidence.agreement(material(agreement=[agree], agreement_pairs=[pair]))
+    table = evidence.agreement(context(agreement=[agree], agreement_pairs=[pair]))
     assert "loss and RMIA, online: 0.25" in table.note
     assert all(row[c.key] is not None for row in table.rows for c in table.columns)
     bounds = [
@@ -108,18 +108,18 @@ def test_tables_of_scores_hold_the_rows_that_matter():
          "canaries": 50.0}
         for t in ("0", "1", "mean", "canary 3")
     ]  # fmt: skip
-    table = evidence.epsilon(material(epsilon=bounds))
+    table = evidence.epsilon(context(epsilon=bounds))
     assert [row["target"] for row in table.rows] == ["mean", "canary 3"]
     refused = [{"attack": "all", "target": "none", "reason": "no coins"}]
-    assert evidence.epsilon(material(epsilon=refused)) is None
-    assert all(f(material()) is None for f in (evidence.transferred, evidence.agreement))
+    assert evidence.epsilon(context(epsilon=refused)) is None
+    assert all(f(context()) is None for f in (evidence.transferred, evidence.agreement))
 
 
 @pytest.mark.parametrize(("accuracy", "said"), [(1.0, True), (0.98, False), (np.nan, False)])
 def test_the_caveat_of_the_models_own_space(accuracy, said):
     means = {"member_accuracy": Estimate(accuracy, np.nan, np.nan, 8)}
-    assert ("collapse" in collapse_caveat(material(means))) is said
-    assert collapse_caveat(material()) == ""
+    assert ("collapse" in collapse_caveat(context(means))) is said
+    assert collapse_caveat(context()) == ""
 
 
 def test_a_fixed_space_is_not_called_the_models_own():
@@ -127,7 +127,7 @@ def test_a_fixed_space_is_not_called_the_models_own():
     row |= {"examples": "all", "spearman": 0.3, "spearman_low": 0.2, "spearman_high": 0.4}
     means = {"member_accuracy": Estimate(1.0, np.nan, np.nan, 8)}
     for space, name in (("model", "model's own"), ("fixed", "the fixed space, to training")):
-        made = material(means, vulnerability_correlations=[row])
+        made = context(means, vulnerability_correlations=[row])
         made.__dict__["rows"] = [{"space": space}] * 8
         (sentence,) = similarity_sentences(made)
         assert name in sentence

@@ -14,7 +14,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-#: Words that each command cannot do without.
+#: FigureText that each command cannot do without.
 NEEDED = {"audit": ["x.npz"], "report": ["r1", "r2"], "status": ["r1"]}
 
 

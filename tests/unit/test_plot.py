@@ -78,17 +78,17 @@ def test_leverage_is_drawn_of_a_linear_run(plane, deep):
 
 
 def test_bounds_on_epsilon_are_drawn_where_something_is_proved(deep):
-    material = gather(deep)
+    context = gather(deep)
     rows = [
         {"attack": "loss", "by": "fixed_distance", "bin": i, "value_low": i, "value_high": i + 1}
         for i in range(3)
     ]
-    material.tables["epsilon_bins"] = pd.DataFrame(rows).assign(epsilon=[0.0, 0.0, np.nan])
-    assert bins.epsilon.needs(material) == "no bin proves more than an epsilon of 0"
-    material.tables["epsilon_bins"]["epsilon"] = [0.0, 0.7, np.nan]
-    assert bins.epsilon.needs(material) is None
+    context.tables["epsilon_bins"] = pd.DataFrame(rows).assign(epsilon=[0.0, 0.0, np.nan])
+    assert bins.epsilon.needs(context) == "no bin proves more than an epsilon of 0"
+    context.tables["epsilon_bins"]["epsilon"] = [0.0, 0.7, np.nan]
+    assert bins.epsilon.needs(context) is None
     axes = Figure().subplots()
-    bins.epsilon_panel(axes, material, "fixed_distance")
+    bins.epsilon_panel(axes, context, "fixed_distance")
     (line,) = axes.get_lines()
     assert line.get_xydata().tolist() == [[0.5, 0.0], [1.5, 0.7]]
 

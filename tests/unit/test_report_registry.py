@@ -19,7 +19,7 @@ from confsim.report.registry import has_table
     ],
 )
 def test_a_table_of_nothing_known_makes_no_figure(table, words):
-    material = SimpleNamespace(
+    context = SimpleNamespace(
         tables={"memorization": pd.DataFrame(table)}, notes=[], has=lambda name: True
     )
-    assert has_table("memorization", "memorization")(material) == words
+    assert has_table("memorization", "memorization")(context) == words

@@ -23,12 +23,17 @@ class Tables:
     tables: dict[str, pd.DataFrame]
     notes: list[str] = field(default_factory=list)
 
+    unit = "trial"
+
     def has(self, name: str) -> bool:
         return name == "examples.parquet"
 
+    def called(self, text: str) -> str:
+        return text
+
 
 @pytest.fixture(scope="module")
-def material():
+def context():
     rng = np.random.default_rng(0)
     member = rng.random((6, 2000)) < 0.5
     skill = rng.normal(size=2000)
@@ -51,11 +56,11 @@ def material():
     )
 
 
-def drawn(kind: Any, material: Tables, *, narrow: bool) -> tuple[Any, Any]:
+def drawn(kind: Any, context: Tables, *, narrow: bool) -> tuple[Any, Any]:
     canvas = Canvas(kind.name, narrow=narrow)
     with settings():
-        words = kind.draw(material, canvas)
-        canvas.settle()
+        words = kind.draw(context, canvas)
+        canvas.lay_out()
     return canvas.figure, words
 
 
@@ -65,11 +70,11 @@ def dots(axis: Any, label: str | None = None) -> list[tuple[float, ...]]:
 
 
 @pytest.mark.parametrize("narrow", [False, True])
-def test_transfer_shows_wanted_and_realised(material, narrow):
+def test_transfer_shows_wanted_and_realised(context, narrow):
     kind = FIGURES[0]
-    assert kind.needs(material) is None
-    figure, words = drawn(kind, material, narrow=narrow)
-    table = material.tables["transfer"]
+    assert kind.needs(context) is None
+    figure, words = drawn(kind, context, narrow=narrow)
+    table = context.tables["transfer"]
     rows = table[(table["target"] == "mean") & table["level"].isin((0.1, 0.01, 0.001))]
     rows = rows.sort_values("level", ascending=False, kind="stable")
     for axis, columns in zip(
@@ -82,10 +87,10 @@ def test_transfer_shows_wanted_and_realised(material, narrow):
 
 
 @pytest.mark.parametrize("narrow", [False, True])
-def test_agreement_shows_once_always_and_chance(material, narrow):
+def test_agreement_shows_once_always_and_chance(context, narrow):
     kind = FIGURES[1]
-    figure, words = drawn(kind, material, narrow=narrow)
-    rows = material.tables["agreement"]
+    figure, words = drawn(kind, context, narrow=narrow)
+    rows = context.tables["agreement"]
     for label, column in (("in every trial", "stability"), ("at least once", "coverage")):
         assert dots(figure.axes[0], label) == [tuple(np.round(rows[column], 12))]
     expected = [tuple(np.round(rows["jaccard_trials_chance"], 12))]
@@ -134,7 +139,7 @@ def test_numbers_below_a_narrow_panel_do_not_overlap(narrow):
         axes = canvas.panels(4, height=2.0)
         for axis, end in zip(axes, (0.06, 0.35, 123.0, 0.012), strict=True):
             axis.plot([-end, end], [0, 1])
-        canvas.settle()
+        canvas.lay_out()
         canvas.figure.canvas.draw()
         for axis in axes:
             low, high = axis.get_xlim()

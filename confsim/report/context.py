@@ -45,7 +45,7 @@ class Joint:
 
 
 @dataclass
-class Material:
+class ReportContext:
     """A run, as the report sees it.
 
     Attributes
@@ -252,9 +252,9 @@ class Examples:
     signal: NDArray[np.float32]
 
     @classmethod
-    def of(cls, material: Material) -> "Examples":
+    def of(cls, context: ReportContext) -> "Examples":
         """Read the trials one after another."""
-        signal_column = "statistic" if material.statistic else "log_odds_true"
+        signal_column = "statistic" if context.statistic else "log_odds_true"
         columns = (
             "id",
             "label",
@@ -265,17 +265,17 @@ class Examples:
             "is_member",
             signal_column,
         )
-        count, nearest, distance = len(material.trials), [], []
+        count, nearest, distance = len(context.trials), [], []
         members, signals = [], []
-        for i, number in enumerate(material.trials):
-            table = material.run.trial(number).table("examples", columns)
+        for i, number in enumerate(context.trials):
+            table = context.run.trial(number).table("examples", columns)
             found = {name: table[name].to_numpy() for name in columns}
             if i == 0:
                 ids, labels = found["id"], found["label"]
                 log_odds, softmax = np.zeros(len(ids)), np.zeros(len(ids))
             elif not np.array_equal(ids, found["id"]):
                 raise ConfsimError(
-                    f"trial {number} of {material.run.path} has other examples than the rest"
+                    f"trial {number} of {context.run.path} has other examples than the rest"
                 )
             log_odds += found["log_odds_max"] / count
             softmax += found["softmax"] / count
@@ -322,7 +322,7 @@ def plural(count: int, noun: str) -> str:
 
     Examples
     --------
-    >>> from confsim.report.material import plural
+    >>> from confsim.report.context import plural
     >>> plural(1, "trial"), plural(1200, "trial")
     ('1 trial', '1,200 trials')
     """

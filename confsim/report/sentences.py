@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from confsim.report.attacks import attack_name, best_attack, collapse_caveat
+from confsim.report.context import ALL, MEMBERS, ReportContext, listed, plural
 from confsim.report.evidence import blind_sentence
-from confsim.report.material import ALL, MEMBERS, Material, listed, plural
 from confsim.report.numbers import number, with_interval
 from confsim.report.pictures import noise_note
 from confsim.report.summary import Estimate
@@ -27,7 +27,7 @@ _STRONG = 0.1
 
 
 @dataclass(frozen=True)
-class Answers:
+class Sentences:
     """What a reader should take away.
 
     Attributes
@@ -48,23 +48,23 @@ class Answers:
         return "Be careful: " + "; ".join(self.cautions) + "."
 
 
-def answers(material: Material) -> Answers:
+def sentences(context: ReportContext) -> Sentences:
     """Return the three sentences of a run."""
-    return Answers(_closeness(material), _membership(material), _cautions(material))
+    return Sentences(_closeness(context), _membership(context), _cautions(context))
 
 
 # ---- are confident points closer? --------------------------------------------------------------
 
 
-def paired_difference(material: Material, kind: str) -> Estimate:
+def paired_difference(context: ReportContext, kind: str) -> Estimate:
     """Return the mean over trials of the distance of the most minus the least confident.
 
     Parameters
     ----------
-    material : Material
+    context : ReportContext
     kind : {"self", "other"}
     """
-    top, bottom = (material.column(f"{side}_distance_mean_{kind}") for side in ("top", "bottom"))
+    top, bottom = (context.column(f"{side}_distance_mean_{kind}") for side in ("top", "bottom"))
     values = (top - bottom)[~np.isnan(top - bottom)]
     if len(values) == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
@@ -72,13 +72,13 @@ def paired_difference(material: Material, kind: str) -> Estimate:
     return Estimate(float(mean), float(low), float(high), len(values))
 
 
-def _closeness(material: Material) -> str:
-    found = paired_difference(material, "other")
+def _closeness(context: ReportContext) -> str:
+    found = paired_difference(context, "other")
     if math.isnan(found.value):
         return "Distances are unknown, so closeness to the training set cannot be compared."
     if math.isnan(found.low):
         return (
-            f"With {plural(found.trials, material.unit)} there is no interval yet; confident "
+            f"With {plural(found.trials, context.unit)} there is no interval yet; confident "
             "points differ from the least confident in mean distance to another training point by "
             f"{_short(found.value)}."
         )
@@ -97,13 +97,13 @@ def _closeness(material: Material) -> str:
 # ---- what does it mean for membership? ---------------------------------------------------------
 
 
-def _membership(material: Material) -> str:
-    signal = best_signal(signals(material))
-    told = verdict(signals(material), material.unit)
+def _membership(context: ReportContext) -> str:
+    signal = best_signal(signals(context))
+    told = verdict(signals(context), context.unit)
     if signal is None or signal.name in _EXTREMES.values():
-        return f"{blind_sentence(material)}{told}."
+        return f"{blind_sentence(context)}{told}."
     value = with_interval(signal.value, signal.low, signal.high, 3)
-    return f"{blind_sentence(material)}{told}: AUC {value}."
+    return f"{blind_sentence(context)}{told}: AUC {value}."
 
 
 @dataclass(frozen=True)
@@ -130,14 +130,14 @@ class Signal:
         return min(abs(self.low - 0.5), abs(self.high - 0.5))
 
 
-def signals(material: Material) -> list[Signal]:
+def signals(context: ReportContext) -> list[Signal]:
     """Return all that the run says about membership: every attack, and the two extremes.
 
     Intervals are widened (Bonferroni) for how many there are, because the strongest is chosen.
     """
-    means, trials = material.headline.means, len(material.trials)
+    means, trials = context.headline.means, len(context.trials)
     found: list[tuple[str, Estimate, float]] = []
-    table = material.tables.get("attacks")
+    table = context.tables.get("attacks")
     if table is not None and not table.empty and "auc_low" in table:
         for _, row in table[table["target"].astype(str) == "mean"].iterrows():
             value, low, high = (float(row[k]) for k in ("auc", "auc_low", "auc_high"))
@@ -149,11 +149,11 @@ def signals(material: Material) -> list[Signal]:
     null = means.get("auc_closeness_other_null")
     if "closeness" not in names and null is not None:
         found.append(("closeness", means["auc_closeness_other"], null.value))
-    found = _without_winners_curse(material, found)
+    found = _without_winners_curse(context, found)
     enough = trials == 1 or trials >= FEWEST_TRIALS
     # Where only canaries are ever non-members, extremes differ in what canaries are.
-    fair = enough and not _canaries(material)
-    sides = _extreme_signals(material, len(found) + 2) if fair else []
+    fair = enough and not _canaries(context)
+    sides = _extreme_signals(context, len(found) + 2) if fair else []
     count = len(found) + len(sides)
     areas = [_area_signal(name, area, null, count) for name, area, null in found]
     # A single trial has no interval of its own but over examples: without one nothing is judged.
@@ -163,10 +163,10 @@ def signals(material: Material) -> list[Signal]:
 
 
 def _without_winners_curse(
-    material: Material, found: list[tuple[str, Estimate, float]]
+    context: ReportContext, found: list[tuple[str, Estimate, float]]
 ) -> list[tuple[str, Estimate, float]]:
     """Let the attack that was chosen on half of the targets stand for all that beat guessing."""
-    best = best_attack(material, "auc")
+    best = best_attack(context, "auc")
     if best is None or "quoted_on" not in best or math.isnan(best["auc_low"]):
         return found
     value, low, high = (float(best[k]) for k in ("auc", "auc_low", "auc_high"))
@@ -201,12 +201,12 @@ def widened(found: Estimate, count: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _extreme_signals(material: Material, count: int) -> list[Signal]:
+def _extreme_signals(context: ReportContext, count: int) -> list[Signal]:
     """Return the chance that a point of an extreme is a member if half of all points were."""
-    base, found = share_of_members(material), []
+    base, found = share_of_members(context), []
     for side, words in _EXTREMES.items():
-        size = material.column(f"{side}_count")
-        hits = round(float(np.nansum(size * material.column(f"{side}_membership_rate"))))
+        size = context.column(f"{side}_count")
+        hits = round(float(np.nansum(size * context.column(f"{side}_membership_rate"))))
         total_size = round(float(np.nansum(size)))
         if not total_size or not 0 < base < 1:
             continue
@@ -216,16 +216,16 @@ def _extreme_signals(material: Material, count: int) -> list[Signal]:
     return found
 
 
-def share_of_members(material: Material) -> float:
+def share_of_members(context: ReportContext) -> float:
     """Return the share of members among all queries; NaN where it is unknown."""
-    queries, members = (np.nansum(material.column(name)) for name in ("queries", "members"))
+    queries, members = (np.nansum(context.column(name)) for name in ("queries", "members"))
     if queries:
         return float(members / queries)
-    if material.has("joint.npz") and material.joint.including[ALL].any():
-        pairs = material.joint.including[ALL].sum(axis=(1, 2))
+    if context.has("joint.npz") and context.joint.including[ALL].any():
+        pairs = context.joint.including[ALL].sum(axis=(1, 2))
         return float(pairs[MEMBERS] / pairs.sum())
     # Of a run with canaries these are the canaries alone.
-    table = material.tables.get("attacks")
+    table = context.tables.get("attacks")
     if table is not None and "members" in table:
         pooled = table[table["target"].astype(str) == "pooled"]
         if len(pooled):
@@ -258,7 +258,7 @@ def verdict(found: list[Signal], unit: str = "trial") -> str:
 # ---- what to be careful about ------------------------------------------------------------------
 
 
-def _cautions(material: Material) -> list[str]:
+def _cautions(context: ReportContext) -> list[str]:
     checks = (
         _incomplete,
         _few_trials,
@@ -273,7 +273,7 @@ def _cautions(material: Material) -> list[str]:
         _noise,
         _unreliable,
     )
-    found = [text for check in checks if (text := check(material))]
+    found = [text for check in checks if (text := check(context))]
     nothing = (
         "no particular weakness was found (trials, duplicates, saturation, early stopping and "
         "degenerate fits were checked), but trials share one population, so intervals speak for "
@@ -282,40 +282,40 @@ def _cautions(material: Material) -> list[str]:
     return found or [nothing]
 
 
-def _incomplete(material: Material) -> str:
-    absent = len(material.missing) + len(material.damaged)
+def _incomplete(context: ReportContext) -> str:
+    absent = len(context.missing) + len(context.damaged)
     if not absent:
         return ""
-    return f"{plural(absent, 'trial')} of {absent + len(material.trials)} are missing or damaged"
+    return f"{plural(absent, 'trial')} of {absent + len(context.trials)} are missing or damaged"
 
 
-def _few_trials(material: Material) -> str:
-    count = len(material.trials)
+def _few_trials(context: ReportContext) -> str:
+    count = len(context.trials)
     if count >= _FEW_TRIALS:
         return ""
     if count < FEWEST_TRIALS:
-        return f"{plural(count, material.unit)} only, too few for intervals over {material.unit}s"
-    return f"{plural(count, material.unit)} only, so intervals are wide"
+        return f"{plural(count, context.unit)} only, too few for intervals over {context.unit}s"
+    return f"{plural(count, context.unit)} only, so intervals are wide"
 
 
-def _duplicates(material: Material) -> str:
-    if not material.duplicates:
+def _duplicates(context: ReportContext) -> str:
+    if not context.duplicates:
         return ""
     return (
-        f"{plural(material.duplicates, material.noun)} have a duplicate in the population, which "
+        f"{plural(context.duplicates, context.noun)} have a duplicate in the population, which "
         "can stand in for them"
     )
 
 
-def saturated_share(material: Material) -> float:
+def saturated_share(context: ReportContext) -> float:
     """Return the share of the most confident whose stored confidence is exactly 1; NaN if unknown.
 
     The first trial stands for the run: its rows are read, and only two columns of them.
     """
-    trial = material.run.trial(material.trials[0])
+    trial = context.run.trial(context.trials[0])
     if not trial.has("extremes.parquet"):
         return math.nan
-    column = "sigmoid" if "grid_size" in material.config else "softmax"
+    column = "sigmoid" if "grid_size" in context.config else "softmax"
     try:
         table = trial.table("extremes", ["side", column])
     except (KeyError, ValueError):
@@ -324,25 +324,25 @@ def saturated_share(material: Material) -> float:
     return float(np.mean(top >= 1.0)) if len(top) else math.nan
 
 
-def _saturation(material: Material) -> str:
-    share = saturated_share(material)
+def _saturation(context: ReportContext) -> str:
+    share = saturated_share(context)
     if math.isnan(share) or share < _NOTABLE:
         return ""
-    column = "sigmoid" if "grid_size" in material.config else "softmax"
+    column = "sigmoid" if "grid_size" in context.config else "softmax"
     return (
         f"{column} confidence rounds to exactly 1 for {share:.0%} of the most confident, which are "
         "therefore ranked by the score behind it"
     )
 
 
-def _stopping(material: Material) -> str:
-    if material.config.get("early_stopping") != "nonmembers":
+def _stopping(context: ReportContext) -> str:
+    if context.config.get("early_stopping") != "nonmembers":
         return ""
     return "early stopping watched non-members, which leaks them into the model"
 
 
-def _canaries(material: Material) -> str:
-    if not material.run.has("population.parquet") or "is_canary" not in material.run.population():
+def _canaries(context: ReportContext) -> str:
+    if not context.run.has("population.parquet") or "is_canary" not in context.run.population():
         return ""
     return (
         "only canaries are ever non-members, so shares and AUCs over all queries compare canaries "
@@ -350,16 +350,16 @@ def _canaries(material: Material) -> str:
     )
 
 
-def _degenerate(material: Material) -> str:
-    count = material.headline.totals.get("degenerate", 0)
+def _degenerate(context: ReportContext) -> str:
+    count = context.headline.totals.get("degenerate", 0)
     if not count:
         return ""
-    return f"{plural(count, 'fit')} of {len(material.trials)} degenerate (no hyperplane)"
+    return f"{plural(count, 'fit')} of {len(context.trials)} degenerate (no hyperplane)"
 
 
-def _redraws(material: Material) -> str:
-    redraws = material.headline.totals.get("redraws", 0)
-    if redraws <= _NOTABLE * len(material.trials):
+def _redraws(context: ReportContext) -> str:
+    redraws = context.headline.totals.get("redraws", 0)
+    if redraws <= _NOTABLE * len(context.trials):
         return ""
     return (
         f"{plural(redraws, 'training set')} held one class and were drawn again, which favours "
@@ -367,28 +367,28 @@ def _redraws(material: Material) -> str:
     )
 
 
-def _few_members(material: Material) -> str:
-    members, rows = material.column("members"), material.headline.membership
+def _few_members(context: ReportContext) -> str:
+    members, rows = context.column("members"), context.headline.membership
     hits = [
         round(float(row[f"{side}_membership_rate"] * row[f"{side}_count"]))
         for side in rows
-        for row in material.rows
+        for row in context.rows
     ]
     if np.isnan(members).all() or sum(hits) >= 50:
         return ""
     found = f"only {plural(sum(hits), 'member')}" if sum(hits) else "no member"
-    units = f"{material.unit}s"
+    units = f"{context.unit}s"
     return f"{found} fell into the extremes of all {units}, so membership rates are uncertain"
 
 
-def _noise(material: Material) -> str:
-    noise: Any = material.config.get("label_noise") or 0
+def _noise(context: ReportContext) -> str:
+    noise: Any = context.config.get("label_noise") or 0
     return f"{noise:.0%} of training labels were flipped on purpose" if noise else ""
 
 
-def _unreliable(material: Material) -> str:
-    told = noise_note(material)
-    return f"the risk of a single {material.noun} is mostly noise here" if "mostly" in told else ""
+def _unreliable(context: ReportContext) -> str:
+    told = noise_note(context)
+    return f"the risk of a single {context.noun} is mostly noise here" if "mostly" in told else ""
 
 
 # ---- words -------------------------------------------------------------------------------------
@@ -402,13 +402,13 @@ def _with_interval(found: Estimate) -> str:
     return with_interval(found.value, found.low, found.high, 3)
 
 
-def incomplete_line(material: Material) -> str:
+def incomplete_line(context: ReportContext) -> str:
     """Say which trials are not reported, for the page and for the error."""
     parts = []
-    if material.missing:
-        count = len(material.missing)
-        parts.append(f"{plural(count, 'trial')} not finished ({listed(material.missing)})")
-    parts += [f"trial {n} damaged ({why})" for n, why in list(material.damaged.items())[:8]]
-    if len(material.damaged) > 8:
-        parts.append(f"{len(material.damaged) - 8} more trials damaged")
+    if context.missing:
+        count = len(context.missing)
+        parts.append(f"{plural(count, 'trial')} not finished ({listed(context.missing)})")
+    parts += [f"trial {n} damaged ({why})" for n, why in list(context.damaged.items())[:8]]
+    if len(context.damaged) > 8:
+        parts.append(f"{len(context.damaged) - 8} more trials damaged")
     return "; ".join(parts)

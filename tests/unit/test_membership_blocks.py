@@ -1,6 +1,7 @@
 """What is made part by part is what is made at once, for parts of any size and any threads."""
 
 import errno
+import inspect
 import io
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_threads_change_no_figure(seed, trials, examples, ties):
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2, 5, 8, 130]), st.integers(1, 40))
 def test_blocks_change_no_exposure(seed, trials, size):
     scores, member = drawn(seed, trials, 37, False)
-    module = split_exposure.__globals__
+    module = inspect.unwrap(split_exposure).__globals__
     whole = split_exposure(scores, member), vulnerability(None, scores, member)
     block, module["_BLOCK"] = module["_BLOCK"], size
     try:

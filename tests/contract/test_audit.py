@@ -320,7 +320,8 @@ def test_confidence_and_distance_are_enough_for_something(tmp_path):
     found = membership_tables(run)
     rows = found["attacks"]
     assert set(rows[rows["target"] != "none"]["attack"]) == {"confidence", "closeness"}
-    assert {"loss", "lira", "rmia"} <= set(rows[rows["target"] == "none"]["attack"])
+    unknown = set(rows[rows["target"] == "none"]["attack"])
+    assert {"loss", "lira_online_own_variance", "rmia_online", "attack_p"} <= unknown
     assert any("the run has no log_odds_true" in note for note in found.notes)
     assert any("no predictions" in note for note in found.notes)
     null = found["attacks"].query("attack == 'closeness'")["null_auc"].iloc[0]

@@ -34,10 +34,10 @@ Array = NDArray[Any]
 UNPACK_FLOOR = 1 << 30
 UNPACK_RATIO = 100
 
-#: What stands for "of no group" among groups of duplicates, in small letters: what programs write
-#: for missing values, and for what belongs to no cluster.
-_MISSING = {"", "nan", "nat", "na", "n/a", "#n/a", "<na>", "none", "null"}
-NO_GROUP = frozenset(_MISSING | {"-", "-1", "-1.0", "noise"})
+#: What programs write for a missing value, in small letters.
+MISSING = frozenset({"", "nan", "nat", "na", "n/a", "#n/a", "<na>", "none", "null"})
+#: And what stands for "of no group" among groups of duplicates.
+NO_GROUP = MISSING | {"-", "-1", "-1.0", "noise"}
 
 _BLOCK = 1 << 20
 

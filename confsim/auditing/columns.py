@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim._suggest import did_you_mean
+from confsim.given_files import MISSING
 from confsim.tabular import DECIMAL_COMMA
 
 Array = NDArray[Any]
@@ -99,7 +100,6 @@ _NO_BOOLEANS = ("logits", "log_odds_true", "loss", "distance", "holdout_logits")
 
 _YES = ("yes", "y", "true", "t", "member", "in", "train", "wahr", "vrai")
 _NO = ("no", "n", "false", "f", "non-member", "nonmember", "out", "test", "falsch", "faux")
-_MISSING = ("", "nan", "na", "n/a", "#n/a", "null", "none", "<na>")
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:[.,' \u00a0\u202f\u2019]\d{3})+(?:[.,]\d*)?")
 
 
@@ -331,7 +331,7 @@ def _check_blanks(name: str, values: Array, text: Array) -> None:
 
 def _parsed(name: str, text: str, row: int) -> float:
     text = text.replace("\u2212", "-").strip()  # some spreadsheets write a true minus sign
-    if text.casefold() in _MISSING:
+    if text.casefold() in MISSING:
         return float("nan")
     try:
         return float(text)

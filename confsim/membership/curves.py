@@ -18,9 +18,6 @@ BoolArray = NDArray[np.bool_]
 #: Attacks that are always drawn and need no other models, in the order of a legend.
 _THRESHOLDS = ("confidence", "loss", "statistic", "modified_entropy", "closeness")
 
-#: More that need none.
-_ALONE = (*_THRESHOLDS, "entropy", "correctness", "lt_iqr", "final_minus_mean", "attack_p")
-
 #: Points of a curve.
 _GRID = 121
 
@@ -36,11 +33,6 @@ def always_drawn(*, fixed_variance: bool) -> tuple[str, ...]:
     kind = "fixed_variance" if fixed_variance else "own_variance"
     lira = (f"lira_{side}_{kind}" for side in ("online", "offline"))
     return (*_THRESHOLDS, *lira, "rmia_online", "rmia_offline")
-
-
-def needs_others(attack: str) -> bool:
-    """Whether an attack learns from models other than its target."""
-    return attack not in _ALONE
 
 
 def roc_rows(name: str, scores: FloatArray, is_member: BoolArray) -> list[dict[str, Any]]:

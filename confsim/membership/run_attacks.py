@@ -57,6 +57,11 @@ _POINTS = 50
 _FITTED = 20_000_000
 
 
+def needs_others(attack: str) -> bool:
+    """Whether an attack learns from models other than its target."""
+    return attack in _SHADOW_ATTACKS or attack in _OF_VIEWS
+
+
 @dataclass(eq=False)
 class Remarks:
     """What readers of the tables must be told.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from confsim.membership.curves import needs_others
+from confsim.membership.run_attacks import needs_others
 from confsim.report.canvas import (
     MARKERS,
     MEMBERS,

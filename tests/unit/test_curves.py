@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from confsim.membership.best import FIGURES, best_rows, leaders
-from confsim.membership.curves import always_drawn, largest_tie, needs_others, roc_rows
+from confsim.membership.curves import always_drawn, largest_tie, roc_rows
+from confsim.membership.run_attacks import needs_others
 from confsim.report.attacks import roc_panel
 from confsim.statistics import roc
 
@@ -61,3 +62,7 @@ def test_curves_are_told_apart_by_whether_an_attack_learns_from_other_models():
         names = always_drawn(fixed_variance=fixed)
         assert len(names) == len(set(names))
         assert [needs_others(name) for name in names] == [False] * 5 + [True] * 4
+    alone = ("entropy", "correctness", "lt_iqr", "final_minus_mean", "attack_p")
+    assert not any(needs_others(name) for name in (*alone, "quantile_regression"))
+    learned = ("lira_online_shrunken_variance", "lira_offline_augmented", "attack_r", "base_online")
+    assert all(needs_others(name) for name in learned)

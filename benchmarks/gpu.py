@@ -12,6 +12,10 @@ written as soon as it is known, as one line of JSON, so that nothing is lost whe
     A fast recipe as its command: 16 shadow models and a target, trained and attacked.
 ``determinism``
     The same trial twice, in processes of their own: every file byte for byte.
+``together``
+    What ``--trials-per-device auto`` measures and chooses for the small network.
+``views``
+    Seconds in which 50,000 images are looked at, in passes one by one and in one program.
 ``networks``
     Seconds an epoch of 25,000 images, float32 and bfloat16.
 ``accuracy``
@@ -41,8 +45,10 @@ STAGES = {
     "cnn": 150,
     "recipe": 300,
     "determinism": 110,
+    "together": 100,
+    "views": 60,
     "networks": 110,
-    "accuracy": 150,
+    "accuracy": 250,
     "nearest": 30,
 }
 
@@ -151,6 +157,8 @@ def run_stage(given):
         "cnn": cnn,
         "recipe": recipe,
         "determinism": determinism,
+        "together": together,
+        "views": views,
         "networks": networks,
         "accuracy": accuracy,
         "nearest": nearest,
@@ -296,6 +304,48 @@ def determinism(given, lines):
     lines.write(files=names, differing=differing, same_bytes=not differing)
 
 
+def together(given, lines):
+    """Measure how many trials of the small network should share the device, as ``auto`` does."""
+    if given.backend != "jax":
+        lines.write(skipped="trials share a device on JAX only")
+        return
+    from confsim.deep import engines, sharing
+    from confsim.deep.models import Architecture
+
+    size, batch, numbers = (8, 20, (1, 2)) if given.tiny else (32, 100, sharing.CANDIDATES)
+    for precision in ("float32", "bfloat16")[: 1 if given.tiny else 2]:
+        settings = engines.Settings(Architecture("cnn", (size, size, 3), 10, precision=precision))
+        found = sharing.measured(settings, batch, numbers, threads=1)
+        each = {number: round(1e6 * seconds) for number, seconds in found.items()}
+        chosen = sharing.best(found)
+        lines.write(precision=precision, microseconds_a_step_and_trial=each, chosen=chosen)
+
+
+def views(given, lines):
+    """Look at all images, in passes one by one and in one program, of themselves and moved."""
+    engines = start(given)
+    from confsim.deep.engines.base import Engine
+    from confsim.deep.models import Architecture
+
+    size, count = (8, 120) if given.tiny else (32, 50_000)
+    images, labels = noise(count, size)
+    standardisation = engines.Standardisation.of(images[:1000])
+    moved = np.array([1, 1, 0], np.int32)
+    for name in ("cnn",) if given.tiny else ("cnn", "wide"):
+        chosen = Architecture(name, (size, size, 3), 10, precision="bfloat16")
+        settings = engines.Settings(chosen, augmented=True)
+        engine = engines.open_engine(settings, images, labels)
+        whole, seconds, logits = engine._forward_all, {}, {}
+        for way, passes in (("one by one", Engine._forward_all), ("one program", None)):
+            engine._forward_all = passes.__get__(engine) if passes else whole
+            for sources in (None, moved, moved, moved):
+                started = time.perf_counter()
+                logits[way], _ = engine.forward(np.arange(count), standardisation, sources)
+                seconds[way] = round(time.perf_counter() - started, 3)
+        same = bool(np.array_equal(*logits.values()))
+        lines.write(model=name, images=count, seconds=seconds, same_numbers=same)
+
+
 def networks(given, lines):
     """Time an epoch of the larger networks, after one that compiles."""
     engines = start(given)
@@ -349,11 +399,11 @@ def accuracy(given, lines):
         images = np.concatenate([part.images for part in parts])
         labels = np.concatenate([part.labels for part in parts])
         names, held = parts[0].classes, len(parts[1].labels)
-    epochs, batch = (1, 20) if given.tiny else (100, 250)
+    epochs, batch = (1, 20) if given.tiny else (200, 250)
     name = "resnet" if given.tiny else "resnet18"
     chosen = Architecture(name, images.shape[1:], names, precision="bfloat16")
     optimisation = Optimisation("sgd", weight_decay=5e-3)
-    options = {"augmented": True, "cutout": 8, "label_smoothing": 0.1}
+    options = {"augmented": True, "cutout": 16, "label_smoothing": 0.1}
     settings = engines.Settings(chosen, optimisation, **options)
     engine = engines.open_engine(settings, images, labels)
     members = np.arange(len(labels) - held)
@@ -373,8 +423,12 @@ def accuracy(given, lines):
         training.train(engine, schedule, plan, Scratch(folder))
         seconds = time.perf_counter() - started
     tested = np.arange(len(labels) - held, len(labels))
-    logits, _ = engine.forward(tested, plan.standardisation)
-    right = float(np.mean(logits.argmax(axis=1) == labels[tested]))
+    mirrored = np.array([1, 0, 0], np.int32)
+    views = [engine.forward(tested, plan.standardisation, moved)[0] for moved in (None, mirrored)]
+    right, right_mean = (
+        float(np.mean(logits.argmax(axis=1) == labels[tested]))
+        for logits in (views[0], views[0] + views[1])
+    )
     lines.write(
         model=name,
         epochs=epochs,
@@ -382,6 +436,7 @@ def accuracy(given, lines):
         tested_on=held,
         seconds=round(seconds, 1),
         test_accuracy=round(right, 4),
+        test_accuracy_of_two_views=round(right_mean, 4),
     )
 
 

@@ -675,6 +675,28 @@ def test_steps_in_a_loop_are_the_steps_one_by_one(problem, monkeypatch):
 
 
 @needs_jax
+@pytest.mark.parametrize("sources", [None, [1, 0, -1]])
+@pytest.mark.parametrize("count", [3, 500, 501, 10_001])
+def test_passes_in_one_program_are_the_passes_one_by_one(problem, monkeypatch, count, sources):
+    import jax
+
+    engine, s = problem.engine(), problem.plan().standardisation
+    rows = np.random.default_rng(0).integers(0, len(problem.labels), count)
+    sources = None if sources is None else np.array(sources, np.int32)
+    found = []
+    for device in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda device=device: device)
+        found.append(engine.forward(rows, s, sources))
+    for one_by_one, together in zip(*found, strict=True):
+        assert one_by_one.shape == together.shape == (count, one_by_one.shape[1])
+        assert np.allclose(one_by_one, together, rtol=1e-5, atol=1e-6)
+    # Each row's numbers are its own, wherever it is in a pass.
+    order = np.unique(rows, return_index=True)
+    alone = engine.forward(order[0], s, sources)[0]
+    assert np.allclose(found[1][0][order[1]], alone, rtol=1e-5, atol=1e-6)
+
+
+@needs_jax
 class TestEnsemble:
     @pytest.mark.parametrize("patience", [2, 100])
     def test_a_member_is_the_trial_trained_alone(self, problem, ensemble, tmp_path, patience):

@@ -16,6 +16,9 @@ from confsim.deep.optimisation import ADAM, Optimisation
 #: Images of a forward pass; part of what makes results repeatable, so it never adapts.
 FORWARD = 500
 
+#: The most forward passes of one call.
+PASSES = 20
+
 #: Arrays of a model and its optimiser by name.
 State = dict[str, NDArray[Any]]
 
@@ -187,14 +190,22 @@ class Engine(ABC):
         """
         if sources is not None:
             sources = np.tile(sources, (FORWARD, 1))
-        parts = []
-        for start in range(0, len(rows), FORWARD):
-            part = rows[start : start + FORWARD]
-            # Every call has one shape, so nothing is compiled for the last one.
-            filled = np.resize(part, FORWARD).astype(np.int32)
-            logits, features = self._forward(filled, standardisation, sources)
-            parts.append((logits[: len(part)], features[: len(part)].reshape(len(part), -1)))
-        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+        # Every pass has one shape, so nothing is compiled for the last one.
+        passes = np.resize(rows, (max(1, -(-len(rows) // FORWARD)), FORWARD)).astype(np.int32)
+        parts = [
+            self._forward_all(passes[start : start + PASSES], standardisation, sources)
+            for start in range(0, len(passes), PASSES)
+        ]
+        logits, features = (np.concatenate(outputs) for outputs in zip(*parts, strict=True))
+        shape = len(passes) * FORWARD, -1
+        return logits.reshape(shape)[: len(rows)], features.reshape(shape)[: len(rows)]
+
+    def _forward_all(
+        self, passes: NDArray[np.int32], standardisation: Standardisation, sources: Sources | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return :meth:`_forward` of at most :data:`PASSES` rows of images, with a leading axis."""
+        each = [self._forward(rows, standardisation, sources) for rows in passes]
+        return np.stack([logits for logits, _ in each]), np.stack([found for _, found in each])
 
     def reset(
         self,

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim.deep.engines.base import (
+    PASSES,
     Engine,
     Epoch,
     Sources,
@@ -29,6 +30,7 @@ class JaxEngine(Engine):
         self._images, self._labels = jax.device_put(images), jax.device_put(labels)
         self._train = self.program(self.step)
         self._infer = jax.jit(self.infer)
+        self._infer_all = jax.jit(self._inferred)
         rate = self.optimizer.learning_rate
         own = [id(v) for v in self.optimizer.variables]
         self._rate_at = own.index(id(rate))
@@ -99,6 +101,20 @@ class JaxEngine(Engine):
         outputs = self.forward_model.stateless_call(trainable, fixed, x, training=False)[0]
         return tuple(map(as_float32, outputs))
 
+    def _inferred(self, passes: Any, count: Any, values: Any, data: Any, s: Any, sources: Any) -> Any:
+        """Return :meth:`infer` of the first ``count`` rows of ``passes``, with a leading axis."""
+        import jax
+
+        def infer(rows: Any) -> Any:
+            return self.infer(*values, data, rows, s, sources)
+
+        def put(k: Any, found: Any) -> Any:
+            return jax.tree.map(lambda every, new: every.at[k].set(new), found, infer(passes[k]))
+
+        shapes = jax.eval_shape(infer, passes[0])
+        empty = [jax.numpy.zeros((len(passes), *one.shape), one.dtype) for one in shapes]
+        return jax.lax.fori_loop(0, count, put, tuple(empty))
+
     def _batch(self, data: Any, rows: Any, standardisation: Any, sources: Any) -> Any:
         images = data[0]
         if sources is None:
@@ -155,3 +171,17 @@ class JaxEngine(Engine):
             trainable, fixed, self.data, rows, (s.mean, s.scale), sources
         )
         return np.asarray(logits), np.asarray(features)
+
+    def _forward_all(
+        self, passes: NDArray[np.int32], standardisation: Standardisation, sources: Sources | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Take the passes in one program: alone, each would wait for the call of the one before."""
+        import jax
+
+        if jax.default_backend() == "cpu":
+            return super()._forward_all(passes, standardisation, sources)
+        s, count = standardisation, len(passes)
+        values, filled = self.values()[:2], np.resize(passes, (PASSES, passes.shape[1]))
+        given = filled, count, values, self.data, (s.mean, s.scale), sources
+        logits, features = self._infer_all(*given)
+        return np.asarray(logits)[:count], np.asarray(features)[:count]

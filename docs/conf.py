@@ -18,6 +18,7 @@ extensions = [
     "numpydoc",
     "myst_parser",
     "executed",
+    "columns",
     "command_reference",
     "formulas",
 ]

@@ -295,6 +295,11 @@ def _load(file: Any, name: str, limit: int) -> "pd.DataFrame":
     return artifacts.with_texts(frame, artifacts.plain_text)
 
 
+def file_of(table: str) -> str:
+    """Return the name of a table's file."""
+    return f"{table}.parquet" if table in _PARQUET else f"{table}.csv"
+
+
 def _write(
     run: "Run",
     tables: "Mapping[str, pd.DataFrame]",
@@ -308,11 +313,10 @@ def _write(
     folder, entries = run.path / "tables", {}
     for name, table in tables.items():
         buffer = io.BytesIO()
+        file = file_of(name)
         if name in _PARQUET:
-            file = f"{name}.parquet"
             table.to_parquet(buffer, index=False, compression="zstd")
         else:
-            file = f"{name}.csv"
             artifacts.with_texts(table, artifacts.csv_text).to_csv(
                 buffer, index=False, na_rep="nan"
             )

@@ -28,6 +28,7 @@ from confsim.report.dictionary import dictionary, trial_columns
 from confsim.report.explorer import explorer
 from confsim.report.explorer import why_not as why_no_explorer
 from confsim.report.first import SMALL_ROC, first_screen
+from confsim.report.meanings import STORED
 from confsim.report.page import Page, RenderedFigure, Section, render
 from confsim.report.provenance import provenance, split
 from confsim.report.registry import FigureKind
@@ -245,9 +246,23 @@ def _write_run(context: ReportContext, folder: Path, say: Callable[[str], None])
     )
     also = [
         table_makers.trial_table(context, folder / "tables"),
-        dictionary(tables, page.trial_columns).write(folder / "tables"),
+        dictionary(tables, page.trial_columns, _columns(context)).write(folder / "tables"),
     ]
     return _write(page, folder, [context], files, tables, also)
+
+
+def _columns(context: ReportContext) -> dict[str, list[str]]:
+    """Return the columns of the tables that the report shows or reads, by file."""
+    from confsim.membership.stored import file_of
+
+    found = {file_of(name): list(map(str, table)) for name, table in context.tables.items()}
+    if context.run.has("population.parquet"):
+        found["population.parquet"] = list(map(str, context.run.population()))
+    trial = context.run.trial(context.trials[0])
+    for name, columns in STORED.items():
+        if trial.has(f"{name}.parquet"):
+            found[f"{name}.parquet"] = list(columns)
+    return found
 
 
 def _small_roc(context: ReportContext) -> RenderedFigure | None:
@@ -297,7 +312,8 @@ def _write_comparison(sweep: sweeps.Sweep, folder: Path, say: Callable[[str], No
         any(context.knows_distances for context in sweep.contexts),
         common=common,
     )
-    return _write(page, folder, sweep.contexts, files, tables, [])
+    also = [dictionary(tables, [], {}).write(folder / "tables")]
+    return _write(page, folder, sweep.contexts, files, tables, also)
 
 
 def _section(context: ReportContext, key: str) -> Section:

@@ -1,86 +1,48 @@
-"""What every column means: of ``run.summary()`` and ``trials.csv``, and of the report's tables."""
+"""The meaning of every column of ``run.summary()``, of a run's files and of the report's tables."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
+from confsim.report.meanings import MADE, STORED, SUMMARY
 from confsim.report.table import Column, Table
 
-_SIDES = {"bottom": "least confident", "top": "most confident"}
-_OWN = {"self": "members' own rows count", "other": "members' own rows left out"}
-
-#: Columns of ``run.summary()``, one row a trial.
-SUMMARY: dict[str, str] = {
-    "trial": "the trial's number, from 0",
-    "queries": "points whose confidence was measured",
-    "members": "queries that were training points",
-    "population": "examples that could be members",
-    "holdout": "examples set aside: never member, never query",
-    "duplicates": "examples with an equal one in the population",
-    "redraws": "training sets that held one class and were drawn again",
-    "flipped_labels": "training labels flipped on purpose",
-    "solver_status": "what the solver said",
-    "solver_rounds": "rounds of the working set",
-    "objective_value": "the linear program's optimum",
-    "separable": "1 where a hyperplane separates the training points",
-    "degenerate": "1 where the fit has no hyperplane",
-    "training_error": "share of training points on the wrong side",
-    "right_side": "share of queries on the right side of the learned hyperplane",
-    "angle_degrees": "angle between learned and ideal hyperplane, degrees",
-    "distance_scale": "what distances are divided by, in the units of the data",
-    "extreme_count": "queries of either extreme",
-    "pearson_self": "Pearson correlation of confidence and distance, members' own rows count",
-    "pearson_other": "the same, members' own rows left out",
-    "spearman_self": "Spearman correlation of confidence and distance, members' own rows count",
-    "spearman_other": "the same, members' own rows left out",
-    "spearman_error_bound": "most that counting in bins can have moved Spearman's correlation",
-    "auc_confidence": "chance that a member is more confident than a non-member, ties half",
-    "auc_closeness_self": "chance that a member is closer, members' own rows count: 1",
-    "auc_closeness_other": "the same, members' own rows left out",
-    "auc_closeness_other_null": "that AUC if membership meant nothing",
-    "auc_error_bound": "most that counting in bins can have moved an AUC",
-    "epochs": "epochs trained",
-    "best_epoch": "epoch whose weights were kept",
-    "validation_loss": "loss on the holdout at that epoch, nats",
-    "member_accuracy": "share of members predicted right",
-    "non_member_accuracy": "share of non-members predicted right",
-    "holdout_accuracy": "share of the holdout predicted right",
-    "accuracy_gap": "accuracy of members minus that of non-members",
-    "member_loss": "mean loss of members, nats",
-    "non_member_loss": "mean loss of non-members, nats",
-    "holdout_loss": "mean loss of the holdout, nats",
-    "features": "dimensions of the model's feature space",
-    "ranked_by": "what confidence is ranked by",
-    "space": "the space that distances are measured in",
-    "zeros_replaced": "probabilities of exactly 0 that were replaced",
-    "target": "1 for a model of the user's own",
-    **{
-        f"{side}_{key}": f"{meaning}, of the {words} queries"
-        for side, words in _SIDES.items()
-        for key, meaning in (
-            ("count", "how many there are"),
-            ("membership_rate", "share of members"),
-            *(
-                (f"distance_{figure}_{own}", f"{figure} normalised distance, {kind}")
-                for figure in ("mean", "median")
-                for own, kind in _OWN.items()
-            ),
-        )
-    },
-}
+_ENDS = (("_low", "lower"), ("_high", "upper"))
 
 
-def meaning(column: str) -> str:
-    """Return what a column of ``run.summary()`` means, empty if nobody knows.
+def meaning(column: str, table: str | None = None) -> str:
+    """Return what a column means, empty if nobody knows.
+
+    Parameters
+    ----------
+    column : str
+    table : str, optional
+        File name of a table without its kind, such as ``attacks``; default: ``run.summary()``.
 
     Examples
     --------
     >>> from confsim.report.dictionary import meaning
     >>> meaning("accuracy_gap"), meaning("auc_confidence_low")[:22]
     ('accuracy of members minus that of non-members', 'lower end of the 95% i')
+    >>> meaning("threshold_at_fpr_0.1pct", "attacks")
+    'that threshold for 0.1%, in units of the score'
     """
-    for end, words in (("_low", "lower"), ("_high", "upper")):
-        if column.endswith(end) and column.removesuffix(end) in SUMMARY:
-            return f"{words} end of the 95% interval over examples of {column.removesuffix(end)}"
-    return SUMMARY.get(column, "")
+    if table is None:
+        return _meaning(column, SUMMARY, " over examples")
+    return _meaning(column, MADE.get(table, STORED.get(table, {})))
+
+
+def _meaning(column: str, told: Mapping[str, str], about: str = "") -> str:
+    if column in told:
+        return told[column]
+    for pattern in (name for name in told if "*" in name):
+        found = re.fullmatch("(.+)".join(map(re.escape, pattern.split("*"))), column)
+        if found and not column.endswith(tuple(end for end, _ in _ENDS)):
+            return told[pattern].format(*(part.replace("pct", "%") for part in found.groups()))
+    for end, words in _ENDS:
+        base = column.removesuffix(end)
+        if base != column and _meaning(base, told):
+            return f"{words} end of the 95% interval{about} of {base}"
+    return ""
 
 
 def trial_columns(names: Iterable[str]) -> list[Column]:
@@ -88,13 +50,43 @@ def trial_columns(names: Iterable[str]) -> list[Column]:
     return [Column(name, name, meaning(name)) for name in names]
 
 
-def dictionary(tables: Sequence[Table], trials: Sequence[Column]) -> Table:
-    """Return the meaning of every column of every CSV file that a report writes."""
-    rows = [
-        {"file": f"{name}.csv", "column": column.key, "title": column.title, "meaning": text}
-        for name, columns in (*((t.name, t.columns) for t in tables), ("trials", trials))
+def dictionary(
+    tables: Sequence[Table], trials: Sequence[Column], made: Mapping[str, Iterable[str]]
+) -> Table:
+    """Return the meaning of every column of every table that a run and its report hold.
+
+    Parameters
+    ----------
+    tables : sequence of Table
+        The report's.
+    trials : sequence of Column
+        Of ``trials.csv``.
+    made : mapping of str to iterable of str
+        Columns of files that others wrote, by the file's name.
+    """
+    rows = [row for table in tables for row in _of_report(table)]
+    rows += [_row("trials.csv", c.key, c.title, c.meaning) for c in trials]
+    rows += [
+        _row(file, column, column, meaning(column, file.partition(".")[0]))
+        for file, columns in made.items()
         for column in columns
-        if (text := column.meaning)
     ]
     heads = ("file", "column", "title", "meaning")
     return Table("dictionary", "Columns", [Column(head, head, head) for head in heads], rows)
+
+
+def _of_report(table: Table) -> list[dict[str, str]]:
+    told = {column.key: column for column in table.columns}
+    rows = []
+    for field in table.fields:
+        if field in told:
+            rows.append(_row(f"{table.name}.csv", field, told[field].title, told[field].meaning))
+            continue
+        words = next(words for end, words in _ENDS if field.endswith(end))
+        text = f"{words} end of the interval of {field.rpartition('_')[0]}"
+        rows.append(_row(f"{table.name}.csv", field, field, text))
+    return rows
+
+
+def _row(file: str, column: str, title: str, text: str) -> dict[str, str]:
+    return {"file": file, "column": column, "title": title, "meaning": text}

@@ -14,6 +14,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import confsim
 from confsim.cli.program import COMMANDS
+from confsim.report.meanings import MADE, STORED, SUMMARY
 
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -21,7 +22,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "run-directory.md").read_text(encoding="utf-8")
 
 #: What a fenced block may be that the build does not run.
-DIRECTIVES = ("{run}", "{toctree}", "{image}", "{include}", "{command}")
+DIRECTIVES = ("{run}", "{toctree}", "{image}", "{include}", "{command}", "{columns}")
 NOT_RUN = ("<!-- installs -->", "<!-- needs Slurm -->")
 
 
@@ -42,11 +43,8 @@ def summary_keys():
     names = [
         name for cells in rows_of("summary.json") for name in re.findall(r"`([^`]+)`", cells[0])
     ]
-    patterns = [
-        name.replace("...", ".*").replace("SIDE", "(bottom|top)").replace("_X", "_(self|other)")
-        for name in names
-    ]
-    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
+    patterns = [name.replace("SIDE", "(bottom|top)") for name in names]
+    return re.compile("|".join(f"(?:{pattern}(_low|_high)?)" for pattern in patterns))
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +113,31 @@ def test_what_linear_models_hold_is_documented(runs):
     told = documented("model.npz")
     model = runs[0].trial(0).model()
     assert {name: str(array.dtype) for name, array in model.items()} == {n: told[n] for n in model}
+
+
+@pytest.mark.parametrize("table", STORED)
+def test_columns_mean_what_the_dictionary_says(table):
+    told = {cells[0].strip("`"): cells[2].replace("`", "") for cells in rows_of(f"{table}.parquet")}
+    assert told == STORED[table]
+
+
+def test_keys_of_summaries_mean_what_the_dictionary_says():
+    told = {cells[0].strip("`"): cells[1] for cells in rows_of("summary.json")}
+    meanings = {
+        re.sub("^(bottom|top)_", "SIDE_", key): re.sub(
+            "of the (least|most) confident queries", "of the extreme", text
+        )
+        for key, text in SUMMARY.items()
+    }
+    assert told == meanings
+
+
+def test_every_table_of_a_run_has_its_page():
+    page = (DOCS / "tables.md").read_text(encoding="utf-8")
+    assert re.findall(r"^```\{columns\} (\w+)$", page, re.MULTILINE) == re.findall(
+        r"^## (\w+)\.(?:csv|parquet)$", page, re.MULTILINE
+    )
+    assert set(re.findall(r"^```\{columns\} (\w+)$", page, re.MULTILINE)) == set(MADE)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="needs TensorFlow")

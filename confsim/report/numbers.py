@@ -25,6 +25,7 @@ def number(value: float, digits: int = DIGITS) -> str:
 def with_interval(value: float, low: float, high: float, digits: int = DIGITS) -> str:
     """Return a number and its interval, to two significant digits of the interval's half-width.
 
+    Never more than four significant digits of the largest of the three: nobody can use more.
     Without an interval: :func:`number`. Very small numbers are written with an exponent.
 
     Examples
@@ -34,6 +35,8 @@ def with_interval(value: float, low: float, high: float, digits: int = DIGITS) -
     ('0.9958 [0.9874, 0.9990]', '0.12 [0.00, 0.70]')
     >>> with_interval(1234.5678, 1180.2, 1290.1), with_interval(3.14159e-06, 2.7e-06, 3.6e-06)
     ('1,235 [1,180, 1,290]', '3.14e-06 [2.70e-06, 3.60e-06]')
+    >>> with_interval(0.49993817, 0.49993816, 0.49993818)
+    '0.4999 [0.4999, 0.4999]'
     >>> with_interval(0.5, float("nan"), float("nan"))
     '0.5'
     """
@@ -44,12 +47,12 @@ def with_interval(value: float, low: float, high: float, digits: int = DIGITS) -
     largest = max(abs(x) for x in ends)
     if not (half > 1e-12 * largest and math.isfinite(half)):
         return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
-    places = 1 - math.floor(math.log10(half))
-    if 0 < largest < 1e-4:
-        significant = max(0, places + math.floor(math.log10(largest)))
-        texts = [f"{x:.{significant}e}" for x in ends]
+    magnitude = math.floor(math.log10(largest))
+    places = min(1 - math.floor(math.log10(half)), DIGITS - 1 - magnitude)
+    if largest < 1e-4:
+        texts = [f"{x:.{max(0, places + magnitude)}e}" for x in ends]
     else:
-        places = min(max(places, 0), 12)
+        places = max(places, 0)
         texts = [f"{round(x, places) + 0.0:,.{places}f}" for x in ends]
     return f"{texts[0]} [{texts[1]}, {texts[2]}]"
 

@@ -5,6 +5,7 @@ import doctest
 import hashlib
 import itertools
 import json
+import math
 import re
 import resource
 import subprocess
@@ -321,17 +322,20 @@ def test_every_column_of_the_summaries_is_explained(runs, tmp_path):
 
 @given(st.floats(1e-9, 1e6), st.floats(1e-6, 3), st.floats(1e-6, 3))
 def test_digits_follow_the_interval(value, below, above):
-    """Two significant digits of the half-width, never fewer than tell the ends apart."""
+    """Two significant digits of the half-width, and at most four of the number."""
     low, high = value / (1 + below), value * (1 + above)
     shown = [
         float(x.replace(",", ""))
         for x in re.findall(r"[\d.,e+-]*\d", with_interval(value, low, high))
     ]
-    half = (high - low) / 2
-    if half >= 10:
+    half, fourth = (high - low) / 2, 10.0 ** (math.floor(math.log10(high)) - 3)
+    if max(half / 10, fourth) >= 1:
         assert shown == [round(x) for x in (value, low, high)]
     else:
-        assert np.abs(np.subtract(shown, (value, low, high))).max() <= 0.051 * half
+        allowed = max(0.051 * half, 0.51 * fourth)
+        assert np.abs(np.subtract(shown, (value, low, high))).max() <= allowed
+    digits = re.sub(r"e.*|[,.]", "", with_interval(value, low, high).split()[0]).lstrip("0")
+    assert len(digits) <= max(4, len(str(round(high))))
 
 
 def test_examples_in_docstrings_of_numbers():

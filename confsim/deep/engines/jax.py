@@ -101,12 +101,16 @@ class JaxEngine(Engine):
         outputs = self.forward_model.stateless_call(trainable, fixed, x, training=False)[0]
         return tuple(map(as_float32, outputs))
 
-    def _inferred(self, passes: Any, count: Any, values: Any, data: Any, s: Any, sources: Any) -> Any:
+    def _inferred(
+        self, passes: Any, count: Any, values: Any, data: Any, s: Any, sources: Any
+    ) -> Any:
         """Return :meth:`infer` of the first ``count`` rows of ``passes``, with a leading axis."""
         import jax
 
+        trainable, fixed = values
+
         def infer(rows: Any) -> Any:
-            return self.infer(*values, data, rows, s, sources)
+            return self.infer(trainable, fixed, data, rows, s, sources)
 
         def put(k: Any, found: Any) -> Any:
             return jax.tree.map(lambda every, new: every.at[k].set(new), found, infer(passes[k]))

@@ -4,7 +4,9 @@ One row a target, then a row ``mean`` and a row ``pooled``. Each kind of row has
 interval, named in its column ``interval``.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,9 +29,11 @@ from confsim.statistics import (
     mean_interval,
     percent_name,
 )
-from confsim.statistics.bootstrap import bootstrap_bounds, pooled_curve
+from confsim.statistics.bootstrap import bootstrap_bounds, curve_of
 from confsim.statistics.checks import check_row_groups, check_targets
 from confsim.statistics.crossed import CrossedPart, crossed_part
+from confsim.statistics.curves import Curve
+from confsim.statistics.pooled import Allocate, SortedRows
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -112,35 +116,84 @@ def evaluate(
     check_integer("replicates", replicates, minimum=2)
     numbers = check_targets(targets, len(values))
     groups = check_row_groups(row_groups, len(values))
-    by_target = TargetRows(values.shape[1])
-    by_target.add_all(values, member, numbers, groups, n_threads)
+    found = evaluated(
+        values, member, numbers, groups, replicates=replicates, seed=seed, n_threads=n_threads
+    )
+    return found.rows
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What :func:`evaluated` found.
+
+    Attributes
+    ----------
+    rows : list of dict
+        Those of :func:`evaluate`.
+    looks : list
+        What was asked of each target's curve, for targets that have one, in their order.
+    """
+
+    rows: list[dict[str, Any]]
+    looks: list[Any]
+
+
+def evaluated(
+    scores: FloatArray,
+    is_member: BoolArray,
+    targets: IntArray,
+    groups: IntArray,
+    *,
+    replicates: int = 200,
+    seed: int = 0,
+    n_threads: int | None = None,
+    look: Callable[[Roc], Any] | None = None,
+    empty: Allocate = np.empty,
+) -> Evaluation:
+    """Evaluate an attack as :func:`evaluate` does, with checked arguments.
+
+    Parameters
+    ----------
+    scores, is_member, targets, groups, replicates, seed, n_threads
+        As of :func:`evaluate`.
+    look : callable, optional
+        Is given each target's curve, several at a time.
+    empty : callable
+        Allocates a copy of the scores, row by row in order.
+    """
+    by_target = TargetRows(scores.shape[1], look)
+    ordered = SortedRows(len(scores), scores.shape[1], empty)
+    by_target.add_all(scores, is_member, targets, groups, n_threads, ordered)
     if not by_target.rows:
-        return []
-    place = {number: i for i, number in enumerate(numbers.tolist())}
-    rows = sorted(by_target.rows, key=lambda row: place[row["target"]])
+        return Evaluation([], [])
+    place = {number: i for i, number in enumerate(targets.tolist())}
+    order = sorted(range(len(by_target.rows)), key=lambda i: place[by_target.rows[i]["target"]])
+    rows = [by_target.rows[i] for i in order]
     mean = by_target.mean()
-    curve = pooled_curve(values, member, n_threads)
+    curve = curve_of(ordered, n_threads)
     pooled = _figures(curve)
     if len(rows) == 1:
         pooled |= _bounds(rows[0])
     else:
-        pooled |= _bootstrap_bounds(values, member, curve, row_groups, replicates, seed, n_threads)
-    known = ~np.isnan(values)
-    unanswered = int(np.count_nonzero(~known))
+        pooled |= _bootstrap_bounds(scores, is_member, curve, groups, replicates, seed, n_threads)
+    unanswered = scores.size - curve.members - curve.non_members
     # The same non-member in many trials is one example: its scores rise and fall together.
-    distinct = int(np.count_nonzero((known & ~member).any(axis=0)))
+    distinct = int(np.count_nonzero(by_target.non_members))
     pooled["few_false_positives"] = " ".join(
         percent_name(level) for level in FPR_LEVELS if 0 < level * distinct < FEW_FALSE_POSITIVES
     )
-    return [
-        *rows,
-        mean,
-        {"target": "pooled", "unanswered": unanswered, **pooled},
-    ]
+    summary = {"target": "pooled", "unanswered": unanswered, **pooled}
+    return Evaluation([*rows, mean, summary], [by_target.looks[i] for i in order if look])
 
 
-#: The rows of a group's targets, and what they add to the interval of the mean.
-_Group = tuple[list[dict[str, Any]], CrossedPart | None]
+@dataclass(frozen=True)
+class _Group:
+    """The rows of targets that are not independent, and what else is made of them."""
+
+    rows: list[dict[str, Any]]
+    looks: list[Any]
+    part: CrossedPart | None
+    non_members: BoolArray
 
 
 class TargetRows:
@@ -149,16 +202,25 @@ class TargetRows:
     Parameters
     ----------
     examples : int
+    look : callable, optional
+        Is given each target's curve.
 
     Attributes
     ----------
     rows : list of dict
         Those of :func:`evaluate` for each target that was added and has known scores of both
         classes.
+    looks : list
+        What ``look`` returned, for each of them.
+    non_members : ndarray of bool, (examples,)
+        Which examples have a known score as a non-member.
     """
 
-    def __init__(self, examples: int) -> None:
+    def __init__(self, examples: int, look: Callable[[Roc], Any] | None = None) -> None:
         self.rows: list[dict[str, Any]] = []
+        self.looks: list[Any] = []
+        self.non_members = np.zeros(examples, dtype=bool)
+        self._look = look
         self._group_of_row: list[int] = []
         self._examples, self._groups = examples, 0
         self._crossed = CrossedAuc(examples)
@@ -174,33 +236,50 @@ class TargetRows:
         numbers: NDArray[Any],
         groups: NDArray[Any],
         n_threads: int | None,
+        ordered: SortedRows,
     ) -> None:
-        """Add the targets of all groups, several groups at a time."""
+        """Add the targets of all groups, several groups at a time; fill in ``ordered``."""
         by_group = [np.flatnonzero(groups == group) for group in np.unique(groups)]
 
         def measured(chosen: IntArray) -> _Group:
-            return self._measured(scores[chosen], is_member[chosen], numbers[chosen])
+            def keep(place: int, members: FloatArray, others: FloatArray) -> None:
+                ordered.put(int(chosen[place]), members, others)
+
+            return self._measured(scores[chosen], is_member[chosen], numbers[chosen], keep)
 
         with ThreadPoolExecutor(resolve_threads(n_threads)) as pool:
             for found in pool.map(measured, by_group):
                 self._keep(found)
 
-    def _measured(self, scores: FloatArray, is_member: BoolArray, numbers: NDArray[Any]) -> _Group:
-        curves, rows = [], []
-        for row, member, number in zip(scores, is_member, numbers, strict=True):
-            found = _ordered(row, member)
-            if found is not None:
-                curves.append(found)
-                rows.append(_target_row(found[0], int(number), self._examples))
-        return rows, crossed_part(curves, self._examples) if curves else None
+    def _measured(
+        self,
+        scores: FloatArray,
+        is_member: BoolArray,
+        numbers: NDArray[Any],
+        keep: Callable[[int, FloatArray, FloatArray], None] | None = None,
+    ) -> _Group:
+        curves, rows, looks = [], [], []
+        non_members = np.zeros(self._examples, dtype=bool)
+        for i, (row, member, number) in enumerate(zip(scores, is_member, numbers, strict=True)):
+            curve, *places = _ordered(row, member)
+            non_members[places[1]] = True
+            if keep is not None:
+                keep(i, curve.member_scores, curve.non_member_scores)
+            if curve.members and curve.non_members:
+                curves.append((curve, places[0], places[1]))
+                rows.append(_target_row(curve, int(number), self._examples))
+                looks += [] if self._look is None else [self._look(curve)]
+        part = crossed_part(curves, self._examples) if curves else None
+        return _Group(rows, looks, part, non_members)
 
     def _keep(self, found: _Group) -> None:
-        rows, part = found
-        self.rows += rows
-        self._group_of_row += [self._groups] * len(rows)
+        self.rows += found.rows
+        self.looks += found.looks
+        self.non_members |= found.non_members
+        self._group_of_row += [self._groups] * len(found.rows)
         self._groups += 1
-        if part is not None:
-            self._crossed.keep(part)
+        if found.part is not None:
+            self._crossed.keep(found.part)
 
     def mean(self) -> dict[str, Any]:
         """Return the row ``mean``."""
@@ -209,13 +288,11 @@ class TargetRows:
         return mean | {"auc_new_examples_low": low, "auc_new_examples_high": high}
 
 
-def _ordered(scores: FloatArray, member: BoolArray) -> tuple[Roc, IntArray, IntArray] | None:
+def _ordered(scores: FloatArray, member: BoolArray) -> tuple[Roc, IntArray, IntArray]:
     """Return a target's curve, and the examples that its members and its others are."""
     order = np.argsort(scores)[: np.count_nonzero(~np.isnan(scores))]  # NaN is last
     held = member[order]
     members, others = order[np.flatnonzero(held)], order[np.flatnonzero(~held)]
-    if not len(members) or not len(others):
-        return None
     return Roc(scores[members], scores[others]), members, others
 
 
@@ -224,7 +301,7 @@ def _bounds(row: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in row.items() if k == "interval" or k.endswith(("_low", "_high"))}
 
 
-def _figures(curve: Roc) -> dict[str, Any]:
+def _figures(curve: Curve) -> dict[str, Any]:
     """Return the figures of one curve, without intervals."""
     row: dict[str, Any] = {
         "members": curve.members,
@@ -255,10 +332,11 @@ def _target_row(curve: Roc, number: int, examples: int) -> dict[str, Any]:
     unanswered = examples - curve.members - curve.non_members
     row = {"target": number, "unanswered": unanswered, **_figures(curve)}
     row["interval"] = _TARGET_INTERVAL
-    for level in FPR_LEVELS:
-        name, point = f"tpr_at_fpr_{percent_name(level)}", curve.at_fpr(level)
-        low, high = clopper_pearson(point.true_positives, point.members)
-        row |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+    found = [curve.at_fpr(level).true_positives for level in FPR_LEVELS]
+    bounds = zip(*clopper_pearson(found, curve.members), strict=True)
+    for level, (below, above) in zip(FPR_LEVELS, bounds, strict=True):
+        name = f"tpr_at_fpr_{percent_name(level)}"
+        row |= {f"{name}_low": float(below), f"{name}_high": float(above)}
     low, high = curve.auc_interval()
     return row | {"auc_low": low, "auc_high": high}
 
@@ -293,7 +371,7 @@ def _mean_row(rows: list[dict[str, Any]], groups: NDArray[Any]) -> dict[str, Any
 def _bootstrap_bounds(
     scores: FloatArray,
     is_member: BoolArray,
-    curve: Roc,
+    curve: Curve,
     row_groups: ArrayLike | None,
     replicates: int,
     seed: int,

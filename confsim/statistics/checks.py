@@ -44,6 +44,8 @@ def check_membership(is_member: ArrayLike, name: str = "is_member") -> BoolArray
     ValueError: is_member must be boolean, or hold only 0 and 1, but row 1, column 0 holds -1
     """
     found = np.asarray(is_member)
+    if found.dtype == np.bool_ and not np.ma.isMaskedArray(is_member):
+        return found
     if found.dtype == np.bool_:
         known = np.ones(found.shape, dtype=np.bool_)
     elif found.dtype.kind in "iuf":

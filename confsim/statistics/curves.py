@@ -85,8 +85,90 @@ def _precision(tpr: float, fpr: float, prior: float) -> float:
     return hits / (hits + misses) if hits + misses > 0 else float("nan")
 
 
+class Curve:
+    """Figures of a curve, from how many scores there are below one another; see :class:`Roc`."""
+
+    @property
+    def members(self) -> int:
+        """Number of members."""
+        raise NotImplementedError
+
+    @property
+    def non_members(self) -> int:
+        """Number of non-members."""
+        raise NotImplementedError
+
+    def scores_at(self, ranks: NDArray[np.int64], *, members: bool) -> NDArray[Any]:
+        """Return the scores of members, or of non-members, that have these ranks; from 0, upwards.
+
+        Parameters
+        ----------
+        ranks : ndarray of int64
+        members : bool
+            Of whom.
+        """
+        raise NotImplementedError
+
+    def count(self, score: float, *, members: bool, up_to: bool) -> int:
+        """Count members, or non-members, that are below a score, or not above it."""
+        raise NotImplementedError
+
+    @property
+    def _compared(self) -> tuple[int, float]:
+        """Non-members below each member, plus those not above it, added up; and the advantage."""
+        raise NotImplementedError
+
+    @property
+    def auc(self) -> float:
+        """Probability that a member scores higher than a non-member, ties counting half."""
+        return self._compared[0] / (2 * self.members * self.non_members)
+
+    @property
+    def advantage(self) -> float:
+        """Largest TPR - FPR over thresholds (Yeom et al. 2018)."""
+        return self._compared[1]
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Accuracy of the best threshold when half of those attacked are members."""
+        return (1 + self.advantage) / 2
+
+    def at_fpr(self, level: float) -> OperatingPoint:
+        """Return the threshold with the largest TPR among those whose FPR is at most ``level``.
+
+        Parameters
+        ----------
+        level : float
+            In [0, 1].
+        """
+        level = check_number("level", level, minimum=0, maximum=1)
+        allowed = _largest_count(level, self.non_members)
+        start = 0
+        if allowed < self.non_members:
+            # The highest score that must not be called a member.
+            refused = self._score_at(self.non_members - 1 - allowed, members=False)
+            start = self.count(refused, members=True, up_to=True)
+        true_positives = self.members - start
+        false_positives, threshold = 0, np.inf
+        if true_positives:
+            threshold = self._score_at(start, members=True)
+            below = self.count(threshold, members=False, up_to=False)
+            false_positives = self.non_members - below
+        return OperatingPoint(
+            level=level,
+            threshold=threshold,
+            true_positives=true_positives,
+            members=self.members,
+            false_positives=false_positives,
+            non_members=self.non_members,
+        )
+
+    def _score_at(self, rank: int, *, members: bool) -> float:
+        return float(self.scores_at(np.array([rank]), members=members)[0])
+
+
 @dataclass(frozen=True, eq=False)
-class Roc:
+class Roc(Curve):
     """How the scores of members and of non-members separate; made by :func:`roc`.
 
     Attributes
@@ -107,6 +189,16 @@ class Roc:
     def non_members(self) -> int:
         """Number of non-members."""
         return len(self.non_member_scores)
+
+    def scores_at(self, ranks: NDArray[np.int64], *, members: bool) -> NDArray[Any]:
+        """Return the scores of these ranks; see :meth:`Curve.scores_at`."""
+        found: NDArray[Any] = (self.member_scores if members else self.non_member_scores)[ranks]
+        return found
+
+    def count(self, score: float, *, members: bool, up_to: bool) -> int:
+        """Count scores below another; see :meth:`Curve.count`."""
+        scores = self.member_scores if members else self.non_member_scores
+        return int(np.searchsorted(scores, score, side="right" if up_to else "left"))
 
     @cached_property
     def thresholds(self) -> FloatArray:
@@ -142,13 +234,7 @@ class Roc:
         return found
 
     @cached_property
-    def auc(self) -> float:
-        """Probability that a member scores higher than a non-member, ties counting half."""
-        return self._comparisons[0] / (2 * self.members * self.non_members)
-
-    @cached_property
-    def _comparisons(self) -> tuple[int, float]:
-        """Non-members below each member, plus those not above it, added up; and the advantage."""
+    def _compared(self) -> tuple[int, float]:
         parts: Iterable[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]]
         if self.members <= _AT_ONCE:
             parts = [(0, self.members, self._below, self._up_to)]
@@ -157,16 +243,11 @@ class Roc:
         total, largest, first = 0, 0.0, 0
         for start, end, below, up_to in parts:
             total += int(below.sum()) + int(up_to.sum())
-            # TPR - FPR can only grow where a member is passed: other thresholds need no look.
-            members = self.member_scores[start:end]
-            firsts = np.arange(start, end)
-            firsts[1:][members[1:] == members[:-1]] = 0
-            if start and members[0] == self.member_scores[start - 1]:
-                firsts[0] = first
-            firsts = np.maximum.accumulate(firsts)
+            firsts = first_of_equals(self.member_scores[start:end]) + start
+            if start and self.member_scores[start] == self.member_scores[start - 1]:
+                firsts[firsts == start] = first
             first = int(firsts[-1])
-            hits, alarms = 1 - firsts / self.members, 1 - below / self.non_members
-            largest = max(largest, float(np.max(hits - alarms)))
+            largest = max(largest, largest_difference(firsts, below, self))
         return total, largest
 
     def _in_parts(self) -> Iterator[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]]:
@@ -193,45 +274,29 @@ class Roc:
             1 - (ends[0] + ends[1]) / (2 * self.members),
         )
 
-    @cached_property
-    def advantage(self) -> float:
-        """Largest TPR - FPR over thresholds (Yeom et al. 2018)."""
-        return self._comparisons[1]
 
-    @property
-    def balanced_accuracy(self) -> float:
-        """Accuracy of the best threshold when half of those attacked are members."""
-        return (1 + self.advantage) / 2
+def first_of_equals(ordered: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the place of the first of the scores that each of these, in order, is equal to."""
+    firsts = np.arange(len(ordered))
+    firsts[1:][ordered[1:] == ordered[:-1]] = 0
+    found: NDArray[np.int64] = np.maximum.accumulate(firsts, out=firsts)
+    return found
 
-    def at_fpr(self, level: float) -> OperatingPoint:
-        """Return the threshold with the largest TPR among those whose FPR is at most ``level``.
 
-        Parameters
-        ----------
-        level : float
-            In [0, 1].
-        """
-        level = check_number("level", level, minimum=0, maximum=1)
-        allowed = _largest_count(level, self.non_members)
-        refused = -np.inf  # the highest score that must not be called a member
-        if allowed < self.non_members:
-            refused = self.non_member_scores[self.non_members - 1 - allowed]
-        side: Any = "right" if allowed < self.non_members else "left"
-        start = int(np.searchsorted(self.member_scores, refused, side=side))
-        true_positives = self.members - start
-        false_positives, threshold = 0, np.inf
-        if true_positives:
-            threshold = self.member_scores[start]
-            below = np.searchsorted(self.non_member_scores, threshold, side="left")
-            false_positives = self.non_members - int(below)
-        return OperatingPoint(
-            level=level,
-            threshold=float(threshold),
-            true_positives=true_positives,
-            members=self.members,
-            false_positives=false_positives,
-            non_members=self.non_members,
-        )
+def largest_difference(firsts: NDArray[np.int64], below: NDArray[np.int64], curve: Curve) -> float:
+    """Return the largest TPR - FPR of thresholds at members' scores.
+
+    It can only grow where a member is passed: other thresholds need no look.
+
+    Parameters
+    ----------
+    firsts, below : ndarray of int64
+        Members, and non-members, that have a lower score than each.
+    curve : Curve
+        For how many there are.
+    """
+    hits, alarms = 1 - firsts / curve.members, 1 - below / curve.non_members
+    return float(np.max(hits - alarms))
 
 
 def _largest_count(level: float, total: int) -> int:

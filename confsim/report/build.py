@@ -59,13 +59,17 @@ class Incomplete(ConfsimError):  # noqa: N818 - reads as what it says
     """Trials are missing or damaged, and a partial report was not asked for."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What was written.
 
     Attributes
     ----------
+    title : str
+        What was analysed.
     page : Path
+    size : int
+        Bytes of the page.
     figures, tables : list of str
         Names of files.
     skipped : list of (str, str)
@@ -76,12 +80,24 @@ class Report:
         Manifests that are damaged and whose copies were read.
     """
 
+    title: str
     page: Path
+    size: int
     figures: list[str]
     tables: list[str]
     skipped: list[tuple[str, str]]
     sentences: list[str]
     damage: list[str]
+
+    def __repr__(self) -> str:
+        return f"Report({str(self.page)!r})"
+
+    def __str__(self) -> str:
+        figures = plural(len({name.rpartition(".")[0] for name in self.figures}), "figure")
+        return (
+            f"{self.title}: {self.page} ({self.size / 1e6:.2f} MB), {figures}, "
+            f"{plural(len(self.tables), 'table')}"
+        )
 
     def _repr_html_(self) -> str:
         """Show its sentences and where it is in a notebook."""
@@ -342,7 +358,8 @@ def _write(
     page.files.extend(f"tables/{name}" for name in names)
     target = folder / "report.html"
     # A path that is no UTF-8 is shown with its bytes escaped.
-    artifacts.write(target, render(page).encode(errors="backslashreplace"))
+    text = render(page).encode(errors="backslashreplace")
+    artifacts.write(target, text)
     first = page.sections[0].first.headline if len(page.sections) == 1 else page.title
     _record(folder, contexts, [*page.files, target.name], first)
     sentences = [
@@ -355,7 +372,9 @@ def _write(
         )
     ]
     damage = [str(m.run.damage) for m in contexts if m.run.damage is not None]
-    return Report(target, figure_files, names, page.skipped, sentences, damage)
+    return Report(
+        page.title, target, len(text), figure_files, names, page.skipped, sentences, damage
+    )
 
 
 def _record(

@@ -139,3 +139,7 @@ def test_a_run_reports_itself(deep, tmp_path):
     made = deep.report(out=tmp_path / "out")
     assert made.page == tmp_path / "out" / "report.html"
     assert str(made.page) in made._repr_html_()
+    assert repr(made) == f"Report({str(made.page)!r})"
+    size = f"{made.page.stat().st_size / 1e6:.2f} MB"
+    figures, tables = len(made.figures) // 3, len(made.tables)
+    assert str(made) == f"{made.title}: {made.page} ({size}), {figures} figures, {tables} tables"

@@ -82,33 +82,53 @@ def transferred_thresholds(
     allowed = [check_number("levels", a, minimum=0, maximum=1) for a in levels]
     design = Design(member, None if partner is None else np.asarray(partner, dtype=np.int64))
     counts = ~member & ~np.isnan(values)
-    pool = values[counts]
+    sizes = counts.sum(axis=1)
+    silent = [np.setdiff1d(np.arange(len(values)), design.voters(i)) for i in range(len(values))]
+    pool, trial = _largest(values, counts, _reach(sizes, silent, allowed))
     order = np.argsort(-pool)  # equal scores in any order: thresholds are between others
-    trial = np.repeat(np.arange(len(values), dtype=np.uint32), counts.sum(axis=1))
     pool, trial = pool[order], trial[order]
     # Places in the pool of each trial's scores, trial after trial.
     small = trial.astype(np.uint16) if len(values) <= 1 << 16 else trial  # sorted by their digits
     places = np.argsort(small, kind="stable")
     ends = np.cumsum(np.bincount(trial, minlength=len(values)))
     found = np.full((len(values), len(allowed)), np.nan)
-    for target in range(len(values)):
-        silent = np.setdiff1d(np.arange(len(values)), design.voters(target))
+    for target, quiet in enumerate(silent):
         excluded = np.sort(np.concatenate([places[ends[t - 1] if t else 0 : ends[t]]
-                                           for t in silent]))  # fmt: skip
-        total = len(pool) - len(excluded)
+                                           for t in quiet]))  # fmt: skip
+        total = int(sizes.sum() - sizes[quiet].sum())
         for k, level in enumerate(allowed):
+            count = _largest_count(level, total)
             if total:
-                found[target, k] = _threshold(pool, excluded, _largest_count(level, total))
+                found[target, k] = -np.inf if count >= total else _threshold(pool, excluded, count)
     return found
 
 
+def _reach(
+    sizes: NDArray[np.int64], silent: Sequence[NDArray[np.int64]], levels: Sequence[float]
+) -> int:
+    """Return how many of the pool's largest scores hold every threshold."""
+    total = int(sizes.sum())
+    counts = max((_largest_count(level, total) for level in levels), default=0)
+    return counts + 1 + max((int(sizes[quiet].sum()) for quiet in silent), default=0)
+
+
+def _largest(
+    values: FloatArray, counts: BoolArray, most: int
+) -> tuple[FloatArray, NDArray[np.uint32]]:
+    """Return the largest of the scores that count, in any order, and the trials they are of."""
+    pool = values[counts]
+    trial = np.repeat(np.arange(len(values), dtype=np.uint32), counts.sum(axis=1))
+    if most >= len(pool):
+        return pool, trial
+    kept = np.argpartition(pool, len(pool) - most)[len(pool) - most :]
+    return pool[kept], trial[kept]
+
+
 def _threshold(pool: FloatArray, excluded: NDArray[np.int64], count: int) -> float:
-    """Return the smallest threshold that at most ``count`` of the pool reach; all may: -inf.
+    """Return the smallest threshold that at most ``count`` of the pool reach; it holds more.
 
     The pool is in descending order; ``excluded`` are the places of those that do not count.
     """
-    if count >= len(pool) - len(excluded):
-        return -np.inf
     # Of those before an excluded place so many count: the next one that counts is after it.
     before = np.searchsorted(excluded - np.arange(len(excluded)), count, side="right")
     return float(np.nextafter(pool[count + before], np.inf))

@@ -38,15 +38,20 @@ def balanced(rng, trials, examples):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10**6), st.booleans(), st.booleans(), st.booleans())
-def test_thresholds_equal_their_definition(seed, paired, ties, gaps):
+@given(
+    st.integers(0, 10**6),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([(0.3, 0.1, 0.01, 0.0, 1.0), (0.1, 0.01), (0.0,), (0.3,)]),
+)
+def test_thresholds_equal_their_definition(seed, paired, ties, gaps, levels):
     rng = np.random.default_rng(seed)
     member, partner = balanced(rng, 6, 30)
     partner = partner if paired else None
     scores = rng.normal(size=member.shape)
     scores = np.round(scores) if ties else scores
     scores[rng.random(scores.shape) < (0.2 if gaps else 0)] = np.nan
-    levels = (0.3, 0.1, 0.01, 0.0, 1.0)
     found = transferred_thresholds(scores, member, levels=levels, partner=partner)
     for t in range(6):
         others = [i for i in range(6) if i != t and not (paired and i == t ^ 1)]

@@ -47,6 +47,7 @@ from confsim.membership.linear import linear_scores
 from confsim.membership.memorization import memorization
 from confsim.membership.population import attack_p, attack_r
 from confsim.membership.quantile import quantile_regression
+from confsim.membership.reliability import reliability
 from confsim.membership.rmia import Resolution, rmia_resolution
 from confsim.membership.rmia_tuning import RmiaTuning, tune_rmia
 from confsim.membership.signals import class_log_odds
@@ -59,7 +60,6 @@ from confsim.membership.vulnerability import (
     associations,
     mean_distances,
     power_by,
-    reliability,
     split_exposure,
     vulnerability,
 )

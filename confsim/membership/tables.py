@@ -22,12 +22,13 @@ from confsim.membership.evaluation import evaluate
 from confsim.membership.evidence import AGREEMENT_LEVEL, called, evidence_tables
 from confsim.membership.matrices import Matrices
 from confsim.membership.memorization import memorization
+from confsim.membership.reliability import reliability, reliability_of_bins
 from confsim.membership.run_attacks import Remarks, RunAttacks
 from confsim.membership.shadow import Design
 from confsim.membership.slices import Slices
 from confsim.membership.success import success_by
 from confsim.membership.transfer import transferred_thresholds
-from confsim.membership.vulnerability import bins_of, reliability, reliability_of_bins
+from confsim.membership.vulnerability import bins_of
 from confsim.membership.vulnerability_tables import BINNED, VulnerabilityTables
 from confsim.statistics import closeness_chance
 

@@ -32,7 +32,8 @@ from confsim.membership import (
 )
 from confsim.membership.linear import _experiment
 from confsim.membership.linear_leverage import LinearLeverage
-from confsim.membership.vulnerability import answer, halves, reliability_of_bins
+from confsim.membership.reliability import halves, reliability_of_bins
+from confsim.membership.vulnerability import answer
 from confsim.statistics import (
     RATE,
     auc,
@@ -59,6 +60,7 @@ from confsim.statistics import (
         "confsim.membership.attacks",
         "confsim.membership.evaluation",
         "confsim.membership.memorization",
+        "confsim.membership.reliability",
         "confsim.membership.vulnerability",
     ],
 )

@@ -421,7 +421,8 @@ def test_the_gpu_benchmark_runs_tiny(tmp_path):
     script = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
     backend = "jax" if installed("jax") else BACKEND
     words = ["--tiny", "--backend", backend, "--out", str(tmp_path / "out")]
-    stages = ["device", "cnn", "determinism", "nearest"]
+    stages = ["device", "cnn", "determinism", "views", "nearest"]
+    stages += ["together"] * (backend == "jax")
     subprocess.run([sys.executable, str(script), *words, "--stages", *stages], check=True)
     lines = [json.loads(line) for line in (tmp_path / "out" / "gpu.jsonl").open()]
     assert {line["stage"] for line in lines} == set(stages)
@@ -430,6 +431,7 @@ def test_the_gpu_benchmark_runs_tiny(tmp_path):
     assert min(line["trials_an_hour"] for line in ways.values()) > 0
     assert ("2 at once, float32" in ways) == (backend == "jax")
     assert next(line for line in lines if line["stage"] == "determinism")["same_bytes"]
+    assert next(line for line in lines if line["stage"] == "views")["same_numbers"]
 
 
 def alive(number):

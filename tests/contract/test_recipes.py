@@ -137,7 +137,7 @@ def test_dry_run_says_what_it_takes(capsys, tmp_path):
     words = ["--dataset", "digits", "--limit", "300", "--batch-size", "20", "--dry-run"]
     assert main(["--recipe", "lira-cifar10", *words, "--out", out]) == 0
     said = capsys.readouterr().out
-    assert "17 models of 100 epochs, about 170 minutes of one H100" in said
+    assert "17 models of 100 epochs, about 30 minutes of one H100" in said
     assert "would run 17 of 17 trials" in said
     assert "recipe = lira-cifar10" in said
     assert "batch_size = 20" in said

@@ -21,6 +21,9 @@ from confsim.statistics import check_membership, roc, spearman
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
+#: Examples that are compared at once.
+_BLOCK = 1 << 16
+
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
@@ -118,17 +121,23 @@ def agreement_at(
 ) -> Agreement:
     """Compare attacks as :func:`agreement` does, at each target's threshold (trials,)."""
     # NaN is never found.
-    found = {name: (scores[name] >= cuts[:, None]) & member for name, cuts in thresholds.items()}
+    found = {name: np.empty(member.shape, dtype=bool) for name in thresholds}
+    once = always = 0
+    for row, held in enumerate(member):
+        for name, hits in found.items():
+            np.logical_and(scores[name][row] >= thresholds[name][row], held, out=hits[row])
+        every = [hits[row] for hits in found.values()]
+        once += int(np.count_nonzero(np.logical_or.reduce(every)))
+        always += int(np.count_nonzero(np.logical_and.reduce(every)))
     members = max(1, int(np.count_nonzero(member)))
-    every = list(found.values())
     return Agreement(
         attacks=[_row(name, hits, member) for name, hits in found.items()],
         pairs=[
             _pair(a, b, found[a], found[b], scores[a], scores[b], member)
             for a, b in combinations(found, 2)
         ],
-        union=float(np.count_nonzero(np.logical_or.reduce(every)) / members),
-        intersection=float(np.count_nonzero(np.logical_and.reduce(every)) / members),
+        union=once / members,
+        intersection=always / members,
         times_member=member.sum(axis=0),
         times_found={name: hits.sum(axis=0) for name, hits in found.items()},
     )
@@ -158,8 +167,12 @@ def _row(name: str, found: BoolArray, member: BoolArray) -> dict[str, Any]:
 
 def _between_trials(found: BoolArray, member: BoolArray) -> tuple[float, float]:
     """Return the mean Jaccard index over pairs of trials, and about what chance would give."""
-    f, m = found.astype(np.float32), member.astype(np.float32)
-    both, one, shared = f @ f.T, f @ m.T, m @ m.T  # whole numbers, exact below 2**24
+    both, one, shared = (np.zeros((len(found), len(found)), np.float32) for _ in range(3))
+    for start in range(0, found.shape[1], _BLOCK):
+        block = slice(start, start + _BLOCK)
+        f, m = found[:, block].astype(np.float32), member[:, block].astype(np.float32)
+        # Whole numbers, exact below 2**24.
+        both, one, shared = both + f @ f.T, one + f @ m.T, shared + m @ m.T
     pairs = np.triu_indices(len(f), 1)
     here, there, common = one[pairs], one.T[pairs], shared[pairs]
     union = here + there - both[pairs]
@@ -180,7 +193,8 @@ def _pair(
     scores_b: FloatArray,
     member: BoolArray,
 ) -> dict[str, Any]:
-    both, either = (a & b).sum(axis=1), (a | b).sum(axis=1)
+    both = np.array([np.count_nonzero(x & y) for x, y in zip(a, b, strict=True)])
+    either = np.array([np.count_nonzero(x | y) for x, y in zip(a, b, strict=True)])
     known = either > 0
     ranks = [spearman(x[m], y[m]) for x, y, m in zip(scores_a, scores_b, member, strict=True)]
     defined = [r for r in ranks if not np.isnan(r)]

@@ -39,6 +39,16 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
+#: What the attacks without shadow models look at, and the sign with which it says "member".
+THRESHOLD_COLUMNS = {
+    "confidence": ("log_odds_max", 1.0),
+    "loss": ("log_odds_true", 1.0),
+    "modified_entropy": ("modified_entropy", -1.0),
+    "entropy": ("entropy", -1.0),
+    "correctness": ("correct", 1.0),
+    "closeness": ("distance_excluding_self", -1.0),
+}
+
 
 def threshold_scores(
     *,
@@ -77,18 +87,18 @@ def threshold_scores(
     >>> sorted(scores), scores["correctness"].tolist(), scores["entropy"].tolist()
     (['correctness', 'entropy'], [[1.0, 0.0]], [[-0.1, -0.6]])
     """
-    signed: dict[str, tuple[float, str, Any]] = {
-        "confidence": (1, "log_odds_max", log_odds_max),
-        "loss": (1, "log_odds_true", log_odds_true),
-        "modified_entropy": (-1, "modified_entropy", modified_entropy),
-        "entropy": (-1, "entropy", entropy),
-        "correctness": (1, "correct", correct),
-        "closeness": (-1, "distance_excluding_self", distance_excluding_self),
+    given: dict[str, Any] = {
+        "log_odds_max": log_odds_max,
+        "log_odds_true": log_odds_true,
+        "entropy": entropy,
+        "modified_entropy": modified_entropy,
+        "correct": correct,
+        "distance_excluding_self": distance_excluding_self,
     }
     return {
-        score: sign * _one_view(as_float64(name, values))
-        for score, (sign, name, values) in signed.items()
-        if values is not None
+        attack: sign * _one_view(as_float64(column, given[column]))
+        for attack, (column, sign) in THRESHOLD_COLUMNS.items()
+        if given[column] is not None
     }
 
 

@@ -5,7 +5,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import as_array
 from confsim.membership.rmia import log_ratios
-from confsim.membership.shadow import block_views, each_block, make_design, views_of
+from confsim.membership.shadow import (
+    block_views,
+    each_block,
+    make_design,
+    room_for_scores,
+    views_of,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -18,6 +24,7 @@ def difficulty_calibration(
     trim: bool = False,
     seed: int = 0,
     n_threads: int | None = None,
+    out: FloatArray | None = None,
 ) -> FloatArray:
     """Difficulty calibration (Watson et al. 2022): a score minus its mean over models out.
 
@@ -29,6 +36,8 @@ def difficulty_calibration(
     is_member : array_like of bool or 0/1, (trials, examples)
     partner, trim, seed, n_threads
         As in :func:`lira`. Only models that were not trained on the example are used.
+    out : ndarray of float64, (trials, examples), optional
+        Where scores are written, memory-mapped perhaps.
 
     Returns
     -------
@@ -48,7 +57,7 @@ def difficulty_calibration(
     """
     values = as_array("scores", scores)
     design = make_design("scores", values, is_member, partner, trim, seed)
-    found = np.zeros(design.is_member.shape)
+    found = room_for_scores(design, out, 0.0)
 
     def work(block: slice) -> None:
         _, out = design.sides(block)
@@ -70,6 +79,7 @@ def base(
     trim: bool = False,
     seed: int = 0,
     n_threads: int | None = None,
+    out: FloatArray | None = None,
 ) -> FloatArray:
     r"""Score by BASE (Lassila et al. 2025): ``log p(x | theta)`` over its mean over shadow models.
 
@@ -88,6 +98,8 @@ def base(
         target's membership.)
     partner, trim, seed, n_threads
         As in :func:`lira`.
+    out : ndarray of float64, (trials, examples), optional
+        Where scores are written, memory-mapped perhaps.
 
     Returns
     -------
@@ -105,7 +117,7 @@ def base(
     """
     values = as_array("log_odds", log_odds)
     design = make_design("log_odds", values, is_member, partner, trim, seed)
-    scores = np.zeros(design.is_member.shape)
+    scores = room_for_scores(design, out, 0.0)
 
     def work(block: slice) -> None:
         sides = design.sides(block)

@@ -5,6 +5,7 @@ thresholds. It is taken from the same scores, on a grid of rates.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,20 +55,52 @@ def roc_rows(name: str, scores: FloatArray, is_member: BoolArray) -> list[dict[s
         score is, mean over targets, 1 where all scores differ, and ``scored``: examples with a
         score, mean over targets. None where no target has both kinds.
     """
-    grid = rates(int(np.count_nonzero(~is_member[0])))
-    found, tied, scored = [], [], []
+    grid = grid_of(is_member)
+    looks = []
     for row, member in zip(scores, is_member, strict=True):
         known = ~np.isnan(row)
         sides = member[known]
         if sides.any() and not sides.all():
-            curve = roc(row[known], sides)
-            found.append(on_grid(curve, grid))
-            tied.append(largest_tie(curve))
-            scored.append(len(sides))
-    if not found:
+            looks.append(look_at(roc(row[known], sides), grid))
+    return rows_of(name, grid, looks)
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What one target's curve adds to an attack's.
+
+    Attributes
+    ----------
+    tpr : ndarray
+        On the grid.
+    tied, scored : int
+        Examples with the commonest score, and all.
+    """
+
+    tpr: FloatArray
+    tied: int
+    scored: int
+
+
+def look_at(curve: Roc, grid: FloatArray) -> Look:
+    """Return what a target's curve adds."""
+    return Look(on_grid(curve, grid), largest_tie(curve), curve.members + curve.non_members)
+
+
+def rows_of(name: str, grid: FloatArray, looks: Sequence[Look]) -> list[dict[str, Any]]:
+    """Return the rows of :func:`roc_rows` from each target's part."""
+    if not looks:
         return []
-    about = {"tied": float(np.mean(tied)), "scored": float(np.mean(scored))}
-    return [row | about for row in _summarised(name, grid, found)]
+    about = {
+        "tied": float(np.mean([look.tied for look in looks])),
+        "scored": float(np.mean([look.scored for look in looks])),
+    }
+    return [row | about for row in _summarised(name, grid, [look.tpr for look in looks])]
+
+
+def grid_of(is_member: BoolArray) -> FloatArray:
+    """Return the rates at which curves of targets (targets, examples) are taken."""
+    return rates(int(np.count_nonzero(~is_member[0])))
 
 
 def largest_tie(curve: Roc) -> int:

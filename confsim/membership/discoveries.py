@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from confsim._errors import as_array, as_float64, check_choice, check_number
 from confsim.membership.lira import lira
 from confsim.membership.population import models_below
-from confsim.membership.shadow import check_scores, each_block, make_design
+from confsim.membership.shadow import check_scores, each_block, make_design, room_for_scores
 from confsim.statistics import clopper_pearson
 from confsim.statistics.checks import check_targets
 
@@ -25,6 +25,7 @@ def p_values(
     trim: bool = False,
     seed: int = 0,
     n_threads: int | None = None,
+    out: FloatArray | None = None,
 ) -> FloatArray:
     r"""Test for each target and example that the target was not trained on it.
 
@@ -41,6 +42,8 @@ def p_values(
         them (its offline score): finer, and only as right as that fit.
     partner, trim, seed, n_threads
         As in :func:`lira`.
+    out : ndarray of float64, (trials, examples), optional
+        Where p-values are written, memory-mapped perhaps.
 
     Returns
     -------
@@ -62,10 +65,10 @@ def p_values(
         from scipy.special import ndtr
 
         how: dict[str, Any] = {"partner": partner, "trim": trim, "seed": seed}
-        z = lira(values, design.is_member, online=False, n_threads=n_threads, **how)
+        z = lira(values, design.is_member, online=False, n_threads=n_threads, out=out, **how)
         found: FloatArray = ndtr(np.negative(z, out=z), out=z)
         return found
-    scores = np.empty(values.shape)
+    scores = room_for_scores(design, out, np.nan)
 
     def work(block: slice) -> None:
         _, out = design.sides(block)
@@ -157,31 +160,39 @@ def discoveries(
 
 
 def _check_p(values: FloatArray) -> None:
-    if ((values < 0) | (values > 1)).any():  # NaN is neither
+    # NaN is neither.
+    if np.fmin.reduce(values, axis=None, initial=0) < 0 or (
+        np.fmax.reduce(values, axis=None, initial=1) > 1
+    ):
         raise ValueError("p must be in [0, 1]")
 
 
-def _flagged(p: FloatArray, q: float) -> BoolArray:
-    """Return where ``benjamini_hochberg(p) <= q``: up to the largest p that is small for its rank.
+def _largest_flagged(p: FloatArray, q: float) -> float:
+    """Return the p-value up to which ``benjamini_hochberg(p) <= q``, -1 where it is so of none.
 
-    A p-value above ``q`` is small for no rank.
+    That is the largest p that is small for its rank. A p-value above ``q`` is small for no rank.
     """
-    total = int(np.count_nonzero(~np.isnan(p)))
-    small = np.sort(p[p <= q * (1 + 1e-9)])  # room for rounding; NaN is not
+    rows = np.atleast_2d(p)
+    total = sum(int(np.count_nonzero(~np.isnan(row))) for row in rows)
+    # Room for rounding; NaN is not.
+    small = np.sort(np.concatenate([row[row <= q * (1 + 1e-9)] for row in rows]))
     passing = np.flatnonzero(small * total / np.arange(1, len(small) + 1) <= q)
-    if not len(passing):
-        return np.zeros(p.shape, dtype=bool)
-    found: BoolArray = p <= small[passing[-1]]
-    return found
+    return float(small[passing[-1]]) if len(passing) else -1.0
 
 
 def _row(p: FloatArray, member: BoolArray, q: float) -> dict[str, Any]:
-    known = ~np.isnan(p)
-    flagged = _flagged(p, q)
-    count, false = int(np.count_nonzero(flagged)), int(np.count_nonzero(flagged & ~member))
-    members = np.count_nonzero(member & known)
+    last = _largest_flagged(p, q)
+    count = false = members = total = 0
+    smallest = np.inf
+    for row, held in zip(np.atleast_2d(p), np.atleast_2d(member), strict=True):
+        known, flagged = ~np.isnan(row), row <= last
+        count += int(np.count_nonzero(flagged))
+        false += int(np.count_nonzero(flagged & ~held))
+        members += int(np.count_nonzero(held & known))
+        total += int(np.count_nonzero(known))
+        smallest = min(smallest, float(np.fmin.reduce(row, initial=np.inf)))
     low, high = clopper_pearson(false, count) if count else (np.nan, np.nan)
-    smallest = float(p[known].min()) if known.any() else float("nan")
+    smallest = smallest if total else float("nan")
     return {
         "q": q,
         "flagged": count,
@@ -192,5 +203,5 @@ def _row(p: FloatArray, member: BoolArray, q: float) -> dict[str, Any]:
         "false_share_high": float(high),
         "tpr": (count - false) / members if members else float("nan"),
         "smallest_p": smallest,
-        "needed": float(np.ceil(smallest * np.count_nonzero(known) / q)),
+        "needed": float(np.ceil(smallest * total / q)),
     }

@@ -4,7 +4,6 @@ Arrays in, lists of rows out; the runs are read and the files written elsewhere.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,38 +30,51 @@ AGREEMENT_LEVEL = 0.01
 
 
 def shadow_attacks(
-    log_odds: FloatArray, design: Design, *, n_threads: int
+    log_odds: FloatArray, design: Design, new: Callable[[], FloatArray], *, n_threads: int
 ) -> Iterator[tuple[str, Callable[[], FloatArray]]]:
-    """Yield (name, what computes its scores) of attacks that take any statistic."""
+    """Yield (name, what computes its scores) of attacks that take any statistic.
+
+    ``new`` returns a matrix for scores.
+    """
     member, given = design.is_member, _given(design, n_threads)
     yield (
         "lira_online_shrunken_variance",
-        partial(lira, log_odds, member, shrinkage=SHRINKAGE, **given),
+        lambda: lira(log_odds, member, shrinkage=SHRINKAGE, out=new(), **given),
     )
-    yield "attack_r", partial(attack_r, log_odds, member, **given)
+    yield "attack_r", lambda: attack_r(log_odds, member, out=new(), **given)
 
 
 def class_attacks(
     log_odds: FloatArray,
     design: Design,
     labels: NDArray[Any],
+    new: Callable[[], FloatArray],
     *,
     statistic: Callable[[], FloatArray],
     n_threads: int,
 ) -> Iterator[tuple[str, Callable[[], FloatArray]]]:
     """Yield (name, what computes its scores) of attacks that need probabilities of classes."""
     member, given = design.is_member, _given(design, n_threads)
-    yield (
-        "difficulty_calibration",
-        lambda: difficulty_calibration(log_probability(log_odds), member, **given),
-    )
-    yield "base_online", partial(base, log_odds, member, **given)
-    yield "base_offline", partial(base, log_odds, member, online=False, **given)
+
+    def calibrated() -> FloatArray:
+        log_p = new()
+        for found, row in zip(log_p, log_odds, strict=True):
+            found[:] = log_probability(row)
+        return difficulty_calibration(log_p, member, out=new(), **given)
+
+    yield "difficulty_calibration", calibrated
+    yield "base_online", lambda: base(log_odds, member, out=new(), **given)
+    yield "base_offline", lambda: base(log_odds, member, online=False, out=new(), **given)
     if not design.trim:  # counts of models in and out of each class may reveal membership
         yield (
             "class_thresholds",
             lambda: class_thresholds(
-                statistic(), member, labels, partner=design.partner, n_threads=n_threads
+                statistic(),
+                member,
+                labels,
+                partner=design.partner,
+                n_threads=n_threads,
+                out=new(),
             ),
         )
 
@@ -82,6 +94,7 @@ def evidence_tables(
     log_odds: FloatArray,
     design: Design,
     targets: NDArray[np.int64],
+    new: Callable[[], FloatArray],
 ) -> dict[str, list[dict[str, Any]]]:
     """Return rows of transferred thresholds, agreement and false discoveries.
 
@@ -95,6 +108,8 @@ def evidence_tables(
     design : Design
     targets : ndarray, (trials,)
         Numbers of the trials.
+    new : callable
+        Returns a matrix for p-values.
 
     Returns
     -------
@@ -108,9 +123,10 @@ def evidence_tables(
     lists = [
         {"p_values": kind, **row, "target": str(row["target"])}
         for kind in ("rank", "normal")
-        for row in discoveries(p_values(log_odds, member, kind=kind, **given), member,
-                               targets=targets)
-    ]  # fmt: skip
+        for row in discoveries(
+            p_values(log_odds, member, kind=kind, out=new(), **given), member, targets=targets
+        )
+    ]
     return {
         "transfer": [
             {"attack": name, **row, "target": str(row["target"])}

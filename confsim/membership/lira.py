@@ -17,6 +17,7 @@ from confsim.membership.shadow import (
     block_views,
     each_block,
     make_design,
+    room_for_scores,
     views_of,
 )
 
@@ -200,6 +201,7 @@ def lira(
     seed: int = 0,
     reading: str = "confsim",
     n_threads: int | None = None,
+    out: FloatArray | None = None,
 ) -> FloatArray:
     r"""Likelihood-ratio attack (Carlini et al. 2022), every trial in turn the target.
 
@@ -236,6 +238,8 @@ def lira(
         (the published script): that too; as many models as the example with the fewest has, the
         first ones; fixed variance is the variance of all *in* scores, for both sides.
     n_threads : int, optional
+    out : ndarray of float64, (trials, examples), optional
+        Where scores are written, memory-mapped perhaps.
 
     Returns
     -------
@@ -270,11 +274,12 @@ def lira(
             raise ValueError('shrinkage is not part of reading "carlini-code"')
         views = values.astype(np.float64)
         views = views[..., None] if views.ndim == 2 else views
-        return _published_script(views, design, online, weight == np.inf)
+        scores = room_for_scores(design, out, np.nan)
+        scores[...] = _published_script(views, design, online, weight == np.inf)
+        return scores
     pooled = None if weight == 0 else pooled_deviation(values, design, n_threads)
-    return streamed_scores(
-        values, design, pooled, online=online, weight=weight, reading=reading, n_threads=n_threads
-    )
+    how: dict[str, Any] = {"reading": reading, "n_threads": n_threads, "out": out}
+    return streamed_scores(values, design, pooled, online=online, weight=weight, **how)
 
 
 def streamed_scores(
@@ -286,6 +291,7 @@ def streamed_scores(
     weight: float,
     reading: str = "confsim",
     n_threads: int | None = None,
+    out: FloatArray | None = None,
 ) -> FloatArray:
     """Return the scores of :func:`lira` from what :func:`pooled_deviation` found.
 
@@ -295,12 +301,12 @@ def streamed_scores(
     design : Design
     pooled : ndarray, (2, trials), or None
         Not needed where each example has a variance of its own.
-    online, reading, n_threads
+    online, reading, n_threads, out
         As in :func:`lira`.
     weight : float
         How many models the pooled variance counts as: 0 for none, inf for nothing else.
     """
-    scores = np.zeros(design.is_member.shape)
+    scores = room_for_scores(design, out, 0.0)
 
     def work(block: slice) -> None:
         in_out = design.sides(block)

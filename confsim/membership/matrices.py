@@ -6,7 +6,7 @@ may wait here for those who need them again.
 
 import contextlib
 import io
-import tempfile
+import mmap
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from confsim._errors import ConfsimError
 from confsim.given_files import one_line, open_regular
+from confsim.membership.scratch import Scratch, temporary
 from confsim.store import artifacts
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ class Matrices:
 
     Notes
     -----
-    Membership and what attacks learn from are in memory, other columns wait in a file until they
-    are asked for: all of them together are the largest thing that there is.
+    Membership is in memory, other columns wait in a file and are mapped from there while somebody
+    looks at them: all of them together are the largest thing that there is.
     """
 
     def __init__(
@@ -68,6 +69,8 @@ class Matrices:
         only: NDArray[np.int64] | None = None,
     ) -> None:
         self.run, self.statistic = run, statistic
+        #: Where scores go.
+        self.scratch = Scratch(run.path)
         self.trials, self.only = np.array(trials), only
         columns = [*_COLUMNS, *(["statistic"] if statistic else [])]
 
@@ -114,14 +117,18 @@ class Matrices:
         return self._columns.is_known(name)
 
     def get(self, name: str) -> FloatArray | None:
-        """Return a column, a new array each time; ``None`` where the run has nothing in it."""
+        """Return a column, to be read only; ``None`` where the run has nothing in it."""
         return self._columns.read(name) if self.has_column(name) else None
 
     def kept(self, name: str, compute: Callable[[], FloatArray]) -> FloatArray:
-        """Return scores (trials, examples) that are computed once, a new array each time."""
+        """Return scores (trials, examples) that are computed once, to be read only."""
         if not self._columns.holds(name):
             self._columns.add(name, compute())
         return self._columns.read(name)
+
+    def new_scores(self) -> FloatArray:
+        """Return a matrix for scores, of any content."""
+        return self.scratch.empty(self.is_member.shape)
 
     def has(self, name: str) -> bool:
         """Whether trials keep a file."""
@@ -144,7 +151,7 @@ class Matrices:
             table = table.sort_values(["augmentation", "id"], kind="stable")
             rows = table[score].to_numpy().reshape(-1, len(self.ids))
             if views is None:
-                views = np.empty((len(self.trials), len(self.ids), len(rows)))
+                views = self.scratch.empty((len(self.trials), len(self.ids), len(rows)))
             views[i, np.argsort(self.ids, kind="stable")] = rows.T
         return views
 
@@ -203,14 +210,18 @@ class Matrices:
 class _Columns:
     """Columns (trials, examples) in a file without a name, which ends with this object.
 
-    They are read and not mapped: pages that are mapped count as memory of the process.
+    Each is mapped for as long as somebody looks at it: pages that are mapped count as memory of the
+    process.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], shape: tuple[int, int]) -> None:
         self._names, self._shape = list(names), shape
         self._known = dict.fromkeys(names, False)
         self._lock = threading.RLock()
-        self._folder, self._file = _temporary(folder)
+        self._folder, self._file = temporary(folder)
+        #: Bytes of a column, and those from one to the next: maps begin on a page.
+        self._size = shape[0] * shape[1] * np.dtype(np.float64).itemsize
+        self._stride = -(-self._size // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
         weakref.finalize(self, _close, self._file)
 
     def write(self, name: str, trial: int, values: NDArray[Any]) -> None:
@@ -228,45 +239,36 @@ class _Columns:
             for trial, row in enumerate(values):
                 self._put(len(self._names), trial, row)
             self._names.append(name)
-            self._known[name] = not bool(np.isnan(values).all())
+            self._known[name] = not all(bool(np.isnan(row).all()) for row in values)
 
     def is_known(self, name: str) -> bool:
         """Whether any value is there, and not NaN."""
         return self._known.get(name, False)
 
     def read(self, name: str) -> FloatArray:
-        """Return a column."""
-        found = np.empty(self._shape)
-        if found.size == 0:
-            return found
-        with self._lock:
-            self._file.seek(self._names.index(name) * found.nbytes)
-            read = self._file.readinto(found.data.cast("B"))
-        if read != found.nbytes:
-            raise ConfsimError(f"a temporary file of {self._folder} has lost its column {name}")
-        return found
+        """Return a column; nobody can write to it."""
+        if not self._size:
+            return np.empty(self._shape)
+        start = self._names.index(name) * self._stride
+        try:
+            mapped = mmap.mmap(
+                self._file.fileno(), self._size, access=mmap.ACCESS_READ, offset=start
+            )
+        except (OSError, ValueError):  # a file that is shorter than that
+            raise ConfsimError(
+                f"a temporary file of {self._folder} has lost its column {name}"
+            ) from None
+        return np.frombuffer(mapped, np.float64).reshape(self._shape)
 
     def _put(self, column: int, trial: int, values: NDArray[Any]) -> None:
         row = np.ascontiguousarray(values, dtype=np.float64)
         try:
             with self._lock:
-                self._file.seek((column * self._shape[0] + trial) * row.nbytes)
+                self._file.seek(column * self._stride + trial * row.nbytes)
                 self._file.write(row.tobytes())
                 self._file.flush()
         except OSError as error:
             raise artifacts.cannot_write(self._folder / "(temporary file)", error) from None
-
-
-def _temporary(folder: Path) -> tuple[Path, io.BufferedRandom]:
-    """Open a file without a name in a folder, or elsewhere where nothing can be written there."""
-    try:
-        return folder, tempfile.TemporaryFile(dir=folder)
-    except OSError as error:
-        try:
-            elsewhere = Path(tempfile.gettempdir())
-            return elsewhere, tempfile.TemporaryFile(dir=elsewhere)
-        except OSError:
-            raise artifacts.cannot_write(folder / "(temporary file)", error) from None
 
 
 def _close(file: io.BufferedRandom) -> None:

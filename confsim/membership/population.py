@@ -18,6 +18,7 @@ from confsim.membership.shadow import (
     each_block,
     each_target,
     make_design,
+    room_for_scores,
     views_of,
 )
 
@@ -32,6 +33,7 @@ def attack_p(
     holdout_log_odds: ArrayLike | None = None,
     z: str | None = None,
     n_threads: int | None = None,
+    out: FloatArray | None = None,
 ) -> FloatArray:
     """Attack-P (Ye et al. 2022): the rank of an example among a population, by one model alone.
 
@@ -52,6 +54,8 @@ def attack_p(
         which keeps the order of the log-odds whether ``x`` is a member or not). By default the
         holdout where there is one.
     n_threads : int, optional
+    out : ndarray of float64, (trials, examples), optional
+        Where scores are written, memory-mapped perhaps.
 
     Returns
     -------
@@ -74,7 +78,7 @@ def attack_p(
     points = check_holdout(holdout_log_odds, values)
     kind = z_kind(z, points)
     check_choice("z", kind, ("holdout", "non-members"))
-    scores = np.full(design.is_member.shape, np.nan)
+    scores = room_for_scores(design, out, np.nan)
 
     def work(target: int) -> None:
         x = _mean_view(values[target])
@@ -103,6 +107,7 @@ def attack_r(
     trim: bool = False,
     seed: int = 0,
     n_threads: int | None = None,
+    out: FloatArray | None = None,
 ) -> FloatArray:
     """Attack-R (Ye et al. 2022): the rank of the target among models without the example.
 
@@ -117,6 +122,8 @@ def attack_r(
     is_member : array_like of bool or 0/1, (trials, examples)
     partner, trim, seed, n_threads
         As in :func:`lira`.
+    out : ndarray of float64, (trials, examples), optional
+        Where scores are written, memory-mapped perhaps.
 
     Returns
     -------
@@ -136,7 +143,7 @@ def attack_r(
     """
     values = as_array("log_odds", log_odds)
     design = make_design("log_odds", values, is_member, partner, trim, seed)
-    scores = np.zeros(design.is_member.shape)
+    scores = room_for_scores(design, out, 0.0)
 
     def work(block: slice) -> None:
         _, out = design.sides(block)

@@ -22,6 +22,7 @@ from confsim.membership.shadow import (
     each_block,
     each_target,
     make_design,
+    room_for_scores,
     views_of,
 )
 from confsim.statistics import FPR_LEVELS
@@ -57,6 +58,7 @@ def rmia(
     seed: int = 0,
     reading: str = "confsim",
     n_threads: int | None = None,
+    out: FloatArray | None = None,
 ) -> FloatArray:
     r"""Relative membership inference (Zarifzadeh et al. 2024), every trial in turn the target.
 
@@ -99,6 +101,8 @@ def rmia(
         shadow models; with ``m`` shadow models ``p`` is averaged over the ``m // 2`` largest
         signals only, which for points that no model was trained on is the larger half of them.
         Needs the holdout; one view.
+    out : ndarray of float64, (trials, examples), optional
+        Where scores are written, memory-mapped perhaps.
 
     Returns
     -------
@@ -140,8 +144,10 @@ def rmia(
     check_choice("views", views, ("mean", "majority"))
     design = make_design("log_odds", values, is_member, partner, trim, seed)
     points = check_holdout(holdout_log_odds, values)
+    scores = room_for_scores(design, out, np.nan)
     if reading == "privacy-meter":
-        return _privacy_meter(values, points, design, a)
+        scores[...] = _privacy_meter(values, points, design, a)
+        return scores
     kind = z_kind(z, points)
     setting = _Setting(
         online,
@@ -150,11 +156,12 @@ def rmia(
         _check_cut(cut),
     )
     majority = views == "majority" and views_of(values) > 1
-    examples = _example_ratios(values, design, setting, majority, n_threads)
+    # Where a target has one ratio of each example, its scores take their place.
+    examples = np.empty((views_of(values), *scores.shape)) if majority else scores[None]
+    _example_ratios(values, design, setting, majority, n_threads, examples)
     others = None
     if points is not None and kind == "holdout":
         others = _holdout_ratios(points, design, setting, majority, n_threads)
-    scores = np.full(design.is_member.shape, np.nan)
 
     def work(target: int) -> None:
         x = examples[:, target]
@@ -271,11 +278,14 @@ def log_mean_of_two(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def _example_ratios(
-    values: NDArray[Any], design: Design, setting: _Setting, each_view: bool, n_threads: int | None
-) -> FloatArray:
-    """Return the ratios of all examples: of each view (views, trials, examples), or their mean."""
-    views = views_of(values) if each_view else 1
-    found = np.empty((views, *design.is_member.shape))
+    values: NDArray[Any],
+    design: Design,
+    setting: _Setting,
+    each_view: bool,
+    n_threads: int | None,
+    found: FloatArray,
+) -> None:
+    """Write the ratios of all examples: of each view (views, trials, examples), or their mean."""
 
     def work(block: slice) -> None:
         sides, a = design.sides(block), setting.a[:, None]
@@ -288,7 +298,6 @@ def _example_ratios(
         found[:, :, block] = ratios if each_view else log_mean_of_views(ratios)
 
     each_block(design, work, n_threads)
-    return found
 
 
 def log_mean_of_views(ratios: FloatArray) -> FloatArray:

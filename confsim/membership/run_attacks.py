@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim.membership import attacks, traces
-from confsim.membership.attacks import Design
+from confsim.membership.attacks import THRESHOLD_COLUMNS, Design
 from confsim.membership.evidence import class_attacks, shadow_attacks
 from confsim.membership.lira import pooled_deviation, streamed_scores
 from confsim.membership.matrices import Matrices
@@ -137,13 +137,16 @@ class RunAttacks:
             online=online,
             weight=np.inf if fixed else 0.0,
             n_threads=self.threads,
+            out=self.data.new_scores(),
         )
 
     def rmia(self) -> FloatArray:
         """Return the scores of RMIA, online."""
         compute = _rmia_of_statistic if self.data.statistic else attacks.rmia
         given = self._given() | {"holdout_log_odds": self.holdout}
-        return self.data.kept("rmia_online", lambda: compute(self.signal, **given))
+        return self.data.kept(
+            "rmia_online", lambda: compute(self.signal, **given, out=self.data.new_scores())
+        )
 
     def main(self) -> dict[str, FloatArray]:
         """Return the scores of the attacks that are compared by what they find."""
@@ -161,23 +164,18 @@ class RunAttacks:
 
     def __iter__(self) -> Iterator[tuple[str, Callable[[], FloatArray]]]:
         """Yield (name, what computes its scores) of every attack that the run allows."""
-        names = {
-            "confidence": "log_odds_max",
-            "loss": "log_odds_true",
-            "modified_entropy": "modified_entropy",
-            "entropy": "entropy",
-            "closeness": "distance_excluding_self",
-        }
+        names = ["confidence", "loss", "modified_entropy", "entropy", "closeness"]
         if self.data.statistic:
-            names = {"statistic": "statistic", "closeness": names["closeness"]}
+            names = ["statistic", "closeness"]
             self.remarks.skip("models give a statistic, no classes", *_OF_CLASSES)
-        for attack, column in names.items():
+        for attack in names:
+            column, sign = THRESHOLD_COLUMNS.get(attack, (attack, 1.0))
             if self.data.has_column(column):
-                yield attack, partial(_threshold_of, self.data, attack, column)
+                yield attack, partial(_signed, self.data, column, sign)
             else:
                 self.remarks.skip(f"the run has no {column}", attack)
         if self.data.has_predictions:
-            yield "correctness", partial(_threshold, "correctness", "correct", self.data.correct)
+            yield "correctness", partial(_as_scores, self.data, self.data.correct)
         elif not self.data.statistic:
             self.remarks.skip("the run has no predictions", "correctness")
         if self.data.has("traces.parquet"):
@@ -197,6 +195,7 @@ class RunAttacks:
                 self.data.is_member,
                 holdout_log_odds=self.holdout,
                 n_threads=self.threads,
+                out=self.data.new_scores(),
             ),
         )
         yield from self._quantile_regression()
@@ -261,22 +260,30 @@ class RunAttacks:
         else:
             for online in (True, False):
                 name = f"lira_{'online' if online else 'offline'}_augmented"
-                yield name, partial(attacks.lira, views, online=online, **given)
+                yield name, partial(self._of_views, views, online=online, **given)
         holdout = self.holdout
         self.remarks.notes.append(self._resolution(holdout))
         yield "rmia_online", self.rmia
         if not self.data.statistic:
             yield (
                 "rmia_offline",
-                partial(attacks.rmia, log_odds, holdout_log_odds=holdout, online=False, **given),
+                lambda: attacks.rmia(
+                    log_odds,
+                    holdout_log_odds=holdout,
+                    online=False,
+                    out=self.data.new_scores(),
+                    **given,
+                ),
             )
-        yield from shadow_attacks(log_odds, self.design, n_threads=self.threads)
+        new = self.data.new_scores
+        yield from shadow_attacks(log_odds, self.design, new, n_threads=self.threads)
         if self.data.statistic:
             return
         yield from class_attacks(
             log_odds,
             self.design,
             self.data.labels,
+            new,
             statistic=self._class_statistic,
             n_threads=self.threads,
         )
@@ -286,6 +293,9 @@ class RunAttacks:
                 "class_thresholds",
             )
 
+    def _of_views(self, views: FloatArray, **given: Any) -> FloatArray:
+        return attacks.lira(views, **given, out=self.data.new_scores())
+
     def points(self, attack: str) -> dict[str, Any]:
         """Name the points that an attack compares an example with, for attacks that do."""
         if attack != "attack_p" and not attack.startswith("rmia"):
@@ -294,8 +304,9 @@ class RunAttacks:
 
     def _class_statistic(self) -> FloatArray:
         """Return what thresholds of classes are learned on."""
-        entropy = self.data.get("modified_entropy")
-        return self.signal if entropy is None else np.negative(entropy, out=entropy)
+        if not self.data.has_column("modified_entropy"):
+            return self.signal
+        return _signed(self.data, "modified_entropy", -1.0)
 
     def _resolution(self, holdout: FloatArray | None) -> str:
         """Say what RMIA's points Z are, and which false-positive rates they cannot resolve."""
@@ -309,17 +320,17 @@ class RunAttacks:
         return note
 
 
-def _threshold_of(data: Matrices, attack: str, column: str) -> FloatArray:
+def _signed(data: Matrices, column: str, sign: float) -> FloatArray:
+    """Return a column with a sign."""
     values = data.get(column)
     assert values is not None
-    return _threshold(attack, column, values)
+    return values if sign > 0 else np.multiply(sign, values, out=data.new_scores())
 
 
-def _threshold(attack: str, column: str, values: NDArray[Any]) -> FloatArray:
-    if column == "statistic":
-        return np.asarray(values, dtype=np.float64)
-    given: dict[str, Any] = {column: values}
-    return attacks.threshold_scores(**given)[attack]
+def _as_scores(data: Matrices, values: NDArray[Any]) -> FloatArray:
+    found = data.new_scores()
+    found[...] = values
+    return found
 
 
 def _rmia_of_statistic(

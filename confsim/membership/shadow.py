@@ -328,6 +328,26 @@ def make_design(
     return Design(member, partners, trim, seed)
 
 
+def room_for_scores(design: Design, out: FloatArray | None, content: float) -> FloatArray:
+    """Return where scores (trials, examples) are written, which ``out`` says, with one content.
+
+    Raises
+    ------
+    ValueError
+        If ``out`` is no such place.
+    """
+    shape = design.is_member.shape
+    if out is None:
+        return np.full(shape, content)
+    if out.shape != shape or out.dtype != np.float64 or not out.flags.writeable:
+        raise ValueError(
+            f"out must be a float64 array of shape {shape} that can be written to, not {out.dtype} "
+            f"of shape {out.shape}"
+        )
+    out[...] = content
+    return out
+
+
 def each_block(design: Design, work: Callable[[slice], Any], n_threads: int | None) -> list[Any]:
     """Call ``work`` for every block, on several threads; return the results in order."""
     with ThreadPoolExecutor(resolve_threads(n_threads)) as pool:

@@ -17,8 +17,8 @@ from confsim._errors import ConfsimError
 from confsim.membership.audit import epsilon_bins, epsilon_rows, refusal
 from confsim.membership.best import best_rows, leaders
 from confsim.membership.blind import blind_rows
-from confsim.membership.curves import always_drawn, roc_rows
-from confsim.membership.evaluation import evaluate
+from confsim.membership.curves import always_drawn, grid_of, look_at, roc_rows, rows_of
+from confsim.membership.evaluation import evaluate, evaluated
 from confsim.membership.evidence import AGREEMENT_LEVEL, called, evidence_tables
 from confsim.membership.matrices import Matrices
 from confsim.membership.memorization import memorization
@@ -31,6 +31,7 @@ from confsim.membership.transfer import transferred_thresholds
 from confsim.membership.vulnerability import bins_of
 from confsim.membership.vulnerability_tables import BINNED, VulnerabilityTables
 from confsim.statistics import closeness_chance
+from confsim.statistics.checks import check_row_groups
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -287,7 +288,12 @@ class ExampleTables:
             for name, values in self._scores.items()
         }
         found = evidence_tables(
-            self._scores, self._thresholds, self.attacks.signal, self.design, self.trials_array
+            self._scores,
+            self._thresholds,
+            self.attacks.signal,
+            self.design,
+            self.trials_array,
+            self.data.new_scores,
         )
         return {name: pd.DataFrame(rows) for name, rows in found.items()}
 
@@ -322,16 +328,19 @@ class ExampleTables:
         def rows(attack: tuple[str, Callable[[], FloatArray]]) -> list[dict[str, Any]]:
             name, compute = attack
             scores = compute()
-            if name in drawn:
-                self._curves[name] = roc_rows(name, scores, self.data.is_member)
-            found = evaluate(
+            evaluation = evaluated(
                 scores,
                 self.data.is_member,
-                targets=self.trials_array,
-                row_groups=self.groups,
+                self.trials_array,
+                check_row_groups(self.groups, len(self.trials)),
                 seed=self.seed,
                 n_threads=self.threads,
+                look=partial(look_at, grid=grid) if name in drawn else None,
+                empty=self.data.scratch.empty,
             )
+            found = evaluation.rows
+            if name in drawn:
+                self._curves[name] = rows_of(name, grid, evaluation.looks)
             if not found:
                 impossible[name] = _why_impossible(scores, self.data.is_member)
             elif self._slices is not None:
@@ -356,6 +365,7 @@ class ExampleTables:
             ]
 
         impossible: dict[str, str] = {}
+        grid = grid_of(self.data.is_member)
         drawn = always_drawn(fixed_variance=self.attacks.fixed_by_default)
         possible = list(self.attacks)
         made = [row for attack in possible for row in rows(attack)]

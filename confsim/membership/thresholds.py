@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 from confsim._errors import as_array
 from confsim._kernels import resolve_threads
 from confsim._kernels.stats import best_places
-from confsim.membership.shadow import Design, make_design
+from confsim.membership.shadow import Design, make_design, room_for_scores
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -19,6 +19,7 @@ def class_thresholds(
     *,
     partner: ArrayLike | None = None,
     n_threads: int | None = None,
+    out: FloatArray | None = None,
 ) -> FloatArray:
     """Score by how far a statistic is above its class's threshold (Song & Mittal 2021).
 
@@ -37,6 +38,8 @@ def class_thresholds(
     partner : array_like of int, (trials,), optional
         In a balanced design, the trial trained on the complement: no shadow model.
     n_threads : int, optional
+    out : ndarray of float64, (trials, examples), optional
+        Where scores are written, memory-mapped perhaps.
 
     Returns
     -------
@@ -65,27 +68,29 @@ def class_thresholds(
         raise ValueError(
             f"labels must be one for each of the {values.shape[1]} examples, not {classes.shape}"
         )
-    found = np.full(values.shape, np.nan)
+    found = room_for_scores(design, out, np.nan)
     for label in np.unique(classes):
         columns = np.flatnonzero(classes == label)
-        part = values[:, columns].astype(np.float64)
-        learned = _learned(part, design.is_member[:, columns], design, n_threads)
-        found[:, columns] = part - learned[:, None]
+        part = values[:, columns].astype(np.float64, copy=False)
+        learned = _learned(np.negative(part), design.is_member[:, columns], design, n_threads)
+        for row, value, threshold in zip(found, part, learned.tolist(), strict=True):
+            row[columns] = value - threshold
     return found
 
 
 def _learned(
-    values: FloatArray, is_member: BoolArray, design: Design, n_threads: int | None
+    negated: FloatArray, is_member: BoolArray, design: Design, n_threads: int | None
 ) -> FloatArray:
     """Return each target's threshold, from the values of all others (trials, examples of a class).
 
-    Values are sorted once; each target's own are taken out of the counts.
+    Values are given with the other sign. They are sorted once; each target's own are taken out of
+    the counts.
     """
-    trials, examples = values.shape
-    order = np.argsort(-values, axis=None)
-    ordered, member = values.reshape(-1)[order], is_member.reshape(-1)[order]
+    trials, examples = negated.shape
+    order = np.argsort(negated, axis=None)
+    ordered, member = negated.reshape(-1)[order], is_member.reshape(-1)[order]
     # Only where the next value is another one do the counts belong to a threshold.
     last = np.append(ordered[1:] != ordered[:-1], True)
     rows = (order // examples).astype(np.int32)
     places = best_places(rows, member, last, design.partner, trials, resolve_threads(n_threads))
-    return np.where(places >= 0, ordered[places] + 0.0, np.nan)  # one zero for both
+    return np.where(places >= 0, 0.0 - ordered[places], np.nan)  # one zero for both

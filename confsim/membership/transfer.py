@@ -6,6 +6,7 @@ members an attacker who trained them knows.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,10 @@ from confsim.statistics.checks import check_targets
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+
+#: Scores that a threshold is looked for among, before all are counted.
+_SAMPLED = 1 << 17
 
 #: Shares of members among those attacked, for precision.
 PRIORS = (0.5, 0.1, 0.01, 0.001)
@@ -81,57 +86,87 @@ def transferred_thresholds(
     values, member = check_scores(scores, is_member)
     allowed = [check_number("levels", a, minimum=0, maximum=1) for a in levels]
     design = Design(member, None if partner is None else np.asarray(partner, dtype=np.int64))
-    counts = ~member & ~np.isnan(values)
-    sizes = counts.sum(axis=1)
-    silent = [np.setdiff1d(np.arange(len(values)), design.voters(i)) for i in range(len(values))]
-    pool, trial = _largest(values, counts, _reach(sizes, silent, allowed))
-    order = np.argsort(-pool)  # equal scores in any order: thresholds are between others
-    pool, trial = pool[order], trial[order]
-    # Places in the pool of each trial's scores, trial after trial.
-    small = trial.astype(np.uint16) if len(values) <= 1 << 16 else trial  # sorted by their digits
-    places = np.argsort(small, kind="stable")
-    ends = np.cumsum(np.bincount(trial, minlength=len(values)))
-    found = np.full((len(values), len(allowed)), np.nan)
-    for target, quiet in enumerate(silent):
-        excluded = np.sort(np.concatenate([places[ends[t - 1] if t else 0 : ends[t]]
-                                           for t in quiet]))  # fmt: skip
-        total = int(sizes.sum() - sizes[quiet].sum())
-        for k, level in enumerate(allowed):
-            count = _largest_count(level, total)
-            if total:
-                found[target, k] = -np.inf if count >= total else _threshold(pool, excluded, count)
-    return found
+    silent = [np.setdiff1d(np.arange(len(values)), design.voters(t)) for t in range(len(values))]
+    return _Pool.of(values, member, silent, allowed).thresholds(silent, allowed)
 
 
-def _reach(
-    sizes: NDArray[np.int64], silent: Sequence[NDArray[np.int64]], levels: Sequence[float]
-) -> int:
-    """Return how many of the pool's largest scores hold every threshold."""
-    total = int(sizes.sum())
-    counts = max((_largest_count(level, total) for level in levels), default=0)
-    return counts + 1 + max((int(sizes[quiet].sum()) for quiet in silent), default=0)
+@dataclass(frozen=True, eq=False)
+class _Pool:
+    """The highest scores of non-members of all trials: as many as thresholds can depend on.
 
-
-def _largest(
-    values: FloatArray, counts: BoolArray, most: int
-) -> tuple[FloatArray, NDArray[np.uint32]]:
-    """Return the largest of the scores that count, in any order, and the trials they are of."""
-    pool = values[counts]
-    trial = np.repeat(np.arange(len(values), dtype=np.uint32), counts.sum(axis=1))
-    if most >= len(pool):
-        return pool, trial
-    kept = np.argpartition(pool, len(pool) - most)[len(pool) - most :]
-    return pool[kept], trial[kept]
-
-
-def _threshold(pool: FloatArray, excluded: NDArray[np.int64], count: int) -> float:
-    """Return the smallest threshold that at most ``count`` of the pool reach; it holds more.
-
-    The pool is in descending order; ``excluded`` are the places of those that do not count.
+    Attributes
+    ----------
+    scores : ndarray
+        In descending order.
+    places : list of ndarray of int64
+        Places of each trial's scores among them, ascending.
+    counts : ndarray of int64, (trials,)
+        How many scores of non-members each trial has, the lower ones, too.
     """
-    # Of those before an excluded place so many count: the next one that counts is after it.
-    before = np.searchsorted(excluded - np.arange(len(excluded)), count, side="right")
-    return float(np.nextafter(pool[count + before], np.inf))
+
+    scores: FloatArray
+    places: list[IntArray]
+    counts: IntArray
+
+    @classmethod
+    def of(
+        cls, values: FloatArray, member: BoolArray, silent: list[IntArray], levels: list[float]
+    ) -> "_Pool":
+        counts = np.array([len(_others(*row)) for row in zip(values, member, strict=True)])
+        total = int(counts.sum())
+        deepest = 0
+        for trials in silent:
+            others = total - int(counts[trials].sum())
+            allowed = [_largest_count(level, others) for level in levels if others]
+            # All scores of the silent trials may be above the one that is looked for.
+            deepest = max([deepest, *(total - others + n + 1 for n in allowed if n < others)])
+        lowest = _lowest_of(values, member, deepest, total)
+        rows = [_others(*row) for row in zip(values, member, strict=True)]
+        rows = [row[row >= lowest] for row in rows]
+        pool = np.concatenate(rows)
+        order = np.argsort(-pool)  # equal scores in any order: thresholds are between others
+        place = np.empty(len(pool), dtype=np.int64)
+        place[order] = np.arange(len(pool))
+        parts = np.split(place, np.cumsum([len(row) for row in rows])[:-1])
+        return cls(pool[order], [np.sort(part) for part in parts], counts)
+
+    def thresholds(self, silent: list[IntArray], levels: list[float]) -> FloatArray:
+        """Return each target's thresholds (trials, levels) without its own silent trials."""
+        found = np.full((len(silent), len(levels)), np.nan)
+        for target, trials in enumerate(silent):
+            excluded = np.sort(np.concatenate([self.places[trial] for trial in trials]))
+            total = int(self.counts.sum() - self.counts[trials].sum())
+            for k, level in enumerate(levels):
+                if total:
+                    count = _largest_count(level, total)
+                    found[target, k] = self._without(excluded, count) if count < total else -np.inf
+        return found
+
+    def _without(self, excluded: IntArray, count: int) -> float:
+        """Return the smallest threshold that at most ``count`` of those not excluded reach."""
+        # Of those before an excluded place so many count: the next one that counts is after it.
+        before = np.searchsorted(excluded - np.arange(len(excluded)), count, side="right")
+        return float(np.nextafter(self.scores[count + before], np.inf))
+
+
+def _others(values: FloatArray, member: BoolArray) -> FloatArray:
+    """Return a trial's known scores of non-members."""
+    found = values[~member]
+    return found[~np.isnan(found)]
+
+
+def _lowest_of(values: FloatArray, member: BoolArray, count: int, total: int) -> float:
+    """Return a score that at least ``count`` of ``total`` non-members' reach, and not many more."""
+    rows = list(zip(values, member, strict=True))
+    step = max(1, total // _SAMPLED)
+    sample = np.sort(np.concatenate([_others(*row)[::step] for row in rows]))
+    share = count / max(1, total)
+    while step > 1 and share < 1 / 2:
+        share += 0.01
+        lowest = float(sample[int((1 - share) * len(sample))])
+        if sum(int(np.count_nonzero(_others(*row) >= lowest)) for row in rows) >= count:
+            return lowest
+    return -np.inf
 
 
 def _largest_count(level: float, total: int) -> int:

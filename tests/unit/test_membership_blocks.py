@@ -10,13 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confsim.membership import (
+    attack_p,
+    attack_r,
+    base,
     benjamini_hochberg,
+    class_thresholds,
+    difficulty_calibration,
     evaluate,
+    lira,
     matrices,
+    p_values,
+    rmia,
+    scratch,
     split_exposure,
+    transferred_thresholds,
     vulnerability,
 )
-from confsim.membership.discoveries import _flagged
+from confsim.membership.discoveries import _largest_flagged
 from confsim.membership.matrices import _Columns
 from confsim.membership.shadow import counts_below
 from confsim.statistics import curves, roc, spearman_interval
@@ -88,7 +98,8 @@ def test_flagged_are_those_adjusted(p, q):
     values = np.array(p, dtype=float)
     with np.errstate(invalid="ignore"):
         expected = benjamini_hochberg(values) <= q
-    np.testing.assert_array_equal(_flagged(values, q), expected)
+    np.testing.assert_array_equal(values <= _largest_flagged(values, q), expected)
+    np.testing.assert_array_equal(values <= _largest_flagged(values[None], q), expected)
 
 
 @settings(max_examples=100, deadline=None)
@@ -119,10 +130,13 @@ def test_columns_that_wait_in_a_file(tmp_path):
 
 def test_columns_without_room(tmp_path, monkeypatch):
     class Full(io.BytesIO):
+        def fileno(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
         def write(self, content):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(matrices, "_temporary", lambda folder: (folder, Full()))
+    monkeypatch.setattr(matrices, "temporary", lambda folder: (folder, Full()))
     columns = matrices._Columns(tmp_path, ["one"], (1, 2))
     with pytest.raises(artifacts.NoRoom, match=r"cannot write .*temporary file.*No space left"):
         columns.write("one", 0, np.zeros(2))
@@ -131,13 +145,67 @@ def test_columns_without_room(tmp_path, monkeypatch):
     assert not columns.is_known("one")
     assert not columns.holds("more")
     assert not columns.is_known("more")
+    monkeypatch.setattr(scratch, "temporary", lambda folder: (folder, Full()))
+    monkeypatch.setattr(scratch, "SMALLEST", 1)
+    with pytest.raises(artifacts.NoRoom, match=r"cannot write .*temporary file.*No space left"):
+        scratch.Scratch(tmp_path).empty((3, 4))
+
+
+def test_scratch_in_a_file(tmp_path, monkeypatch):
+    room = scratch.Scratch(tmp_path)
+    assert room.empty((3, 4)).base is None
+    for size in (1, 8, 4096, 1 << 20):
+        monkeypatch.setattr(scratch, "SMALLEST", 1)
+        found = room.empty((size, 3), np.uint16)
+        assert found.base is not None
+        assert (found.shape, found.dtype) == ((size, 3), np.uint16)
+        found[:] = np.arange(3 * size).reshape(size, 3) % 7
+        np.testing.assert_array_equal(found.reshape(-1), np.arange(3 * size) % 7)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.delattr(scratch.os, "posix_fallocate", raising=False)
+    assert (room.empty((3, 1 << 20), np.uint8) == 0).all()
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_thresholds_look_at_the_highest_scores_only(monkeypatch, ties):
+    scores, member = drawn(5, 12, 400, ties)
+    scores[3, :50] = np.nan
+    levels = (0.1, 0.01, 0.001, 0.0, 0.4, 0.9, 1.0)
+    for partner in (None, np.arange(12) ^ 1):
+        held = member.copy()
+        if partner is not None:
+            held[1::2] = ~held[::2]
+        whole = transferred_thresholds(scores, held, levels=levels, partner=partner)
+        with monkeypatch.context() as patched:
+            patched.setitem(inspect.unwrap(transferred_thresholds).__globals__, "_SAMPLED", 200)
+            some = transferred_thresholds(scores, held, levels=levels[:4], partner=partner)
+            every = transferred_thresholds(scores, held, levels=levels, partner=partner)
+        np.testing.assert_array_equal(some, whole[:, :4])
+        np.testing.assert_array_equal(every, whole)
+
+
+def test_scores_go_where_they_should():
+    values, member = drawn(6, 6, 50, False)
+    for attack in (lira, rmia, attack_p, attack_r, difficulty_calibration, base, p_values):
+        expected, out = attack(values, member), np.full(values.shape, 7.0)
+        assert attack(values, member, out=out) is out
+        np.testing.assert_array_equal(out, expected)
+        for wrong in (np.empty((6, 49)), np.empty((6, 50), np.float32)):
+            with pytest.raises(ValueError, match="out must be a float64 array of shape"):
+                attack(values, member, out=wrong)
+    labels, out = np.arange(50) % 3, np.empty(values.shape)
+    assert class_thresholds(values, member, labels, out=out) is out
+    np.testing.assert_array_equal(out, class_thresholds(values, member, labels))
+    for reading in ("tfp", "carlini-code"):
+        assert lira(values, member, reading=reading, out=out) is out
+        np.testing.assert_array_equal(out, lira(values, member, reading=reading))
 
 
 def test_columns_where_no_folder_can_be_written(tmp_path, monkeypatch):
     def refuse(**_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(matrices.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(scratch.tempfile, "TemporaryFile", refuse)
     with pytest.raises(ValueError, match=r"temporary file. cannot be written: Permission denied"):
         matrices._Columns(tmp_path, ["one"], (1, 2))
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from confsim.confidence import extreme_count, extremes
 from confsim.experiment import Coded, Columns, Scalar, TrialResult
 from confsim.joint import relate
-from confsim.neighbors import nearest_training
+from confsim.similarity import Similarity
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
@@ -26,78 +26,6 @@ SCORES = ("softmax", "log_odds_max", "log_odds_true", "loss", "entropy", "modifi
 
 #: Upper end of the joint histogram's log-odds axis; float32 logits rarely reach beyond.
 LOG_ODDS_LIMIT = 30.0
-
-
-@dataclass(frozen=True, eq=False)
-class Similarity:
-    """How far each example is from a trial's training set.
-
-    Attributes
-    ----------
-    distance : ndarray of float64, (examples,)
-        To the nearest training example, normalised to [0, 1]; 0 for a member. NaN where unknown.
-    distance_excluding_self : ndarray of float64, (examples,)
-        To the nearest training example other than itself.
-    nearest_id : ndarray of int64, (examples,)
-        Id of that other training example, -1 where there is none.
-    """
-
-    distance: FloatArray
-    distance_excluding_self: FloatArray
-    nearest_id: NDArray[np.int64]
-
-    @classmethod
-    def unknown(cls, examples: int) -> "Similarity":
-        """Return what stands where nothing is known of distances."""
-        nothing = np.full(examples, np.nan)
-        return cls(nothing, nothing, np.full(examples, -1, dtype=np.int64))
-
-    @classmethod
-    def given(cls, distance: FloatArray, is_member: NDArray[np.bool_]) -> "Similarity":
-        """Return distances excluding self that somebody else measured."""
-        # A member is its own nearest training example.
-        nobody = np.full(len(distance), -1, dtype=np.int64)
-        return cls(np.where(is_member, 0.0, distance), distance, nobody)
-
-    @classmethod
-    def search(
-        cls,
-        features: ArrayLike,
-        is_member: NDArray[np.bool_],
-        ids: NDArray[np.int64],
-        labels: NDArray[np.int64] | None,
-        *,
-        threads: int,
-    ) -> "Similarity":
-        """Search the members' features for each example's nearest one, by angle.
-
-        Parameters
-        ----------
-        features : array_like, (examples, d)
-        is_member : ndarray of bool, (examples,)
-        ids : ndarray of int64, (examples,)
-        labels : ndarray of int64, (examples,), or None
-            If given, only training examples of the same class count.
-        threads : int
-        """
-        points = np.asarray(features)
-        rows = np.flatnonzero(is_member)
-        own = np.full(len(is_member), -1, dtype=np.int64)
-        own[rows] = np.arange(len(rows))
-        found = nearest_training(
-            points,
-            points[rows],
-            metric="angular",
-            query_labels=labels,
-            training_labels=None if labels is None else labels[rows],
-            self_index=own,
-            n_threads=threads,
-        )
-        assert found.distance_excluding_self is not None
-        assert found.index_excluding_self is not None
-        index = found.index_excluding_self
-        nearest = np.where(index >= 0, ids[rows][index], -1)
-        return cls(found.distance, found.distance_excluding_self, nearest)
 
 
 @dataclass(frozen=True, eq=False)

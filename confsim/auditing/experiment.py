@@ -21,8 +21,9 @@ from confsim.experiment import (
     Session,
     TrialResult,
 )
+from confsim.similarity import SharedSpace, Similarity
 from confsim.store.capabilities import OF_THE_DATA, repeat_words
-from confsim.trial_tables import Examined, Similarity, holdout_table
+from confsim.trial_tables import Examined, holdout_table
 
 DESIGNS = ("unknown", "independent", "balanced")
 
@@ -189,6 +190,11 @@ class AuditSession(Session):
 
     def __init__(self, experiment: AuditExperiment, outputs: Outputs, threads: int) -> None:
         self._experiment, self._outputs, self._threads = experiment, outputs, threads
+        self._labels = outputs.labels if experiment.same_class else None
+        self._shared: SharedSpace | None = None
+        features = outputs.features or ()
+        if outputs.distance is None and len(features) == 1:
+            self._shared = SharedSpace(features[0], outputs.ids, self._labels)
 
     def run(self, trials: Sequence[int], context: Context) -> Iterator[TrialResult]:
         """Yield one result a model."""
@@ -227,12 +233,10 @@ class AuditSession(Session):
             return Similarity.given(outputs.distance[trial], member)
         if outputs.features is None:
             return Similarity.unknown(len(member))
+        if self._shared is not None:
+            return self._shared.search(member, threads=self._threads)
         return Similarity.search(
-            outputs.features[min(trial, len(outputs.features) - 1)],
-            member,
-            outputs.ids,
-            outputs.labels if self._experiment.same_class else None,
-            threads=self._threads,
+            outputs.features[trial], member, outputs.ids, self._labels, threads=self._threads
         )
 
     def _holdout(self, trial: int) -> Columns | None:

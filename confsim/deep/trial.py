@@ -20,7 +20,8 @@ from confsim.deep.datasets import Dataset
 from confsim.deep.engines import Engine, Standardisation
 from confsim.deep.training import Plan, Schedule, Trained
 from confsim.experiment import Columns, Context, Scalar, Session, TrialResult
-from confsim.trial_tables import Examined, Similarity, holdout_table, trial_column
+from confsim.similarity import Similarity
+from confsim.trial_tables import Examined, holdout_table, trial_column
 
 if TYPE_CHECKING:
     from confsim.deep.experiment import DeepExperiment

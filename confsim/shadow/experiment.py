@@ -37,8 +37,9 @@ from confsim.shadow.output import labelled_output
 from confsim.shadow.predictions import Predictions, Scored
 from confsim.shadow.tasks import FileSource, Source, TaskError, users_code
 from confsim.shadow.traces import Traces
+from confsim.similarity import SharedSpace, Similarity
 from confsim.store.capabilities import repeat_words, word
-from confsim.trial_tables import Examined, Similarity, holdout_table
+from confsim.trial_tables import Examined, holdout_table
 
 Rows = NDArray[np.int64]
 
@@ -388,8 +389,16 @@ class ShadowSession(Session):
                 f"population() of {experiment.task} gave other data than before: it must give the "
                 "same in every process"
             )
+        self.shared = self._shared_space()
         gc.collect()
         gc.freeze()  # what stays need not be looked at after every trial
+
+    def _shared_space(self) -> SharedSpace | None:
+        data, rows = self.opened.population, self.opened.drawn_from
+        if data.features is None:
+            return None
+        labels = data.labels[rows] if self.experiment.same_class else None
+        return SharedSpace(data.features[rows], data.ids[rows], labels)
 
     def run(self, trials: Sequence[int], context: Context) -> Iterator[TrialResult]:
         """Train and examine the trials, one after another."""
@@ -540,17 +549,14 @@ def _similarity(
     """Measure distances within the population, in the model's own space where it gives one."""
     opened = session.opened
     data, rows = opened.population, opened.drawn_from
-    space = data.features if own is None else own
-    if space is None or not is_member[rows].any():
+    member, threads = is_member[rows], session.threads
+    if (own is None and session.shared is None) or not member.any():
         return Similarity.unknown(len(rows)), "none"
-    found = Similarity.search(
-        space[rows],
-        is_member[rows],
-        data.ids[rows],
-        data.labels[rows] if session.experiment.same_class else None,
-        threads=session.threads,
-    )
-    return found, "fixed" if own is None else "model"
+    if own is None:
+        assert session.shared is not None
+        return session.shared.search(member, threads=threads), "fixed"
+    labels = data.labels[rows] if session.experiment.same_class else None
+    return Similarity.search(own[rows], member, data.ids[rows], labels, threads=threads), "model"
 
 
 def _means(examined: Examined, scored: Scored, labels: Rows, held: Rows) -> Mapping[str, Scalar]:

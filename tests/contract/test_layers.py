@@ -21,7 +21,7 @@ LAYERS = (
     ("statistics",),
     ("confidence", "neighbors", "experiment", "scores", "draws", "labelled_tables"),
     ("bin_ranks", "own_groups", "point_ranks"),
-    ("joint", "benchmark_tables"),
+    ("joint", "similarity", "benchmark_tables"),
     ("trial_tables",),
     ("store",),
     ("runner",),

@@ -1,0 +1,202 @@
+"""How far examples are from a trial's training set: one search, or a space that trials share.
+
+Knows points, labels and members; nothing of models, scores or files.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from confsim.neighbors import nearest_training
+
+FloatArray = NDArray[np.float64]
+
+#: The trial of a shared space that begins its table: making it costs what some searches do.
+_WORTH = 3
+
+#: The most neighbours that a table keeps of an example.
+_MOST = 64
+
+#: Examples whose neighbours are searched in one call, which bounds the memory of its answers.
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """How far each example is from a trial's training set.
+
+    Attributes
+    ----------
+    distance : ndarray of float64, (examples,)
+        To the nearest training example, normalised to [0, 1]; 0 for a member. NaN where unknown.
+    distance_excluding_self : ndarray of float64, (examples,)
+        To the nearest training example other than itself.
+    nearest_id : ndarray of int64, (examples,)
+        Id of that other training example, -1 where there is none.
+    """
+
+    distance: FloatArray
+    distance_excluding_self: FloatArray
+    nearest_id: NDArray[np.int64]
+
+    @classmethod
+    def unknown(cls, examples: int) -> "Similarity":
+        """Return what stands where nothing is known of distances."""
+        nothing = np.full(examples, np.nan)
+        return cls(nothing, nothing, np.full(examples, -1, dtype=np.int64))
+
+    @classmethod
+    def given(cls, distance: FloatArray, is_member: NDArray[np.bool_]) -> "Similarity":
+        """Return distances excluding self that somebody else measured."""
+        # A member is its own nearest training example.
+        nobody = np.full(len(distance), -1, dtype=np.int64)
+        return cls(np.where(is_member, 0.0, distance), distance, nobody)
+
+    @classmethod
+    def search(
+        cls,
+        features: ArrayLike,
+        is_member: NDArray[np.bool_],
+        ids: NDArray[np.int64],
+        labels: NDArray[np.int64] | None,
+        *,
+        threads: int,
+    ) -> "Similarity":
+        """Search the members' features for each example's nearest one, by angle.
+
+        Parameters
+        ----------
+        features : array_like, (examples, d)
+        is_member : ndarray of bool, (examples,)
+        ids : ndarray of int64, (examples,)
+        labels : ndarray of int64, (examples,), or None
+            If given, only training examples of the same class count.
+        threads : int
+        """
+        points = np.asarray(features)
+        rows = np.flatnonzero(is_member)
+        own = np.full(len(is_member), -1, dtype=np.int64)
+        own[rows] = np.arange(len(rows))
+        found = nearest_training(
+            points,
+            points[rows],
+            metric="angular",
+            query_labels=labels,
+            training_labels=None if labels is None else labels[rows],
+            self_index=own,
+            n_threads=threads,
+        )
+        assert found.distance_excluding_self is not None
+        assert found.index_excluding_self is not None
+        index = found.index_excluding_self
+        nearest = np.where(index >= 0, ids[rows][index], -1)
+        return cls(found.distance, found.distance_excluding_self, nearest)
+
+
+class SharedSpace:
+    """A space that all trials of a run share, where only membership changes.
+
+    Each example's nearest others are searched once, and a trial's answers are read from that table:
+    the first who was a member. Where all that are kept of an example were not, it is searched. The
+    answers are those of :meth:`Similarity.search`, bit for bit.
+
+    Parameters
+    ----------
+    points : array_like, (examples, d)
+    ids : ndarray of int64, (examples,)
+    labels : ndarray of int64, (examples,), or None
+        If given, only training examples of the same class count.
+    """
+
+    def __init__(
+        self, points: ArrayLike, ids: NDArray[np.int64], labels: NDArray[np.int64] | None
+    ) -> None:
+        self._points, self._ids, self._labels = np.asarray(points), ids, labels
+        self._asked = 0
+        self._table: tuple[FloatArray, NDArray[np.int32]] | None = None
+
+    def search(self, is_member: NDArray[np.bool_], *, threads: int) -> Similarity:
+        """Return the similarity of every example to a trial's members, of which there is one."""
+        self._asked += 1
+        count = _worth_keeping(is_member)
+        if self._table is None:
+            if count is None or self._asked < _WORTH:
+                return Similarity.search(
+                    self._points, is_member, self._ids, self._labels, threads=threads
+                )
+            self._table = self._neighbours(count, threads)
+        distances, neighbours = self._table
+        # Index -1, of no neighbour, is that of an example which never is a member.
+        hits = np.append(is_member, False)[neighbours]
+        every, first = np.arange(len(hits)), hits.argmax(axis=1)
+        known = hits[every, first]
+        distance = np.where(known, distances[every, first], np.nan)
+        index = np.where(known, neighbours[every, first], -1)
+        # Who has fewer neighbours than are kept has no others.
+        left = np.flatnonzero(~known & (neighbours[:, -1] >= 0))
+        distance[left], index[left] = self._searched(is_member, left, threads)
+        nearest = np.where(index >= 0, self._ids[index], -1)
+        return Similarity(np.where(is_member, 0.0, distance), distance, nearest)
+
+    def _neighbours(self, count: int, threads: int) -> tuple[FloatArray, NDArray[np.int32]]:
+        """Return distances and indices (examples, count) of each example's nearest others."""
+        size = len(self._points), min(count, len(self._points) - 1)
+        distances, neighbours = np.empty(size), np.empty(size, np.int32)
+        own = np.arange(len(self._points))
+        for start in range(0, len(own), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            found = nearest_training(
+                self._points[block],
+                self._points,
+                metric="angular",
+                query_labels=None if self._labels is None else self._labels[block],
+                training_labels=self._labels,
+                self_index=own[block],
+                k=size[1],
+                n_threads=threads,
+            )
+            assert found.distance_excluding_self is not None
+            assert found.index_excluding_self is not None
+            distances[block] = found.distance_excluding_self
+            neighbours[block] = found.index_excluding_self
+        return distances, neighbours
+
+    def _searched(
+        self, is_member: NDArray[np.bool_], rows: NDArray[np.int64], threads: int
+    ) -> tuple[FloatArray, NDArray[np.int64]]:
+        """Return the distance and the index of the nearest other member of some examples."""
+        if len(rows) == 0:
+            return np.empty(0), np.empty(0, np.int64)
+        members = np.flatnonzero(is_member)
+        own = np.full(len(is_member), -1, dtype=np.int64)
+        own[members] = np.arange(len(members))
+        found = nearest_training(
+            self._points[rows],
+            self._points[members],
+            metric="angular",
+            query_labels=None if self._labels is None else self._labels[rows],
+            training_labels=None if self._labels is None else self._labels[members],
+            self_index=own[rows],
+            n_threads=threads,
+        )
+        assert found.distance_excluding_self is not None
+        assert found.index_excluding_self is not None
+        index = found.index_excluding_self
+        return found.distance_excluding_self, np.where(index >= 0, members[index], -1)
+
+
+def _worth_keeping(is_member: NDArray[np.bool_]) -> int | None:
+    """Return of how many neighbours hardly an example has no member among them.
+
+    ``None`` where so many would have to be kept that a search among the few members costs less,
+    or where there are no neighbours.
+    """
+    share = float(np.mean(is_member))
+    if len(is_member) < 2 or share == 0.0:
+        return None
+    if share == 1.0:
+        return 1
+    count = math.ceil(math.log(len(is_member)) / -math.log1p(-share))
+    return max(1, count) if count <= _MOST else None

@@ -358,7 +358,7 @@ def training(run: "Run", ax: "Axes | None" = None, *, figure: str = "loss") -> "
 
 
 def _check_by(by: str, table: Any) -> None:
-    check_choice("by", by, tuple(sorted(set(table["by"]) - {"label"})))
+    check_choice("by", by, tuple(sorted(set(table["by"].dropna()) - {"label", "all"})))
 
 
 def joint(run: "Run", ax: "Axes | None" = None, *, members: bool = False) -> "Axes":

@@ -45,6 +45,11 @@ def refusal(design: str | None, ratio: float) -> str | None:
     return "nothing says that membership was drawn by an independent fair coin for each example"
 
 
+def audited_trials(canaries: int) -> int:
+    """Return how many trials with so many canaries are audited one by one."""
+    return max(1, MOST_SCORES // canaries)
+
+
 def epsilon_rows(
     scores: Mapping[str, FloatArray],
     log_odds: FloatArray,
@@ -78,7 +83,7 @@ def epsilon_rows(
         ``correct``, ``assumptions``, and a ``reason`` where there is no bound. Each row holds by
         itself: the largest of many is no bound.
     """
-    count = max(1, MOST_SCORES // is_member.shape[1])
+    count = audited_trials(is_member.shape[1])
     rows = []
     for attack, values in scores.items():
         for method in ("one-run", "one-run-fdp"):
@@ -123,7 +128,7 @@ def epsilon_bins(
         trials of the bounds that canaries of the bin give alone, each with confidence
         ``confidence_each``, their mean with none; or the ``reason`` why there is none.
     """
-    count = max(1, MOST_SCORES // is_member.shape[1])
+    count = audited_trials(is_member.shape[1])
     rows = []
     for attack, values in scores.items():
         for name, column in columns.items():

@@ -141,13 +141,6 @@ def evidence_tables(
     }
 
 
-def called(
-    scores: Mapping[str, FloatArray], thresholds: Mapping[str, FloatArray]
-) -> dict[str, NDArray[np.bool_]]:
-    """Return what each attack calls a member at the rate at which attacks are compared."""
-    return {name: scores[name] >= cuts[:, None] for name, cuts in _at_level(thresholds).items()}
-
-
 def _at_level(thresholds: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     column = FPR_LEVELS.index(AGREEMENT_LEVEL)
     return {name: cuts[:, column] for name, cuts in thresholds.items()}

@@ -123,6 +123,11 @@ class RunAttacks:
         """Whether LiRA's variances are pooled over examples where nothing else is said."""
         return self.design.shadow_models < attacks.FEW_SHADOW_MODELS
 
+    @property
+    def lira_name(self) -> str:
+        """How the attack is called that vulnerability is measured by."""
+        return f"lira_online_{'fixed' if self.fixed_by_default else 'own'}_variance"
+
     def lira(self) -> FloatArray:
         """Return the scores of the attack that vulnerability is measured by."""
         return self.data.kept(
@@ -296,11 +301,22 @@ class RunAttacks:
     def _of_views(self, views: FloatArray, **given: Any) -> FloatArray:
         return attacks.lira(views, **given, out=self.data.new_scores())
 
-    def points(self, attack: str) -> dict[str, Any]:
-        """Name the points that an attack compares an example with, for attacks that do."""
+    def points(self, attack: str) -> str | None:
+        """Name the points that an attack compares an example with, ``None`` if it does not."""
         if attack != "attack_p" and not attack.startswith("rmia"):
-            return {}
-        return {"z": "non-members" if self.holdout is None else "holdout"}
+            return None
+        return "non-members" if self.holdout is None else "holdout"
+
+    def why_no_audit(self, attack: str) -> str | None:
+        """Say why guesses by an attack's scores prove no epsilon, ``None`` if they do.
+
+        A guess may follow from the model and from other trials, not from the target's own coins.
+        """
+        if attack == "closeness":
+            return "its scores are distances to the target's training set, which no model gave"
+        if self.points(attack) == "non-members":
+            return "its scores know who the target's non-members are: the run has no holdout"
+        return None
 
     def _class_statistic(self) -> FloatArray:
         """Return what thresholds of classes are learned on."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 RECORD = "membership.json"
 
 #: Raised when the same inputs give other tables.
-VERSION = 10
+VERSION = 11
 
 #: Tables of many rows; the others are CSV files.
 _PARQUET = ("vulnerability", "memorization", "roc")

@@ -3,18 +3,20 @@
 Arrays in, rows out. Bins are those of attack power, so that tables stand side by side.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import check_mapping
+from confsim.membership.reliability import halves, reliability_of_halves
 from confsim.membership.vulnerability import bins_of, check_binned
 from confsim.statistics import RATE, check_membership, mean_interval
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
 
 INTERVAL = "Student-t over examples, on the logit scale: these trials, examples drawn anew"
 
@@ -73,46 +75,99 @@ def success_by(
                 f"called[{name!r}] must have the shape of is_member, {member.shape}, not "
                 f"{found[name].shape}"
             )
-    rows = []
-    chosen = bins_of(order_by, bins)
     remembered = None
     if memorization is not None:
         remembered = check_binned("memorization", memorization, member.shape[1]).astype(np.float64)
+    success = Success(member)
     for name, hits in found.items():
-        rates = _Rates(hits, member)
-        for number, examples in enumerate(chosen):
-            row: dict[str, Any] = {
-                "bin": number,
-                "value_low": float(order_by[examples].min()),
-                "value_high": float(order_by[examples].max()),
-                "examples": len(examples),
-                "attack": name,
-                **rates.of(examples),
-            }
-            if remembered is not None:
-                row["memorization"] = _mean(remembered[examples])
-            rows.append(row | {"interval": INTERVAL})
-    return rows
+        success.add(name, hits)
+    return success.rows(order_by, bins_of(order_by, bins), remembered)
 
 
-class _Rates:
-    """How often each example was found, as a member and as none."""
+class Success:
+    """Whom attacks find, one attack after another: counts of each example, and rows of any bins.
 
-    def __init__(self, called: BoolArray, member: BoolArray) -> None:
-        self._held, trials = member.sum(axis=0), len(member)
-        self._found = (called & member).sum(axis=0)
+    Parameters
+    ----------
+    is_member : ndarray of bool, (trials, examples)
+    row_groups : array_like, (trials,), optional
+        Trials of one group stay in one half; see :func:`confsim.membership.reliability.halves`.
+
+    Notes
+    -----
+    What attacks call a member is needed once, trial after trial; kept are three counts an example.
+    """
+
+    def __init__(self, is_member: BoolArray, row_groups: ArrayLike | None = None) -> None:
+        self._member = is_member
+        self._half = np.zeros(len(is_member), dtype=np.int64)
+        self._half[halves(len(is_member), row_groups)[1]] = 1
+        self._held = np.stack([is_member[self._half == k].sum(axis=0) for k in (0, 1)])
+        self._hits: dict[str, NDArray[np.uint32]] = {}
+        self._false: dict[str, NDArray[np.uint32]] = {}
+
+    def add(self, attack: str, called: Iterable[BoolArray]) -> None:
+        """Count what an attack calls a member in each trial: arrays (examples,)."""
+        hits = np.zeros((2, self._member.shape[1]), dtype=np.uint32)
+        false = np.zeros(self._member.shape[1], dtype=np.uint32)
+        for said, member, half in zip(called, self._member, self._half, strict=True):
+            hits[half] += said & member
+            false += said & ~member
+        self._hits[attack], self._false[attack] = hits, false
+
+    @property
+    def attacks(self) -> list[str]:
+        """Those that were added, in their order."""
+        return list(self._hits)
+
+    def share(self, attack: str) -> FloatArray:
+        """Return the share of trials with an example as a member in which an attack finds it."""
         with np.errstate(invalid="ignore"):
-            self._by_kind = {
-                "tpr": self._found / self._held,
-                "fpr": (called & ~member).sum(axis=0) / (trials - self._held),
-            }
+            found: FloatArray = self._hits[attack].sum(axis=0) / self._held.sum(axis=0)
+        return found
 
-    def of(self, examples: NDArray[np.int64]) -> dict[str, float]:
+    def reliability(self, attack: str, bins: Sequence[IntArray] | None = None) -> float:
+        """Return the split-half reliability of that share, or of its means in bins."""
+        with np.errstate(invalid="ignore"):
+            first, second = self._hits[attack] / self._held
+        return reliability_of_halves(first, second, bins=bins)
+
+    def rows(
+        self, values: NDArray[Any], bins: Sequence[IntArray], memorization: FloatArray | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the rows of :func:`success_by` for the examples of each bin."""
+        rows = []
+        for attack in self._hits:
+            rates = self._rates(attack)
+            for number, chosen in enumerate(bins):
+                row: dict[str, Any] = {
+                    "bin": number,
+                    "value_low": float(values[chosen].min()),
+                    "value_high": float(values[chosen].max()),
+                    "examples": len(chosen),
+                    "attack": attack,
+                    **self._row(attack, rates, chosen),
+                }
+                if memorization is not None:
+                    row["memorization"] = _mean(memorization[chosen])
+                rows.append(row | {"interval": INTERVAL})
+        return rows
+
+    def _rates(self, attack: str) -> dict[str, FloatArray]:
+        """Return how often each example is found, as a member and as none."""
+        others = len(self._member) - self._held.sum(axis=0)
+        with np.errstate(invalid="ignore"):
+            return {"tpr": self.share(attack), "fpr": self._false[attack] / others}
+
+    def _row(
+        self, attack: str, rates: dict[str, FloatArray], examples: IntArray
+    ) -> dict[str, float]:
         row: dict[str, float] = {}
-        for name, rates in self._by_kind.items():
-            mean, low, high = mean_interval(rates[examples], RATE)
+        for name, every in rates.items():
+            mean, low, high = mean_interval(every[examples], RATE)
             row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
-        held, found = self._held[examples], self._found[examples]
+        held = self._held[:, examples].sum(axis=0)
+        found = self._hits[attack][:, examples].sum(axis=0)
         once, twice = held >= 1, held >= 2
         row["coverage"] = _mean(found[once] > 0)
         row["stability"] = _mean((found == held)[twice])

@@ -14,19 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim._errors import ConfsimError
-from confsim.membership.audit import epsilon_bins, epsilon_rows, refusal
+from confsim.membership.audit import audited_trials, epsilon_bins, epsilon_rows, refusal
 from confsim.membership.best import best_rows, leaders
 from confsim.membership.blind import blind_rows
 from confsim.membership.curves import always_drawn, grid_of, look_at, roc_rows, rows_of
 from confsim.membership.evaluation import evaluate, evaluated
-from confsim.membership.evidence import AGREEMENT_LEVEL, called, evidence_tables
+from confsim.membership.evidence import AGREEMENT_LEVEL, evidence_tables
 from confsim.membership.matrices import Matrices
 from confsim.membership.memorization import memorization
-from confsim.membership.reliability import reliability, reliability_of_bins
 from confsim.membership.run_attacks import Remarks, RunAttacks
 from confsim.membership.shadow import Design
 from confsim.membership.slices import Slices
-from confsim.membership.success import success_by
+from confsim.membership.success import Success
 from confsim.membership.transfer import transferred_thresholds
 from confsim.membership.vulnerability import bins_of
 from confsim.membership.vulnerability_tables import BINNED, VulnerabilityTables
@@ -86,6 +85,12 @@ class ExampleTables:
         self._slices = Slices.of(self.data)
         self.design = self._design() if trials is None else Design(self.data.is_member, seed=seed)
         self.groups = None if self.design.partner is None else self.trials_array // 2
+        self._success = Success(self.data.is_member, self.groups)
+        #: Why no epsilon can be bounded, and scores of the trials that are audited, by attack.
+        self._no_epsilon = refusal(
+            run.capabilities.design, float(run.config.get("train_ratio", 0.5))
+        )
+        self._audited: dict[str, FloatArray] | None = None if self._no_epsilon else {}
         self.attacks = RunAttacks(self.data, self.design, self.remarks, threads)
         self._exposure = VulnerabilityTables(self.data, self.groups, seed, threads, self.notes)
 
@@ -175,7 +180,18 @@ class ExampleTables:
                 "group_similarity": self._slices.similarity(known),
             }
             tables |= {made: pd.DataFrame(found) for made, found in of_groups.items() if found}
+        for table in tables.values():
+            self._name_points(table)
         return tables, self.notes, answers
+
+    def _name_points(self, table: "pd.DataFrame") -> None:
+        """Add a column ``z``: the points that the attack of a row compares an example with."""
+        for column in (name for name in ("attack", "other") if name in table):
+            found = table[column].map(self.attacks.points)
+            if "reason" in table:
+                found = found.where(table["reason"].isna())
+            if found.notna().any():
+                table["z"] = table["z"].fillna(found) if "z" in table else found
 
     def _of_shadow_models(
         self, tables: "dict[str, pd.DataFrame]", columns: dict[str, NDArray[Any]]
@@ -200,12 +216,14 @@ class ExampleTables:
                 evidence.result()
             answers = self._exposure.add_to(tables, columns, lira, self.features)
             made = evidence.result()
-        tables["success_bins"] = pd.DataFrame(self._success(columns))
-        found = self._found(slice(None))
-        tables["vulnerability"] = tables["vulnerability"].assign(**found)
+        tables["success_bins"] = pd.DataFrame(self._success_rows(columns))
+        main = {f"found_{name}": attack for name, attack in self._main_attacks().items()}
+        tables["vulnerability"] = tables["vulnerability"].assign(
+            **{column: self._success.share(attack) for column, attack in main.items()}
+        )
         known = [
-            {"vulnerability": name, "reliability": reliability(measure, len(lira), self.groups)}
-            for name, measure in ((name, partial(self._found_by, name)) for name in found)
+            {"vulnerability": column, "reliability": self._success.reliability(attack)}
+            for column, attack in main.items()
         ]
         measured = tables["vulnerability_reliability"]
         tables["vulnerability_reliability"] = pd.concat(
@@ -213,20 +231,11 @@ class ExampleTables:
         )
         return made, answers
 
-    @cached_property
-    def _called(self) -> dict[str, BoolArray]:
-        """What each attack calls a member at the rate at which attacks are compared."""
-        return called(self._scores, self._thresholds)
-
-    def _found(self, rows: Any) -> dict[str, FloatArray]:
-        """Return of each example the share of its trials as member in which an attack finds it."""
-        return {f"found_{name}": self._found_by(f"found_{name}", rows) for name in self._called}
-
-    def _found_by(self, name: str, rows: Any) -> FloatArray:
-        member, hits = self.data.is_member[rows], self._called[name.removeprefix("found_")][rows]
-        with np.errstate(invalid="ignore"):
-            share: FloatArray = (hits & member).sum(axis=0) / member.sum(axis=0)
-        return share
+    def _main_attacks(self) -> dict[str, str]:
+        """Return by their short names how the main attacks are called among all."""
+        names = {name: name for name in self._scores} | {"lira_online": self.attacks.lira_name}
+        found = self._success.attacks
+        return {name: names[name] for name in self._scores if names[name] in found}
 
     @cached_property
     def _surroundings(self) -> dict[str, Any]:
@@ -239,25 +248,10 @@ class ExampleTables:
 
         design = self.run.capabilities.design
         found = {"best_attack": self._best}
-        why_not = refusal(design, float(self.run.config.get("train_ratio", 0.5)))
-        if why_not is None and self._scores:
-            found["epsilon"] = epsilon_rows(
-                self._scores,
-                self.attacks.signal,
-                self.data.is_member,
-                targets=self.trials,
-                ids=self.data.ids,
-                seed=self.seed,
-            )
-            found["epsilon_bins"] = epsilon_bins(
-                self._scores,
-                self.data.is_member,
-                {name: columns[name] for name in _KNOWN_BEFORE if name in columns},
-                targets=self.trials,
-                seed=self.seed,
-            )
+        if self._audited is not None and self._scores:
+            found |= self._epsilon(self._audited, columns)
         else:
-            reason = why_not or "it needs log-odds and three trials"
+            reason = self._no_epsilon or "it needs log-odds and three trials"
             found["epsilon"] = [{"attack": "all", "target": "none", "reason": reason}]
         if design not in ("independent", "balanced", "coin"):
             _, groups = self.data.population()
@@ -279,6 +273,39 @@ class ExampleTables:
             )
         return {name: pd.DataFrame(made) for name, made in found.items() if made}
 
+    def _epsilon(
+        self, audited: dict[str, FloatArray], columns: dict[str, NDArray[Any]]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return bounds of the main attacks, and of every attack in bins of canaries."""
+        refused = {
+            name: reason
+            for name in [*self._scores, *audited]
+            if (reason := self.attacks.why_no_audit(name)) is not None
+        }
+        count = audited_trials(len(self.data.ids))
+        known = {name: columns[name] for name in _KNOWN_BEFORE if name in columns}
+        rows = epsilon_rows(
+            {name: scores for name, scores in self._scores.items() if name not in refused},
+            self.attacks.signal,
+            self.data.is_member,
+            targets=self.trials,
+            ids=self.data.ids,
+            seed=self.seed,
+        )
+        bins = epsilon_bins(
+            {name: scores for name, scores in audited.items() if name not in refused},
+            self.data.is_member[:count],
+            {"all": np.zeros(len(self.data.ids)), **known},
+            targets=self.trials[:count],
+            seed=self.seed,
+        )
+        why = [{"attack": name, "reason": reason} for name, reason in refused.items()]
+        rows += [row | {"target": "none"} for row in why if row["attack"] in self._scores]
+        return {
+            "epsilon": rows,
+            "epsilon_bins": bins + [row for row in why if row["attack"] in audited],
+        }
+
     def _evidence(self) -> "dict[str, pd.DataFrame]":
         """Return tables of what the main attacks find at thresholds that can be chosen."""
         import pandas as pd
@@ -297,30 +324,28 @@ class ExampleTables:
         )
         return {name: pd.DataFrame(rows) for name, rows in found.items()}
 
-    def _success(self, columns: dict[str, NDArray[Any]]) -> list[dict[str, Any]]:
-        """Return which members the main attacks find, by similarity and class."""
+    def _success_rows(self, columns: dict[str, NDArray[Any]]) -> list[dict[str, Any]]:
+        """Return which members every attack finds, by similarity and class."""
         made = []
         for name, bins in BINNED:
             if name not in columns:
                 continue
             parts = bins_of(columns[name], bins)
-            again = {
-                attack: reliability_of_bins(
-                    partial(self._found_by, f"found_{attack}"), parts, len(self.trials), self.groups
-                )
-                for attack in self._called
-            }
+            again = {a: self._success.reliability(a, parts) for a in self._success.attacks}
             made += [
                 {"level": AGREEMENT_LEVEL, "by": name, **row, "reliability": again[row["attack"]]}
-                for row in success_by(
-                    columns[name],
-                    self._called,
-                    self.data.is_member,
-                    bins=bins,
-                    memorization=columns.get("memorization"),
-                )
+                for row in self._success.rows(columns[name], parts, columns.get("memorization"))
             ]
         return made
+
+    def _keep(self, name: str, scores: FloatArray) -> None:
+        """Keep of an attack's scores what bins of examples need."""
+        cuts = transferred_thresholds(
+            scores, self.data.is_member, levels=[AGREEMENT_LEVEL], partner=self.design.partner
+        )
+        self._success.add(name, (row >= cut for row, cut in zip(scores, cuts, strict=True)))
+        if self._audited is not None:
+            self._audited[name] = scores[: audited_trials(len(self.data.ids))].copy()
 
     def _attack_rows(self) -> list[dict[str, Any]]:
         """Evaluate every attack, one after another: each takes the memory of its scores."""
@@ -343,7 +368,10 @@ class ExampleTables:
                 self._curves[name] = rows_of(name, grid, evaluation.looks)
             if not found:
                 impossible[name] = _why_impossible(scores, self.data.is_member)
-            elif self._slices is not None:
+                return []
+            if self.attacks.possible:
+                self._keep(name, scores)
+            if self._slices is not None:
                 self._sliced[name] = self._slices.power(
                     name,
                     scores,
@@ -359,7 +387,6 @@ class ExampleTables:
                     **row,
                     "target": str(row["target"]),
                     "null_auc": null.get(row["target"], 0.5),
-                    **self.attacks.points(name),
                 }
                 for row in found
             ]
@@ -399,7 +426,7 @@ class ExampleTables:
             ):
                 if row["target"] == target:
                     null = both._null_aucs()[target] if name == "closeness" else 0.5
-                    said = {"target": "model", "null_auc": null, **both.attacks.points(name)}
+                    said = {"target": "model", "null_auc": null}
                     found.append({"attack": name, **row, **said})
         self.notes.append(
             f"target 'model' is the model of the user's own (trial {target}), attacked with "

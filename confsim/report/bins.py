@@ -1,5 +1,6 @@
 """Who is found: attacks, confidence and proven leakage among examples alike in something."""
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,20 @@ _BY = {
 
 #: Panels of a figure at most: in the model's own space and in a fixed one.
 _PANELS = 2
+
+
+def _drawn(context: ReportContext, name: str) -> "pd.DataFrame":
+    """Return the rows of a table of the attacks that are drawn: the main one of each kind.
+
+    Of LiRA, that whose curve is kept of every run, too.
+    """
+    table = context.tables[name]
+    curves = context.tables.get("roc")
+    names = [] if curves is None else list(dict.fromkeys(curves["attack"]))
+    lira = [name for name in names if re.fullmatch("lira_online_(fixed|own)_variance", name)]
+    main = ("loss", "statistic", "lira_online", *lira[:1], "rmia_online")
+    found: pd.DataFrame = table[table["attack"].isin(main)]
+    return found
 
 
 def _kinds(table: "pd.DataFrame") -> list[str]:
@@ -68,7 +83,7 @@ def _draw_kinds(
 @figure("Which members do attacks find: those far from others?", _needs_success)
 def success(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw the share of members that attacks find, by distance."""
-    table = context.tables["success_bins"]
+    table = _drawn(context, "success_bins")
     kinds = _kinds(table)
     _draw_kinds(canvas, context, kinds, success_panel, "share of members found")
     level = 100 * float(table["level"].iloc[0])
@@ -100,8 +115,8 @@ def _from_zero(axis: "Axes", table: "pd.DataFrame", columns: list[str]) -> None:
 
 def success_panel(axis: "Axes", context: ReportContext, kind: str) -> None:
     """Draw the share of members that each attack finds in bins of one kind of distance."""
-    table = context.tables["success_bins"]
-    table = table[table["by"] == kind]
+    every = _drawn(context, "success_bins")
+    table = every[every["by"] == kind]
     names = list(dict.fromkeys(table["attack"]))
     span = float(table["value_high"].max() - table["value_low"].min())
     axis.axhline(float(table["level"].iloc[0]), **NULL_STYLE)
@@ -115,7 +130,7 @@ def success_panel(axis: "Axes", context: ReportContext, kind: str) -> None:
             x, rows["tpr"], MARKERS[i % len(MARKERS)], color=colour, linestyle=DASHES[i % 3],
             linewidth=0.8, label=attack_name(name),
         )  # fmt: skip
-    _from_zero(axis, context.tables["success_bins"], ["tpr", "tpr_high"])
+    _from_zero(axis, every, ["tpr", "tpr_high"])
     axis.set_xlabel(_BY[kind])
     percent_ticks(axis.yaxis)
 
@@ -126,7 +141,7 @@ def success_panel(axis: "Axes", context: ReportContext, kind: str) -> None:
 def _needs_epsilon(context: ReportContext) -> str | None:
     reason = has_table("epsilon_bins", "by", "epsilon")(context)
     if reason is None:
-        table = context.tables["epsilon_bins"]
+        table = _drawn(context, "epsilon_bins")
         if not _kinds(table[table["epsilon"].notna()]):
             return "no bin of distances has canaries enough for a bound"
         if not (table["epsilon"] > 0).any():
@@ -137,7 +152,7 @@ def _needs_epsilon(context: ReportContext) -> str | None:
 @figure("Do examples far from others prove more leakage?", _needs_epsilon)
 def epsilon(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw lower bounds on epsilon of the examples in bins of distance."""
-    table = context.tables["epsilon_bins"]
+    table = _drawn(context, "epsilon_bins")
     kinds = _kinds(table[table["epsilon"].notna()])
     _draw_kinds(canvas, context, kinds, epsilon_panel, "lower bound on epsilon,\nmean over trials")
     known = table[table["epsilon"].notna()]
@@ -154,8 +169,8 @@ def epsilon(context: ReportContext, canvas: Canvas) -> FigureText:
 
 def epsilon_panel(axis: "Axes", context: ReportContext, kind: str) -> None:
     """Draw the bounds of each attack in bins of one kind of distance."""
-    table = context.tables["epsilon_bins"]
-    table = table[(table["by"] == kind) & table["epsilon"].notna()]
+    every = _drawn(context, "epsilon_bins")
+    table = every[(every["by"] == kind) & every["epsilon"].notna()]
     for i, name in enumerate(dict.fromkeys(table["attack"])):
         rows = table[table["attack"] == name]
         colour = curve_style(name)["color"]
@@ -166,7 +181,7 @@ def epsilon_panel(axis: "Axes", context: ReportContext, kind: str) -> None:
         axis.plot(
             x, rows["epsilon"], MARKERS[i % len(MARKERS)], color=colour, label=attack_name(name)
         )
-    _from_zero(axis, context.tables["epsilon_bins"], ["epsilon"])
+    _from_zero(axis, every, ["epsilon"])
     axis.set_xlabel(_BY[kind])
 
 

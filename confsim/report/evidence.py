@@ -27,6 +27,15 @@ _USED = {
 }
 
 
+#: Which points an attack compares an example with, in tables with a row for each attack.
+Z = Column(
+    "z",
+    "compared with",
+    "of RMIA and Attack-P: the holdout, or the target's other non-members",
+    folded=True,
+)
+
+
 def _rows(context: ReportContext, name: str) -> "pd.DataFrame | None":
     table = context.tables.get(name)
     return None if table is None or table.empty else table
@@ -104,6 +113,7 @@ def transferred(context: ReportContext) -> Table | None:
             Column("precision_prior_50pct", "precision at 50%", "share of members among those "
                    "called members where half of the examples asked about are members"),
             Column("precision_prior_1pct", "precision at 1%", "where a hundredth are"),
+            Z,
         ],
         rows,
     )  # fmt: skip
@@ -128,6 +138,7 @@ def agreement(context: ReportContext) -> Table | None:
                    "over found in either, among members of both"),
             Column("jaccard_trials_chance", "Jaccard by chance", "the same if finds "
                    "fell anywhere"),
+            Z,
         ],
         rows,
         _pairs_note(pairs),
@@ -178,6 +189,7 @@ def epsilon(context: ReportContext) -> Table | None:
             Column("delta", "delta", "at which it holds"),
             Column("canaries", "scores", "canaries of a trial, or trials of a canary; half of them "
                    "choose the threshold"),
+            Z,
         ],
         rows,
         "Membership of each canary was drawn by an independent fair coin. A bound of 0 says that "

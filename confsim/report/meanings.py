@@ -154,6 +154,10 @@ _BIN = {
     "value_high": "largest value in the bin",
     "examples": "examples in the bin",
 }
+_Z = (
+    "points that RMIA and Attack-P compare an example with: holdout, or the target's other "
+    "non-members"
+)
 _REASON = "why there is no number"
 _INTERVAL = "what the intervals of the row are about"
 
@@ -185,8 +189,7 @@ MADE: dict[str, dict[str, str]] = {
         "few_false_positives": "rates at which fewer than 5 distinct false positives are expected",
         "interval": _INTERVAL,
         "null_auc": "AUC if membership meant nothing",
-        "z": "points that RMIA and Attack-P compare an example with: holdout, or the target's "
-        "other non-members",
+        "z": _Z,
         "reason": _REASON,
     },
     "best_attack": {
@@ -196,6 +199,7 @@ MADE: dict[str, dict[str, str]] = {
         "chosen_on": "targets that it was chosen on",
         "quoted_on": "targets that value is the mean of",
         "naive": "the largest mean over all targets, which is too large: the best of many",
+        "z": _Z,
     },
     "roc": {
         "attack": "the attack",
@@ -206,6 +210,7 @@ MADE: dict[str, dict[str, str]] = {
         "targets": "targets that the mean is over",
         "tied": "examples that share the commonest score, mean over targets; 1: all differ",
         "scored": "examples with a score, mean over targets",
+        "z": _Z,
     },
     "transfer": {
         "attack": "the attack",
@@ -222,6 +227,7 @@ MADE: dict[str, dict[str, str]] = {
         "bound",
         "few_false_positives": "whether fewer than 5 false positives are expected",
         "interval": _INTERVAL,
+        "z": _Z,
     },
     "agreement": {
         "level": "false-positive rate, at thresholds chosen on the other trials",
@@ -233,6 +239,7 @@ MADE: dict[str, dict[str, str]] = {
         "jaccard_trials": "examples found in both of two trials by those found in either, mean "
         "over pairs of trials",
         "jaccard_trials_chance": "about the same if as many had been found at random",
+        "z": _Z,
     },
     "agreement_pairs": {
         "level": "false-positive rate, at thresholds chosen on the other trials",
@@ -242,6 +249,7 @@ MADE: dict[str, dict[str, str]] = {
         "intersection": "members that both find, counted in every trial",
         "union": "members that either finds, counted in every trial",
         "spearman": "rank correlation of the two scores of members, mean over trials",
+        "z": _Z,
     },
     "discoveries": {
         "p_values": "rank: exact, coarse; normal: finer, as right as the normal fit",
@@ -270,12 +278,13 @@ MADE: dict[str, dict[str, str]] = {
         "correct": "right guesses",
         "assumptions": "what must hold for the bound",
         "reason": _REASON,
+        "z": _Z,
     },
     "epsilon_bins": {
         "attack": "whose scores are used",
         "method": "one-run: one training run with many canaries",
         **{name: text for name, text in _BIN.items() if name != "examples"},
-        "by": "what canaries are sorted by, known without any training set",
+        "by": "what canaries are sorted by, known without any training set; all: one bin",
         "canaries": "canaries in the bin",
         "trials": "trials whose bounds the mean is over",
         "delta": "of differential privacy",
@@ -284,6 +293,7 @@ MADE: dict[str, dict[str, str]] = {
         "confidence_each": "with which each trial's bound holds; their mean has none",
         "epsilon": "mean over trials of the bounds that the bin's canaries give alone",
         "reason": _REASON,
+        "z": _Z,
     },
     "blind": {
         "target": "number of the trial whose members are told from others",
@@ -352,6 +362,7 @@ MADE: dict[str, dict[str, str]] = {
         "memorization": "mean memorisation",
         "interval": _INTERVAL,
         "reliability": f"of the bins' true-positive rates: {_RELIABILITY}",
+        "z": _Z,
     },
     "group_attacks": {
         "attack": "the attack",
@@ -359,6 +370,7 @@ MADE: dict[str, dict[str, str]] = {
         "members": "members with a score, counted in every trial",
         "examples": "examples of the group",
         **_POWER,
+        "z": _Z,
     },
     "group_similarity": {
         "group": "the user's own group",

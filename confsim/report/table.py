@@ -68,6 +68,8 @@ class Table:
     rows : list of dict
         By the columns' keys; ``KEY_low`` and ``KEY_high`` hold a value's interval.
     note : str
+    folded : bool
+        Whether the page shows it on demand only.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Table:
     columns: list[Column]
     rows: list[dict[str, Any]]
     note: str = ""
+    folded: bool = False
 
     @property
     def fields(self) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from confsim import recipes
 from confsim._errors import ConfsimError
-from confsim.report import evidence, groups
+from confsim.report import bin_tables, evidence, groups
 from confsim.report.attacks import attack_name, plain
 from confsim.report.classes import class_rows, known, records
 from confsim.report.context import ReportContext
@@ -45,6 +45,8 @@ def run_tables(context: ReportContext) -> list[Table]:
         evidence.transferred,
         evidence.agreement,
         evidence.epsilon,
+        bin_tables.success,
+        bin_tables.epsilon,
         per_class,
         groups.group_attacks,
         groups.group_similarity,
@@ -233,6 +235,8 @@ def attacks(context: ReportContext) -> Table | None:
         if known(row.get("auc_new_examples_low")) >= 0:
             made["auc_new_examples"] = row["auc"]
             made |= {k: row[k] for k in ("auc_new_examples_low", "auc_new_examples_high")}
+        if isinstance(row.get("z"), str):
+            made["z"] = row["z"]
         made["few"] = _few(row.get("few_false_positives"))
         rows.append(made)
     rows.sort(key=lambda row: (row["over"], -known(row.get("tpr_at_fpr_1pct"))))
@@ -267,6 +271,7 @@ def attacks(context: ReportContext) -> Table | None:
             *(rate(key) for key in levels if key not in _FIRST),
             Column("few", "too few at", "false-positive rates at which fewer than five false "
                    "positives are expected: read these TPRs with care", folded=True),
+            evidence.Z,
         ],
         rows,
         _impossible(table),

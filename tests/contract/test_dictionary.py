@@ -15,8 +15,13 @@ from confsim.report.meanings import MADE, STORED, SUMMARY
 pq = pytest.importorskip("pyarrow.parquet")
 
 
-#: Columns for what these runs are too large, or too random, for.
-ELSEWHERE = {("epsilon_bins", "reason"), ("blind", "reason"), ("vulnerability", "leverage")}
+#: Columns of what these runs are too large, or too random, for.
+ELSEWHERE = {
+    ("epsilon_bins", "reason"),
+    ("blind", "reason"),
+    ("vulnerability", "leverage"),
+    ("best_attack", "z"),
+}
 
 
 def columns_of(path):

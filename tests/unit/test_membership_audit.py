@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from report_runs import FakeDeep, FakeSession, publish
+from sklearn.tree import DecisionTreeClassifier
 
+import confsim
 from confsim import audit
 from confsim.experiment import RunData
 from confsim.membership import best_attack, epsilon_lower_bound, membership_tables, trace_scores
@@ -201,10 +203,50 @@ def test_attacks_of_runs_with_canaries_are_about_them(tmp_path):
     for name in ("fixed_distance", "density_distance"):
         assert made["vulnerability"][name].to_numpy() == pytest.approx(whole[name][:100])
     bins = made["epsilon_bins"]
-    assert set(bins["by"]) == {"label", "fixed_distance", "density_distance"}
-    assert (bins.groupby(["attack", "by"])["canaries"].sum() == 100).all()
+    assert set(bins["by"].dropna()) == {"all", "label", "fixed_distance", "density_distance"}
+    assert (bins.dropna(subset=["by"]).groupby(["attack", "by"])["canaries"].sum() == 100).all()
+    # Every attack with scores; those that know the target's coins prove nothing, and say why.
+    assert set(bins["attack"]) == set(made["attacks"].dropna(subset=["auc"])["attack"])
+    refused = dict(bins.dropna(subset=["reason"])[["attack", "reason"]].to_numpy())
+    assert set(refused) == {"closeness"}
+    assert "which no model gave" in refused["closeness"]
+    for attack in ("loss", "lira_online"):
+        name = attack.replace("lira_online", "lira_online_fixed_variance")
+        whole = bins[(bins["attack"] == name) & (bins["by"] == "all")].iloc[0]
+        mean = epsilon[(epsilon["attack"] == attack) & (epsilon["method"] == "one-run")]
+        mean = mean[mean["target"] == "mean"].iloc[0]
+        assert (whole["canaries"], whole["trials"]) == (100, 6)
+        assert whole["epsilon"] == pytest.approx(mean["epsilon"])
     assert "blind" not in made.tables
     assert any("100 canaries" in note for note in made.notes)
+
+
+def test_scores_that_know_the_coins_prove_nothing(tmp_path):
+    rng = np.random.default_rng(0)
+    run = confsim.shadow.run(
+        estimator=DecisionTreeClassifier(max_depth=4),
+        X=rng.normal(size=(80, 3)),
+        y=np.arange(80) % 3,
+        trials=4,
+        design="coin",
+        holdout=0,
+        out=tmp_path / "run",
+    )
+    made = membership_tables(run)
+    for table, attacks in (
+        ("epsilon", {"rmia_online"}),
+        ("epsilon_bins", {"rmia_online", "rmia_offline", "attack_p"}),
+    ):
+        rows = made[table].dropna(subset=["attack"])
+        refused = rows[rows["reason"].astype(str).str.contains("no holdout")]
+        assert set(refused["attack"]) == attacks
+        assert refused["epsilon"].isna().all()
+        assert refused["z"].isna().all() if "z" in refused else True
+    points = made["transfer"].set_index("attack")["z"]
+    assert set(points["rmia_online"]) == {"non-members"}
+    assert points["loss"].isna().all()
+    pairs = made["agreement_pairs"]
+    assert ((pairs["z"] == "non-members") == (pairs["other"] == "rmia_online")).all()
 
 
 def test_attacks_on_traces_are_in_the_table(tmp_path):

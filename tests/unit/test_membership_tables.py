@@ -605,7 +605,11 @@ def test_balanced_runs_leave_partners_out(tmp_path):
 def test_success_in_bins_is_that_of_the_agreement(tmp_path):
     run, _ = balanced_run(tmp_path / "run")
     found = membership_tables(run)
-    rows = found["success_bins"].query("by == 'label'")
+    rows = (
+        found["success_bins"]
+        .query("by == 'label'")
+        .replace({"attack": {"lira_online_fixed_variance": "lira_online"}})
+    )
     for attack, row in found["agreement"].set_index("attack").iterrows():
         own = rows[rows["attack"] == attack]
         assert own["examples"].sum() == 150
@@ -614,6 +618,9 @@ def test_success_in_bins_is_that_of_the_agreement(tmp_path):
         tpr = (own["tpr"] * own["examples"]).sum() / 150
         assert tpr == pytest.approx(row["tpr"])
     assert {"distance_out", "label"} <= set(found["success_bins"]["by"])
+    scored = set(found["attacks"].dropna(subset=["auc"])["attack"])
+    assert len(scored) > 12
+    assert set(rows["attack"].replace("lira_online", "lira_online_fixed_variance")) == scored
 
 
 def test_a_run_without_trials(tmp_path):

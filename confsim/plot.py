@@ -113,9 +113,9 @@ def vulnerability(
     ----------
     run : Run
     ax : Axes, optional
-    by : {"distance_out", "fixed_distance", "density_distance"}
+    by : {"distance_out", "fixed_distance", "density_distance", "leverage"}
         Distance in the model's own space, to the nearest other in a fixed space, or the mean to the
-        20 nearest there.
+        20 nearest there, or leverage there.
     figure : {"auc", "tpr_at_fpr_1pct"}
 
     Returns
@@ -195,7 +195,7 @@ def success(run: "Run", ax: "Axes | None" = None, *, by: str = "distance_out") -
     ----------
     run : Run
     ax : Axes, optional
-    by : {"distance_out", "fixed_distance", "density_distance"}
+    by : {"distance_out", "fixed_distance", "density_distance", "leverage"}
 
     Returns
     -------
@@ -218,7 +218,7 @@ def epsilon(run: "Run", ax: "Axes | None" = None, *, by: str = "fixed_distance")
     run : Run
         Of a design by independent fair coins.
     ax : Axes, optional
-    by : {"fixed_distance", "density_distance"}
+    by : {"fixed_distance", "density_distance", "leverage"}
 
     Returns
     -------

@@ -157,6 +157,72 @@ def leverage_without(
     return found
 
 
+#: More multiplications than this, or a larger matrix, and it takes a minute or more.
+_MOST_WORK, _WIDEST = 1e12, 4096
+
+#: Values that are centred at a time.
+_ENTRIES = 1 << 22
+
+
+def too_wide(points: int, columns: int) -> bool:
+    """Whether :func:`leverage_among` would take too long."""
+    small = min(points, columns)
+    return small > _WIDEST or float(points) * columns * small > _MOST_WORK
+
+
+def leverage_among(points: NDArray[Any]) -> FloatArray:
+    """Return the leverage of each point in a ridge fit on all of them, with intercept.
+
+    The ridge is the mean of the eigenvalues of the points' scatter that can be above 0: directions
+    in which points hardly differ, as of pixels at the border, do not count, and with more columns
+    than points leverage still tells points apart.
+
+    Parameters
+    ----------
+    points : ndarray, (points, ...)
+        Any real numbers; computed in float64, some rows or columns at a time.
+
+    Returns
+    -------
+    ndarray, (points,)
+        That of :func:`leverage` with this ridge, in (0, 1].
+    """
+    from scipy.linalg import cho_factor, cho_solve, solve_triangular
+
+    x = points.reshape(len(points), -1)
+    count, columns = x.shape
+    centre = _mean(x)
+    small = min(count, columns)
+    scatter = np.zeros((small, small))  # of columns, or of points: the same eigenvalues above 0
+    if count > columns:
+        for rows in _parts(count, columns):
+            part = x[rows].astype(np.float64) - centre
+            scatter += part.T @ part
+    else:
+        for some in _parts(columns, count):
+            part = x[:, some].astype(np.float64) - centre[some]
+            scatter += part @ part.T
+    ridge = float(np.trace(scatter)) / max(1, min(count - 1, columns))
+    if ridge == 0:
+        return np.full(count, 1 / count)
+    fitted = scatter + ridge * np.eye(small)
+    found = np.empty(count)
+    if count > columns:
+        root = np.linalg.cholesky(fitted)
+        for rows in _parts(count, columns):
+            part = x[rows].astype(np.float64) - centre
+            found[rows] = (solve_triangular(root, part.T, lower=True) ** 2).sum(axis=0)
+    else:
+        found[:] = np.diag(cho_solve(cho_factor(fitted, lower=True), scatter))
+    return found + 1 / count
+
+
+def _parts(rows: int, columns: int) -> list[slice]:
+    """Return slices of rows whose values fit into a few megabytes."""
+    step = max(1, _ENTRIES // max(1, columns))
+    return [slice(start, start + step) for start in range(0, rows, step)]
+
+
 class _Fit:
     """The eigenvectors of the training rows' scatter, and what each adds to a leverage."""
 

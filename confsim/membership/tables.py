@@ -44,7 +44,7 @@ BoolArray = NDArray[np.bool_]
 _WITHOUT_MODEL = ("fixed_distance", "density_distance", "leverage")
 
 #: What is known of examples without any training set.
-_KNOWN_BEFORE = ("fixed_distance", "density_distance", "label")
+_KNOWN_BEFORE = ("fixed_distance", "density_distance", "leverage", "label")
 
 
 def _why_impossible(scores: FloatArray, is_member: BoolArray) -> str:

@@ -112,6 +112,14 @@ def attack_name(name: str) -> str:
     return NAMES.get(name, name.replace("_", " "))
 
 
+def main_attacks(context: ReportContext) -> tuple[str, ...]:
+    """Return the main attack of each kind; of LiRA, that whose curve is kept of every run."""
+    curves = context.tables.get("roc")
+    names = [] if curves is None else list(dict.fromkeys(curves["attack"]))
+    lira = [name for name in names if re.fullmatch("lira_online_(fixed|own)_variance", name)]
+    return ("lira_online", *lira[:1], "rmia_online", "loss", "statistic")
+
+
 #: What figures of an example are called where they are no attacks.
 _FIGURES = {
     "distance_excluding_self": "distance to another training point",
@@ -310,6 +318,7 @@ _BY = {
     "distance_out": "mean distance to training set when out",
     "fixed_distance": "distance to nearest other, fixed space",
     "density_distance": "mean distance to 20 nearest others",
+    "leverage": "leverage, fixed space",
 }
 
 #: What their panels are called in the caption.
@@ -318,6 +327,7 @@ _SPACES = {
     "it gives one, in the trials that did not train on the example",
     "fixed_distance": "distance to the nearest other example in a fixed space",
     "density_distance": "mean distance to the 20 nearest others in a fixed space",
+    "leverage": "leverage in a ridge fit on all examples in a fixed space",
 }
 
 #: From this training accuracy on, the model's own space is shaped by its fit to the labels.
@@ -439,6 +449,7 @@ _SIMILARITY = {
     "fixed_distance": "distance, fixed space",
     "fixed_distance_other_group": "duplicates apart",
     "density_distance": "density",
+    "leverage": "leverage, fixed space",
 }
 
 

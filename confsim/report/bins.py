@@ -1,12 +1,17 @@
 """Who is found: attacks, confidence and proven leakage among examples alike in something."""
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from confsim.report.attacks import NULL_STYLE, attack_name, curve_style, percent_ticks
+from confsim.report.attacks import (
+    NULL_STYLE,
+    attack_name,
+    curve_style,
+    main_attacks,
+    percent_ticks,
+)
 from confsim.report.canvas import (
     DASHES,
     MARKERS,
@@ -29,6 +34,7 @@ _BY = {
     "distance_out": "mean distance to training set when out",
     "fixed_distance": "distance to nearest other, fixed space",
     "density_distance": "mean distance to 20 nearest others",
+    "leverage": "leverage, fixed space",
 }
 
 #: Panels of a figure at most: in the model's own space and in a fixed one.
@@ -36,16 +42,9 @@ _PANELS = 2
 
 
 def _drawn(context: ReportContext, name: str) -> "pd.DataFrame":
-    """Return the rows of a table of the attacks that are drawn: the main one of each kind.
-
-    Of LiRA, that whose curve is kept of every run, too.
-    """
+    """Return the rows of a table of the attacks that are drawn: the main one of each kind."""
     table = context.tables[name]
-    curves = context.tables.get("roc")
-    names = [] if curves is None else list(dict.fromkeys(curves["attack"]))
-    lira = [name for name in names if re.fullmatch("lira_online_(fixed|own)_variance", name)]
-    main = ("loss", "statistic", "lira_online", *lira[:1], "rmia_online")
-    found: pd.DataFrame = table[table["attack"].isin(main)]
+    found: pd.DataFrame = table[table["attack"].isin(main_attacks(context))]
     return found
 
 

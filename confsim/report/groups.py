@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from confsim.report.attacks import NULL_STYLE, attack_name
+from confsim.report.attacks import NULL_STYLE, attack_name, main_attacks
 from confsim.report.canvas import MUTED, SERIES, Canvas, FigureText, dot_rows, letters
 from confsim.report.classes import known, records
 from confsim.report.context import ReportContext
@@ -22,12 +22,8 @@ if TYPE_CHECKING:
 #: More groups than this, and only the most and the least exposed are drawn.
 _MANY_GROUPS = 24
 
-#: The attack that groups are ranked by is the first of these that there is.
-_RANKED_BY = ("lira_online", "loss", "statistic", "confidence")
-
 #: With more rows than this, the page's table holds only the main attacks.
 _MANY_ROWS = 60
-_MAIN = ("loss", "statistic", "lira_online", "rmia_online")
 
 #: How figures of similarity are called.
 _FIGURES = {
@@ -50,7 +46,7 @@ def _ranked(context: ReportContext) -> "pd.DataFrame":
         return empty
     table = table[table["auc"].notna()]
     present = list(dict.fromkeys(table["attack"]))
-    name = next((n for n in (*_RANKED_BY, *present) if n in present), "")
+    name = next((n for n in (*main_attacks(context), "confidence", *present) if n in present), "")
     rows = table[table["attack"] == name]
     ordered: pd.DataFrame = rows.sort_values(["auc", "group"], ascending=[False, True])
     return ordered
@@ -161,7 +157,7 @@ def group_attacks(context: ReportContext) -> Table | None:
     if _needs_groups(context) is not None:
         return None
     table = context.tables["group_attacks"]
-    main = table[table["attack"].isin(_MAIN)]
+    main = table[table["attack"].isin(main_attacks(context))]
     whole = len(table) <= _MANY_ROWS or main.empty
     rank = {str(name): i for i, name in enumerate(_ranked(context)["group"])}
     rows = [

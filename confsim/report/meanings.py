@@ -329,7 +329,7 @@ MADE: dict[str, dict[str, str]] = {
         "density_distance": "mean distance to its 20 nearest others in a fixed space, after "
         "normalisation",
         "has_duplicate": "whether another example is equal",
-        "leverage": "how far a linear fit on all examples in a fixed space bends towards it",
+        "leverage": "how far a ridge fit on all examples in a fixed space bends towards it",
         "found_*": "share of trials with it as a member in which {} finds it",
     },
     "vulnerability_bins": {

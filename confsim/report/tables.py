@@ -327,7 +327,7 @@ def vulnerable(context: ReportContext) -> Table | None:
     names = context.label_names
     keys = [
         "id", "exposure", "exposure_lira", "effect_size", "memorization", "distance_out",
-        "density_distance",
+        "density_distance", "leverage",
     ]  # fmt: skip
     rows = []
     for row in records(table.iloc[most_vulnerable(context)[:_MOST]]):
@@ -353,6 +353,8 @@ def vulnerable(context: ReportContext) -> Table | None:
                "example in trials without it, as a fraction of a half turn"),
         Column("density_distance", "density", "mean distance to its 20 nearest others in a fixed "
                "space, after normalisation"),
+        Column("leverage", "leverage", "how far a ridge fit on all examples in that space bends "
+               "towards it"),
     ]  # fmt: skip
     present = {key for row in rows for key in row}
     return Table(

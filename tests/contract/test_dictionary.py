@@ -19,7 +19,6 @@ pq = pytest.importorskip("pyarrow.parquet")
 ELSEWHERE = {
     ("epsilon_bins", "reason"),
     ("blind", "reason"),
-    ("vulnerability", "leverage"),
     ("best_attack", "z"),
 }
 

@@ -18,6 +18,7 @@ from confsim.membership.audit import DELTA, epsilon_bins, epsilon_rows, refusal
 from confsim.membership.best import best_rows
 from confsim.membership.blind import blind_rows
 from confsim.membership.fixed_space import fixed_space
+from confsim.membership.leverage import leverage_among
 
 
 class TestEpsilon:
@@ -200,10 +201,12 @@ def test_attacks_of_runs_with_canaries_are_about_them(tmp_path):
     # Surroundings are those among all examples, which no coin decides.
     held = run.population()["split"] == "holdout"
     whole = fixed_space(run.images()[~held], run.population()["duplicate_group"][~held])
-    for name in ("fixed_distance", "density_distance"):
+    whole["leverage"] = leverage_among(run.images()[~held])
+    for name in ("fixed_distance", "density_distance", "leverage"):
         assert made["vulnerability"][name].to_numpy() == pytest.approx(whole[name][:100])
     bins = made["epsilon_bins"]
-    assert set(bins["by"].dropna()) == {"all", "label", "fixed_distance", "density_distance"}
+    spaces = {"fixed_distance", "density_distance", "leverage"}
+    assert set(bins["by"].dropna()) == {"all", "label", *spaces}
     assert (bins.dropna(subset=["by"]).groupby(["attack", "by"])["canaries"].sum() == 100).all()
     # Every attack with scores; those that know the target's coins prove nothing, and say why.
     assert set(bins["attack"]) == set(made["attacks"].dropna(subset=["auc"])["attack"])

@@ -25,7 +25,10 @@ from confsim.membership import (
     transfer,
     transferred_thresholds,
 )
+from confsim.membership.leverage import leverage_among, too_wide
 from confsim.statistics import clopper_pearson, roc
+
+module = sys.modules["confsim.membership.leverage"]
 
 
 def balanced(rng, trials, examples):
@@ -470,3 +473,36 @@ def test_bad_input_is_one_clear_line(call, words):
     with pytest.raises((ValueError, TypeError), match=words) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+# ---- leverage among examples -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "columns"), [(60, 5), (30, 40), (12, 12), (2, 3), (1, 2)])
+@pytest.mark.parametrize("kind", [np.float32, np.uint8])
+def test_leverage_among_examples_equals_the_hat_matrix(count, columns, kind, monkeypatch):
+    monkeypatch.setattr(module, "_ENTRIES", 50)  # some rows, or columns, at a time
+    rng = np.random.default_rng(count)
+    points = (40 * rng.random((count, columns)) + 5).astype(kind)
+    points[:, 0] = 7  # as a pixel at the border
+    found = leverage_among(points.reshape(count, columns, 1))
+    x = points.astype(np.float64) - points.mean(axis=0, dtype=np.float64)
+    ridge = (x**2).sum() / max(1, min(count - 1, columns))
+    if ridge == 0:
+        assert found.tolist() == [1.0]
+        return
+    hat = x @ np.linalg.inv(x.T @ x + ridge * np.eye(columns)) @ x.T + 1 / count
+    assert found == pytest.approx(np.diag(hat), rel=1e-9)
+    assert found == pytest.approx(leverage(points, ridge=ridge).leverage, rel=1e-9)
+
+
+def test_leverage_of_equal_examples_is_their_share():
+    assert leverage_among(np.ones((4, 3), np.uint8)).tolist() == [0.25] * 4
+
+
+def test_leverage_that_would_take_minutes_is_not_begun():
+    assert not too_wide(60_000, 784)
+    assert not too_wide(50_000, 3072)
+    assert not too_wide(1000, 150_528)
+    assert too_wide(100_000, 12_288)
+    assert too_wide(10_000, 150_528)

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from confsim._errors import ConfsimError
+from confsim._errors import ConfsimError, to_copy
 from confsim.cli import common
 
 DESCRIPTION = """\
@@ -18,6 +18,8 @@ examples:
   confsim-report runs/confsim-linear-338e531a29
   confsim-report runs/n10 runs/n100 runs/n1000     each headline number against n
   confsim-report RUN --partial                     while trials are still missing
+  confsim-report RUN --shard 0/8                   an eighth of the work on tables of attacks; in
+                                                   the end, confsim-report RUN
 """
 
 #: What files of the right form and of strange content lead to.
@@ -62,6 +64,13 @@ def build_parser() -> common.Parser:
         help="make the membership tables with default options, also in the place of tables that "
         "were made with others (default: those are shown, and how they were made)",
     )
+    parser.add_argument(
+        "--shard",
+        metavar="I/K",
+        help="only make part I of K, 0 <= I < K, of what tables of attacks are made of: pieces in "
+        "the run's tables/, from which a report without --shard makes the same tables as it would "
+        "alone (default: a report)",
+    )
     common.add_limit_option(parser)
     parser.add_argument(
         "--json",
@@ -76,6 +85,8 @@ def run(given: argparse.Namespace) -> int:
     from confsim.report.build import Incomplete, report
 
     try:
+        if given.shard is not None:
+            return _share(given)
         made = report(
             given.runs,
             out=given.out,
@@ -123,6 +134,36 @@ def run(given: argparse.Namespace) -> int:
     print(f"tables    {made.page.parent / 'tables'}   ({len(made.tables)} files)")
     for title, reason in made.skipped:
         print(f"left out  {title} {reason}")
+    return 0
+
+
+def _share(given: argparse.Namespace) -> int:
+    """Make a shard's pieces of the tables; return the exit code."""
+    from confsim.report.build import share_tables
+    from confsim.runner import resolve_shard
+
+    shard = resolve_shard(given.shard)
+    if len(given.runs) > 1:
+        raise ValueError("--shard is for the tables of one run")
+    for name in ("out", "attacks"):
+        if getattr(given, name) is not None:
+            raise ValueError(f"--{name} is for a report; --shard makes pieces of tables alone")
+    [path] = given.runs
+    made = share_tables(
+        path,
+        shard.index,
+        shard.count,
+        partial=given.partial,
+        remake_tables=given.remake_tables,
+        limit=given.limit,
+    )
+    if given.json:
+        print(json.dumps({"made": made.made, "pieces": made.pieces}))
+    elif not made.pieces:
+        print(f"the tables of {path} are up to date: no piece is needed")
+    else:
+        print(f"pieces    {made.made} made now, of {made.pieces} of all shards")
+        print(f"next      {to_copy('confsim-report', path)}    (when all shards have ended)")
     return 0
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from confsim._errors import ConfsimError
 from confsim._kernels import resolve_threads
 from confsim._version import __version__
-from confsim.membership import linear
+from confsim.membership import linear, pieces
 from confsim.membership.tables import ExampleTables
 from confsim.store import artifacts, files
 from confsim.store.formats import read_csv
@@ -122,28 +122,116 @@ def membership_tables(
         If the run has no finished trial, or a file is damaged; if tables made with options are out
         of date and cannot be made again, because ``features`` is gone or has changed.
     """
+    given = _options(features, matched=matched, seed=seed)
+    found, plan = _planned(run, given, replace=replace)
+    if found is not None:
+        return found
+    folder = run.path / "tables"
+    artifacts.check_room(folder)
+    tables, notes, answers = _make(run, plan, n_threads)
+    _write(run, tables, plan, notes, answers)
+    pieces.remove(folder)
+    noted = (*notes, *_on_options(plan.options))
+    return MembershipTables(tables, noted, tuple(answers), made=True, options=dict(plan.options))
+
+
+@dataclass(frozen=True)
+class Share:
+    """What :func:`share_of_tables` did.
+
+    Attributes
+    ----------
+    made : int
+        Pieces that were made now.
+    pieces : int
+        Those of all shards; 0 where the tables are there.
+    """
+
+    made: int
+    pieces: int
+
+
+def share_of_tables(
+    run: "Run", index: int, count: int, *, n_threads: int | None = None, replace: bool = False
+) -> Share:
+    """Make a shard's pieces of the membership tables, which :func:`membership_tables` joins.
+
+    Whatever pieces are there, the tables are those of one process: missing ones are made by it. A
+    shard that is killed, or repeated, does no harm.
+
+    Parameters
+    ----------
+    run : Run
+        Whose trials have examples.
+    index, count : int
+        Which shard, of how many.
+    n_threads : int, optional
+    replace : bool
+        As of :func:`membership_tables`.
+
+    Raises
+    ------
+    ValueError
+        If the run has no examples, or nothing can be written.
+    ConfsimError
+        As of :func:`membership_tables`.
+    """
+    if not run.capabilities.examples:
+        raise ValueError(
+            f"{run.path} has no examples: its tables of attacks are made in one piece, without "
+            "--shard"
+        )
+    found, plan = _planned(run, _options(None, matched=True, seed=0), replace=replace)
+    if found is not None:
+        return Share(0, 0)
+    artifacts.check_room(run.path / "tables")
+    return Share(*_example_tables(run, plan, n_threads).share(index, count))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How tables are made, and what from."""
+
+    options: dict[str, Any]
+    inputs: dict[str, Any]
+
+    @property
+    def space(self) -> Path | None:
+        """The user's fixed space."""
+        return None if self.options["features"] is None else Path(self.options["features"])
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """Hashes of everything, and the options that decide."""
+        return _made_from(self.inputs, self.options)
+
+
+def _options(features: str | Path | None, *, matched: bool, seed: int) -> dict[str, Any]:
+    space = None if features is None else str(Path(features).absolute())
+    return {"seed": seed, "matched": matched, "features": space}
+
+
+def _planned(
+    run: "Run", given: dict[str, Any], *, replace: bool
+) -> tuple[MembershipTables | None, _Plan]:
+    """Return tables that are up to date, or how they are to be made."""
     if not run.trials:
         raise ConfsimError(f"{run.path} has no finished trial to analyse")
     artifacts.sweep(run.path)
-    given: dict[str, Any] = {
-        "seed": seed,
-        "matched": matched,
-        "features": None if features is None else str(Path(features).absolute()),
-    }
     record = _Record.of(run)
     options = given
     if given == _DEFAULTS and not replace and record is not None:
         options = record.options
-    space = None if options["features"] is None else Path(options["features"])
-    inputs = _inputs(run)
+    plan = _Plan(options, _inputs(run))
+    space, inputs = plan.space, plan.inputs
     if record is not None and options == record.options:
         # A user's own features may be elsewhere now; the tables that were made with them stay.
         if space is not None and options is given:
             inputs["features"] = _features_hash(space)
         elif space is not None:
             inputs["features"] = record.features
-        if (found := record.tables(_made_from(inputs, options))) is not None:
-            return found
+        if (found := record.tables(plan.made_from)) is not None:
+            return found, plan
         if space is not None and options is not given and not _is(space, record.features):
             raise ConfsimError(
                 f"the tables of {run.path} were made with features {space} and other trials, and "
@@ -152,27 +240,26 @@ def membership_tables(
             )
     if space is not None:
         inputs["features"] = _features_hash(space)
-    artifacts.check_room(run.path / "tables")
-    tables, notes, answers = _make(run, space, options, n_threads)
-    _write(run, tables, _made_from(inputs, options), options, inputs, notes, answers)
-    return MembershipTables(
-        tables, (*notes, *_on_options(options)), tuple(answers), made=True, options=dict(options)
-    )
+    return None, plan
 
 
 def _make(
-    run: "Run", space: Path | None, options: Mapping[str, Any], n_threads: int | None
+    run: "Run", plan: _Plan, n_threads: int | None
 ) -> "tuple[dict[str, pd.DataFrame], list[str], list[str]]":
     """Return the tables, notes and answers."""
     if run.capabilities.examples:
-        maker = ExampleTables(run, space, options["seed"], resolve_threads(n_threads))
-        return maker.make()
+        return _example_tables(run, plan, n_threads).make()
     if not run.capabilities.lattice:
         raise ConfsimError(f"{run.path} has neither examples nor a lattice to be attacked")
-    tables, notes = linear.tables(
-        run, matched=options["matched"], seed=options["seed"], n_threads=n_threads
-    )
+    matched, seed = plan.options["matched"], plan.options["seed"]
+    tables, notes = linear.tables(run, matched=matched, seed=seed, n_threads=n_threads)
     return tables, notes, []
+
+
+def _example_tables(run: "Run", plan: _Plan, n_threads: int | None) -> ExampleTables:
+    made = pieces.Pieces(run.path / "tables", artifacts.digest(plan.made_from))
+    threads = resolve_threads(n_threads)
+    return ExampleTables(run, plan.space, plan.options["seed"], threads, pieces=made)
 
 
 def _on_options(options: Mapping[str, Any]) -> list[str]:
@@ -303,9 +390,7 @@ def file_of(table: str) -> str:
 def _write(
     run: "Run",
     tables: "Mapping[str, pd.DataFrame]",
-    made_from: Mapping[str, Any],
-    options: Mapping[str, Any],
-    inputs: Mapping[str, Any],
+    plan: _Plan,
     notes: Sequence[str],
     answers: Sequence[str],
 ) -> None:
@@ -323,8 +408,8 @@ def _write(
         entries[file] = artifacts.write(folder / file, buffer.getvalue())
     artifacts.write_record(
         folder / RECORD,
-        made_from=made_from,
-        options=options,
+        made_from=plan.made_from,
+        options=plan.options,
         entries=entries,
-        more={"inputs": dict(inputs), "notes": list(notes), "answers": list(answers)},
+        more={"inputs": dict(plan.inputs), "notes": list(notes), "answers": list(answers)},
     )

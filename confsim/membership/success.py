@@ -108,12 +108,19 @@ class Success:
 
     def add(self, attack: str, called: Iterable[BoolArray]) -> None:
         """Count what an attack calls a member in each trial: arrays (examples,)."""
-        hits = np.zeros((2, self._member.shape[1]), dtype=np.uint32)
-        false = np.zeros(self._member.shape[1], dtype=np.uint32)
+        self.keep(attack, self.counts(called))
+
+    def counts(self, called: Iterable[BoolArray]) -> NDArray[np.uint32]:
+        """Return the three counts (3, examples): hits in either half, and false positives."""
+        found = np.zeros((3, self._member.shape[1]), dtype=np.uint32)
         for said, member, half in zip(called, self._member, self._half, strict=True):
-            hits[half] += said & member
-            false += said & ~member
-        self._hits[attack], self._false[attack] = hits, false
+            found[half] += said & member
+            found[2] += said & ~member
+        return found
+
+    def keep(self, attack: str, counts: NDArray[np.uint32]) -> None:
+        """Add an attack by its :meth:`counts`."""
+        self._hits[attack], self._false[attack] = counts[:2], counts[2]
 
     @property
     def attacks(self) -> list[str]:

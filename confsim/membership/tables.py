@@ -22,6 +22,7 @@ from confsim.membership.evaluation import evaluate, evaluated
 from confsim.membership.evidence import AGREEMENT_LEVEL, evidence_tables
 from confsim.membership.matrices import Matrices
 from confsim.membership.memorization import memorization
+from confsim.membership.pieces import Pieces
 from confsim.membership.run_attacks import Remarks, RunAttacks
 from confsim.membership.shadow import Design
 from confsim.membership.slices import Slices
@@ -68,12 +69,12 @@ class ExampleTables:
         seed: int,
         threads: int,
         trials: list[int] | None = None,
+        pieces: Pieces | None = None,
     ) -> None:
         self.run, self.features, self.seed, self.threads = run, features, seed, threads
         self.remarks = Remarks(list(run.config.get("notes", ())))
         self.notes = self.remarks.notes
-        self._scores: dict[str, FloatArray] = {}
-        self._thresholds: dict[str, FloatArray] = {}
+        self._pieces = Pieces() if pieces is None else pieces
         self._curves: dict[str, list[dict[str, Any]]] = {}
         self._best: list[dict[str, Any]] = []
         self._sliced: dict[str, list[dict[str, Any]]] = {}
@@ -184,6 +185,26 @@ class ExampleTables:
             self._name_points(table)
         return tables, self.notes, answers
 
+    def share(self, index: int, count: int) -> tuple[int, int]:
+        """Publish every ``count``-th piece from ``index`` on, but those that are there already.
+
+        Returns how many were made, and how many pieces there are of all shards.
+        """
+        steps: list[tuple[str, Callable[[], Any]]] = [
+            (f"attack-{name}", partial(self._attack_part, name, compute, curve=True))
+            for name, compute in self.attacks
+        ]
+        if self.attacks.possible:
+            steps.insert(0, ("evidence", self._evidence_part))
+        if self.run.target is not None:
+            steps.append(("model", self._model_rows))
+        made = 0
+        for name, compute in steps[index::count]:
+            if self._pieces.find(name) is None:
+                self._pieces.publish(name, compute())
+                made += 1
+        return made, len(steps)
+
     def _name_points(self, table: "pd.DataFrame") -> None:
         """Add a column ``z``: the points that the attack of a row compares an example with."""
         for column in (name for name in ("attack", "other") if name in table):
@@ -204,12 +225,6 @@ class ExampleTables:
             self.notes.append("vulnerability: skipped, it needs LiRA")
             return {}, []
         lira = self.attacks.lira()
-        # With very few models an attack may answer of no example: it finds nobody, and is no row.
-        self._scores = {
-            name: scores
-            for name, scores in self.attacks.main().items()
-            if not np.isnan(scores).all()
-        }
         with ThreadPoolExecutor(1) as pool:  # beside what follows: neither knows of the other
             evidence = pool.submit(self._evidence)
             if self.threads == 1:
@@ -230,6 +245,18 @@ class ExampleTables:
             [measured, pd.DataFrame(known)], ignore_index=True
         )
         return made, answers
+
+    @cached_property
+    def _scores(self) -> dict[str, FloatArray]:
+        """The scores of the attacks that are compared by what they find."""
+        if not self.attacks.possible:
+            return {}
+        # With very few models an attack may answer of no example: it finds nobody, and is no row.
+        return {
+            name: scores
+            for name, scores in self.attacks.main().items()
+            if not all(bool(np.isnan(row).all()) for row in scores)
+        }
 
     def _main_attacks(self) -> dict[str, str]:
         """Return by their short names how the main attacks are called among all."""
@@ -310,19 +337,22 @@ class ExampleTables:
         """Return tables of what the main attacks find at thresholds that can be chosen."""
         import pandas as pd
 
-        self._thresholds = {
+        found = self._pieces.made("evidence", self._evidence_part)
+        return {name: pd.DataFrame(rows) for name, rows in found.items()}
+
+    def _evidence_part(self) -> dict[str, list[dict[str, Any]]]:
+        thresholds = {
             name: transferred_thresholds(values, self.data.is_member, partner=self.design.partner)
             for name, values in self._scores.items()
         }
-        found = evidence_tables(
+        return evidence_tables(
             self._scores,
-            self._thresholds,
+            thresholds,
             self.attacks.signal,
             self.design,
             self.trials_array,
             self.data.new_scores,
         )
-        return {name: pd.DataFrame(rows) for name, rows in found.items()}
 
     def _success_rows(self, columns: dict[str, NDArray[Any]]) -> list[dict[str, Any]]:
         """Return which members every attack finds, by similarity and class."""
@@ -338,80 +368,102 @@ class ExampleTables:
             ]
         return made
 
-    def _keep(self, name: str, scores: FloatArray) -> None:
-        """Keep of an attack's scores what bins of examples need."""
+    def _kept(self, scores: FloatArray) -> dict[str, Any]:
+        """Return of an attack's scores what bins of examples need."""
         cuts = transferred_thresholds(
             scores, self.data.is_member, levels=[AGREEMENT_LEVEL], partner=self.design.partner
         )
-        self._success.add(name, (row >= cut for row, cut in zip(scores, cuts, strict=True)))
+        called = (row >= cut for row, cut in zip(scores, cuts, strict=True))
+        audited = None
         if self._audited is not None:
-            self._audited[name] = scores[: audited_trials(len(self.data.ids))].copy()
+            audited = scores[: audited_trials(len(self.data.ids))].copy()
+        return {"success": self._success.counts(called), "audited": audited}
 
     def _attack_rows(self) -> list[dict[str, Any]]:
-        """Evaluate every attack, one after another: each takes the memory of its scores."""
-
-        def rows(attack: tuple[str, Callable[[], FloatArray]]) -> list[dict[str, Any]]:
-            name, compute = attack
-            scores = compute()
-            evaluation = evaluated(
-                scores,
-                self.data.is_member,
-                self.trials_array,
-                check_row_groups(self.groups, len(self.trials)),
-                seed=self.seed,
-                n_threads=self.threads,
-                look=partial(look_at, grid=grid) if name in drawn else None,
-                empty=self.data.scratch.empty,
-            )
-            found = evaluation.rows
-            if name in drawn:
-                self._curves[name] = rows_of(name, grid, evaluation.looks)
-            if not found:
-                impossible[name] = _why_impossible(scores, self.data.is_member)
-                return []
-            if self.attacks.possible:
-                self._keep(name, scores)
-            if self._slices is not None:
-                self._sliced[name] = self._slices.power(
-                    name,
-                    scores,
-                    self.data.is_member,
-                    row_groups=self.groups,
-                    seed=self.seed,
-                    n_threads=1,
-                )
-            null = self._null_aucs() if name == "closeness" else {}
-            return [
-                {
-                    "attack": name,
-                    **row,
-                    "target": str(row["target"]),
-                    "null_auc": null.get(row["target"], 0.5),
-                }
-                for row in found
-            ]
-
-        impossible: dict[str, str] = {}
-        grid = grid_of(self.data.is_member)
+        """Evaluate every attack, one after another: each takes the room of its scores."""
         drawn = always_drawn(fixed_variance=self.attacks.fixed_by_default)
-        possible = list(self.attacks)
-        made = [row for attack in possible for row in rows(attack)]
-        for name in sorted(impossible):
-            self.remarks.skip(impossible[name], name)
+        possible = dict(self.attacks)
+        made: list[dict[str, Any]] = []
+        without: dict[str, str] = {}
+        for name, compute in possible.items():
+            work = partial(self._attack_part, name, compute, curve=name in drawn)
+            part = self._pieces.made(f"attack-{name}", work)
+            made += part["rows"]
+            without |= {} if part["rows"] else {name: part["why"]}
+            self._keep(name, part)
+        for name in sorted(without):
+            self.remarks.skip(without[name], name)
         self._best = best_rows(made, self.trials, partner=self.design.partner, seed=self.seed)
-        computes = dict(possible)
         for name in leaders(made, self._best):
             if name not in self._curves:
-                self._curves[name] = roc_rows(name, computes[name](), self.data.is_member)
-        order = (*(name for name in drawn if name in self._curves), *self._curves)
-        self._curves = {name: self._curves[name] for name in order}
+                self._curves[name] = roc_rows(name, possible[name](), self.data.is_member)
+        shown = dict.fromkeys((*drawn, *leaders(made, self._best)))
+        self._curves = {name: self._curves[name] for name in shown if name in self._curves}
         return made
+
+    def _keep(self, name: str, part: dict[str, Any]) -> None:
+        """Keep of :meth:`_attack_part` what other tables need."""
+        if part["curve"] is not None:
+            self._curves[name] = part["curve"]
+        if part["sliced"] is not None:
+            self._sliced[name] = part["sliced"]
+        if part["kept"] is not None:
+            self._success.keep(name, part["kept"]["success"])
+            if self._audited is not None:
+                self._audited[name] = part["kept"]["audited"]
+
+    def _attack_part(
+        self, name: str, compute: Callable[[], FloatArray], *, curve: bool
+    ) -> dict[str, Any]:
+        """Return an attack's rows, or why it has none; its curve, and its power in groups."""
+        scores, grid = compute(), grid_of(self.data.is_member)
+        found = evaluated(
+            scores,
+            self.data.is_member,
+            self.trials_array,
+            check_row_groups(self.groups, len(self.trials)),
+            seed=self.seed,
+            n_threads=self.threads,
+            look=partial(look_at, grid=grid) if curve else None,
+            empty=self.data.scratch.empty,
+        )
+        sliced = None
+        if found.rows and self._slices is not None:
+            options: dict[str, Any] = {"row_groups": self.groups, "seed": self.seed, "n_threads": 1}
+            sliced = self._slices.power(name, scores, self.data.is_member, **options)
+        null = self._null_aucs() if name == "closeness" else {}
+        rows = [
+            {
+                "attack": name,
+                **row,
+                "target": str(row["target"]),
+                "null_auc": null.get(row["target"], 0.5),
+            }
+            for row in found.rows
+        ]
+        return {
+            "rows": rows,
+            "why": "" if rows else _why_impossible(scores, self.data.is_member),
+            "curve": rows_of(name, grid, found.looks) if curve else None,
+            "sliced": sliced,
+            "kept": self._kept(scores) if rows and self.attacks.possible else None,
+        }
 
     def _target_rows(self) -> list[dict[str, Any]]:
         """Attack the model of the user's own with all shadow models; it is none of them."""
         target = self.run.target
         if target is None:
             return []
+        found: list[dict[str, Any]] = self._pieces.made("model", self._model_rows)
+        self.notes.append(
+            f"target 'model' is the model of the user's own (trial {target}), attacked with "
+            f"{len(self.trials)} shadow models; it is in no mean"
+        )
+        return found
+
+    def _model_rows(self) -> list[dict[str, Any]]:
+        target = self.run.target
+        assert target is not None
         trials = [*self.trials, target]
         both = ExampleTables(self.run, None, self.seed, self.threads, trials)
         found = []
@@ -428,10 +480,6 @@ class ExampleTables:
                     null = both._null_aucs()[target] if name == "closeness" else 0.5
                     said = {"target": "model", "null_auc": null}
                     found.append({"attack": name, **row, **said})
-        self.notes.append(
-            f"target 'model' is the model of the user's own (trial {target}), attacked with "
-            f"{len(self.trials)} shadow models; it is in no mean"
-        )
         return found
 
     def _null_aucs(self) -> dict[Any, float]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from confsim._errors import ConfsimError, to_copy
 from confsim._version import __version__
@@ -35,6 +36,9 @@ from confsim.report.registry import FigureKind
 from confsim.report.sentences import incomplete_line, sentences
 from confsim.report.table import Table
 from confsim.store import Run, artifacts, open_run, survey
+
+if TYPE_CHECKING:
+    from confsim.membership.stored import Share
 
 #: Every figure of one run, in the order of the page.
 FIGURES: tuple[FigureKind, ...] = (
@@ -162,6 +166,37 @@ def report(
     if sweep is not None:
         return _write_comparison(sweep, folder, say)
     return _write_run(contexts[0], folder, say)
+
+
+def share_tables(
+    path: str | os.PathLike[str],
+    index: int,
+    count: int,
+    *,
+    partial: bool = False,
+    remake_tables: bool = False,
+    limit: int | None = None,
+) -> "Share":
+    """Make a shard's pieces of the tables that :func:`report` of a run will show.
+
+    Parameters
+    ----------
+    path : path-like
+        Run directory.
+    index, count : int
+        Which shard, of how many.
+    partial, remake_tables, limit
+        As of :func:`report`, and the same for it and all shards.
+
+    Raises
+    ------
+    ValueError, Incomplete, ConfsimError
+        As :func:`report`.
+    """
+    from confsim.membership.stored import share_of_tables
+
+    context = gather(open_run(path, limit=limit), partial=partial)
+    return share_of_tables(context.run, index, count, replace=remake_tables)
 
 
 # ---- reading -----------------------------------------------------------------------------------

@@ -15,6 +15,9 @@ from confsim.statistics.checks import check_targets
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
+#: P-values that are compared with their ranks at once.
+_BLOCK = 1 << 20
+
 
 def p_values(
     log_odds: ArrayLike,
@@ -176,8 +179,12 @@ def _largest_flagged(p: FloatArray, q: float) -> float:
     total = sum(int(np.count_nonzero(~np.isnan(row))) for row in rows)
     # Room for rounding; NaN is not.
     small = np.sort(np.concatenate([row[row <= q * (1 + 1e-9)] for row in rows]))
-    passing = np.flatnonzero(small * total / np.arange(1, len(small) + 1) <= q)
-    return float(small[passing[-1]]) if len(passing) else -1.0
+    for end in range(len(small), 0, -_BLOCK):
+        start = max(0, end - _BLOCK)
+        passing = np.flatnonzero(small[start:end] * total / np.arange(start + 1, end + 1) <= q)
+        if len(passing):
+            return float(small[start + passing[-1]])
+    return -1.0
 
 
 def _row(p: FloatArray, member: BoolArray, q: float) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Pieces of a run's membership tables, made by shards: a file each, whole and hashed.
 
-A piece is what a long step of :mod:`confsim.membership.tables` finds: rows, and a few arrays with an
-entry for each example. Whoever makes the tables takes the pieces that are there and were made from
-the same files with the same options, and makes the rest. They are derived files like others, and go
-when the tables are there.
+A piece is what a long step of :mod:`confsim.membership.tables` finds: rows, and a few arrays with
+an entry for each example. Whoever makes the tables takes the pieces that are there and were made
+from the same files with the same options, and makes the rest. They are derived files like others,
+and go when the tables are there.
 """
 
 import base64
@@ -74,7 +74,7 @@ def _encoded(value: Any) -> Any:
     """Return in JSON's terms a number of NumPy's, or an array."""
     if isinstance(value, np.generic):
         return value.item()
-    text = base64.b64encode(np.ascontiguousarray(value)).decode()
+    text = base64.b64encode(value.tobytes()).decode()
     return {"array": text, "dtype": value.dtype.str, "shape": value.shape}
 
 

@@ -165,11 +165,16 @@ class Run:
         ValueError
             If the trial is not finished.
         """
+        return Trial(self, self._finished(number).number)
+
+    def _finished(self, number: int) -> "Trial":
+        """Return one trial's files, where they lie right now: for who reads them at once."""
         number = check_integer("trial", number, minimum=0)
         there = self._only is None or number in self._only or number == self.capabilities.target
-        if not there or self.place(number) is None:
+        place = self.place(number) if there else None
+        if place is None:
             raise ValueError(f"trial {number} of {self.path} is not finished")
-        return Trial(self, number)
+        return Trial(self, number, place)
 
     def extremes(
         self, trials: Iterable[int] | None = None, columns: Sequence[str] | None = None
@@ -370,7 +375,7 @@ class Run:
     def _all(self, trials: Iterable[int] | None) -> "Iterator[Trial]":
         if trials is None:
             return (Trial(self, number) for number in self.trials)
-        return (self.trial(number) for number in trials)
+        return (self._finished(number) for number in trials)
 
 
 class Trial:
@@ -382,10 +387,10 @@ class Trial:
         From 0.
     """
 
-    def __init__(self, run: Run, number: int) -> None:
+    def __init__(self, run: Run, number: int, place: Place | None = None) -> None:
         self.run = run
         self.number = number
-        self._place: Place | None = None
+        self._place = place
         self._record: dict[str, Any] | None = None
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from scipy.stats import beta as beta_distribution
 from scipy.stats import binom, norm
 
@@ -79,6 +80,61 @@ def test_few_audits_exceed_the_true_epsilon(mechanism, method, threshold, least)
     exceeding = np.count_nonzero(np.array(found) > epsilon + 1e-9)
     assert exceeding <= binom.ppf(0.999, AUDITS, 0.05)
     assert np.mean(found) >= least  # it is not valid by saying nothing
+
+
+#: Of the simulated training: features, steps, and the length that gradients are clipped to.
+FEATURES, STEPS, CLIP = 8, 5, 1.0
+
+
+def dp_sgd(member, noise, rng):
+    """Train a logistic regression in each row with differentially private gradient descent.
+
+    Gradients of single canaries are clipped, those of the row's members are added, and Gaussian
+    noise of ``noise`` times the clip is added to each coordinate: with or without one canary the
+    steps are a Gaussian mechanism of mu = sqrt(STEPS) / noise. Returned are the log-odds that the
+    last model gives to each canary's label.
+    """
+    canaries = np.random.default_rng(0).normal(size=(member.shape[1], FEATURES))
+    canaries *= 3 / np.linalg.norm(canaries, axis=1, keepdims=True)  # signed by their labels
+    weights = np.zeros((len(member), FEATURES))
+    for _ in range(STEPS):
+        pull = expit(-weights @ canaries.T)  # gradient of the likelihood: pull * canary
+        clipped = np.minimum(pull, CLIP / 3)
+        sums = (clipped * member) @ canaries
+        weights += sums + noise * CLIP * rng.normal(size=weights.shape)
+    return weights @ canaries.T
+
+
+@pytest.mark.parametrize(
+    ("method", "noise", "least"),
+    [
+        ("one-run", 50.0, 0.0),
+        ("one-run-fdp", 50.0, 0.0),
+        ("clopper-pearson", 50.0, 0.0),
+        ("gdp", 50.0, 0.0),
+        ("one-run", 1.0, 0.0),
+        ("clopper-pearson", 1.0, 0.15),
+        ("gdp", 1.0, 0.3),
+    ],
+)
+def test_few_audits_of_private_training_exceed_its_epsilon(method, noise, least):
+    """With much noise nothing leaks (epsilon 0.14), and with little what leaks is known."""
+    epsilon = gaussian_epsilon(math.sqrt(STEPS) / noise, DELTA)
+    rng = np.random.default_rng(3)
+    found = []
+    for audit in range(AUDITS):
+        if method.startswith("one-run"):
+            member = rng.random((1, 240)) < 0.5
+            scores, coins = dp_sgd(member, noise, rng)[0], member[0]
+        else:  # one canary in many runs, all else being the same
+            member = np.ones((240, 5), dtype=bool)
+            member[:, 0] = coins = rng.random(240) < 0.5
+            scores = dp_sgd(member, noise, rng)[:, 0]
+        how = {"method": method, "threshold": "split", "delta": DELTA, "seed": audit}
+        found.append(epsilon_lower_bound(scores, coins, **how).epsilon)
+    exceeding = np.count_nonzero(np.array(found) > epsilon + 1e-9)
+    assert exceeding <= binom.ppf(0.999, AUDITS, 0.05)
+    assert np.mean(found) >= least
 
 
 def test_clopper_pearson_equals_the_formula():

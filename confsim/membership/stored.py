@@ -48,7 +48,7 @@ _READ = (
 _DEFAULTS: dict[str, Any] = {"seed": 0, "matched": True, "features": None}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MembershipTables:
     """What :func:`membership_tables` found or made.
 
@@ -76,6 +76,10 @@ class MembershipTables:
     answers: tuple[str, ...]
     made: bool
     options: dict[str, Any]
+
+    def __repr__(self) -> str:
+        rows = (f"{name}: {len(table):,}" for name, table in self.tables.items())
+        return f"MembershipTables(rows of {', '.join(rows)})"
 
     def __getitem__(self, name: str) -> "pd.DataFrame":
         return self.tables[name]

@@ -15,13 +15,13 @@ from confsim.report.table import Column, Table
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What examples are sorted by, for people.
+#: What examples are sorted by, for people; the first is the model's own space where it has one.
 _BY = {
-    "distance_out": "distance when out, the model's own space",
-    "fixed_distance": "distance in a fixed space",
-    "density_distance": "density in a fixed space",
-    "leverage": "leverage in a fixed space",
-    "label": "class, by what is found",
+    "distance_out": "distance to training set",
+    "fixed_distance": "distance, fixed space",
+    "density_distance": "density, fixed space",
+    "leverage": "leverage, fixed space",
+    "label": "class",
 }
 
 _FOUND = "mean over examples of the share of trials as a member in which the attack finds it"
@@ -33,7 +33,7 @@ def success(context: ReportContext) -> Table | None:
     if table is None or table.empty:
         return None
     rows = [
-        _about(row) | _ends(rows, "tpr", ("coverage", "stability", "memorization"))
+        _about(row, context) | _ends(rows, "tpr", ("coverage", "stability", "memorization"))
         for row, rows in _sorted(table, "tpr")
     ]
     level = f"{100 * float(table['level'].iloc[0]):g}%"
@@ -50,7 +50,8 @@ def success(context: ReportContext) -> Table | None:
             Column("tpr_last", "found, last bin", f"the same of the farthest examples, or of the "
                    f"class found most, the extreme of many {interval}"),
             Column("reliability", "reliability", "of the order of the bins: rank correlation "
-                   "between halves of the trials, stepped up to all; 0 is noise"),
+                   "between halves of the trials, stepped up to all; 0: noise, also where it "
+                   "would be negative"),
             *(
                 Column(f"{key}_{end}", f"{title}, {end} bin", meaning, folded=True)
                 for key, title, meaning in (
@@ -76,7 +77,7 @@ def epsilon(context: ReportContext) -> Table | None:
     known = table[table["epsilon"].notna()]
     whole = dict(known.loc[known["by"] == "all", ["attack", "epsilon"]].to_numpy())
     rows = [
-        _about(row)
+        _about(row, context)
         | {"epsilon_all": whole.get(row["attack"]), "canaries": int(row["canaries"])}
         | _ends(rows, "epsilon", ())
         for row, rows in _sorted(known[known["by"] != "all"], "epsilon")
@@ -112,9 +113,13 @@ def _sorted(table: "pd.DataFrame", figure: str) -> "list[tuple[dict[str, Any], p
     return found
 
 
-def _about(row: dict[str, Any]) -> dict[str, Any]:
-    kept: dict[str, Any] = {key: row[key] for key in ("reliability", "z") if key in row}
-    return {"attack": attack_name(str(row["attack"])), "by": _BY[str(row["by"])], **kept}
+def _about(row: dict[str, Any], context: ReportContext) -> dict[str, Any]:
+    made: dict[str, Any] = {"attack": attack_name(str(row["attack"])), "by": _BY[str(row["by"])]}
+    if row["by"] == "distance_out" and context.own_space:
+        made["by"] = "distance, own space"
+    if "reliability" in row:
+        made["reliability"] = round(max(float(row["reliability"]), 0.0), 2)
+    return made | ({"z": row["z"]} if isinstance(row.get("z"), str) else {})
 
 
 def _ends(rows: "pd.DataFrame", figure: str, more: tuple[str, ...]) -> dict[str, Any]:

@@ -38,7 +38,9 @@ Z = Column(
 
 def _rows(context: ReportContext, name: str) -> "pd.DataFrame | None":
     table = context.tables.get(name)
-    return None if table is None or table.empty else table
+    if table is None or table.empty:
+        return None
+    return table.fillna({"z": ""}) if "z" in table else table
 
 
 def blind(context: ReportContext) -> Table | None:

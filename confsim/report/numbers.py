@@ -26,7 +26,8 @@ def with_interval(value: float, low: float, high: float, digits: int = DIGITS) -
     """Return a number and its interval, to two significant digits of the interval's half-width.
 
     Never more than four significant digits of the largest of the three: nobody can use more.
-    Without an interval: :func:`number`. Very small numbers are written with an exponent.
+    Without an interval, or with one of no width: :func:`number`. Very small numbers have an
+    exponent.
 
     Examples
     --------
@@ -37,10 +38,10 @@ def with_interval(value: float, low: float, high: float, digits: int = DIGITS) -
     ('1,235 [1,180, 1,290]', '3.14e-06 [2.70e-06, 3.60e-06]')
     >>> with_interval(0.49993817, 0.49993816, 0.49993818)
     '0.4999 [0.4999, 0.4999]'
-    >>> with_interval(0.5, float("nan"), float("nan"))
-    '0.5'
+    >>> with_interval(0.5, float("nan"), float("nan")), with_interval(0.0, 0.0, 0.0)
+    ('0.5', '0')
     """
-    if math.isnan(value) or math.isnan(low) or math.isnan(high):
+    if math.isnan(value) or math.isnan(low) or math.isnan(high) or low == high:
         return number(value, digits)
     ends = (value, low, high)
     half = (high - low) / 2

@@ -605,6 +605,7 @@ def test_balanced_runs_leave_partners_out(tmp_path):
 def test_success_in_bins_is_that_of_the_agreement(tmp_path):
     run, _ = balanced_run(tmp_path / "run")
     found = membership_tables(run)
+    assert repr(found).startswith(f"MembershipTables(rows of attacks: {len(found['attacks'])}, ")
     rows = (
         found["success_bins"]
         .query("by == 'label'")

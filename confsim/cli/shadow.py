@@ -11,6 +11,7 @@ from typing import Any
 
 from confsim import benchmark_tables, labelled_tables
 from confsim.benchmark_tables import BENCHMARKS
+from confsim.canary_ids import read_ids
 from confsim.cli import common
 from confsim.cli.execute import execute
 from confsim.given_files import limit_of
@@ -172,7 +173,13 @@ def _add_draw_options(parser: common.Parser) -> None:
         "--canary",
         choices=CANARIES,
         help="what canaries are: examples of --estimator with labels of other classes, or those "
-        "that population() marks (default: those, else examples as they are)",
+        "that population() or --canary-ids marks (default: those, else examples as they are)",
+    )
+    group.add_argument(
+        "--canary-ids",
+        metavar="FILE",
+        help="CSV file with a column id: rows of --data that are canaries, as they are "
+        "(default: none)",
     )
     group.add_argument(
         "--holdout",
@@ -205,8 +212,10 @@ def _parameters(given: Sequence[str]) -> dict[str, Any]:
 def _source(given: argparse.Namespace, folder: Path) -> Source:
     of_estimators = {
         name: getattr(given, name)
-        for name in ("data", "data_dir", "unpack_limit", "label", "id", "group", "drop")
-    }
+        for name in (
+            "data", "data_dir", "unpack_limit", "label", "id", "group", "drop", "canary_ids",
+        )
+    }  # fmt: skip
     if given.estimator is None:
         if given.task is None:
             raise ValueError("a task is missing: TASK.py, or --estimator NAME --data FILE")
@@ -219,11 +228,12 @@ def _source(given: argparse.Namespace, folder: Path) -> Source:
         raise ValueError("either TASK.py or --estimator, not both")
     if given.data is None:
         raise ValueError("--estimator needs --data FILE and --label COLUMN")
+    chosen = None if given.canary_ids is None else read_ids(given.canary_ids)
     data = _table(given)
     for note in data.notes:
         print(f"confsim-shadow: warning: {note}", file=sys.stderr)
     return EstimatorSource.of(
-        given.estimator, data.X, data.y, folder, ids=data.ids, group=data.group
+        given.estimator, data.X, data.y, folder, ids=data.ids, group=data.group, canary_ids=chosen
     )
 
 
@@ -270,6 +280,7 @@ def _run(given: argparse.Namespace) -> int:
                     "design",
                     "canaries",
                     "canary",
+                    "canary_ids",
                     "holdout",
                     "same_class",
                     "percent",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from confsim import draws, recipes
 from confsim._errors import check_boolean, check_choice, check_integer, check_number
+from confsim.canary_ids import read_ids
 from confsim.deep import backend as backends
 from confsim.deep import canaries as canary_kinds
 from confsim.deep import datasets, design, models, optimisation, training
@@ -338,7 +339,7 @@ class DeepExperiment(Experiment):
     def _canaries(self) -> Canaries | None:
         """How canaries are made; read once, and sent to workers."""
         if self.canary_ids is not None:
-            ids = canary_kinds.read_ids(self.canary_ids)
+            ids = read_ids(self.canary_ids)
             if self.canaries not in (None, len(ids)):
                 raise ValueError(
                     f"canaries must be the number of ids in canary_ids, {len(ids)}, "

@@ -48,6 +48,7 @@ def run(
     groups: Any = None,
     group: Any = None,
     features: Any = None,
+    canary_ids: Any = None,
     parameters: dict[str, Any] | None = None,
     trials: int = 100,
     check: bool = False,
@@ -83,6 +84,9 @@ def run(
     features : array_like, (examples, d), optional
         The fixed space for similarity; by default ``X``, numbers standardised and categories
         one-hot.
+    canary_ids : sequence of int, optional
+        With ``design="coin"``: ids of the rows whose membership coins decide; the others are
+        always members.
     parameters : dict, optional
         For ``configure``, or the estimator's ``set_params``; part of the identity.
     trials : int
@@ -138,12 +142,14 @@ def run(
             from confsim.shadow.estimators import EstimatorSource
 
             source: Any = EstimatorSource.of(
-                estimator, X, y, folder, ids=ids, groups=groups, group=group, features=features
-            )
+                estimator, X, y, folder, ids=ids, groups=groups, group=group, features=features,
+                canary_ids=canary_ids,
+            )  # fmt: skip
         else:
             from confsim.shadow.tasks import source_of
 
             of_estimators = {"X": X, "y": y, "ids": ids, "groups": groups, "group": group}
+            of_estimators["canary_ids"] = canary_ids
             for key, value in of_estimators.items():
                 if value is not None:
                     raise TypeError(f"{key} is for an estimator; a task has a population()")

@@ -15,7 +15,7 @@ import hashlib
 import inspect
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -44,10 +44,13 @@ class EstimatorSource(Source):
         Folder of the data, written by joblib: workers map them instead of reading them.
     estimator : bytes or None
         Pickled; ``None``: ``name`` says where it is imported from.
+    marked : bool
+        Whether the data say who is a canary.
     """
 
     path: str
     estimator: bytes | None
+    marked: bool = False
 
     @classmethod
     def of(
@@ -61,6 +64,7 @@ class EstimatorSource(Source):
         groups: Any = None,
         group: Any = None,
         features: Any = None,
+        canary_ids: Sequence[int] | None = None,
     ) -> "EstimatorSource":
         """Write the data down.
 
@@ -68,6 +72,8 @@ class EstimatorSource(Source):
         ----------
         estimator : object or str
             ``"package.Class"`` is imported where it is needed.
+        canary_ids : sequence of int, optional
+            Ids of the canaries.
 
         Raises
         ------
@@ -87,6 +93,8 @@ class EstimatorSource(Source):
         for name in ("y", "ids", "groups", "group", "features"):
             if data.get(name) is not None and len(data[name]) != count:
                 raise ValueError(f"{name} must have {count} rows as X, not {len(data[name])}")
+        if canary_ids is not None:
+            data["canary"] = _marked(canary_ids, ids, count)
         pickled = None
         if isinstance(estimator, str):
             what = _check_name(estimator)
@@ -97,7 +105,8 @@ class EstimatorSource(Source):
             pickled, source = _pickled(estimator)
         joblib.dump(data, folder / "data.joblib")
         digest = hashlib.sha256(f"{source} {joblib.hash(data)}".encode()).hexdigest()
-        return cls(what, digest, os.fspath(folder / "data.joblib"), pickled)
+        marked = canary_ids is not None
+        return cls(what, digest, os.fspath(folder / "data.joblib"), pickled, marked)
 
     def load(self) -> Task:
         """Map the data, and import the estimator."""
@@ -116,6 +125,17 @@ class EstimatorSource(Source):
         """Return the packages that estimators come from."""
         root = self.name.partition(".")[0] if self.estimator is None else ""
         return {"sklearn", root}
+
+
+def _marked(canary_ids: Sequence[int], ids: Any, count: int) -> NDArray[np.bool_]:
+    """Say of each row whether its id is a canary's."""
+    known = (np.arange(count) if ids is None else as_array(ids)).astype(str)
+    wanted = as_array(canary_ids).astype(str)
+    absent = wanted[~np.isin(wanted, known)]
+    if len(absent):
+        raise ValueError(f"canary_ids: {absent[0]} is no id of the {count} rows")
+    found: NDArray[np.bool_] = np.isin(known, wanted)
+    return found
 
 
 def _indexable(X: Any) -> Any:
@@ -192,7 +212,7 @@ class EstimatorTask:
         self._estimator = estimator
         self._X, self._y = data["X"], data["y"]
         self._ids, self._groups, self._features = data["ids"], data["groups"], data["features"]
-        self._group = data.get("group")
+        self._group, self._canary = data.get("group"), data.get("canary")
         self._classes: Array | None = None
         self._wrong: tuple[int, int] | None = None
 
@@ -223,6 +243,7 @@ class EstimatorTask:
             "id": self._ids,
             "duplicate_group": groups,
             "group": self._group,
+            "canary": self._canary,
             "features": space if self._features is None else self._features,
             "examples": len(self._y),
         }

@@ -105,7 +105,10 @@ class ShadowExperiment(Experiment):
         With ``coin``: so many examples are members by coins, the others always; these are examined.
     canary : {"mislabelled", "given"} or None
         ``mislabelled``: canaries of an estimator's have a label drawn from the other classes.
-        ``given``: the task's population says who they are. By default, examples as they are.
+        ``given``: the task's population, or ``canary_ids`` of an estimator's, says who they are.
+        By default, examples as they are.
+    canary_ids : str or None
+        CSV file with their ids; not part of the identity, which the data's hash is.
     holdout : float
         Fraction of the examples set aside, in [0, 1).
     same_class : bool
@@ -146,6 +149,7 @@ class ShadowExperiment(Experiment):
     design: str = "independent"
     canaries: int | None = None
     canary: str | None = None
+    canary_ids: str | None = None
     holdout: float = 0.1
     same_class: bool = False
     percent: float = 5.0
@@ -218,7 +222,8 @@ class ShadowExperiment(Experiment):
         """Return what decides a trial's numbers."""
         settings = asdict(self)
         # The groups themselves are part of the data's hash.
-        for name in ("task", "data", "data_dir", "unpack_limit", "group", "device", "repeatable"):
+        others = ("task", "data", "data_dir", "unpack_limit", "group", "device", "repeatable")
+        for name in (*others, "canary_ids"):  # who they are is part of that hash, too
             del settings[name]
         if self.data is None:
             for name in ("label", "id", "drop"):

@@ -64,11 +64,14 @@ def experiment_of(
 
 def _check_canary(kind: str, source: Source) -> None:
     """Raise ``ValueError`` where nobody could make such canaries."""
-    if kind == "given" and isinstance(source, EstimatorSource):
+    marked = isinstance(source, EstimatorSource) and source.marked
+    if kind == "given" and isinstance(source, EstimatorSource) and not marked:
         raise ValueError(
-            "canary 'given' is for tasks, whose population() gives canary; those of an estimator "
-            "are 'mislabelled', or examples as they are"
+            "canary 'given' of an estimator needs canary_ids, which says who they are; a task's "
+            "population() gives canary"
         )
+    if kind == "mislabelled" and marked:
+        raise ValueError("canary_ids is for canary 'given', not 'mislabelled'")
     if kind == "mislabelled" and not isinstance(source, EstimatorSource):
         raise ValueError(
             "canary 'mislabelled' is for estimators: a task trains with labels of its own, makes "

@@ -24,6 +24,7 @@ LAYERS = (
     ("joint", "similarity", "benchmark_tables"),
     ("trial_tables",),
     ("store",),
+    ("canary_ids",),
     ("runner",),
     ("recipes", "linear", "auditing"),
     ("deep", "shadow"),

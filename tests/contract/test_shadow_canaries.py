@@ -1,6 +1,7 @@
 """Canaries of shadow models: those that a task marks, and an estimator's with wrong labels."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -25,6 +26,7 @@ def train(members, seed, context):
     return lambda rows: {"logits": np.stack([0 * logit[rows], logit[rows]], axis=1)}
 """
 
+KNN = "sklearn.neighbors.KNeighborsClassifier"
 RNG = np.random.default_rng(8)
 X = RNG.normal(size=(90, 2))
 NAMES = np.array(["ape", "bee", "cat"], dtype=object)[np.arange(90) % 3]
@@ -79,6 +81,36 @@ def test_an_estimator_learns_wrong_labels_of_canaries_by_heart(tmp_path):
         assert (others["predicted"] == others["label"]).mean() < 1
 
 
+def test_coins_decide_on_the_rows_of_a_table_that_a_file_names(tmp_path, capsys):
+    from confsim.cli.shadow import main
+
+    ids = 10 * np.arange(90)
+    table = pd.DataFrame(X, columns=["a", "b"]).assign(id=ids, name=NAMES)
+    table.to_csv(tmp_path / "table.csv", index=False)
+    pd.DataFrame({"id": ids[5:25][::-1]}).to_csv(tmp_path / "canaries.csv", index=False)
+    words = [
+        "--estimator", KNN, "--data", str(tmp_path / "table.csv"),
+        "--label", "name", "--id", "id", "--design", "coin", "--trials", "4", "--workers", "1",
+    ]  # fmt: skip
+    out = tmp_path / "run"
+    chosen = ["--canary-ids", str(tmp_path / "canaries.csv")]
+    assert main([*words, *chosen, "--out", str(out)]) == 0
+    run = confsim.open_run(out)
+    for trial in run.trials:
+        assert run.examples([trial])["id"].tolist() == ids[5:25].tolist()
+    assert run.manifest["configuration"]["canary_ids"] == str(tmp_path / "canaries.csv")
+    # Who they are decides, not the file; and others are another run.
+    again = confsim.shadow.run(
+        estimator=KNN, X=X, y=NAMES, ids=ids,
+        design="coin", canary_ids=ids[5:25], trials=4, out=tmp_path / "again", workers=1,
+    )  # fmt: skip
+    assert again.examples()["is_member"].tolist() == run.examples()["is_member"].tolist()
+    pd.DataFrame({"id": ids[30:50]}).to_csv(tmp_path / "canaries.csv", index=False)
+    capsys.readouterr()
+    assert main([*words, *chosen, "--out", str(out)]) == 2
+    assert "another identity" in capsys.readouterr().err
+
+
 def test_wrong_labels_are_of_the_other_classes_and_of_nobody_with_a_duplicate():
     labels = np.repeat([7, 8, 9], 1000)
     groups = np.concatenate([np.arange(1500), np.repeat(np.arange(1500, 2250), 2)])
@@ -124,7 +156,10 @@ def test_bad_canaries_are_one_line(change, arguments, words, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"canary": "given"}, "is for tasks, whose population"),
+        ({"canary": "given"}, "of an estimator needs canary_ids"),
+        ({"canary_ids": [3, 90]}, "canary_ids: 90 is no id of the 90 rows"),
+        ({"canary_ids": [3, 4], "canaries": 3}, "gives 2 canaries, not 3"),
+        ({"canary_ids": [3, 4], "canaries": 2, "canary": "mislabelled"}, "is for canary 'given'"),
         ({"canary": "mislabelled"}, "needs canaries, how many"),
         ({"canary": "mislabelled", "canaries": 91}, "91 mislabelled canaries need"),
         ({"canary": "blank", "canaries": 5}, "canary must be"),

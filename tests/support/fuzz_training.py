@@ -16,7 +16,7 @@ import numpy as np
 
 from confsim import ConfsimError, benchmark_tables
 from confsim.benchmark_tables import BENCHMARKS, Benchmark
-from confsim.deep.canaries import read_ids
+from confsim.canary_ids import read_ids
 from confsim.deep.training import Checkpoint, EarlyStopping
 from confsim.labelled_tables import read
 from confsim.membership.matrices import _load_features

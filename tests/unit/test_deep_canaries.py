@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import confsim
+from confsim.canary_ids import read_ids
 from confsim.cli.deep import main
 from confsim.deep import backend as backends
 from confsim.deep import design
-from confsim.deep.canaries import Canaries, read_ids
+from confsim.deep.canaries import Canaries
 from confsim.deep.datasets import Dataset
 from confsim.deep.experiment import DeepExperiment
 from confsim.experiment import Coded

@@ -16,6 +16,9 @@ FloatArray = NDArray[np.float64]
 #: The trial of a shared space that begins its table: making it costs what some searches do.
 _WORTH = 3
 
+#: Trials of which one has an example that must be searched.
+_RARELY = 16
+
 #: The most neighbours that a table keeps of an example.
 _MOST = 64
 
@@ -104,16 +107,24 @@ class SharedSpace:
 
     Parameters
     ----------
-    points : array_like, (examples, d)
+    points : array_like, (n, d)
     ids : ndarray of int64, (examples,)
     labels : ndarray of int64, (examples,), or None
         If given, only training examples of the same class count.
+    rows : ndarray of int64, (examples,), optional
+        Those of ``points`` that are examples; default: all.
     """
 
     def __init__(
-        self, points: ArrayLike, ids: NDArray[np.int64], labels: NDArray[np.int64] | None
+        self,
+        points: ArrayLike,
+        ids: NDArray[np.int64],
+        labels: NDArray[np.int64] | None,
+        rows: NDArray[np.int64] | None = None,
     ) -> None:
         self._points, self._ids, self._labels = np.asarray(points), ids, labels
+        # Points are copied when they are needed: there may be gigabytes of them.
+        self._rows = np.arange(len(self._points)) if rows is None else rows
         self._asked = 0
         self._table: tuple[FloatArray, NDArray[np.int32]] | None = None
 
@@ -123,8 +134,9 @@ class SharedSpace:
         count = _worth_keeping(is_member)
         if self._table is None:
             if count is None or self._asked < _WORTH:
+                points = self._points[self._rows]
                 return Similarity.search(
-                    self._points, is_member, self._ids, self._labels, threads=threads
+                    points, is_member, self._ids, self._labels, threads=threads
                 )
             self._table = self._neighbours(count, threads)
         distances, neighbours = self._table
@@ -142,14 +154,15 @@ class SharedSpace:
 
     def _neighbours(self, count: int, threads: int) -> tuple[FloatArray, NDArray[np.int32]]:
         """Return distances and indices (examples, count) of each example's nearest others."""
-        size = len(self._points), min(count, len(self._points) - 1)
+        points = self._points[self._rows]
+        size = len(points), min(count, len(points) - 1)
         distances, neighbours = np.empty(size), np.empty(size, np.int32)
-        own = np.arange(len(self._points))
+        own = np.arange(len(points))
         for start in range(0, len(own), _BLOCK):
             block = slice(start, start + _BLOCK)
             found = nearest_training(
-                self._points[block],
-                self._points,
+                points[block],
+                points,
                 metric="angular",
                 query_labels=None if self._labels is None else self._labels[block],
                 training_labels=self._labels,
@@ -173,8 +186,8 @@ class SharedSpace:
         own = np.full(len(is_member), -1, dtype=np.int64)
         own[members] = np.arange(len(members))
         found = nearest_training(
-            self._points[rows],
-            self._points[members],
+            self._points[self._rows[rows]],
+            self._points[self._rows[members]],
             metric="angular",
             query_labels=None if self._labels is None else self._labels[rows],
             training_labels=None if self._labels is None else self._labels[members],
@@ -188,7 +201,7 @@ class SharedSpace:
 
 
 def _worth_keeping(is_member: NDArray[np.bool_]) -> int | None:
-    """Return of how many neighbours hardly an example has no member among them.
+    """Return of how many neighbours hardly a trial has an example with no member among them.
 
     ``None`` where so many would have to be kept that a search among the few members costs less,
     or where there are no neighbours.
@@ -198,5 +211,5 @@ def _worth_keeping(is_member: NDArray[np.bool_]) -> int | None:
         return None
     if share == 1.0:
         return 1
-    count = math.ceil(math.log(len(is_member)) / -math.log1p(-share))
+    count = math.ceil(math.log(_RARELY * len(is_member)) / -math.log1p(-share))
     return max(1, count) if count <= _MOST else None

@@ -138,6 +138,8 @@ def success_panel(axis: "Axes", context: ReportContext, kind: str) -> None:
 
 
 def _needs_epsilon(context: ReportContext) -> str | None:
+    if context.has("examples.parquet") and "epsilon_bins" not in context.tables:
+        return "it needs membership that was drawn by independent coins (--design coin)"
     reason = has_table("epsilon_bins", "by", "epsilon")(context)
     if reason is None:
         table = _drawn(context, "epsilon_bins")
@@ -188,6 +190,8 @@ def epsilon_panel(axis: "Axes", context: ReportContext, kind: str) -> None:
 
 
 def _needs_leverage(context: ReportContext) -> str | None:
+    if context.has("examples.parquet"):
+        return "only runs over a lattice fit such models; elsewhere leverage is among the distances"
     reason = has_table("leverage_bins", "auc_confidence", examples=False)(context)
     if reason is None and _known_leverage(context).empty:
         return "no bin of leverage holds members"

@@ -403,7 +403,7 @@ class ShadowSession(Session):
         if data.features is None:
             return None
         labels = data.labels[rows] if self.experiment.same_class else None
-        return SharedSpace(data.features[rows], data.ids[rows], labels)
+        return SharedSpace(data.features, data.ids[rows], labels, rows)
 
     def run(self, trials: Sequence[int], context: Context) -> Iterator[TrialResult]:
         """Train and examine the trials, one after another."""

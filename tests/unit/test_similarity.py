@@ -51,7 +51,10 @@ def test_a_shared_space_answers_as_searches_do(data):
     if not data.draw(st.booleans()):
         labels = None
     ids = rng.permutation(1000)[:count]
-    shared = SharedSpace(points, ids, labels)
+    # Those of more points that are examples, in an order of their own.
+    more = rng.permutation(np.concatenate([np.arange(count), np.full(count, -1)]))
+    rows = np.argsort(np.where(more < 0, count, more), kind="stable")[:count]
+    shared = SharedSpace(points[more], ids, labels, rows)
     share = data.draw(st.sampled_from([0.1, 0.5, 0.9, 1.0]))
     for _ in range(similarity._WORTH + 2):
         member = rng.random(count) < share
@@ -69,8 +72,8 @@ def test_examples_whose_neighbours_were_no_members_are_searched(monkeypatch):
     for _ in range(similarity._WORTH):
         equal(shared.search(half, threads=1), Similarity.search(points, half, ids, None, threads=1))
     distances, neighbours = shared._table
-    assert distances.shape == neighbours.shape == (2000, 11)
-    few = rng.random(2000) < 0.1
+    assert distances.shape == neighbours.shape == (2000, 15)
+    few = rng.random(2000) < 0.08
     assert 100 < np.sum(~few[neighbours].any(axis=1)) < 1900
     equal(shared.search(few, threads=1), Similarity.search(points, few, ids, None, threads=1))
 

@@ -5,7 +5,8 @@ hold everything in memory; their scores must be ours. ``python benchmarks/bench_
 the large case, 256 trials x 50,000 examples x 18 views in float32 on disk, every trial a target,
 and prints seconds and megabytes; ``... tables`` makes all tables of a run of 100 x 60,000 with a
 fixed space, and ``... curve`` those of growing runs without one: what each score costs. Tables are
-made in a process of their own, whose memory is theirs alone.
+made in a process of their own, whose memory is theirs alone. Large runs need room for temporary
+files (``TMPDIR``): 45 bytes for each score of a run, and as much again for its tables.
 """
 
 import resource
@@ -128,32 +129,79 @@ def made_run(folder, trials, examples, width=32):
     )
 
 
-#: What the process runs that makes tables: seconds, seconds of CPU, megabytes at most.
+class Noise:
+    """A task whose models know their members a little, and cost nothing to train."""
+
+    def __init__(self, examples):
+        self.hard = 4 * np.random.default_rng(0).standard_normal(examples, dtype=np.float32)
+        self.label = np.random.default_rng(1).integers(0, 3, examples)
+
+    def population(self):
+        """Return what all models share."""
+        return {"label": self.label}
+
+    def train(self, members, seed, context):
+        """Return a model that is surer of its members."""
+        sure = np.random.default_rng(seed).standard_normal(len(self.label), dtype=np.float32)
+        sure += self.hard
+        sure[members] += 1
+
+        def predict(rows):
+            logits = np.zeros((len(rows), 3), np.float32)
+            logits[np.arange(len(rows)), self.label[rows]] = sure[rows]
+            return {"logits": logits}
+
+        return predict
+
+
+def trained_run(folder, trials, examples):
+    """Make a run trial by trial, of any size, without distances."""
+    confsim.shadow.run(Noise(examples), trials=trials, workers=1, out=folder / "run")
+
+
+#: What the process runs that makes tables: seconds, seconds of CPU, megabytes at most; and those
+#: of them that are no pages of files, looked at every half second: the system can drop the others.
 MAKE = """
-import resource, sys, time
+import re, resource, sys, threading, time
 import confsim
 from confsim.membership import membership_tables
+from confsim.membership.run_attacks import RunAttacks
+most = 0
+def watch():
+    global most
+    while True:
+        with open("/proc/self/status") as file:
+            most = max(most, int(re.search(r"RssAnon:\\s+(\\d+)", file.read())[1]))
+        time.sleep(0.5)
+threading.Thread(target=watch, daemon=True).start()
+chosen, every = sys.argv[3:], RunAttacks.__iter__
+if chosen:
+    RunAttacks.__iter__ = lambda self: (one for one in every(self) if one[0] in chosen)
 run = confsim.open_run(sys.argv[1])
 start = time.perf_counter()
 membership_tables(run, features=sys.argv[2] or None)
 usage = resource.getrusage(resource.RUSAGE_SELF)
-print(time.perf_counter() - start, time.process_time(), usage.ru_maxrss / 1024)
+print(time.perf_counter() - start, time.process_time(), usage.ru_maxrss / 1024, most / 1024)
 """
 
-#: Seconds and megabytes: with a fixed space, and of two sizes without one.
+#: Seconds and megabytes that are no pages of files: with a fixed space, and of two sizes without.
 GOALS = {True: (90, 2000), (100, 60_000): (10, 600), (256, 1_281_167): (900, 4000)}
 
+#: Runs with more scores are made trial by trial.
+MOST_AT_ONCE = 50_000_000
 
-def made_tables(folder, trials, examples, space):
+
+def made_tables(folder, trials, examples, space, chosen=()):
     """Make the tables of a run in a process of its own; print what that takes, and the verdict."""
     features = str(folder / "features.npy") if space else ""
-    command = [sys.executable, "-P", "-c", MAKE, str(folder / "run"), features]
+    command = [sys.executable, "-P", "-c", MAKE, str(folder / "run"), features, *chosen]
     words = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    seconds, cpu, megabytes = map(float, words)
+    seconds, cpu, resident, megabytes = map(float, words)
     scores = trials * examples
     print(
         f"{trials} x {examples} = {scores:.2g} scores: {seconds:.1f} s, {cpu:.1f} s of CPU, "
-        f"{1e6 * cpu / scores:.2f} us of CPU a score, {megabytes:.0f} MB at most",
+        f"{1e6 * cpu / scores:.2f} us of CPU a score, {megabytes:.0f} MB at most, and "
+        f"{resident:.0f} MB with pages of files",
         flush=True,
     )
     goal = GOALS.get(True if space else (trials, examples))
@@ -168,23 +216,28 @@ def tables(folder, trials=100, examples=60_000):
     made_tables(folder, trials, examples, space=True)
 
 
-def curve(folder, *sizes):
+def curve(folder, *sizes, chosen=()):
     """Make all tables of growing runs (trials, examples, trials, ...), without a fixed space."""
     sizes = sizes or (100, 10_000, 100, 60_000, 100, 200_000)
     for i, (trials, examples) in enumerate(zip(sizes[::2], sizes[1::2], strict=True)):
         one = folder / str(i)
         one.mkdir()
-        made_run(one, trials, examples)
-        made_tables(one, trials, examples, space=False)
+        (made_run if trials * examples <= MOST_AT_ONCE else trained_run)(one, trials, examples)
+        made_tables(one, trials, examples, space=False, chosen=chosen)
 
 
 def main():
-    """Run the large case, the tables or the curve, or either of the sizes given."""
+    """Run the large case, the tables or the curve, or either of the sizes given.
+
+    Names of attacks after the sizes of ``curve`` say which are evaluated; default: all.
+    """
     words = sys.argv[1:]
     work = {"tables": tables, "curve": curve}.get(words[0] if words else "", attack)
-    sizes = [int(word) for word in words if word not in ("tables", "curve")]
+    words = words if work is attack else words[1:]
+    sizes = [int(word) for word in words if word.isdigit()]
+    chosen = [word for word in words if not word.isdigit()]
     with tempfile.TemporaryDirectory() as folder:
-        work(Path(folder), *sizes)
+        work(Path(folder), *sizes, **({"chosen": chosen} if chosen else {}))
 
 
 if __name__ == "__main__":

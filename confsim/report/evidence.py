@@ -40,7 +40,8 @@ def _rows(context: ReportContext, name: str) -> "pd.DataFrame | None":
     table = context.tables.get(name)
     if table is None or table.empty:
         return None
-    return table.fillna({"z": ""}) if "z" in table else table.assign(z="")
+    found: pd.DataFrame = table.fillna({"z": ""}) if "z" in table else table.assign(z="")
+    return found
 
 
 def blind(context: ReportContext) -> Table | None:

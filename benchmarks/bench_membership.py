@@ -6,7 +6,7 @@ the large case, 256 trials x 50,000 examples x 18 views in float32 on disk, ever
 and prints seconds and megabytes; ``... tables`` makes all tables of a run of 100 x 60,000 with a
 fixed space, and ``... curve`` those of growing runs without one: what each score costs. Tables are
 made in a process of their own, whose memory is theirs alone. Large runs need room for temporary
-files (``TMPDIR``): 45 bytes for each score of a run, and as much again for its tables.
+files (``TMPDIR``): 45 bytes for each score of a run, and twice as much again for its tables.
 """
 
 import resource

@@ -17,7 +17,8 @@
 - ``vulnerability``: how exposed each example is, and how that goes with similarity;
   ``fixed_space``: similarity in a space that no trial has changed;
 - ``linear``: what of this the linear pipeline's trials can answer;
-- ``tables``: all of these from a run directory, into its ``tables/``.
+- ``tables``: all of these from a run directory, into its ``tables/``; ``pieces``: what shards make
+  of them; ``scratch``: room for matrices that memory need not hold.
 
 Attacks observe trials whose training sets were drawn at random. Whoever wants to force one example
 in and out of otherwise equal training sets (interventional attacks), or to poison training data,

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import io
 import json
 import os
@@ -175,12 +176,35 @@ class TestFormats:
     def test_summaries_turn_nan_into_null_and_refuse_infinity(self, tmp_path):
         with formats.HashedFile(tmp_path / "s.json") as file:
             formats.write_summary(file, {"a": np.float32(0.5), "b": np.nan, "c": np.bool_(True)})
-        assert json.loads((tmp_path / "s.json").read_text()) == {"a": 0.5, "b": None, "c": True}
+        found = {"a": 0.5, "b": None, "c": True}
+        assert (tmp_path / "s.json").read_text() == json.dumps(found, indent=1) + "\n"
         with formats.HashedFile(tmp_path / "x") as file:
             with pytest.raises(ValueError, match="bad must not be infinite"):
                 formats.write_summary(file, {"bad": -np.inf})
             with pytest.raises(TypeError, match="bad must be"):
                 formats.write_summary(file, {"bad": [1]})  # type: ignore[dict-item]
+
+    @pytest.mark.parametrize("piece", [1, 1000, formats._HELD, formats._HELD + 1, 200_000])
+    def test_a_file_holds_what_was_written_and_its_hash(self, tmp_path, piece):
+        content = np.random.default_rng(0).bytes(300_001)
+        with formats.HashedFile(tmp_path / "x") as file:
+            for start in range(0, len(content), piece):
+                assert file.tell() == start
+                file.write(memoryview(content)[start : start + piece])
+        assert (tmp_path / "x").read_bytes() == content
+        assert file.record() == {
+            "size": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+
+    def test_an_error_of_what_was_held_back_is_remembered(self, tmp_path):
+        file = formats.HashedFile(tmp_path / "x")
+        file._file.close()
+        file._file = Path("/dev/full").open("wb", buffering=0)
+        with pytest.raises(OSError, match="No space"), file:
+            file.write(b"x")
+        assert file.closed
+        assert file.error is not None
 
     def test_no_file_is_overwritten(self, tmp_path):
         (tmp_path / "x").write_text("mine")

@@ -6,10 +6,12 @@ share queries.
 """
 
 import math
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from confsim.statistics import (
     CORRELATION,
@@ -21,6 +23,8 @@ from confsim.statistics import (
 
 if TYPE_CHECKING:
     from confsim.store import Run
+
+FloatArray = NDArray[np.float64]
 
 LEVEL = 0.95
 
@@ -76,13 +80,6 @@ _BOUNDS = {
 #: Entries that are counted over trials.
 TOTALS = {"redraws": "training sets drawn again", "degenerate": "degenerate fits"}
 
-#: What is read of a summary.
-_NEEDED = {
-    *MEANS,
-    *TOTALS,
-    *(f"{side}_{name}" for side in SIDES for name in ("membership_rate", "count")),
-}
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -136,59 +133,48 @@ def headline(summaries: Iterable[Mapping[str, Any]]) -> Headline:
     summaries : iterable of mapping
         One a trial, as ``summary.json`` holds them.
     """
-    columns, trials, row = _columns(summaries)
+    rows = list(summaries)
+    present = _wanted(len(rows)).intersection(key for row in rows for key in row)
+    columns = {key: np.array([_or_nan(row.get(key)) for row in rows]) for key in present}
+    return _combined(columns, len(rows))
+
+
+def headline_of(run: "Run", trials: Sequence[int]) -> Headline:
+    """Combine the summaries of a run's trials, of which only what is needed is read."""
+    return _combined(run.numbers(trials, _wanted(len(trials))), len(trials))
+
+
+def _wanted(trials: int) -> set[str]:
+    """Return what is read of summaries: the interval of one trial is its own."""
+    ends = {f"{key}_{end}" for key in MEANS for end in ("low", "high")} if trials == 1 else set()
+    return ends | {
+        *MEANS,
+        *TOTALS,
+        *(f"{side}_{name}" for side in SIDES for name in ("membership_rate", "count")),
+    }
+
+
+def _combined(columns: Mapping[str, FloatArray], trials: int) -> Headline:
     return Headline(
         trials=trials,
-        means={key: _mean(key, columns[key], row) for key in MEANS if key in columns},
+        means={key: _mean(key, columns) for key in MEANS if key in columns},
         membership={
             side: _pooled(columns[f"{side}_membership_rate"], columns[f"{side}_count"])
             for side in SIDES
             if trials
         },
-        totals={
-            key: sum(int(v) for v in columns[key] if not math.isnan(v))
-            for key in TOTALS
-            if key in columns
-        },
+        totals={key: int(np.nansum(columns[key])) for key in TOTALS if key in columns},
     )
 
 
-def _columns(
-    summaries: Iterable[Mapping[str, Any]],
-) -> tuple[dict[str, "array[float]"], int, Mapping[str, Any]]:
-    """Return the numbers that are needed by name, NaN where one is missing; how many; the last row.
-
-    A run of a hundred thousand trials has millions of numbers: as dictionaries they take ten times
-    the memory.
-    """
-    columns: dict[str, array[float]] = {}
-    row: Mapping[str, Any] = {}
-    trials = 0
-    for row in summaries:
-        for key in row:
-            if key in _NEEDED and key not in columns:
-                columns[key] = array("d", [math.nan] * trials)
-        for key, values in columns.items():
-            value = row.get(key)
-            values.append(math.nan if value is None else value)
-        trials += 1
-    return columns, trials, row
-
-
-def headline_of(run: "Run", trials: Sequence[int]) -> Headline:
-    """Combine the summaries of a run's trials, of which only what is needed is read."""
-    # The interval of one trial is its own.
-    ends = [f"{key}_{end}" for key in MEANS for end in ("low", "high")] if len(trials) == 1 else []
-    return headline(run.summaries(trials, {*_NEEDED, *ends}))
-
-
-def _mean(key: str, values: Sequence[float], row: Mapping[str, Any]) -> Estimate:
-    known = [v for v in values if not math.isnan(v)]
+def _mean(key: str, columns: Mapping[str, FloatArray]) -> Estimate:
+    values = columns[key]
+    known = values[~np.isnan(values)].tolist()
     if not known:
         return Estimate(math.nan, math.nan, math.nan, 0)
     if len(values) == 1:
-        low, high = (_or_nan(row.get(f"{key}_{end}")) for end in ("low", "high"))
-        return Estimate(known[0], low, high, 1)
+        low, high = (columns.get(f"{key}_{end}", [math.nan])[0] for end in ("low", "high"))
+        return Estimate(known[0], float(low), float(high), 1)
     bounds = next((b for name, b in _BOUNDS.items() if key.startswith(name)), POSITIVE)
     return Estimate(*mean_interval(known, bounds, level=LEVEL), len(known))
 
@@ -197,9 +183,8 @@ def _or_nan(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _pooled(rates: Sequence[float], counts: Sequence[float]) -> Estimate:
-    hits = sum(round(rate * count) for rate, count in zip(rates, counts, strict=True))
-    total = int(sum(counts))
+def _pooled(rates: FloatArray, counts: FloatArray) -> Estimate:
+    hits, total = int(np.round(rates * counts).sum()), int(counts.sum())
     low, high = clopper_pearson(hits, total, level=LEVEL)
     return Estimate(hits / total, float(low), float(high), len(counts))
 

@@ -255,6 +255,43 @@ class Run:
             row = {"trial": trial.number, **trial.summary()}
             yield row if wanted is None else {k: v for k, v in row.items() if k in wanted}
 
+    def numbers(self, trials: Sequence[int], columns: Collection[str]) -> dict[str, Array]:
+        """Return numbers of the trials' summaries by name, NaN where there is none.
+
+        Of those names that some summary has. A run of a hundred thousand trials has millions of
+        numbers: as dictionaries they take ten times the memory and the time.
+        """
+        found: dict[str, Array] = {}
+
+        def put(name: str, at: int | list[int], values: Any) -> None:
+            if name not in found:
+                found[name] = np.full(len(trials), np.nan)
+            found[name][at] = values
+
+        packed: dict[Path, tuple[Pack, list[int], list[int]]] = {}
+        single: list[int] = []
+        for at, trial in enumerate(self._all(trials)):
+            place = trial.place
+            if isinstance(place, InPack):
+                _, places, rows = packed.setdefault(place.pack.path, (place.pack, [], []))
+                places.append(at)
+                rows.append(place.row)
+            else:
+                single.append(at)
+        for pack, places, rows in packed.values():
+            table = packs.summary_of(pack, columns)
+            if table is None:
+                single += places
+                continue
+            for name in table.column_names:
+                values = table[name].to_numpy(zero_copy_only=False)
+                put(name, places, values.astype(np.float64)[rows])
+        for at in single:
+            for name, value in self.trial(trials[at]).summary().items():
+                if name in columns:
+                    put(name, at, np.nan if value is None else value)
+        return found
+
     def _packed_summary(self, numbers: Sequence[int]) -> "pd.DataFrame | None":
         """Return the summaries of trials most of which are packed, ``None`` if they are not.
 

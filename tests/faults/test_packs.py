@@ -582,3 +582,17 @@ def test_a_damaged_footer_is_one(seed):
     deep = b"PAR1" + nested + len(nested).to_bytes(4, "little") + b"PAR1"
     with pytest.raises(parquet.FooterError):
         parquet.read_footer(io.BytesIO(deep), len(deep))
+
+
+@pytest.mark.parametrize("wanted", [[0, 1, 2, 3], [3, 0], [2]])
+def test_numbers_are_those_of_the_summaries(packed, wanted):
+    assert run_trials(Toy(), trials=5, out=packed, quiet=True).complete
+    run = open_run(packed)
+    trials = [*wanted, 4]  # in a pack, and in a directory of its own
+    rows = list(run.summaries(trials))
+    names = {name for row in rows for name in row if isinstance(row[name], float)}
+    assert names
+    found = run.numbers(trials, {*names, "nothing"})
+    assert found.keys() == names
+    for name, values in found.items():
+        assert values.tolist() == [row[name] for row in rows]

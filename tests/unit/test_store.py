@@ -200,7 +200,7 @@ class TestFormats:
     def test_an_error_of_what_was_held_back_is_remembered(self, tmp_path):
         file = formats.HashedFile(tmp_path / "x")
         file._file.close()
-        file._file = Path("/dev/full").open("wb", buffering=0)
+        file._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115 - closed by close()
         with pytest.raises(OSError, match="No space"), file:
             file.write(b"x")
         assert file.closed

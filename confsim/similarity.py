@@ -4,13 +4,16 @@ Knows points, labels and members; nothing of models, scores or files.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from confsim.neighbors import nearest_training
 
+Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
 
 #: The trial of a shared space that begins its table: making it costs what some searches do.
@@ -79,23 +82,63 @@ class Similarity:
         threads : int
         """
         points = np.asarray(features)
-        rows = np.flatnonzero(is_member)
-        own = np.full(len(is_member), -1, dtype=np.int64)
-        own[rows] = np.arange(len(rows))
-        found = nearest_training(
-            points,
-            points[rows],
-            metric="angular",
-            query_labels=labels,
-            training_labels=None if labels is None else labels[rows],
-            self_index=own,
-            n_threads=threads,
-        )
-        assert found.distance_excluding_self is not None
-        assert found.index_excluding_self is not None
-        index = found.index_excluding_self
-        nearest = np.where(index >= 0, ids[rows][index], -1)
-        return cls(found.distance, found.distance_excluding_self, nearest)
+        found = _nearest_members(points.__getitem__, slice(None), is_member, labels, threads)
+        return cls._of(*found, is_member, ids)
+
+    @classmethod
+    def _of(
+        cls,
+        distance: FloatArray,
+        index: NDArray[np.int64],
+        is_member: NDArray[np.bool_],
+        ids: NDArray[np.int64],
+    ) -> "Similarity":
+        """Return what follows from the distance and the index of the nearest other member."""
+        nearest = np.where(index >= 0, ids[index], -1)
+        return cls(np.where(is_member, 0.0, distance), distance, nearest)
+
+
+def _nearest_members(
+    take: Callable[[Any], Array],
+    queries: "NDArray[np.int64] | slice",
+    is_member: NDArray[np.bool_],
+    labels: NDArray[np.int64] | None,
+    threads: int,
+) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Search the nearest member, other than itself, of some examples.
+
+    Parameters
+    ----------
+    take : callable
+        Returns the points of examples.
+    queries : ndarray of int64 or slice
+        Whose nearest member is searched.
+    is_member, labels : ndarray, (examples,)
+    threads : int
+
+    Returns
+    -------
+    distance : ndarray of float64
+        NaN where there is none.
+    index : ndarray of int64
+        Which example it is, -1 where there is none.
+    """
+    members = np.flatnonzero(is_member)
+    own = np.full(len(is_member), -1, dtype=np.int64)
+    own[members] = np.arange(len(members))
+    found = nearest_training(
+        take(queries),
+        take(members),
+        metric="angular",
+        query_labels=None if labels is None else labels[queries],
+        training_labels=None if labels is None else labels[members],
+        self_index=own[queries],
+        n_threads=threads,
+    )
+    assert found.distance_excluding_self is not None
+    assert found.index_excluding_self is not None
+    index = found.index_excluding_self
+    return found.distance_excluding_self, np.where(index >= 0, members[index], -1)
 
 
 class SharedSpace:
@@ -148,9 +191,11 @@ class SharedSpace:
         index = np.where(known, neighbours[every, first], -1)
         # Who has fewer neighbours than are kept has no others.
         left = np.flatnonzero(~known & (neighbours[:, -1] >= 0))
-        distance[left], index[left] = self._searched(is_member, left, threads)
-        nearest = np.where(index >= 0, self._ids[index], -1)
-        return Similarity(np.where(is_member, 0.0, distance), distance, nearest)
+        if len(left):
+            distance[left], index[left] = _nearest_members(
+                lambda rows: self._points[self._rows[rows]], left, is_member, self._labels, threads
+            )
+        return Similarity._of(distance, index, is_member, self._ids)
 
     def _neighbours(self, count: int, threads: int) -> tuple[FloatArray, NDArray[np.int32]]:
         """Return distances and indices (examples, count) of each example's nearest others."""
@@ -175,29 +220,6 @@ class SharedSpace:
             distances[block] = found.distance_excluding_self
             neighbours[block] = found.index_excluding_self
         return distances, neighbours
-
-    def _searched(
-        self, is_member: NDArray[np.bool_], rows: NDArray[np.int64], threads: int
-    ) -> tuple[FloatArray, NDArray[np.int64]]:
-        """Return the distance and the index of the nearest other member of some examples."""
-        if len(rows) == 0:
-            return np.empty(0), np.empty(0, np.int64)
-        members = np.flatnonzero(is_member)
-        own = np.full(len(is_member), -1, dtype=np.int64)
-        own[members] = np.arange(len(members))
-        found = nearest_training(
-            self._points[self._rows[rows]],
-            self._points[self._rows[members]],
-            metric="angular",
-            query_labels=None if self._labels is None else self._labels[rows],
-            training_labels=None if self._labels is None else self._labels[members],
-            self_index=own[rows],
-            n_threads=threads,
-        )
-        assert found.distance_excluding_self is not None
-        assert found.index_excluding_self is not None
-        index = found.index_excluding_self
-        return found.distance_excluding_self, np.where(index >= 0, members[index], -1)
 
 
 def _worth_keeping(is_member: NDArray[np.bool_]) -> int | None:

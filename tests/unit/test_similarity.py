@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confsim import similarity
+from confsim import nearest_training, similarity
 from confsim.similarity import SharedSpace, Similarity
 
 
@@ -61,6 +61,11 @@ def test_a_shared_space_answers_as_searches_do(data):
         member[rng.integers(count)] = True
         wanted = Similarity.search(points, member, ids, labels, threads=1)
         equal(shared.search(member, threads=1), wanted)
+    # Including self, a member is at exactly 0: the search itself says so, too.
+    rows = np.flatnonzero(member)
+    classes = {} if labels is None else {"query_labels": labels, "training_labels": labels[rows]}
+    found = nearest_training(points, points[rows], metric="angular", n_threads=1, **classes)
+    assert found.distance.tobytes() == wanted.distance.tobytes()
 
 
 def test_examples_whose_neighbours_were_no_members_are_searched(monkeypatch):

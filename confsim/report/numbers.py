@@ -36,8 +36,8 @@ def with_interval(value: float, low: float, high: float, digits: int = DIGITS) -
     ('0.9958 [0.9874, 0.9990]', '0.12 [0.00, 0.70]')
     >>> with_interval(1234.5678, 1180.2, 1290.1), with_interval(3.14159e-06, 2.7e-06, 3.6e-06)
     ('1,235 [1,180, 1,290]', '3.14e-06 [2.70e-06, 3.60e-06]')
-    >>> with_interval(0.49993817, 0.49993816, 0.49993818)
-    '0.4999 [0.4999, 0.4999]'
+    >>> with_interval(0.49993817, 0.49993816, 0.49993818), with_interval(0.0, 0.0, 3.7e-05)
+    ('0.4999 [0.4999, 0.4999]', '0 [0, 3.7e-05]')
     >>> with_interval(0.5, float("nan"), float("nan")), with_interval(0.0, 0.0, 0.0)
     ('0.5', '0')
     """
@@ -51,7 +51,7 @@ def with_interval(value: float, low: float, high: float, digits: int = DIGITS) -
     magnitude = math.floor(math.log10(largest))
     places = min(1 - math.floor(math.log10(half)), DIGITS - 1 - magnitude)
     if largest < 1e-4:
-        texts = [f"{x:.{max(0, places + magnitude)}e}" for x in ends]
+        texts = [f"{x:.{max(0, places + magnitude)}e}" if x else "0" for x in ends]
     else:
         places = max(places, 0)
         texts = [f"{round(x, places) + 0.0:,.{places}f}" for x in ends]

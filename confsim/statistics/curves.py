@@ -5,6 +5,7 @@ Nothing is interpolated: every operating point is one that a threshold realises.
 NaN; infinite ones are fine.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,19 +86,20 @@ def _precision(tpr: float, fpr: float, prior: float) -> float:
     return hits / (hits + misses) if hits + misses > 0 else float("nan")
 
 
-class Curve:
+class Curve(ABC):
     """Figures of a curve, from how many scores there are below one another; see :class:`Roc`."""
 
     @property
+    @abstractmethod
     def members(self) -> int:
         """Number of members."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def non_members(self) -> int:
         """Number of non-members."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores_at(self, ranks: NDArray[np.int64], *, members: bool) -> NDArray[Any]:
         """Return the scores of members, or of non-members, that have these ranks; from 0, upwards.
 
@@ -107,16 +109,15 @@ class Curve:
         members : bool
             Of whom.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def count(self, score: float, *, members: bool, up_to: bool) -> int:
         """Count members, or non-members, that are below a score, or not above it."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def _compared(self) -> tuple[int, float]:
         """Non-members below each member, plus those not above it, added up; and the advantage."""
-        raise NotImplementedError
 
     @property
     def auc(self) -> float:

@@ -16,10 +16,14 @@ def number(value: float, digits: int = DIGITS) -> str:
     >>> from confsim.report.numbers import number
     >>> number(0.123456), number(3e-6), number(123456.0), number(0.98765, 3)
     ('0.1235', '3e-06', '123,456', '0.988')
+    >>> number(9999.6), number(1234.5, 3)
+    ('10,000', '1,234')
     """
     if math.isnan(value):
         return _DASH
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value + 0.0:.{digits}g}"
+    # From half a unit below, ".4g" would round up to an exponent: 9999.6 to 1e+04.
+    whole = abs(value) >= 10.0**digits - 0.5
+    return f"{value:,.0f}" if whole else f"{value + 0.0:.{digits}g}"
 
 
 def with_interval(value: float, low: float, high: float, digits: int = DIGITS) -> str:
@@ -38,6 +42,8 @@ def with_interval(value: float, low: float, high: float, digits: int = DIGITS) -
     ('1,235 [1,180, 1,290]', '3.14e-06 [2.70e-06, 3.60e-06]')
     >>> with_interval(0.49993817, 0.49993816, 0.49993818), with_interval(0.0, 0.0, 3.7e-05)
     ('0.4999 [0.4999, 0.4999]', '0 [0, 3.7e-05]')
+    >>> with_interval(0.999988, 0.999985, 0.999996)
+    '1.000 [1.000, 1.000]'
     >>> with_interval(0.5, float("nan"), float("nan")), with_interval(0.0, 0.0, 0.0)
     ('0.5', '0')
     """
@@ -48,7 +54,8 @@ def with_interval(value: float, low: float, high: float, digits: int = DIGITS) -
     largest = max(abs(x) for x in ends)
     if not (half > 1e-12 * largest and math.isfinite(half)):
         return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
-    magnitude = math.floor(math.log10(largest))
+    # Of the number as it is shown: 0.99996 to four digits is 1.000, not 1.0000.
+    magnitude = math.floor(math.log10(float(f"{largest:.{DIGITS - 1}e}")))
     places = min(1 - math.floor(math.log10(half)), DIGITS - 1 - magnitude)
     if largest < 1e-4:
         texts = [f"{x:.{max(0, places + magnitude)}e}" if x else "0" for x in ends]

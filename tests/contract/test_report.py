@@ -18,7 +18,7 @@ import browser as chromium
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from report_runs import FakeDeep, linear, publish
 
@@ -321,6 +321,9 @@ def test_every_column_of_the_summaries_is_explained(runs, tmp_path):
 
 
 @given(st.floats(1e-9, 1e6), st.floats(1e-6, 3), st.floats(1e-6, 3))
+@example(value=0.9999885559082031, below=0.015625, above=7.62939453125e-06)
+@example(value=9999.6, below=1e-6, above=1e-6)
+@example(value=9.99999e-5, below=0.01, above=1e-6)
 def test_digits_follow_the_interval(value, below, above):
     """Two significant digits of the half-width, and at most four of the number."""
     low, high = value / (1 + below), value * (1 + above)
@@ -328,7 +331,7 @@ def test_digits_follow_the_interval(value, below, above):
         float(x.replace(",", ""))
         for x in re.findall(r"[\d.,e+-]*\d", with_interval(value, low, high))
     ]
-    half, fourth = (high - low) / 2, 10.0 ** (math.floor(math.log10(high)) - 3)
+    half, fourth = (high - low) / 2, 10.0 ** (math.floor(math.log10(float(f"{high:.3e}"))) - 3)
     if max(half / 10, fourth) >= 1:
         assert shown == [round(x) for x in (value, low, high)]
     else:

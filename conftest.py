@@ -5,8 +5,15 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
+
+# The gate says the same of the same commit; everywhere else each run searches new examples. No
+# deadline, since how long an example takes says more of the machine than of the code.
+settings.register_profile("search", deadline=None)
+settings.register_profile("gate", deadline=None, derandomize=True, database=None)
+settings.load_profile("gate" if os.environ.get("CI") else "search")
 
 
 def pytest_addoption(parser):

@@ -500,7 +500,7 @@ def column(rng: np.random.Generator, kind: str, rows: int) -> pd.Series:
     return pd.Series(rng.integers(0, 2, rows).astype(kind))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     kinds=st.lists(TYPES, min_size=1, max_size=5),
     rows=st.lists(st.integers(0, 9), min_size=1, max_size=20),

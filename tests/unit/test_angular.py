@@ -235,7 +235,7 @@ def test_bad_arguments_are_named(change, message):
         nearest.angular(*{**arguments, **change}.values())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_hypothesis(data):
     q, n, d = (data.draw(st.integers(1, m)) for m in (9, 12, 5))

@@ -57,7 +57,7 @@ def test_boundary_confidence_names_the_bad_argument(changed, match):
 
 
 @given(hnp.arrays(np.float64, st.integers(0, 40), elements=st.floats(-1e300, 1e300)))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_sigmoid_confidence_and_its_complement(decision):
     got = confsim.sigmoid_confidence(decision)
     assert got.tolist() == [math.tanh(abs(s) / 2) for s in decision]
@@ -152,7 +152,7 @@ def extremes_oracle(values, percent, ids):
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_extremes_equal_a_full_sort(data):
     n = data.draw(st.integers(1, 300))
     pool = data.draw(

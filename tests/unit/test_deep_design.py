@@ -20,7 +20,7 @@ def labels_and_groups(classes, count, seed):
 
 
 @given(PROBLEMS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_holdout_is_closed_under_groups_and_stratified(problem):
     classes, count, fraction, seed = problem
     labels, groups = labels_and_groups(classes, count, seed)
@@ -39,7 +39,7 @@ def test_holdout_without_duplicates_has_its_exact_size():
 
 
 @given(PROBLEMS, st.integers(0, 50))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_members_are_a_stratified_fraction(problem, trial):
     classes, count, ratio, seed = problem
     labels, _ = labels_and_groups(classes, count, seed)
@@ -51,7 +51,7 @@ def test_members_are_a_stratified_fraction(problem, trial):
 
 
 @given(PROBLEMS, st.integers(0, 50))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_balanced_trials_are_complements(problem, pair):
     classes, count, _, seed = problem
     labels, _ = labels_and_groups(classes, count, seed)

@@ -72,7 +72,7 @@ def test_correlations_and_auc_are_exact(case):
 
 
 @given(st.integers(2, 200), st.integers(0, 2**32), st.booleans(), st.booleans())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_values_that_crowd_into_few_bins_are_told_apart(n, seed, crowded, ties):
     """The hard case for histograms."""
     rng = np.random.default_rng(seed)
@@ -109,7 +109,7 @@ def streamed(confidence, distance, other, is_member, step=0.0):
 
 
 @given(st.integers(2, 200), st.integers(0, 2**32), st.booleans())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_streamed_figures_are_within_their_bounds(n, seed, crowded):
     rng = np.random.default_rng(seed)
     confidence, distance, other, is_member = trial(n, max(1, n // 3), rng)

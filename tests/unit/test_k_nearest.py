@@ -59,7 +59,7 @@ def rows_of(rng, kind, count, dimensions):
 KINDS = ("plain", "ties", "narrow", "skewed")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from(("euclidean", "angular")),

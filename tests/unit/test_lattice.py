@@ -48,7 +48,7 @@ def test_ids_are_row_major():
     np.testing.assert_array_equal(lattice.ids(grid), np.arange(27))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     d=st.integers(1, 9),
     m=st.integers(2, 100),
@@ -114,7 +114,7 @@ def test_samples_of_an_enormous_lattice():
     np.testing.assert_array_equal(ids, lattice.sample(200_000, np.random.default_rng(0)))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     seed=st.integers(0, 2**32),
     shape=st.sampled_from([(1, 300), (2, 17), (2, 90), (3, 33), (3, 9), (4, 6)]),
@@ -209,7 +209,7 @@ def other_by_all_pairs(lattice, ids, training, own, pairing):
     return distance, index
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32),
     shape=st.sampled_from([(1, 9), (1, 700), (2, 9), (2, 15), (2, 17), (2, 65), (2, 90), (3, 33)]),

@@ -57,7 +57,7 @@ def case(seed, trials=9, examples=13, balanced=False, points=7):
     return log_odds, member, partner, 3 * rng.normal(size=(len(member), points))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.booleans(), st.booleans(), st.booleans())
 def test_lira_equals_the_formulas(seed, online, fixed, balanced):
     log_odds, member, partner, _ = case(seed, trials=8, balanced=balanced)
@@ -131,7 +131,7 @@ def test_lira_chooses_its_variance_by_the_number_of_shadow_models():
         np.testing.assert_array_equal(lira(log_odds, member), chosen)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10**6), st.booleans(), st.sampled_from([0.5, 4.0, 1000.0]))
 def test_lira_with_shrunken_variance(seed, balanced, k):
     """The pooled variance counts as k models."""

@@ -41,7 +41,7 @@ def drawn(seed, trials, examples, ties):
     return (np.round(scores) if ties else scores), member
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(st.integers(-4, 4), st.booleans()), min_size=2, max_size=60),
     st.integers(1, 7),
@@ -62,7 +62,7 @@ def test_curves_in_parts(pairs, size):
     assert whole.auc == ((above > 0).sum() + (above == 0).sum() / 2) / above.size
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.integers(4, 60), st.booleans())
 def test_threads_change_no_figure(seed, trials, examples, ties):
     scores, member = drawn(seed, trials, examples, ties)
@@ -74,7 +74,7 @@ def test_threads_change_no_figure(seed, trials, examples, ties):
     assert repr(one) == repr(three)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2, 5, 8, 130]), st.integers(1, 40))
 def test_blocks_change_no_exposure(seed, trials, size):
     scores, member = drawn(seed, trials, 37, False)
@@ -90,7 +90,7 @@ def test_blocks_change_no_exposure(seed, trials, size):
         np.testing.assert_array_equal(parts[1][name], values)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.sampled_from([0.0, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, np.nan]) | st.floats(0, 1)),
     st.sampled_from([0.01, 0.05, 0.1, 0.5]),
@@ -109,7 +109,7 @@ def test_flagged_are_those_adjusted(p, q):
         module["_BLOCK"] = block
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=1, max_size=40))
 def test_correlation_without_groups_is_that_of_one_group(pairs):
     x, y = np.array(pairs, dtype=float).T
@@ -217,7 +217,7 @@ def test_columns_where_no_folder_can_be_written(tmp_path, monkeypatch):
         matrices._Columns(tmp_path, ["one"], (1, 2))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(-3, 3)), st.lists(st.integers(-4, 4) | st.just(float("nan"))))
 def test_counts_below(points, values):
     ordered, given_values = np.sort(np.array(points, float)), np.array(values, float)

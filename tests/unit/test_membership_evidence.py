@@ -40,7 +40,7 @@ def balanced(rng, trials, examples):
 # ---- transferred thresholds --------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 10**6),
     st.booleans(),
@@ -187,7 +187,7 @@ def test_agreement_of_noise_is_that_of_chance():
 # ---- success by similarity ---------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.sampled_from([3, None]))
 def test_success_equals_literal_counts(seed, bins):
     rng = np.random.default_rng(seed)
@@ -237,7 +237,7 @@ def test_intervals_of_success_cover_new_examples():
 # ---- false discoveries -------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.booleans())
 def test_rank_p_values_equal_their_definition(seed, ties):
     rng = np.random.default_rng(seed)
@@ -350,7 +350,7 @@ def literal_leverage(x, rows, ridge, intercept):
     return x @ np.linalg.solve(rows.T @ rows + penalty, x)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(0, 10**6),
     st.sampled_from([(30, 4, 0.0), (30, 4, 0.5), (5, 9, 0.5), (5, 9, 30.0)]),

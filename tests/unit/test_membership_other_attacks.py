@@ -62,7 +62,7 @@ LITERAL = {
 }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from(list(LITERAL)),
     st.integers(0, 10**6),

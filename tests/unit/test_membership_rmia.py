@@ -89,7 +89,7 @@ def case(seed, trials=8, examples=13, balanced=False, points=7, views=0):
     return log_odds, member, partner, 3 * rng.normal(size=(len(member), points, *shape))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(0, 10**6),
     st.booleans(),
@@ -107,7 +107,7 @@ def test_rmia_equals_the_formulas(seed, online, balanced, z, gamma, cut, views):
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.booleans(), st.booleans())
 def test_non_members_without_x(seed, online, balanced):
     log_odds, member, partner, _ = case(seed, examples=25, balanced=balanced)
@@ -116,7 +116,7 @@ def test_non_members_without_x(seed, online, balanced):
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.sampled_from([1.0, 0.8, 1.5]), st.sampled_from([2, 3]))
 def test_majority_vote_of_views(seed, gamma, views):
     log_odds, member, _, holdout = case(seed, views=views)

@@ -457,7 +457,7 @@ def test_mean_distances():
     np.testing.assert_allclose(found["distance_in"], [0.1, 0.2])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(2, 60), st.integers(1, 25))
 def test_fixed_space_equals_brute_force(seed, n, neighbours):
     rng = np.random.default_rng(seed)

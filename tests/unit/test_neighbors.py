@@ -270,7 +270,7 @@ def test_many_queries_with_labels_that_nobody_has():
     assert_exact(nearest_training(queries, training, **labels), queries, training, **labels)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     q=st.integers(0, 600),

@@ -67,7 +67,7 @@ def test_points_of_a_lattice(span, members, known_step):
 
 
 @given(st.integers(3, 60), st.integers(0, 2**32), st.sampled_from([3, 300, 30_000]))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_all_ways_agree(size, seed, span):
     data = lattice_trial(size, size // 3, span, np.random.default_rng(seed))
     ways = [statistics(*data, step) for step in (1.0, 0.0)]

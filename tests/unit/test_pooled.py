@@ -38,7 +38,7 @@ def figures(curve):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(1, 5),

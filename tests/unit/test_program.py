@@ -110,7 +110,7 @@ def problems(draw):
     return X, y, weight
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(problems(), st.sampled_from(GOALS), st.sampled_from(["working-set", "direct"]))
 def test_objective_equals_scipys(problem, goal, solver):
     X, y, weight = problem
@@ -129,7 +129,7 @@ def test_objective_equals_scipys(problem, goal, solver):
         assert fit.objective_value == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(problems(), st.sampled_from(GOALS))
 def test_solvers_agree(problem, goal):
     X, y, weight = problem
@@ -611,7 +611,7 @@ def test_another_user_of_highs_in_the_process_may_have_more_threads():
 # --- the kernel -----------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 700), st.integers(1, 5), st.booleans())
 def test_kernel_equals_its_definition(seed, n, d, weighted):
     rng = np.random.default_rng(seed)

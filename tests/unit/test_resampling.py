@@ -17,7 +17,7 @@ def literal_counts(codes, row_weights, column_weights, bins):
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(1, 40),
@@ -48,7 +48,7 @@ def test_counts_do_not_overflow(heaviest):
     assert (found == 3 * 600 * 255 * heaviest).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.floats(allow_nan=False), max_size=40),
     st.lists(st.floats() | st.integers(-3, 3).map(float), max_size=60),
@@ -77,7 +77,7 @@ def literal_place(rows, members, last, left_out):
     return place
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(1, 30), st.booleans())
 def test_best_places(seed, pairs, count, paired):
     rng = np.random.default_rng(seed)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from confsim import nearest_training, similarity
@@ -37,7 +37,6 @@ def equal(one, other):
         assert first.tobytes() == second.tobytes(), name
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_shared_space_answers_as_searches_do(data):
     seed = data.draw(st.integers(0, 10_000))

@@ -61,7 +61,7 @@ def literal_points(scores, member):
     return [(0.0, 0.0, np.inf), *rates]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(labelled_scores(), st.sampled_from([0.0, 0.1, 0.2, 0.25, 1 / 3, 0.5, 1.0]))
 def test_roc_equals_the_definition(case, level):
     scores, member = case
@@ -85,7 +85,7 @@ def test_roc_equals_the_definition(case, level):
     assert trapezoid == pytest.approx(curve.auc, abs=1e-12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(labelled_scores())
 def test_auc_equals_sklearn(case):
     scores, member = case
@@ -102,7 +102,7 @@ def test_curve_equals_sklearn_on_ties():
     np.testing.assert_allclose(curve.tpr, tpr, atol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 300), st.sampled_from([0.1, 0.01, 0.001, 0.3, 0.7, 1 / 3]))
 def test_an_fpr_that_equals_the_level_is_allowed(count, level):
     """0.1 * 30 is 3.0000000000000004 in floats; three in thirty is still ten percent."""
@@ -113,7 +113,7 @@ def test_an_fpr_that_equals_the_level_is_allowed(count, level):
     assert (point.false_positives + 1) / count > level or point.tpr == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.integers(1, 5))
 def test_auc_by_column(seed, rows, columns):
     rng = np.random.default_rng(seed)
@@ -192,7 +192,7 @@ def test_student_t_equals_scipy():
         student_t_interval(values, 1.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=30))
 def test_spearman_equals_scipy(pairs):
     x, y = np.array(pairs, dtype=float).T

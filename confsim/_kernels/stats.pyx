@@ -88,6 +88,13 @@ cdef extern from "stats/class_threshold.h" nogil:
     void confsim_best_places(
             const confsim_pool *pool, const int64_t *partner, int64_t *places, int threads)
 
+cdef extern from "stats/order.h" nogil:
+    confsim_status confsim_sort(double *values, int64_t count)
+    confsim_status confsim_sort_order(const double *values, int64_t count, int64_t *order)
+    void confsim_counts_below(
+            const double *points, int64_t point_count, const double *values, int64_t value_count,
+            int up_to, int64_t *found)
+
 cdef extern from "stats/ranks.h" nogil:
     enum:
         CONFSIM_RANK_BINS
@@ -479,6 +486,51 @@ def best_places(const int32_t[::1] rows, members, last_of_equals, partner, int r
     with nogil:
         confsim_best_places(&pool, partner_pointer, &out[0], threads)
     return places
+
+
+def sort(double[::1] values):
+    """Put values in ascending order, NaN last."""
+    cdef confsim_status status
+    if values.shape[0] == 0:
+        return
+    with nogil:
+        status = confsim_sort(&values[0], values.shape[0])
+    check(status, "sorting")
+
+
+def sort_order(const double[::1] values):
+    """Return (n,) int64: the places of values in ascending order, NaN last, equal ones as they come.
+
+    Fewer than 2^32 values.
+    """
+    cdef int64_t count = values.shape[0]
+    cdef confsim_status status
+    if count >= 1 << 32:
+        raise ValueError("values must be fewer than 2^32")
+    order = np.empty(count, dtype=np.int64)
+    cdef int64_t[::1] out = order
+    if count == 0:
+        return order
+    with nogil:
+        status = confsim_sort_order(&values[0], count, &out[0])
+    check(status, "sorting")
+    return order
+
+
+def counts_below(const double[::1] points, const double[::1] values, bint up_to):
+    """Return (n,) int64: how many points are below each value, with ``up_to`` also equal to it.
+
+    Both are ascending and hold no NaN.
+    """
+    cdef int64_t count = values.shape[0]
+    found = np.empty(count, dtype=np.int64)
+    cdef int64_t[::1] out = found
+    cdef const double *first = &points[0] if points.shape[0] else NULL
+    if count == 0:
+        return found
+    with nogil:
+        confsim_counts_below(first, points.shape[0], &values[0], count, up_to, &out[0])
+    return found
 
 
 def rank_spread(const int64_t[::1] counts, int isa):

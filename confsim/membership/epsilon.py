@@ -25,6 +25,7 @@ from confsim.membership.epsilon_formulas import (
 )
 from confsim.seeds import Purpose, stream
 from confsim.statistics import check_membership
+from confsim.statistics.order import ascending, ascending_order
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -369,7 +370,7 @@ class _Runs:
         """Return epsilon, mu, the lowest TPR and the highest FPR of each threshold."""
         from scipy.special import betaincinv, ndtri
 
-        held, out = np.sort(scores[member]), np.sort(scores[~member])
+        held, out = ascending(scores[member]), ascending(scores[~member])
         if not len(held) or not len(out):
             nothing = np.full(len(cuts), -np.inf)
             return nothing, nothing, np.zeros(len(cuts)), np.ones(len(cuts))
@@ -429,7 +430,7 @@ def _guess(
     if isinstance(candidate, float):
         return len(scores), int(np.count_nonzero((scores >= candidate) == member))
     top, bottom = (int(np.floor(share * len(scores))) for share in candidate)
-    order = np.argsort(scores, kind="stable")
+    order = ascending_order(scores)
     hits = np.count_nonzero(member[order[len(order) - top :]])
     return top + bottom, int(hits + bottom - np.count_nonzero(member[order[:bottom]]))
 

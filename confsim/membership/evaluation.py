@@ -33,6 +33,7 @@ from confsim.statistics.bootstrap import bootstrap_bounds, curve_of
 from confsim.statistics.checks import check_row_groups, check_targets
 from confsim.statistics.crossed import CrossedPart, crossed_part
 from confsim.statistics.curves import Curve
+from confsim.statistics.order import ascending_order
 from confsim.statistics.pooled import Allocate, SortedRows
 
 FloatArray = NDArray[np.float64]
@@ -132,10 +133,13 @@ class Evaluation:
         Those of :func:`evaluate`.
     looks : list
         What was asked of each target's curve, for targets that have one, in their order.
+    ordered : SortedRows
+        The scores.
     """
 
     rows: list[dict[str, Any]]
     looks: list[Any]
+    ordered: SortedRows
 
 
 def evaluated(
@@ -165,7 +169,7 @@ def evaluated(
     ordered = SortedRows(len(scores), scores.shape[1], empty)
     by_target.add_all(scores, is_member, targets, groups, n_threads, ordered)
     if not by_target.rows:
-        return Evaluation([], [])
+        return Evaluation([], [], ordered)
     place = {number: i for i, number in enumerate(targets.tolist())}
     order = sorted(range(len(by_target.rows)), key=lambda i: place[by_target.rows[i]["target"]])
     rows = [by_target.rows[i] for i in order]
@@ -183,7 +187,8 @@ def evaluated(
         percent_name(level) for level in FPR_LEVELS if 0 < level * distinct < FEW_FALSE_POSITIVES
     )
     summary = {"target": "pooled", "unanswered": unanswered, **pooled}
-    return Evaluation([*rows, mean, summary], [by_target.looks[i] for i in order if look])
+    looks = [by_target.looks[i] for i in order if look]
+    return Evaluation([*rows, mean, summary], looks, ordered)
 
 
 @dataclass(frozen=True)
@@ -290,7 +295,7 @@ class TargetRows:
 
 def _ordered(scores: FloatArray, member: BoolArray) -> tuple[Roc, IntArray, IntArray]:
     """Return a target's curve, and the examples that its members and its others are."""
-    order = np.argsort(scores)[: np.count_nonzero(~np.isnan(scores))]  # NaN is last
+    order = ascending_order(scores)[: np.count_nonzero(~np.isnan(scores))]  # NaN is last
     held = member[order]
     members, others = order[np.flatnonzero(held)], order[np.flatnonzero(~held)]
     return Roc(scores[members], scores[others]), members, others

@@ -21,6 +21,7 @@ from confsim.membership.shadow import (
     room_for_scores,
     views_of,
 )
+from confsim.statistics.order import ascending
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -86,7 +87,7 @@ def attack_p(
         if points is not None and kind == "holdout":
             zs = _mean_view(points[target])
         if len(zs):
-            zs = np.sort(zs)
+            zs = ascending(zs)
             below, up_to = counts_below(zs, x, "left", "right")
             scores[target] = (below + up_to) / (2 * len(zs))
 

@@ -26,6 +26,7 @@ from confsim.membership.shadow import (
     views_of,
 )
 from confsim.statistics import FPR_LEVELS
+from confsim.statistics.order import ascending
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -403,7 +404,7 @@ def _equals_any(x: FloatArray, zs: FloatArray) -> BoolArray:
 
 
 def _below(x: FloatArray, zs: FloatArray, log_gamma: float) -> IntArray:
-    return counts_below(np.sort(zs), x - log_gamma, "right")[0]
+    return counts_below(ascending(zs), x - log_gamma, "right")[0]
 
 
 def _votes(x: FloatArray, zs: FloatArray, log_gamma: float) -> IntArray:

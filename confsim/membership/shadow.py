@@ -23,6 +23,8 @@ from confsim._errors import as_array, check_integer, check_size
 from confsim._kernels import resolve_threads
 from confsim.seeds import Purpose, stream
 from confsim.statistics import check_membership
+from confsim.statistics.order import ascending_order
+from confsim.statistics.order import counts_below as counts_in_order
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -365,11 +367,12 @@ def counts_below(points: FloatArray, values: FloatArray, *sides: Any) -> list[In
 
     Values are looked up in their order: otherwise most of the time goes into waiting for memory.
     """
-    order = np.argsort(values)
-    ordered, found = values[order], []
+    order = ascending_order(values)
+    known = len(values) - np.count_nonzero(np.isnan(values))
+    ordered, found = values[order[:known]], []
     for side in sides:
-        counts = np.empty(len(values), dtype=np.int64)
-        counts[order] = np.searchsorted(points, ordered, side=side)
+        counts = np.full(len(values), len(points), dtype=np.int64)
+        counts[order[:known]] = counts_in_order(points, ordered, up_to=side == "right")
         found.append(counts)
     return found
 

@@ -27,11 +27,12 @@ from confsim.membership.run_attacks import Remarks, RunAttacks
 from confsim.membership.shadow import Design
 from confsim.membership.slices import Slices
 from confsim.membership.success import Success
-from confsim.membership.transfer import transferred_thresholds
+from confsim.membership.transfer import thresholds_of, transferred_thresholds
 from confsim.membership.vulnerability import bins_of
 from confsim.membership.vulnerability_tables import BINNED, VulnerabilityTables
 from confsim.statistics import closeness_chance
 from confsim.statistics.checks import check_row_groups
+from confsim.statistics.pooled import SortedRows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -368,11 +369,10 @@ class ExampleTables:
             ]
         return made
 
-    def _kept(self, scores: FloatArray) -> dict[str, Any]:
-        """Return of an attack's scores what bins of examples need."""
-        cuts = transferred_thresholds(
-            scores, self.data.is_member, levels=[AGREEMENT_LEVEL], partner=self.design.partner
-        )
+    def _kept(self, scores: FloatArray, ordered: SortedRows) -> dict[str, Any]:
+        """Return of an attack's scores, and of these in order, what bins of examples need."""
+        others = [ordered.side(row, members=False) for row in range(len(ordered))]
+        cuts = thresholds_of(others, self.design, [AGREEMENT_LEVEL])
         called = (row >= cut for row, cut in zip(scores, cuts, strict=True))
         audited = None
         if self._audited is not None:
@@ -446,7 +446,7 @@ class ExampleTables:
             "why": "" if rows else _why_impossible(scores, self.data.is_member),
             "curve": rows_of(name, grid, found.looks) if curve else None,
             "sliced": sliced,
-            "kept": self._kept(scores) if rows and self.attacks.possible else None,
+            "kept": self._kept(scores, found.ordered) if rows and self.attacks.possible else None,
         }
 
     def _target_rows(self) -> list[dict[str, Any]]:

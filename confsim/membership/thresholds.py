@@ -7,6 +7,7 @@ from confsim._errors import as_array
 from confsim._kernels import resolve_threads
 from confsim._kernels.stats import best_places
 from confsim.membership.shadow import Design, make_design, room_for_scores
+from confsim.statistics.order import ascending_order
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -87,7 +88,7 @@ def _learned(
     the counts.
     """
     trials, examples = negated.shape
-    order = np.argsort(negated, axis=None)
+    order = ascending_order(negated.reshape(-1))
     ordered, member = negated.reshape(-1)[order], is_member.reshape(-1)[order]
     # Only where the next value is another one do the counts belong to a threshold.
     last = np.append(ordered[1:] != ordered[:-1], True)

@@ -24,6 +24,7 @@ from confsim.statistics import (
     roc,
 )
 from confsim.statistics.checks import check_targets
+from confsim.statistics.order import ascending, ascending_order
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -86,8 +87,25 @@ def transferred_thresholds(
     values, member = check_scores(scores, is_member)
     allowed = [check_number("levels", a, minimum=0, maximum=1) for a in levels]
     design = Design(member, None if partner is None else np.asarray(partner, dtype=np.int64))
-    silent = [np.setdiff1d(np.arange(len(values)), design.voters(t)) for t in range(len(values))]
-    return _Pool.of(values, member, silent, allowed).thresholds(silent, allowed)
+    others = [
+        ascending(row[~held & ~np.isnan(row)]) for row, held in zip(values, member, strict=True)
+    ]
+    return thresholds_of(others, design, allowed)
+
+
+def thresholds_of(others: list[FloatArray], design: Design, levels: Sequence[float]) -> FloatArray:
+    """Do what :func:`transferred_thresholds` does where scores are in order.
+
+    Parameters
+    ----------
+    others : list of ndarray
+        Each trial's known scores of non-members, ascending.
+    design : Design
+    levels : sequence of float
+    """
+    trials = np.arange(len(others))
+    silent = [np.setdiff1d(trials, design.voters(target)) for target in trials.tolist()]
+    return _Pool.of(others, silent, levels).thresholds(silent, levels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,10 +127,8 @@ class _Pool:
     counts: IntArray
 
     @classmethod
-    def of(
-        cls, values: FloatArray, member: BoolArray, silent: list[IntArray], levels: list[float]
-    ) -> "_Pool":
-        counts = np.array([len(_others(*row)) for row in zip(values, member, strict=True)])
+    def of(cls, rows: list[FloatArray], silent: list[IntArray], levels: Sequence[float]) -> "_Pool":
+        counts = np.array([len(row) for row in rows])
         total = int(counts.sum())
         deepest = 0
         for trials in silent:
@@ -120,17 +136,17 @@ class _Pool:
             allowed = [_largest_count(level, others) for level in levels if others]
             # All scores of the silent trials may be above the one that is looked for.
             deepest = max([deepest, *(total - others + n + 1 for n in allowed if n < others)])
-        lowest = _lowest_of(values, member, deepest, total)
-        rows = [_others(*row) for row in zip(values, member, strict=True)]
-        rows = [row[row >= lowest] for row in rows]
+        lowest = _lowest_of(rows, deepest, total)
+        rows = [row[np.searchsorted(row, lowest) :] for row in rows]
         pool = np.concatenate(rows)
-        order = np.argsort(-pool)  # equal scores in any order: thresholds are between others
-        place = np.empty(len(pool), dtype=np.int64)
-        place[order] = np.arange(len(pool))
-        parts = np.split(place, np.cumsum([len(row) for row in rows])[:-1])
-        return cls(pool[order], [np.sort(part) for part in parts], counts)
+        order = ascending_order(pool)[::-1]  # equal scores in any order: thresholds are between
+        row_of = np.repeat(np.arange(len(rows)), [len(row) for row in rows])[order]
+        by_row = np.argsort(row_of.astype(np.min_scalar_type(len(rows))), kind="stable")
+        return cls(
+            pool[order], np.split(by_row, np.cumsum([len(row) for row in rows])[:-1]), counts
+        )
 
-    def thresholds(self, silent: list[IntArray], levels: list[float]) -> FloatArray:
+    def thresholds(self, silent: list[IntArray], levels: Sequence[float]) -> FloatArray:
         """Return each target's thresholds (trials, levels) without its own silent trials."""
         found = np.full((len(silent), len(levels)), np.nan)
         for target, trials in enumerate(silent):
@@ -149,22 +165,15 @@ class _Pool:
         return float(np.nextafter(self.scores[count + before], np.inf))
 
 
-def _others(values: FloatArray, member: BoolArray) -> FloatArray:
-    """Return a trial's known scores of non-members."""
-    found = values[~member]
-    return found[~np.isnan(found)]
-
-
-def _lowest_of(values: FloatArray, member: BoolArray, count: int, total: int) -> float:
-    """Return a score that at least ``count`` of ``total`` non-members' reach, and not many more."""
-    rows = list(zip(values, member, strict=True))
+def _lowest_of(rows: list[FloatArray], count: int, total: int) -> float:
+    """Return a score that at least ``count`` of ``total`` scores reach, and not many more."""
     step = max(1, total // _SAMPLED)
-    sample = np.sort(np.concatenate([_others(*row)[::step] for row in rows]))
+    sample = ascending(np.concatenate([row[::step] for row in rows]))
     share = count / max(1, total)
     while step > 1 and share < 1 / 2:
         share += 0.01
         lowest = float(sample[int((1 - share) * len(sample))])
-        if sum(int(np.count_nonzero(_others(*row) >= lowest)) for row in rows) >= count:
+        if sum(len(row) - int(np.searchsorted(row, lowest)) for row in rows) >= count:
             return lowest
     return -np.inf
 

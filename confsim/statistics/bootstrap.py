@@ -12,6 +12,7 @@ from confsim._errors import as_float64, check_integer
 from confsim.seeds import Purpose, stream
 from confsim.statistics.checks import check_level, check_membership, check_row_groups
 from confsim.statistics.curves import FPR_LEVELS, Curve, percent_name
+from confsim.statistics.order import ascending
 from confsim.statistics.pooled import Allocate, SortedRows
 
 FloatArray = NDArray[np.float64]
@@ -123,7 +124,7 @@ def pooled_curve(
         if columns is not None:
             values, member = values[columns], member[columns]
         known = ~np.isnan(values)
-        rows.put(row, np.sort(values[known & member]), np.sort(values[known & ~member]))
+        rows.put(row, ascending(values[known & member]), ascending(values[known & ~member]))
 
     with ThreadPoolExecutor(resolve_threads(n_threads)) as pool:
         list(pool.map(put, range(len(scores))))

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import as_float64, as_reals
 from confsim.statistics.checks import check_level
+from confsim.statistics.order import ascending_order
 
 FloatArray = NDArray[np.float64]
 
@@ -39,7 +40,7 @@ def average_ranks(values: ArrayLike, groups: ArrayLike | None = None) -> FloatAr
     """
     found = as_reals("values", values)
     if groups is None:
-        order = np.argsort(found, kind="stable")
+        order = ascending_order(found)
         ranks = np.empty(len(found))
         ranks[order] = ranks_of_sorted(found[order])
         return ranks
@@ -137,7 +138,7 @@ def _centred_ranks(
 
 def _ranks_of_known(values: FloatArray) -> FloatArray:
     """Return :func:`average_ranks` of values without NaN: equal ones may be in any order."""
-    order = np.argsort(values)
+    order = ascending_order(values)
     ranks = np.empty(len(values))
     ranks[order] = ranks_of_sorted(values[order])
     return ranks
@@ -179,6 +180,10 @@ def corrected_for_attenuation(found: Correlation, reliability: float) -> Correla
 
 def ranks_of_sorted(ordered: NDArray[Any]) -> FloatArray:
     """Return 1-based ranks along axis 0 of sorted values, tied ones sharing their mean."""
+    if ordered.ndim == 1:
+        ends = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, len(ordered))
+        sizes = np.diff(ends, prepend=0)
+        return np.repeat(ends - (sizes - 1) / 2, sizes)
     rows = np.arange(len(ordered)).reshape(-1, *[1] * (ordered.ndim - 1))
     new = np.ones(ordered.shape, dtype=bool)
     new[1:] = ordered[1:] != ordered[:-1]

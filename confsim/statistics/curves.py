@@ -19,6 +19,7 @@ from confsim._errors import ConfsimWarning, as_array, check_number
 from confsim.statistics.checks import check_membership
 from confsim.statistics.correlation import ranks_of_sorted
 from confsim.statistics.intervals import clopper_pearson, placement_interval
+from confsim.statistics.order import ascending, counts_below
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -220,8 +221,7 @@ class Roc(Curve):
     @cached_property
     def _below(self) -> NDArray[np.int64]:
         """Non-members below each member."""
-        found: NDArray[np.int64] = np.searchsorted(self.non_member_scores, self.member_scores)
-        return found
+        return counts_below(self.non_member_scores, self.member_scores)
 
     @cached_property
     def _up_to(self) -> NDArray[np.int64]:
@@ -231,7 +231,7 @@ class Roc(Curve):
         if not tied.any():
             return self._below
         found: NDArray[np.int64] = self._below.copy()
-        found[tied] = np.searchsorted(others, members[tied], side="right")
+        found[tied] = counts_below(others, members[tied], up_to=True)
         return found
 
     @cached_property
@@ -265,14 +265,13 @@ class Roc(Curve):
 
         Ties count half; both in the order of the sorted scores. The mean of either is the AUC.
         """
-        # Members that a non-member is above, or not below: those that have it not below them.
-        ends = [
-            np.cumsum(np.bincount(counts, minlength=self.non_members + 1))[:-1]
-            for counts in (self._below, self._up_to)
-        ]
+        members, others = self.member_scores, self.non_member_scores
+        below = up_to = counts_below(members, others)
+        if self._up_to is not self._below:  # there are ties
+            up_to = counts_below(members, others, up_to=True)
         return (
             (self._below + self._up_to) / (2 * self.non_members),
-            1 - (ends[0] + ends[1]) / (2 * self.members),
+            1 - (below + up_to) / (2 * self.members),
         )
 
 
@@ -350,7 +349,7 @@ def roc(scores: ArrayLike, is_member: ArrayLike) -> Roc:
     if np.isnan(scores).any():
         row = int(np.argmax(np.isnan(scores)))
         raise ValueError(f"scores must not be NaN, but entry {row} is")
-    return Roc(np.sort(scores[is_member]), np.sort(scores[~is_member]))
+    return Roc(ascending(scores[is_member]), ascending(scores[~is_member]))
 
 
 def _check_scores(scores: ArrayLike, is_member: ArrayLike) -> tuple[NDArray[Any], BoolArray]:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import as_float64
 from confsim.statistics.checks import check_level, check_membership
+from confsim.statistics.order import ascending, counts_below
 
 FloatArray = NDArray[np.float64]
 
@@ -256,7 +257,7 @@ def delong(scores: ArrayLike, is_member: ArrayLike) -> tuple[float, float, int]:
             f"{np.shape(is_member)}"
         )
     known = ~np.isnan(values)
-    x, y = np.sort(values[known & member]), np.sort(values[known & ~member])
+    x, y = ascending(values[known & member]), ascending(values[known & ~member])
     if min(len(x), len(y)) == 0:
         return math.nan, math.nan, 0
     return _from_placements(_share_below(y, x), 1 - _share_below(x, y))
@@ -272,7 +273,7 @@ def _from_placements(of_members: FloatArray, of_others: FloatArray) -> tuple[flo
 
 def _share_below(reference: FloatArray, values: FloatArray) -> FloatArray:
     """Return the share of ``reference``, ascending, below each value, ties counting half."""
-    below = np.searchsorted(reference, values, side="left")
-    up_to = np.searchsorted(reference, values, side="right")
+    below = counts_below(reference, values)
+    up_to = counts_below(reference, values, up_to=True)
     found: FloatArray = (below + up_to) / (2 * len(reference))
     return found

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from confsim.statistics.curves import Curve, Roc, first_of_equals, largest_difference
+from confsim.statistics.order import ascending
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -74,7 +75,7 @@ class SortedRows:
         n_threads : int, optional
         """
         if int(self._known.sum()) <= _CHUNK:
-            return Roc(*(np.sort(self._all(members=side)) for side in (True, False)))
+            return Roc(*(ascending(self._all(members=side)) for side in (True, False)))
         return _PooledCurve(self, ranks, n_threads)
 
     def _all(self, *, members: bool) -> FloatArray:
@@ -112,7 +113,7 @@ class _PooledCurve(Curve):
             for row in range(len(self._rows))
             for side in (True, False)
         ]
-        sample = np.sort(np.concatenate(sides))
+        sample = ascending(np.concatenate(sides))
         chosen = sample[:: max(1, len(sample) // count)]
         # A score that very many have is a chunk of its own, of which nothing need be sorted.
         many = chosen[1:][chosen[1:] == chosen[:-1]]
@@ -138,9 +139,7 @@ class _PooledCurve(Curve):
             self._rows.side(int(row), members=members)[start[row] : end[row]]
             for row in np.flatnonzero(end > start)
         ]
-        found: FloatArray = np.concatenate(parts) if parts else np.empty(0)
-        found.sort()
-        return found
+        return ascending(np.concatenate(parts) if parts else np.empty(0))
 
     def _is_constant(self, chunk: int) -> bool:
         """Whether a chunk holds a single score."""

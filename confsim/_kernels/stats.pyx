@@ -88,6 +88,13 @@ cdef extern from "stats/class_threshold.h" nogil:
     void confsim_best_places(
             const confsim_pool *pool, const int64_t *partner, int64_t *places, int threads)
 
+cdef extern from "stats/columns.h" nogil:
+    confsim_status confsim_sort_columns(
+            double *values, int64_t rows, int64_t columns, confsim_isa isa)
+    confsim_status confsim_auc_by_column(
+            const double *scores, const uint8_t *members, int64_t rows, int64_t columns, double
+            *areas, confsim_isa isa)
+
 cdef extern from "stats/order.h" nogil:
     confsim_status confsim_sort(double *values, int64_t count)
     confsim_status confsim_sort_order(const double *values, int64_t count, int64_t *order)
@@ -531,6 +538,34 @@ def counts_below(const double[::1] points, const double[::1] values, bint up_to)
     with nogil:
         confsim_counts_below(first, points.shape[0], &values[0], count, up_to, &out[0])
     return found
+
+
+def sort_columns(double[:, ::1] values, int isa):
+    """Put each column in ascending order, NaN last."""
+    cdef confsim_status status
+    if values.shape[0] == 0 or values.shape[1] == 0:
+        return
+    with nogil:
+        status = confsim_sort_columns(
+            &values[0, 0], values.shape[0], values.shape[1], <confsim_isa>isa)
+    check(status, "sorting columns")
+
+
+def auc_by_column(const double[:, ::1] scores, const uint8_t[:, ::1] members, int isa):
+    """Return (columns,) float64: the AUC of each column, NaN scores left out; NaN without pairs."""
+    cdef int64_t rows = scores.shape[0], columns = scores.shape[1]
+    cdef confsim_status status
+    if members.shape[0] != rows or members.shape[1] != columns:
+        raise ValueError("scores and members must have the same shape")
+    areas = np.full(columns, np.nan)
+    cdef double[::1] out = areas
+    if rows == 0 or columns == 0:
+        return areas
+    with nogil:
+        status = confsim_auc_by_column(
+            &scores[0, 0], &members[0, 0], rows, columns, &out[0], <confsim_isa>isa)
+    check(status, "areas of columns")
+    return areas
 
 
 def rank_spread(const int64_t[::1] counts, int isa):

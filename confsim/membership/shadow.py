@@ -23,7 +23,7 @@ from confsim._errors import as_array, check_integer, check_size
 from confsim._kernels import resolve_threads
 from confsim.seeds import Purpose, stream
 from confsim.statistics import check_membership
-from confsim.statistics.order import ascending_order
+from confsim.statistics.order import ascending_columns, ascending_order
 from confsim.statistics.order import counts_below as counts_in_order
 
 FloatArray = NDArray[np.float64]
@@ -242,7 +242,7 @@ class Side:
         Of ``n`` models the ``floor(cut n)`` smallest and as many of the largest are left out, as by
         ``scipy.stats.trim_mean``. NaN where no model votes.
         """
-        ordered = np.sort(np.where(self.models, log_values, np.inf), axis=0)
+        ordered = ascending_columns(np.where(self.models, log_values, np.inf))
         count = self.models.sum(axis=0)
         columns = np.arange(log_values.shape[1])
         low, low_one = (
@@ -280,7 +280,7 @@ class Side:
 
         Anything where there is no model.
         """
-        ordered = np.sort(np.where(self.models, values, np.inf), axis=0)
+        ordered = ascending_columns(np.where(self.models, values, np.inf))
         count = self.models.sum(axis=0)
         last = len(ordered) - 1
         columns = np.arange(values.shape[1])

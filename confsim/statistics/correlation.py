@@ -179,18 +179,9 @@ def corrected_for_attenuation(found: Correlation, reliability: float) -> Correla
 
 
 def ranks_of_sorted(ordered: NDArray[Any]) -> FloatArray:
-    """Return 1-based ranks along axis 0 of sorted values, tied ones sharing their mean."""
-    if ordered.ndim == 1:
-        ends = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, len(ordered))
-        sizes = np.diff(ends, prepend=0)
-        return np.repeat(ends - (sizes - 1) / 2, sizes)
-    rows = np.arange(len(ordered)).reshape(-1, *[1] * (ordered.ndim - 1))
-    new = np.ones(ordered.shape, dtype=bool)
-    new[1:] = ordered[1:] != ordered[:-1]
-    first = np.maximum.accumulate(np.where(new, rows, 0), axis=0)
-    last_here = np.ones(ordered.shape, dtype=bool)
-    last_here[:-1] = new[1:]
-    last = np.where(last_here, rows, len(ordered))
-    last = np.minimum.accumulate(last[::-1], axis=0)[::-1]
-    ranks: FloatArray = (first + last) / 2 + 1
-    return ranks
+    """Return 1-based ranks of sorted values, tied ones sharing their mean."""
+    if not len(ordered):
+        return np.empty(0)
+    ends = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, len(ordered))
+    sizes = np.diff(ends, prepend=0)
+    return np.repeat(ends - (sizes - 1) / 2, sizes)

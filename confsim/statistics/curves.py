@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from confsim._errors import ConfsimWarning, as_array, check_number
 from confsim.statistics.checks import check_membership
-from confsim.statistics.correlation import ranks_of_sorted
 from confsim.statistics.intervals import clopper_pearson, placement_interval
 from confsim.statistics.order import ascending, counts_below
 
@@ -434,17 +433,10 @@ def auc_by_column(scores: FloatArray, is_member: ArrayLike) -> FloatArray:
             f"scores and is_member must both have shape (rows, columns), not {scores.shape} and "
             f"{held.shape}"
         )
-    known = ~np.isnan(scores)
-    order = np.argsort(scores, axis=0)  # NaN last
-    ordered = np.take_along_axis(scores, order, axis=0)
-    member = np.take_along_axis(held & known, order, axis=0)
-    ranks = ranks_of_sorted(ordered)
-    members = np.count_nonzero(member, axis=0)
-    others = np.count_nonzero(known, axis=0) - members
-    rank_sum = np.sum(ranks, axis=0, where=member)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found: FloatArray = (rank_sum - members * (members + 1) / 2) / (members * others)
-    return found
+    from confsim._kernels import resolve_isa, stats
+
+    values = np.ascontiguousarray(scores, dtype=np.float64)
+    return stats.auc_by_column(values, np.ascontiguousarray(held).view(np.uint8), resolve_isa())
 
 
 def percent_name(rate: float) -> str:

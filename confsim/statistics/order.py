@@ -37,6 +37,16 @@ def ascending_order(values: NDArray[Any]) -> IntArray:
     return sort_order(np.ascontiguousarray(values))
 
 
+def ascending_columns(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Put the columns of a matrix in order, in place where it is contiguous; return it."""
+    from confsim._kernels import resolve_isa
+    from confsim._kernels.stats import sort_columns
+
+    found = np.ascontiguousarray(values)
+    sort_columns(found, resolve_isa())
+    return found
+
+
 def counts_below(points: NDArray[Any], values: NDArray[Any], *, up_to: bool = False) -> IntArray:
     """Count the points below each value, with ``up_to`` also those equal to it.
 

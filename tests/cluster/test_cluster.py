@@ -3,8 +3,8 @@
 ``CONFSIM_LONG_TESTS=1`` adds those that take minutes, because Slurm counts in minutes.
 """
 
-import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -47,10 +47,7 @@ def wrapper(path: Path, code: str) -> None:
 def commands(folder: Path) -> None:
     """Put the package's commands into a folder."""
     for name in ("linear", "shadow", "status", "report"):
-        module = name
-        if name == "report" and importlib.util.find_spec("confsim.cli.report") is None:
-            module = "status"  # lists what is missing and exits alike
-        code = f"import sys; from confsim.cli.{module} import main; sys.exit(main())"
+        code = f"import sys; from confsim.cli.{name} import main; sys.exit(main())"
         wrapper(folder / f"confsim-{name}", code)
 
 
@@ -148,6 +145,27 @@ def test_an_array_of_shadow_models_makes_the_same_trials_as_one_process(slurm):
     )
     assert slurm.wait(job) == ["COMPLETED"] * 4, slurm.logs()
     assert contents(path) == contents(here)
+    assert leftovers(path) == []
+
+
+def test_an_array_makes_the_same_tables_as_one_process(slurm):
+    task, path = TESTS / "support" / "shadow_task.py", slurm.folder / "tables-array"
+    words = (task, "--trials", 6, "--holdout", 0.2, "--threads-per-trial", 1)
+    slurm.call("confsim-shadow", *words, "--out", path, "--workers", 1, "--quiet")
+    shutil.copytree(path, slurm.folder / "tables-here")
+    job = slurm.submit("--array=0-1", "--cpus-per-task=1", SLURM / "tables.sbatch", path)
+    report = slurm.submit(
+        f"--dependency=afterany:{job}", "--cpus-per-task=1", SLURM / "report.sbatch", path
+    )
+    assert slurm.wait(job) == ["COMPLETED"] * 2, slurm.logs()
+    assert slurm.wait(report) == ["COMPLETED"], slurm.logs()
+    slurm.call("confsim-report", slurm.folder / "tables-here")
+    made, alone = (
+        {file.name: file.read_bytes() for file in (folder / "tables").iterdir()}
+        for folder in (path, slurm.folder / "tables-here")
+    )
+    assert made == alone
+    assert {"attacks.csv", "vulnerability.parquet"} <= set(made)
     assert leftovers(path) == []
 
 

@@ -115,7 +115,7 @@ class Cluster:
     def call(self, *arguments: object, check: bool = True) -> str:
         """Run a client program; return what it prints."""
         done = subprocess.run(
-            [str(find(str(arguments[0]))), *map(str, arguments[1:])],
+            [find(str(arguments[0])) or str(arguments[0]), *map(str, arguments[1:])],
             capture_output=True,
             text=True,
             env=self.environment,

@@ -1,4 +1,4 @@
-"""Long arrays of float64 in ascending order, NaN last: by compiled code where that is faster.
+"""Arrays of float64 in ascending order, NaN last: by compiled code where that is faster.
 
 Its time does not depend on the numbers. Other types, and short arrays, are NumPy's.
 """

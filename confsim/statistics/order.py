@@ -13,6 +13,9 @@ IntArray = NDArray[np.int64]
 #: From so many numbers on, the compiled code is faster.
 _MANY = 512
 
+#: Up to so many, the order is found in memory of its own: 24 bytes for each.
+_MOST = 1 << 25
+
 #: Points for each value up to which it is faster to pass all of them than to look places up.
 _PASSED = 8
 
@@ -32,7 +35,7 @@ def ascending_order(values: NDArray[Any]) -> IntArray:
     """Return the places of values in ascending order; equal ones and NaN stay as they come."""
     from confsim._kernels.stats import sort_order
 
-    if values.dtype != np.float64 or len(values) < _MANY:
+    if values.dtype != np.float64 or not _MANY <= len(values) <= _MOST:
         return np.argsort(values, kind="stable")
     return sort_order(np.ascontiguousarray(values))
 

@@ -161,11 +161,12 @@ confsim_status confsim_block_plan_make(block_plan *t, const extent_pair *x, int 
     t->classes = calloc((size_t)s->classes->count, sizeof *t->classes);
     if (!t->centre || !t->classes) return CONFSIM_NO_MEMORY;
     place(t, x);
-    for (int64_t c = 0; c < s->classes->count; c++) {
-        const confsim_status status = class_pack(t, c, &t->classes[c]);
-        if (status) return status;
+    confsim_status status = confsim_block_axes_choose(t);
+    for (int64_t c = 0; c < s->classes->count && !status; c++) {
+        status = class_pack(t, c, &t->classes[c]);
+        if (!status) status = confsim_block_axes_pack(t, c, &t->classes[c], threads);
     }
-    return order_queries(t, threads);
+    return status ? status : order_queries(t, threads);
 }
 
 void confsim_block_plan_free(block_plan *t) {
@@ -173,7 +174,9 @@ void confsim_block_plan_free(block_plan *t) {
         free(t->classes[c].points);
         free(t->classes[c].columns);
         free(t->classes[c].rows);
+        free(t->classes[c].bounds);
     }
+    free(t->axes.directions);
     free(t->classes);
     free(t->centre);
     free(t->order);

@@ -6,8 +6,10 @@
  *
  * Many queries are taken in an order in which those of a block lie close together. Then a block's
  * box tells most training points to be too far away, and only the others are listed and scored.
- * Where the box tells nothing (many dimensions, no structure), every training point is scored, and
- * only the smallest score of each chunk of them is kept. */
+ * Where the box tells nothing, a bound by few principal axes may tell (block_axes.c): chunks of
+ * training points whose smallest bound reaches the nearest that is known are compared. Where that
+ * tells nothing either (no structure), every training point is scored, and only the smallest score
+ * of each chunk of them is kept. */
 #include "core/arena.h"
 #include "core/parallel.h"
 #include "core/util.h"
@@ -20,7 +22,8 @@ enum {
     BLOCKS_SKIPPED = 252, /* blocks in vain before the lists are left for some blocks */
     MOST_EXACT = 32,      /* exact comparisons a query, if float32 tells points apart */
     TRIED = 8,            /* blocks that tell whether a tree is quicker */
-    TILES_PER_TREE = 8    /* points that tiles score while a tree compares one */
+    TILES_PER_TREE = 8,   /* points that tiles score while a tree compares one */
+    EXACT_COST = 6        /* coordinates that tiles score while the exact arithmetic takes one */
 };
 
 #define FIRST_RADIUS 0x1p-6 /* squared, where the coordinates are between -1 and 1 */
@@ -43,6 +46,8 @@ typedef struct {
     float *box_bound;      /* how far away each training point at least is, squared */
     int32_t *list;
     float *column;     /* one query's scores */
+    f64x8 *placed;     /* coordinates of the queries, LANES of them after LANES, then their terms */
+    float *terms;      /* term by term */
     double *distances; /* of the k nearest, query by query */
     int64_t *indices;
 } block_space;
@@ -57,6 +62,9 @@ static size_t lay_out_space(const block_plan *t, block_space *space, char *memor
     space->distances = confsim_take(memory, &used, BLOCK * (size_t)t->s->k * sizeof(double));
     space->indices = confsim_take(memory, &used, BLOCK * (size_t)t->s->k * sizeof(int64_t));
     space->queries = confsim_take(memory, &used, BLOCK * d * sizeof(double));
+    const size_t terms = t->axes.count ? (size_t)t->axes.count + 1 : 0;
+    space->placed = confsim_take(memory, &used, terms ? (d + terms) * sizeof(f64x8) : 0);
+    space->terms = confsim_take(memory, &used, BLOCK * terms * sizeof(float));
     space->low = confsim_take(memory, &used, d * sizeof(float));
     space->high = confsim_take(memory, &used, d * sizeof(float));
     space->box_bound = confsim_take(memory, &used, listed * sizeof(float));
@@ -98,6 +106,18 @@ static void block_pack(block_search *p) {
         p->best[i] = (neighbor){INFINITY, -1};
         p->bound[i] = i < p->count ? NOWHERE / 2 : -NOWHERE;
     }
+}
+
+/* Leaves `patience` where a way has failed several times, for some blocks. */
+static int is_worth_trying(patience *with) {
+    if (with->skipped == 0) return 1;
+    with->skipped--;
+    return 0;
+}
+
+static void remember(patience *with, int done) {
+    with->failures = done ? 0 : with->failures + 1;
+    if (with->failures == MOST_FAILURES) *with = (patience){MOST_FAILURES - 1, BLOCKS_SKIPPED};
 }
 
 /* ---- every training point */
@@ -154,6 +174,76 @@ static void search_chunks(block_search *p) {
             p->best[i] = better(p->best[i], chunk_exactly(p->t, p->class, c, query, p->self[i]));
         }
     }
+}
+
+/* ---- by bounds */
+
+/* The terms of the block's queries. */
+static void find_terms(const block_search *p) {
+    const block_plan *t = p->t;
+    const int64_t d = t->s->queries->columns, terms = t->axes.count + 1;
+    f64x8 *coordinates = p->space.placed, *found = coordinates + d;
+    for (int64_t first = 0; first < BLOCK; first += LANES) {
+        f64x8 lengths;
+        for (int lane = 0; lane < LANES; lane++) {
+            const double *row = p->space.queries + (first + lane) * d;
+            lengths[lane] = p->length[first + lane];
+            for (int64_t k = 0; k < d; k++) coordinates[k][lane] = placed(t, row[k], k);
+        }
+        t->axes.find_terms(&t->axes, d, coordinates, &lengths, found);
+        for (int64_t j = 0; j < terms; j++)
+            for (int lane = 0; lane < LANES; lane++)
+                p->space.terms[j * BLOCK + first + lane] = (float)found[j][lane];
+    }
+}
+
+/* The smallest bound of each chunk, for each query. */
+static void bound_chunks(const block_search *p) {
+    const int64_t terms = p->t->axes.count + 1, tiles = p->of->chunk_points / POINTS;
+    find_terms(p);
+    for (int64_t c = 0; c < p->of->chunks; c++)
+        p->t->kernels->chunk(p->of->bounds + c * tiles * POINTS * (terms + 1), tiles, terms,
+                             p->space.terms, p->space.scores + c * BLOCK);
+}
+
+static void compare_chunk(block_search *p, int64_t i, int64_t c) {
+    const double *query = p->space.queries + i * p->t->s->queries->columns;
+    p->best[i] = better(p->best[i], chunk_exactly(p->t, p->class, c, query, p->self[i]));
+    p->space.scores[c * BLOCK + i] = NOWHERE;
+    if (p->best[i].index < 0) return;
+    const double scale = p->t->scale;
+    const double score = (p->best[i].sum * scale * scale - p->length[i]) / 2;
+    p->bound[i] = (float)score + p->margins[i];
+}
+
+/* The chunk with the smallest bound gives each query its first guess. */
+static void guess_nearest(block_search *p) {
+    const float *scores = p->space.scores;
+    int32_t chunk[BLOCK] = {0};
+    for (int64_t c = 1; c < p->of->chunks; c++)
+        for (int64_t i = 0; i < BLOCK; i++)
+            chunk[i] = scores[c * BLOCK + i] < scores[chunk[i] * BLOCK + i] ? (int32_t)c : chunk[i];
+    for (int64_t i = 0; i < p->count; i++)
+        if (scores[chunk[i] * BLOCK + i] < NOWHERE) compare_chunk(p, i, chunk[i]);
+}
+
+/* Whether the bounds left few enough chunks to be worth it, and they have been searched. */
+static int search_bounded(block_search *p) {
+    const int64_t d = p->t->s->queries->columns, saved = d - p->t->axes.count - 1;
+    const float *scores = p->space.scores;
+    int64_t left = 0;
+    bound_chunks(p);
+    for (int64_t i = 0; i < p->count; i++)
+        if (p->self[i] >= 0) without_self(p, i);
+    guess_nearest(p);
+    for (int64_t c = 0; c < p->of->chunks; c++)
+        left += __builtin_popcountll(p->t->kernels->within(scores + c * BLOCK, p->bound));
+    if (left * d * EXACT_COST > p->of->chunks * p->count * saved) return 0;
+    for (int64_t c = 0; c < p->of->chunks; c++) {
+        uint64_t hits = p->t->kernels->within(scores + c * BLOCK, p->bound);
+        for (; hits; hits &= hits - 1) compare_chunk(p, __builtin_ctzll(hits), c);
+    }
+    return 1;
 }
 
 /* ---- the k nearest */
@@ -298,7 +388,7 @@ static double radius_needed(const block_search *p) {
 }
 
 /* Whether the block's box left few enough points to be worth it, and they have been searched. */
-static int search_listed(block_search *p, list_radius *h) {
+static int search_listed(block_search *p, lessons *h) {
     int32_t *list = p->space.list;
     int64_t total = 0;
     float from = -1, to = (float)h->radius;
@@ -353,20 +443,20 @@ static void search_block(const block_plan *t, int64_t class, const int64_t *quer
         return;
     }
     block_search p;
-    list_radius *h = &t->radii[thread];
+    lessons *h = &t->lessons[thread];
     start_block(&p, t, class, queries, count, thread);
     if (t->s->k) {
         search_k(&p);
         return;
     }
     int done = 0;
-    if (p.of->rows && h->skipped == 0) {
+    if (p.of->rows && is_worth_trying(&h->lists)) {
         done = search_listed(&p, h);
-        h->failures = done ? 0 : h->failures + 1;
-        if (h->failures == MOST_FAILURES)
-            *h = (list_radius){h->radius, MOST_FAILURES - 1, BLOCKS_SKIPPED};
-    } else if (p.of->rows) {
-        h->skipped--;
+        remember(&h->lists, done);
+    }
+    if (!done && p.of->bounds && is_worth_trying(&h->bounds)) {
+        done = search_bounded(&p);
+        remember(&h->bounds, done);
     }
     if (!done) search_chunks(&p);
     const int64_t d = t->s->queries->columns;
@@ -402,7 +492,7 @@ static confsim_status try_tree(block_plan *t, int64_t class) {
                   blocks = (t->first_query[class + 1] - first) / BLOCK;
     const int64_t tried = blocks < TRIED ? blocks : TRIED, points = t->classes[class].count;
     int64_t failed = 0, compared = 0;
-    list_radius h = {.radius = FIRST_RADIUS};
+    lessons h = {.radius = FIRST_RADIUS};
     if (!t->classes[class].rows || blocks < 1) return CONFSIM_OK;
     for (int64_t i = 0; i < tried; i++) {
         block_search p;
@@ -431,20 +521,20 @@ confsim_status confsim_block_search(const euclidean_search *s, const extent_pair
     confsim_status status = confsim_block_plan_make(&t, x, threads);
     if (status) goto done;
     status = CONFSIM_NO_MEMORY;
-    t.radii = malloc((size_t)threads * sizeof *t.radii);
+    t.lessons = malloc((size_t)threads * sizeof *t.lessons);
     t.trees = calloc((size_t)classes, sizeof *t.trees);
     t.bytes_per_thread = lay_out_space(&t, &layout, NULL);
     t.memory = aligned_alloc(64, t.bytes_per_thread * (size_t)threads);
-    if (!t.memory || !t.radii || !t.trees) goto done;
+    if (!t.memory || !t.lessons || !t.trees) goto done;
     status = CONFSIM_OK;
-    for (int i = 0; i < threads; i++) t.radii[i] = (list_radius){.radius = FIRST_RADIUS};
+    for (int i = 0; i < threads; i++) t.lessons[i] = (lessons){.radius = FIRST_RADIUS};
     for (int64_t c = 0; c < classes && s->queries->columns <= MOST_TREE_AXES && !status; c++)
         status = try_tree(&t, c);
     if (!status) confsim_parallel_for(t.first_block[classes], threads, tiled_item, &t);
 done:
     for (int64_t c = 0; t.trees && c < classes; c++) confsim_kd_tree_free(&t.trees[c]);
     free(t.trees);
-    free(t.radii);
+    free(t.lessons);
     free(t.memory);
     confsim_block_plan_free(&t);
     return status;

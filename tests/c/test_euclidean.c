@@ -145,16 +145,25 @@ static void degenerate(confsim_isa isa) {
     }
 }
 
+/* Enough pairs in many dimensions, of which few vary, for bounds by principal axes. */
+static void near_a_subspace(confsim_isa isa) {
+    for (int i = 0; i < 4; i++) {
+        const problem p = {4300, 1000, 32 + i, i % 2, i % 3 == 0, i == 3 ? 1e-120 : 1, 4};
+        check(&p, isa);
+    }
+}
+
 static void answers_of_every_shape(void) { on_every_isa(every_shape); }
 static void answers_of_ordered_queries(void) { on_every_isa(ordered); }
 static void answers_of_sampled_queries(void) { on_every_isa(sampled); }
 static void answers_of_degenerate_points(void) { on_every_isa(degenerate); }
+static void answers_near_a_subspace(void) { on_every_isa(near_a_subspace); }
 
 int main(int argc, char **argv) {
     static const test_case cases[] = {
         CASE(running_out_of_memory_is_reported), CASE(answers_of_every_shape),
         CASE(answers_of_ordered_queries),        CASE(answers_of_sampled_queries),
-        CASE(answers_of_degenerate_points),
+        CASE(answers_of_degenerate_points),      CASE(answers_near_a_subspace),
     };
     return RUN_CASES(cases, argc, argv);
 }

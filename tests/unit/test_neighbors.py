@@ -120,6 +120,62 @@ def test_many_dimensions(d, instruction_set):
     assert (found.distance[:50] == 0).all()
 
 
+def near_a_subspace(rng, rows, d, rank=6, noise=0.05):
+    """Points of few dimensions in many, in an unknown direction, and a little off them."""
+    axes = np.linalg.qr(np.random.default_rng(rank).normal(size=(d, rank)))[0]
+    return rng.normal(size=(rows, rank)) @ axes.T + noise * rng.normal(size=(rows, d))
+
+
+#: Queries and training points, enough of them for bounds by principal axes.
+NEAR = {
+    "noise": lambda rng, q, n, d: (near_a_subspace(rng, q, d), near_a_subspace(rng, n, d)),
+    "exactly": lambda rng, q, n, d: (
+        near_a_subspace(rng, q, d, noise=0),
+        near_a_subspace(rng, n, d, noise=0),
+    ),
+    "far from 0": lambda rng, q, n, d: (
+        near_a_subspace(rng, q, d) + 1e7,
+        near_a_subspace(rng, n, d) + 1e7,
+    ),
+    "repeats": lambda rng, q, n, d: (
+        np.round(near_a_subspace(rng, q, d, noise=0.3)),
+        np.round(near_a_subspace(rng, n, d, noise=0.3)),
+    ),
+    "small": lambda rng, q, n, d: (
+        1e-120 * near_a_subspace(rng, q, d),
+        1e-120 * near_a_subspace(rng, n, d),
+    ),
+    "large": lambda rng, q, n, d: (
+        1e150 * near_a_subspace(rng, q, d),
+        1e150 * near_a_subspace(rng, n, d),
+    ),
+    "queries elsewhere": lambda rng, q, n, d: (rng.normal(size=(q, d)), near_a_subspace(rng, n, d)),
+    "one axis": lambda rng, q, n, d: (
+        near_a_subspace(rng, q, d, rank=1, noise=0),
+        near_a_subspace(rng, n, d, rank=1, noise=1e-9),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NEAR)
+def test_points_near_a_subspace(kind, instruction_set):
+    q, n, d = 4500, 1000, 50
+    rng = np.random.default_rng(len(kind))
+    queries, training = NEAR[kind](rng, q, n, d)
+    member = np.where(rng.random(q) < 0.2, rng.integers(0, n, q), -1)
+    queries[member >= 0] = training[member[member >= 0]]
+    assert_exact(nearest_training(queries, training), queries, training)
+    pairing = {
+        "query_labels": rng.integers(0, 3, q),
+        "training_labels": np.minimum(rng.integers(0, 40, n), 1),
+        "self_index": member,
+    }
+    assert_exact(nearest_training(queries, training, **pairing), queries, training, **pairing)
+    if kind not in ("small", "large"):  # than float32 can be
+        single = queries.astype(np.float32), training.astype(np.float32)
+        assert_exact(nearest_training(*single, n_threads=3), *single)
+
+
 @pytest.mark.parametrize("q", [63, 64, 65, 255, 256, 257, 4096, 4097])
 @pytest.mark.parametrize("n", [7, 8, 9, 23, 24, 25, 48])
 @pytest.mark.parametrize("d", [2, 5])

@@ -5,6 +5,7 @@ as one line and exits with 2.
 """
 
 import inspect
+import itertools
 import math
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -119,6 +120,26 @@ def check_keywords(
         if keyword not in known:
             remedy = did_you_mean(keyword, known) or f": it has {', '.join(known)}"
             raise TypeError(f"{name} has no argument {keyword}{remedy}")
+
+
+def check_same_order(given: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` if objects of pandas hold the same rows in different orders.
+
+    Values are taken by position. Indexes of other rows say nothing about the order.
+    """
+    indexes = [
+        (name, value.index)
+        for name, value in given.items()
+        if hasattr(getattr(value, "index", None), "equals")  # lists have a method of that name
+    ]
+    for (other, known), (name, index) in itertools.combinations(indexes, 2):
+        if len(index) != len(known) or index.equals(known):
+            continue
+        if index.isin(known).all() and known.isin(index).all():
+            raise ValueError(
+                f"{name} and {other} have the same index in different orders: give "
+                f"{name}.loc[{other}.index], or to_numpy() of both if the rows fit as they are"
+            )
 
 
 def as_array(name: str, given: Any) -> "np.ndarray[Any, Any]":

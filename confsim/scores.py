@@ -5,7 +5,6 @@ neighbours), rounding and narrow floats give. What stands in for it decides atta
 densities to log-odds, so it is chosen here, once, and said.
 """
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from confsim._errors import ConfsimWarning, check_finite, check_integer, check_number
+from confsim._errors import check_finite, check_integer, check_number
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
@@ -203,16 +202,17 @@ def check_logits(name: str, values: Array) -> None:
         )
 
 
+def like_probabilities(name: str, values: Array) -> str:
+    """Say so where a binary model's logits look like probabilities, else ""."""
+    within = values.size >= _ENOUGH_VALUES and ((values >= 0) & (values <= 1)).all()
+    if not name.endswith("logits") or not within or values.min() == values.max():
+        return ""
+    return f"{name} are all in [0, 1]: if they are probabilities, give them as such"
+
+
 def two_classes(name: str, values: Array) -> Array:
     """Return two columns for a binary model's one: the score of class 1, or its probability."""
     if name.endswith("logits"):
-        within = ((values >= 0) & (values <= 1)).all()
-        if values.size >= _ENOUGH_VALUES and within and values.min() < values.max():
-            warnings.warn(
-                f"{name} are all in [0, 1]: if they are probabilities, give them as such",
-                ConfsimWarning,
-                stacklevel=2,
-            )
         return np.stack([np.zeros_like(values), values], axis=-1)
     wrong = ~((values >= 0) & (values <= 1))
     if wrong.any():

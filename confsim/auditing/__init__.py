@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike
 from confsim._errors import ConfsimWarning
 from confsim._kernels import resolve_threads
 from confsim._suggest import explain_keywords
-from confsim.auditing.columns import COLUMNS, SYNONYMS, clean_all
+from confsim.auditing.columns import COLUMNS, SYNONYMS
 from confsim.auditing.experiment import DESIGNS, AuditExperiment
+from confsim.auditing.frames import from_columns
 from confsim.auditing.outputs import Outputs
 from confsim.auditing.reading import Data, read
 from confsim.given_files import naming
@@ -235,11 +236,11 @@ def run_audit(
     threads = resolve_threads(n_threads)
     check_place(out)  # before data are read
     given = read(data, unpack_limit)
-    own = clean_all(columns)
-    if "logits" in own or "probabilities" in own:
-        given.classes = None  # what a file calls its classes says nothing of other columns
-    with naming("" if own else given.source):
-        given.columns |= own
+    own = from_columns(columns)
+    if "logits" in own.columns or "probabilities" in own.columns:
+        given.classes = own.classes  # a file's names of classes say nothing of other columns
+    with naming("" if own.columns else given.source):
+        given.columns |= own.columns
         outputs = Outputs.of(given, threads, zeros)
         experiment = AuditExperiment.of(
             outputs,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from confsim._errors import check_same_order
 from confsim._suggest import did_you_mean
 from confsim.given_files import MISSING
 from confsim.tabular import DECIMAL_COMMA
@@ -145,7 +146,15 @@ def clean_all(given: Mapping[str, Any]) -> dict[str, Array]:
         If a column is unknown or holds something else; the message names it, and the row.
     """
     check_names(given)
+    for held in (False, True):
+        check_same_order({name: v for name, v in given.items() if _of_rows(name, v, held=held)})
     return {name: clean(name, values) for name, values in given.items() if values is not None}
+
+
+def _of_rows(name: str, values: Any, *, held: bool) -> bool:
+    """Whether an index would number examples: those of the holdout, or the others."""
+    per_model = getattr(values, "ndim", 1) > 1 and name not in PER_CLASS
+    return name.startswith("holdout") is held and not per_model
 
 
 def clean(name: str, values: Any) -> Array:

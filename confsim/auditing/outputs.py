@@ -22,6 +22,7 @@ from confsim.scores import (
     check_logits,
     from_confidence,
     from_loss,
+    like_probabilities,
     log_probabilities,
     two_classes,
 )
@@ -132,7 +133,7 @@ class Outputs:
         member = _membership(columns["is_member"])
         many = columns["is_member"].ndim == 2
         notes: list[str] = []
-        columns = _with_classes(columns, many, notes)
+        columns = _with_classes(columns, many, notes, zeros.notes)
         zeros.check_used(columns)
         shaped = {
             name: _shaped(name, columns[name], member.shape, many, given.columns[name].shape)
@@ -200,7 +201,9 @@ def _membership(values: Array) -> NDArray[np.bool_]:
     return member
 
 
-def _with_classes(columns: Mapping[str, Array], many: bool, notes: list[str]) -> dict[str, Array]:
+def _with_classes(
+    columns: Mapping[str, Array], many: bool, notes: list[str], warnings: list[str]
+) -> dict[str, Array]:
     """Give the one output of a binary model a second class."""
     found = dict(columns)
     for name in PER_CLASS:
@@ -210,10 +213,25 @@ def _with_classes(columns: Mapping[str, Array], many: bool, notes: list[str]) ->
         if values.ndim == 2 + many and values.shape[-1] == 1:
             values = values[..., 0]
         if values.ndim == 1 + many:
-            found[name] = two_classes(name, values)
             what = "logit" if name.endswith("logits") else "probability"
+            if values.shape == columns["is_member"].shape:
+                _check_two(name, what, columns.get("label"))
+            found[name] = two_classes(name, values)
+            if warning := like_probabilities(name, values):
+                warnings.append(warning)
             notes.append(f"{name}: one value for each example was taken as class 1's {what}")
     return found
+
+
+def _check_two(name: str, what: str, labels: Array | None) -> None:
+    """Raise ``ValueError`` if there are more classes than a single ``what`` can tell apart."""
+    kinds = np.unique(labels) if labels is not None and labels.ndim == 1 else ()
+    if len(kinds) > 2:
+        raise ValueError(
+            f"label holds {len(kinds)} classes, but {name} one value for each example, class "
+            f"1's {what}; the largest probability is confidence, and -log of the true class's is "
+            "loss"
+        )
 
 
 def _shaped(
@@ -225,10 +243,9 @@ def _shaped(
         if values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]
         if values.ndim != 1 or (not name.startswith("holdout") and len(values) != examples):
-            one_hot = name == "label" and values.ndim == 2 and len(values) == examples
             raise ValueError(
                 f"{name} must have shape ({examples},) as is_member, not {values.shape}"
-                + (" (of one-hot labels take argmax(axis=1))" if one_hot else "")
+                + (_instead_of_labels(values, examples) if name == "label" else "")
             )
         return values
     inner = 1 if name in PER_CLASS else 0
@@ -247,6 +264,15 @@ def _shaped(
             f"examples of is_member, {tuple(shape) if many else (examples,)}, not {given}"
         )
     return values
+
+
+def _instead_of_labels(values: Array, examples: int) -> str:
+    """Say what a table that was given as labels seems to be."""
+    if values.ndim != 2 or len(values) != examples:
+        return ""
+    if np.isin(values, (0, 1)).all():
+        return " (of one-hot labels take argmax(axis=1))"
+    return " (one number a class, as of logits or probabilities: are the two swapped?)"
 
 
 def _class_outputs(shaped: Mapping[str, Array]) -> str | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from confsim.auditing import tables
 from confsim.auditing.columns import Given, check_names, clean_all
+from confsim.auditing.frames import from_columns
 from confsim.auditing.lira import find_models, read_lira_folder
 from confsim.given_files import (
     given_path,
@@ -52,7 +53,7 @@ def read(data: Data, unpack_limit: float | None = None) -> Given:
         given.source = str(path)
         return given
     if isinstance(data, Mapping):
-        return Given(clean_all(data))
+        return from_columns(data)
     frame: Any = data
     if hasattr(frame, "to_pandas"):  # a table of another library
         frame = frame.to_pandas()

@@ -202,7 +202,7 @@ def _as_json(run: "Run", found: MembershipTables) -> str:
 
 def _render(run: "Run", found: MembershipTables) -> str:
     rows = _headline(found)
-    lines = [f"{run.path}: {len(run.trials)} models, tables in {run.path / 'tables'}"]
+    lines = [f"{run.path}: {_models(len(run.trials))}, tables in {run.path / 'tables'}"]
     if rows:
         width = max(len(row["attack"]) for row in rows)
         heads = "  ".join(f"{name:>24}" for name in _SHOWN)
@@ -213,6 +213,10 @@ def _render(run: "Run", found: MembershipTables) -> str:
         ]
         lines += ["", f"all models pooled; intervals: {rows[0]['interval']}"]
     return "\n".join([*lines, *found.answers, *(f"note: {note}" for note in found.notes)])
+
+
+def _models(count: int) -> str:
+    return "1 model" if count == 1 else f"{count} models"
 
 
 def _cell(row: dict[str, Any], name: str) -> str:

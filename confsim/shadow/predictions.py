@@ -1,5 +1,6 @@
 """What a trained model says of the examples: asked in blocks, checked, and made into scores."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,9 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from confsim._errors import ConfsimWarning
 from confsim.confidence import softmax_columns
 from confsim.neighbors import as_points
-from confsim.scores import Zeros, check_logits, log_probabilities, two_classes
+from confsim.scores import (
+    Zeros,
+    check_logits,
+    like_probabilities,
+    log_probabilities,
+    two_classes,
+)
 from confsim.shadow.population import Population, as_array
 from confsim.shadow.tasks import TaskError, users_code
 from confsim.trial_tables import SCORES
@@ -135,6 +143,8 @@ def _shaped(what: str, kind: str, values: Array, count: int) -> Array:
             values = two_classes(kind, values.reshape(count))
         except ValueError as error:
             raise TaskError(f"{what}: {error}") from None
+        if warning := like_probabilities(kind, values[..., 1]):
+            warnings.warn(warning, ConfsimWarning, stacklevel=2)
     deepest = 2 + per_class
     if values.ndim == deepest - 1:
         values = values[:, None]

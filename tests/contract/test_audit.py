@@ -452,6 +452,81 @@ def test_one_hot_labels_are_named(tmp_path):
         confsim.audit(given, out=tmp_path / "run")
 
 
+def test_swapped_labels_and_logits_are_named(tmp_path):
+    given = outputs()
+    given["label"], given["logits"] = given["logits"][0], given["label"]
+    with pytest.raises(ValueError, match=r"as of logits or probabilities: are the two swapped\?"):
+        confsim.audit(given, out=tmp_path / "run")
+
+
+def test_one_probability_cannot_tell_three_classes_apart(tmp_path):
+    given = outputs(models=1, classes=3)
+    given = {name: v if name == "label" else v[0] for name, v in given.items()}
+    given["probabilities"] = softmax(given.pop("logits")).max(axis=1)
+    with pytest.raises(ValueError, match=r"label holds 3 classes.*the largest probability is conf"):
+        confsim.audit(given, out=tmp_path / "run")
+
+
+def test_a_warning_points_at_the_call(tmp_path):
+    logits, member = np.random.default_rng(0).random(24), np.arange(24) % 2
+    with pytest.warns(confsim.ConfsimWarning) as caught:
+        confsim.audit(is_member=member, label=member, logits=logits, out=tmp_path / "run")
+    assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
+
+
+class TestObjectsOfPandas:
+    """One model's outputs, as frames and series."""
+
+    def given(self):
+        found = {name: v if name == "label" else v[0] for name, v in outputs(models=1).items()}
+        return {name: found[name] for name in ("is_member", "label", "logits")}
+
+    def log_odds(self, folder, **given):
+        run = confsim.audit(**given, out=folder)
+        return run.trial(0).table("examples")["log_odds_true"].to_numpy()
+
+    def test_the_same_index_in_different_orders_is_refused(self, tmp_path):
+        given = self.given()
+        label = pd.Series(given["label"])
+        given |= {"is_member": pd.Series(given["is_member"]), "label": label[::-1]}
+        words = r"label and is_member have the same index in different orders: give label\.loc\["
+        with pytest.raises(ValueError, match=words):
+            confsim.audit(**given, out=tmp_path / "run")
+        with pytest.raises(ValueError, match=words):
+            confsim.audit(given, out=tmp_path / "run")
+
+    def test_indexes_of_other_rows_say_nothing(self, tmp_path):
+        plain = self.given()
+        given = dict(plain, is_member=pd.Series(plain["is_member"], index=np.arange(120) + 7))
+        given["label"] = pd.Series(plain["label"])
+        found = self.log_odds(tmp_path / "pandas", **given)
+        np.testing.assert_array_equal(found, self.log_odds(tmp_path / "plain", **plain))
+
+    @pytest.mark.parametrize("names", [[2, 0, 3, 1], ["2", "0", "3", "1"], ["c", "a", "d", "b"]])
+    def test_columns_called_by_class_are_these_classes(self, tmp_path, names):
+        plain = self.given()
+        kinds = np.array(sorted(names))
+        order = [sorted(names).index(name) for name in names]
+        frame = pd.DataFrame(plain["logits"][:, order], columns=names)
+        given = dict(plain, label=pd.Series(kinds[plain["label"]]), logits=frame)
+        found = self.log_odds(tmp_path / "pandas", **given)
+        np.testing.assert_array_equal(found, self.log_odds(tmp_path / "plain", **plain))
+
+    def test_classes_with_gaps_have_their_columns(self, tmp_path):
+        plain = self.given()
+        classes = np.array([1, 4, 5, 9])
+        frame = pd.DataFrame(plain["logits"], columns=classes)
+        given = dict(plain, label=classes[plain["label"]], logits=frame)
+        found = self.log_odds(tmp_path / "pandas", **given)
+        np.testing.assert_array_equal(found, self.log_odds(tmp_path / "plain", **plain))
+
+    def test_columns_called_by_something_else_count_from_0(self, tmp_path):
+        plain = self.given()
+        frame = pd.DataFrame(plain["logits"], columns=["p0", "p1", "p2", "p3"])
+        found = self.log_odds(tmp_path / "pandas", **dict(plain, logits=frame))
+        np.testing.assert_array_equal(found, self.log_odds(tmp_path / "plain", **plain))
+
+
 def test_text_is_neither_true_nor_false(tmp_path):
     with pytest.raises(TypeError, match="same_class must be True or False, not 'no'"):
         confsim.audit(outputs(), out=tmp_path / "run", same_class="no")

@@ -80,7 +80,8 @@ def _add_task_options(parser: common.Parser) -> None:
     group.add_argument(
         "--data",
         metavar="FILE",
-        help="table for the estimator: CSV, Parquet, Feather or npz; or one of "
+        help="table for the estimator: CSV, Parquet, Feather or npz; each category is a column of "
+        "zeros and ones for estimators of scikit-learn that take numbers only; or one of "
         f"{', '.join(BENCHMARKS)}, whose files are in --data-dir",
     )
     group.add_argument(

@@ -3,7 +3,9 @@
 The estimator is cloned for each trial, every ``random_state`` in it (nested ones, too) is set from
 the trial's seed, and it is fitted on the members' rows. Classifiers answer with ``predict_proba``,
 else with ``decision_function``, whose values are taken for logits; regressors with the statistic
-minus the squared error. Rows with equal values are duplicates, unless groups are given.
+minus the squared error. Rows with equal values are duplicates, unless groups are given. An
+estimator of scikit-learn that is named, not given, gets a table's categories as zeros and ones,
+unless it takes them itself.
 
 The fixed space for similarity, unless one is given: each number minus its mean, divided by its
 standard deviation (a missing one is 0); each category a column of zeros and ones, for the commonest
@@ -24,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from confsim._errors import check_same_order
 from confsim._suggest import did_you_mean
 from confsim.labelled_tables import is_number, one_hot
 from confsim.seeds import Purpose, stream
@@ -85,6 +88,9 @@ class EstimatorSource(Source):
         for name, value in {"X": X, "y": y}.items():
             if value is None:
                 raise TypeError(f"{name} is missing: an estimator is fitted to X and y")
+        check_same_order(
+            {"X": X, "y": y, "ids": ids, "groups": groups, "group": group, "features": features}
+        )
         X = _indexable(X)
         data = {"X": X, "y": as_array(y), "ids": ids, "groups": groups, "features": features}
         if group is not None:
@@ -119,7 +125,10 @@ class EstimatorSource(Source):
             else:
                 found = _import(self.name)
         check_estimator(found, self.name)
-        return Task(EstimatorTask(found, data), self.name)
+        task = EstimatorTask(found, data)
+        if self.estimator is None:  # who names one has no place to encode a table
+            task.encode(self.name)
+        return Task(task, self.name)
 
     def imports(self) -> set[str]:
         """Return the packages that estimators come from."""
@@ -215,6 +224,37 @@ class EstimatorTask:
         self._group, self._canary = data.get("group"), data.get("canary")
         self._classes: Array | None = None
         self._wrong: tuple[int, int] | None = None
+        self._fitted_to = self._X
+        self._named = ""
+
+    def encode(self, name: str) -> None:
+        """Have categories of a table be zeros and ones, where the estimator takes numbers only."""
+        self._named = name if type(self._estimator).__module__.startswith("sklearn.") else ""
+        takes_categories = "categorical_features" in self._estimator.get_params()
+        if not self._named or takes_categories or not hasattr(self._X, "iloc"):
+            return
+        if not all(is_number(self._X[column]) for column in self._X):
+            parts = [_numbers(self._X[column], name) for column in self._X]
+            self._fitted_to = np.concatenate(parts, axis=1)
+
+    def _check_missing(self) -> None:
+        """Raise ``TaskError`` for a missing number that the named estimator would refuse."""
+        from sklearn.utils import get_tags
+
+        if not self._named or not hasattr(self._X, "iloc"):
+            return
+        tags = get_tags(self._estimator)
+        if tags.input_tags.allow_nan or tags.no_validation:
+            return
+        for column in self._X:
+            missing = self._X[column].isna().to_numpy()
+            if is_number(self._X[column]) and missing.any():
+                raise TaskError(
+                    f"column {column} must not be missing for {self._named}, but row "
+                    f"{int(np.argmax(missing))} is: fill it in, leave the column out with --drop "
+                    f"{column}, or take an estimator that allows it, such as "
+                    "sklearn.ensemble.RandomForestClassifier"
+                )
 
     def mislabel(self, count: int, seed: int) -> None:
         """Have so many examples carry the label of another class, before ``population()``."""
@@ -235,6 +275,7 @@ class EstimatorTask:
 
     def population(self) -> dict[str, Any]:
         """Return classes, groups of equal rows and the fixed space."""
+        self._check_missing()
         space = fixed_space(self._X)
         groups = self._groups
         if groups is None:
@@ -289,7 +330,8 @@ class EstimatorTask:
         )
 
     def _rows(self, rows: Rows) -> Any:
-        return self._X.iloc[rows] if hasattr(self._X, "iloc") else self._X[rows]
+        table = self._fitted_to
+        return table.iloc[rows] if hasattr(table, "iloc") else table[rows]
 
     def _minus_squared_error(self, fitted: Any, rows: Rows) -> Array:
         error = np.asarray(self._y[rows], np.float64) - as_array(fitted.predict(self._rows(rows)))
@@ -417,6 +459,19 @@ def _column(column: Any) -> Array:
     if is_number(column):
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
         return _standardised(values[:, None])
+    return one_hot(column)[0]
+
+
+def _numbers(column: Any, name: str) -> Array:
+    """Return a column of a table as an estimator of numbers takes it; a missing one stays NaN."""
+    if is_number(column):
+        values: Array = column.to_numpy(dtype=np.float64, na_value=np.nan)[:, None]
+        return values
+    if column.dtype.kind in "Mm":
+        raise TaskError(
+            f"column {column.name} holds dates, which {name} does not take: leave it out with "
+            f"--drop {column.name}"
+        )
     return one_hot(column)[0]
 
 

@@ -210,3 +210,58 @@ class TestFixedSpace:
         given = task(LogisticRegression(), features=np.ones((150, 1))).population()
         assert (given["features"] == 1).all()
         assert len(set(given["duplicate_group"])) == len({tuple(row) for row in X})
+
+
+class TestNamedEstimators:
+    """What a command names: there is no place to encode a table, or to fill it in."""
+
+    table = pd.DataFrame(
+        {
+            "age": [20.0, 30, 40, 50, np.nan, 70],
+            "job": pd.Categorical(["cook", None, "nurse", "cook", "nurse", "cook"]),
+        }
+    )
+    classes = np.array(["a", "b"] * 3, dtype=object)
+
+    def made(self, folder, name, table):
+        source = EstimatorSource.of(name, table, self.classes, folder)
+        return source.load().owner
+
+    def test_categories_are_zeros_and_ones(self, tmp_path):
+        seen = self.made(tmp_path, "sklearn.ensemble.RandomForestClassifier", self.table)
+        seen.population()
+        expected = np.c_[self.table["age"], [[1, 0], [0, 0], [0, 1], [1, 0], [0, 1], [1, 0]]]
+        np.testing.assert_array_equal(seen._rows(np.arange(6)), expected)
+        assert seen.train(np.arange(6), 0, None)(np.arange(6))["probabilities"].shape == (6, 2)
+
+    def test_similarity_is_measured_as_before(self, tmp_path):
+        seen = self.made(tmp_path, "sklearn.ensemble.RandomForestClassifier", self.table)
+        np.testing.assert_array_equal(seen.population()["features"], fixed_space(self.table))
+
+    def test_one_that_takes_categories_gets_them(self, tmp_path):
+        name = "sklearn.ensemble.HistGradientBoostingClassifier"
+        assert self.made(tmp_path, name, self.table)._rows([0, 1]).equals(self.table.iloc[[0, 1]])
+
+    def test_numbers_alone_stay_a_table(self, tmp_path):
+        ages = self.table[["age"]].fillna(0)
+        seen = self.made(tmp_path, "sklearn.linear_model.LogisticRegression", ages)
+        assert seen._rows([0, 1]).equals(ages.iloc[[0, 1]])
+
+    def test_a_missing_number_is_refused_before_any_trial(self, tmp_path):
+        seen = self.made(tmp_path, "sklearn.linear_model.LogisticRegression", self.table)
+        with pytest.raises(
+            TaskError, match=r"column age must not be missing .* row 4 .*--drop age"
+        ):
+            seen.population()
+
+    def test_dates_are_refused(self, tmp_path):
+        dated = self.table.assign(born=pd.Timestamp("2000-01-01"))
+        with pytest.raises(TaskError, match=r"column born holds dates.*--drop born"):
+            self.made(tmp_path, "sklearn.linear_model.LogisticRegression", dated)
+
+
+def test_rows_in_different_orders_are_refused(tmp_path):
+    table, classes = pd.DataFrame(X), pd.Series(y)
+    with pytest.raises(ValueError, match=r"y and X have the same index in different orders"):
+        EstimatorSource.of(LogisticRegression(), table, classes[::-1], tmp_path)
+    EstimatorSource.of(LogisticRegression(), table[::-1], classes[::-1], tmp_path)

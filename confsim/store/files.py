@@ -27,6 +27,7 @@ import numpy as np
 
 from confsim import parquet
 from confsim._errors import ConfsimError, check_integer
+from confsim._suggest import did_you_mean
 from confsim.given_files import NotRegularError, descriptor_of, kind_of, npy_header, reason
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class Damaged(ConfsimError):  # noqa: N818 - reads as what it says
 
 class Missing(Damaged):
     """A file is not there."""
+
+
+class NoColumn(Damaged):
+    """A table has no column of a name that was asked for, which may be the asker's mistake."""
 
 
 # ---- opening -----------------------------------------------------------------------------------
@@ -500,7 +505,8 @@ def columns_of(
     there = found.schema_arrow.names
     absent = [column for column in columns or () if column not in there]
     if absent:
-        raise Damaged(f"{name} has no column {', '.join(absent)}")
+        hint = did_you_mean(absent[0], there) or ""
+        raise NoColumn(f"{name} has no column {absent[0]!r}{hint}; it has {', '.join(there[:30])}")
     return columns
 
 

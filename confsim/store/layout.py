@@ -242,7 +242,7 @@ def _read_manifest(run: Path, name: str) -> dict[str, Any]:
         manifest = files.read_sealed(path)
         schema = manifest["schema"]
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"{run} is not a run directory: it has no {name}") from None
+        raise ValueError(_no_manifest(run, name)) from None
     except Damaged as error:
         if not files.is_folder(run / TRIALS):
             raise _not_ours(run) from None
@@ -274,6 +274,18 @@ _MANIFEST_TYPES: dict[str, Any] = {
     "created": str,
 }
 _COMMAND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+
+def _no_manifest(run: Path, name: str) -> str:
+    """Say what was named instead of a run, and which run may have been meant."""
+    if not run.exists():
+        return f"{run} does not exist: a run directory is needed"
+    said = f"{run} is not a run directory: it has no {name}"
+    try:
+        below = sorted(path.parent for path in run.glob(f"*/{MANIFEST}"))
+    except OSError:
+        below = []
+    return said + (f", but {below[0]} has one" if below else "")
 
 
 def _not_ours(run: Path) -> ValueError:

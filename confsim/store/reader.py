@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from confsim._errors import ConfsimError, check_integer, to_copy
+from confsim._suggest import did_you_mean
 from confsim.given_files import expanded
 from confsim.store import files, layout, packs
 from confsim.store.capabilities import Capabilities
@@ -234,7 +235,13 @@ class Run:
                 for row in self.summaries(numbers)
             ]
             frame = pd.DataFrame(rows, columns=None if rows else ["trial"])
-        chosen: pd.DataFrame = frame if columns is None else frame[list(columns)]
+        if columns is None:
+            return frame
+        for name in columns:
+            if name not in frame:
+                hint = did_you_mean(name, frame.columns)
+                raise ValueError(f"{self.path}: summaries have no column {name!r}{hint}")
+        chosen: pd.DataFrame = frame[list(columns)]
         return chosen
 
     def summaries(
@@ -369,6 +376,8 @@ class Run:
         with self._shared(name) as file:
             try:
                 return _read(file, name, self.limit, columns)
+            except files.NoColumn as error:
+                raise files.NoColumn(f"{self.path}: {error}") from None
             except files.Damaged as error:
                 raise self._damaged(str(error)) from None
 
@@ -533,6 +542,8 @@ class Trial:
         """Turn whatever is wrong with a file into a damaged trial's error."""
         try:
             yield
+        except files.NoColumn as error:
+            raise files.NoColumn(f"{self}: {error}") from None
         except files.Damaged as error:
             raise self._damaged(str(error)) from None
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -324,8 +325,14 @@ class TestTarget:
             (tmp_path / "manifest.json").write_text(text)
             with pytest.raises(ValueError, match="is not a run directory"):
                 open_run(tmp_path)
-        with pytest.raises(ValueError, match="is not a run directory"):
+        with pytest.raises(ValueError, match="nowhere does not exist: a run directory is needed"):
             open_run(tmp_path / "nowhere")
+
+    def test_the_folder_of_runs_names_one(self, filled):
+        with pytest.raises(
+            ValueError, match=rf"no manifest\.json, but {re.escape(str(filled))} has"
+        ):
+            open_run(filled.parent)
 
     def test_creating_below_a_file_leaves_nothing_behind(self, tmp_path, monkeypatch):
         (tmp_path / "file").touch()
@@ -607,6 +614,17 @@ class TestRead:
         np.testing.assert_array_equal(stacked["including_self"].sum(0), summed["including_self"])
         assert summed["distance_edges"].shape == (129,)
         assert run.trial(0).model()["w"].shape == (2,)
+
+    def test_a_column_that_is_not_there_is_no_damage(self, filled):
+        run = open_run(filled)
+        words = r"trial 0 of .*: extremes\.parquet has no column 'ID': did you mean 'id'\?; it has"
+        with pytest.raises(ConfsimError, match=words) as error:
+            run.extremes(columns=["ID"])
+        assert "repair" not in str(error.value)
+        with pytest.raises(ConfsimError, match=words):
+            next(run.trial(0).batches("extremes", columns=["ID"]))
+        with pytest.raises(ValueError, match=r"no column 'angel': did you mean 'angle'\?"):
+            run.summary(columns=["n", "angel"])
 
     def test_a_trial_that_is_not_there(self, filled):
         with pytest.raises(ValueError, match=r"trial 7 of .* is not finished"):

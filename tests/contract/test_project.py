@@ -37,6 +37,13 @@ def test_workflows_run_scripts_that_there_are():
     assert all((ROOT / path).is_file() for path in called)
 
 
+def test_the_gate_keeps_its_path():
+    """``sudo --preserve-env=PATH`` does not: the system's own setting comes first."""
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    for command in re.findall(r"run: (sudo .*)", text):
+        assert command.startswith('sudo env "PATH=$PATH" ')
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_is_shell(name):
     subprocess.run(["bash", "-n", ROOT / ".ci" / name], check=True)
@@ -61,13 +68,17 @@ def pyproject():
 def test_the_conda_recipe_has_the_dependencies_of_the_package():
     block = re.search(r"^dependencies = \[\n(.*?)^\]", pyproject(), re.MULTILINE | re.DOTALL)[1]
     wanted = set(re.findall(r'^    "([\w-]+>=[\d.]+)', block, re.MULTILINE))
+    python = re.search(r'^requires-python = "(.*)"$', pyproject(), re.MULTILINE)[1]
+    build = re.search(r"^requires = \[(.*)\]$", pyproject(), re.MULTILINE)[1]
     recipe = (
         (ROOT / ".ci" / "conda" / "recipe.yaml")
         .read_text()
         .replace("matplotlib-base", "matplotlib")
     )
-    run = recipe.partition("  run:\n")[2].partition("\ntests:")[0].replace(" >=", ">=")
-    assert wanted <= set(re.findall(r"[\w-]+>=[\d.]+", run))
+    host, _, run = recipe.replace(" >=", ">=").partition("  host:\n")[2].partition("  run:\n")
+    found = set(re.findall(r"[\w-]+>=[\d.]+", run.partition("\ntests:")[0]))
+    assert found == wanted | {f"python{python}"}
+    assert set(re.findall(r"[\w-]+>=[\d.]+", host)) == set(re.findall(r'"(.*?)"', build))
 
 
 def test_the_conda_recipe_has_the_commands_of_the_package():

@@ -18,6 +18,7 @@ from confsim.report import transfer as transferred
 from confsim.report.canvas import colour_bar
 from confsim.report.context import ReportContext
 from confsim.report.registry import FigureKind
+from confsim.store import check_run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -476,6 +477,7 @@ def _axes(ax: "Axes | None") -> "Axes":
 
 def _context(run: "Run", kind: FigureKind) -> ReportContext:
     """Return what a figure is drawn from; raise with the reason where it cannot be drawn."""
+    check_run(run)
     context = ReportContext(run, run.trials)
     if not context.trials:
         raise ConfsimError(f"{run.path} has no finished trial to draw")

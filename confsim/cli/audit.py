@@ -79,7 +79,7 @@ def build_parser() -> common.Parser:
     )
     parser.add_argument(
         "--same-class",
-        action=argparse.BooleanOptionalAction,
+        action=common.YesOrNo,
         default=False,
         help="only training examples of the same class count as neighbours (default: no)",
     )

@@ -93,6 +93,14 @@ _COMPLETES = {
 }
 
 
+class YesOrNo(argparse.BooleanOptionalAction):
+    """``--flag`` and ``--no-flag``; before Python 3.13 the base class adds to the help."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.help = settings.get("help")
+
+
 class _PrintCompletion(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         try:
@@ -255,7 +263,7 @@ def add_run_options(parser: Parser, *, trials: int = 100) -> None:
     )
     group.add_argument(
         "--same-class",
-        action=argparse.BooleanOptionalAction,
+        action=YesOrNo,
         default=False,
         help="only training points of the query's own class count as neighbours (default: no)",
     )
@@ -278,7 +286,7 @@ def _add_machine_options(parser: Parser) -> None:
     )
     group.add_argument(
         "--steal",
-        action=argparse.BooleanOptionalAction,
+        action=YesOrNo,
         default=None,
         help="take other shards' missing trials when one's own are done (default: under Slurm)",
     )

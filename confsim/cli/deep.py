@@ -65,13 +65,13 @@ def build_parser() -> common.Parser:
     ):
         group.add_argument(
             f"--save-{name}",
-            action=argparse.BooleanOptionalAction,
+            action=common.YesOrNo,
             default=False,
             help=f"{what} (default: no)",
         )
     group.add_argument(
         "--traces",
-        action=argparse.BooleanOptionalAction,
+        action=common.YesOrNo,
         default=False,
         help="every image's log-odds of the true class after each epoch, 4 bytes each; attacks on "
         "traces need no shadow models (default: no)",
@@ -264,7 +264,7 @@ def _add_optimisation_options(parser: common.Parser) -> None:
     )
     add(
         "nesterov",
-        action=argparse.BooleanOptionalAction,
+        action=common.YesOrNo,
         help="with sgd and muon: Nesterov's variant of momentum (default: yes)",
     )
     add(

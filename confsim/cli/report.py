@@ -47,13 +47,13 @@ def build_parser() -> common.Parser:
     )
     parser.add_argument(
         "--partial",
-        action=argparse.BooleanOptionalAction,
+        action=common.YesOrNo,
         default=False,
         help="report what is there when trials are missing or damaged, and say so (default: no)",
     )
     parser.add_argument(
         "--attacks",
-        action=argparse.BooleanOptionalAction,
+        action=common.YesOrNo,
         default=None,
         help="make the membership tables where they are missing (default: unless a linear run has "
         "more than 10,000,000 scores)",

@@ -134,7 +134,7 @@ def _add_task_options(parser: common.Parser) -> None:
     )
     group.add_argument(
         "--traces",
-        action=argparse.BooleanOptionalAction,
+        action=common.YesOrNo,
         default=ShadowExperiment.traces,
         help="keep what the task gives to context.trace(epoch, predict): every example's log-odds "
         "of the true class, 4 bytes each; attacks on traces need no shadow models (default: no)",

@@ -53,9 +53,12 @@ def check_installed(backend: str) -> None:
     """Raise ``ValueError`` that says what to install; imports nothing."""
     for package in (backend, "keras"):
         if importlib.util.find_spec(package) is None:
+            there = [name for name in BACKENDS if importlib.util.find_spec(name) is not None]
+            other = there and package != "keras"
             raise ValueError(
                 f"backend {backend} needs {package}, which is not installed: "
                 + how_to_install(_EXTRAS[backend])
+                + (f"; or --backend {there[0]}, which is" if other else "")
             )
 
 

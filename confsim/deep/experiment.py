@@ -291,7 +291,7 @@ class DeepExperiment(Experiment):
         if self.warmup >= self.epochs:
             raise ValueError(
                 f"warmup must be shorter than the training of {self.epochs} epochs, "
-                f"not {self.warmup:g}"
+                f"not {self.warmup:g} (0: none)"
             )
 
     def _check_fractions(self) -> None:

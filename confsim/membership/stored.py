@@ -18,7 +18,7 @@ from confsim._kernels import resolve_threads
 from confsim._version import __version__
 from confsim.membership import linear, pieces
 from confsim.membership.tables import ExampleTables
-from confsim.store import artifacts, files
+from confsim.store import artifacts, check_run, files
 from confsim.store.formats import read_csv
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ def membership_tables(
         If the run has no finished trial, or a file is damaged; if tables made with options are out
         of date and cannot be made again, because ``features`` is gone or has changed.
     """
+    check_run(run)
     given = _options(features, matched=matched, seed=seed)
     found, plan = _planned(run, given, replace=replace)
     if found is not None:

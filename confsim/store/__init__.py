@@ -23,7 +23,7 @@ from confsim.store.layout import (
     identity_hash,
     survey,
 )
-from confsim.store.reader import Run, Trial, open_run
+from confsim.store.reader import Run, Trial, check_run, open_run
 from confsim.store.writer import Store, check_place, check_target, create
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Store",
     "Trial",
     "check_place",
+    "check_run",
     "check_target",
     "create",
     "default_path",

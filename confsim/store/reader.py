@@ -36,6 +36,15 @@ _SUMMARY_LIMIT = 1 << 24
 _EDGES = ("confidence_edges", "distance_edges")
 
 
+def check_run(run: object) -> None:
+    """Raise ``TypeError`` for something else, such as the path of a run."""
+    if not isinstance(run, Run):
+        what = repr(str(run)) if isinstance(run, (str, os.PathLike)) else "DIRECTORY"
+        raise TypeError(
+            f"run must be a Run, as confsim.open_run({what}) returns, not {type(run).__name__}"
+        )
+
+
 def open_run(path: str | os.PathLike[str], *, limit: int | None = None) -> "Run":
     """Open a run directory for reading, finished or not; its files need not be trusted.
 

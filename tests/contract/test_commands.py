@@ -79,6 +79,13 @@ def test_a_wrong_subcommand_is_one_line(arguments, what):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_a_default_once(command):
+    text = " ".join(program(command, "--help").stdout.split())
+    assert "(default: " in text or command == "status"
+    assert ") (default: " not in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("flag", [["--help"], ["--version"], ["--print-completion", "bash"]])
 def test_a_reader_that_has_gone_is_no_error(command, flag):
     reading, writing = os.pipe()

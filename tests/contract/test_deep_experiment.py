@@ -391,6 +391,15 @@ def leaves(shape, classes):
         assert "backend torch needs torch" in error
         assert "pip install 'keras>=3.5' 'pillow>=10' 'torch>=2.4'" in error
 
+    def test_a_backend_that_is_there_is_named(self, monkeypatch):
+        there = {"jax", "keras"}
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in there or None)
+        with pytest.raises(ValueError, match=r"needs tensorflow, .*; or --backend jax, which is$"):
+            backends.check_installed("tensorflow")
+        there.remove("keras")
+        with pytest.raises(ValueError, match=r"backend jax needs keras, .*'pillow>=10'$"):
+            backends.check_installed("jax")
+
     @needs_keras
     @pytest.mark.parametrize(
         ("function", "message"),

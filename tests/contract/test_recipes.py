@@ -76,7 +76,7 @@ def test_help_lists_them_all(capsys):
             marks=needs_keras,
         ),
         (["--recipe"], "expected one argument"),
-        (["--recipe", "lira-cifar10", "--epochs", "1"], "warmup must be shorter"),
+        (["--recipe", "lira-cifar10", "--epochs", "1"], "of 1 epochs, not 1 (0: none)"),
         (["--warmup", "100"], "warmup must be shorter than the training of 100 epochs"),
         (["--weight-decay", "-1"], "weight_decay must be at least 0"),
         (["--momentum", "0.5"], "momentum is for optimizer 'sgd' or 'muon'"),

@@ -127,6 +127,14 @@ def test_what_cannot_be_drawn_is_refused(deep, plane):
         plot.roc(plane)
 
 
+@pytest.mark.parametrize("given", ["runs/mine", None])
+def test_something_that_is_no_run_is_named(given):
+    said = "'runs/mine'" if given else "DIRECTORY"
+    for function in (plot.roc, plot.extremes, confsim.membership.membership_tables):
+        with pytest.raises(TypeError, match=rf"run must be a Run, as confsim\.open_run\({said}\)"):
+            function(given)
+
+
 def test_every_function_is_public_and_documented():
     assert confsim.plot is plot
     assert set(EACH) | {"epsilon", "lattice_map", "leverage"} == set(plot.__all__)

@@ -40,7 +40,8 @@
 
   function asText(table) {
     const shown = [...table.rows].filter((row) => !row.hidden);
-    return shown.map((row) => [...row.cells].map((c) => c.textContent.trim()).join("\t")).join("\n");
+    const text = shown.map((row) => [...row.cells].map((c) => c.textContent.trim()).join("\t")).join("\n");
+    return text.replaceAll("\u2212", "-"); // as programs read numbers
   }
 
   async function copy(table, button) {
@@ -86,7 +87,7 @@
       field.addEventListener("input", () => {
         const words = field.value.toLowerCase().split(/\s+/);
         for (const row of table.tBodies[0].rows) {
-          const text = row.textContent.toLowerCase();
+          const text = row.textContent.toLowerCase().replaceAll("\u2212", "-");
           row.hidden = !words.every((word) => text.includes(word));
         }
       });

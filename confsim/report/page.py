@@ -8,6 +8,7 @@ hashes, and nothing be loaded.
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -127,6 +128,7 @@ def render(page: Page) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["signs"] = signs
     template = environment.from_string((room / "page.html.j2").read_text(encoding="utf-8"))
     style, script = ((room / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     context: dict[str, Any] = {
@@ -140,6 +142,18 @@ def render(page: Page) -> str:
     text = str(template.render(context))
     size = len(text.encode(errors="backslashreplace")) / 1e6
     return text.replace(_SIZE, f"{size:.2f} MB", 1)
+
+
+def signs(text: str) -> str:
+    r"""Return a text with a minus sign before negative numbers, which in tables is a hyphen.
+
+    Examples
+    --------
+    >>> from confsim.report.page import signs
+    >>> ascii(signs("-0.1 [-0.2, 3e-06] at 95-98%"))
+    "'\\u22120.1 [\\u22120.2, 3e-06] at 95-98%'"
+    """
+    return re.sub(r"(?<![\w.)-])-(?=\d)", "\u2212", text)
 
 
 #: Stands for the page's size until that is known.

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 #: Differences that say where a run was made, not what was asked of it.
 _INCIDENTAL = ("highs", "backend_versions", "data_sha256", "ensemble", "threads_per_trial", "save")
 
+#: Points between the intervals of numbers that share a place.
+_APART = 5
+
 #: From this ratio of the largest to the smallest value on, the axis is logarithmic.
 _LOGARITHMIC = 10
 
@@ -46,6 +49,8 @@ class Measure:
         Of its figure's files.
     title : str
         What it is called.
+    said : str
+        What its last line is called in a sentence.
     lines : dict of str to str
         Entries of :func:`estimates` by their labels.
     unit : str
@@ -53,6 +58,7 @@ class Measure:
 
     name: str
     title: str
+    said: str
     lines: dict[str, str]
     unit: str = ""
 
@@ -63,20 +69,24 @@ class Measure:
 
 
 MEASURES = (
-    Measure("best_attack", "members recognised at 1% false alarms", {"": "best_tpr_at_fpr_1pct"}),
+    Measure("best_attack", "members recognised at 1% false alarms",
+            "share of members recognised at 1% false alarms", {"": "best_tpr_at_fpr_1pct"}),
     Measure("distance", "mean distance to another training point",
+            "mean distance of the most confident to another training point",
             {"least confident": "bottom_distance_mean_other",
              "most confident": "top_distance_mean_other"}),
     Measure("membership_rate", "share of members, times that of all",
+            "share of members among the most confident, relative to that of all,",
             {"least confident": "bottom_ratio", "most confident": "top_ratio"}),
     Measure("correlation", "Spearman correlation of confidence and distance",
-            {"": "spearman_other"}),
-    Measure("auc", "AUC for membership", {"confidence": "auc_confidence",
-                                          "closeness": "auc_closeness_other"}),
-    Measure("angle", "angle to the ideal hyperplane", {"": "angle_degrees"}, "degrees"),
-    Measure("training_error", "training error", {"": "training_error"}),
-    Measure("accuracy", "accuracy", {"members": "member_accuracy",
-                                     "non-members": "non_member_accuracy"}),
+            "Spearman correlation of confidence and distance", {"": "spearman_other"}),
+    Measure("auc", "AUC for membership", "AUC of closeness for membership",
+            {"confidence": "auc_confidence", "closeness": "auc_closeness_other"}),
+    Measure("angle", "angle to the ideal hyperplane", "angle to the ideal hyperplane",
+            {"": "angle_degrees"}, "degrees"),
+    Measure("training_error", "training error", "training error", {"": "training_error"}),
+    Measure("accuracy", "accuracy", "accuracy on non-members",
+            {"members": "member_accuracy", "non-members": "non_member_accuracy"}),
 )  # fmt: skip
 
 _COLOURS = {"least confident": BOTTOM, "most confident": TOP}
@@ -233,23 +243,25 @@ def sentence(sweep: Sweep) -> str:
 
 def _told(sweep: Sweep, measure: Measure) -> tuple[str, bool]:
     """Return a sentence about one number, and whether it clearly changes."""
-    label = label_of(sweep.key)
-    which, key = list(measure.lines.items())[-1]
-    rows = [(v, estimates(m).get(key)) for v, m in zip(sweep.values, sweep.contexts, strict=True)]
-    known = [(value, found) for value, found in rows if found is not None]
-    low, high = known[0][1], known[-1][1]
-    what = measure.title + (f" ({which})" if which else "")
+    key = list(measure.lines.values())[-1]
+    rows = zip(sweep.values, sweep.series, map(estimates, sweep.contexts), strict=True)
+    found = [(value, series, row[key]) for value, series, row in rows if key in row]
+    known = [row for row in found if not np.isnan(row[2].value)]
     unit = f" {measure.unit}" if measure.unit else ""
-    if sweep.numeric and not len(set(sweep.series)) > 1:
-        change = _change(low, high)
-        before, after = (_digits(found) for found in (low, high))
-        more = f"more {label}" if sweep.key in _COUNTED else f"a larger {label}"
-        ends = f" from {before} to {after}{unit}"
-        if change not in _CLEAR:
-            ends = f": {before} against {after}{unit}"
-        return f"With {more}, the {what} {change}{ends}.", change in _CLEAR
-    best = max(known, key=lambda row: row[1].value)
-    return f"The {what} is largest with {label} {best[0]}: {_digits(best[1])}{unit}.", False
+    if not sweep.numeric or len(set(sweep.series)) > 1 or len(known) < 2:
+        value, series, best = max(known, key=lambda row: row[2].value)
+        where = ", ".join(filter(None, (f"{label_of(sweep.key)} {value}", series)))
+        return f"The {measure.said} is largest with {where}: {_digits(best)}{unit}.", False
+    (first, _, before), (last, _, after) = known[0], known[-1]
+    change, start, end = _change(before, after), _digits(before), _digits(after)
+    said = {
+        "rises": f"rises from {start} to {end}{unit}",
+        "falls": f"falls from {start} to {end}{unit}",
+        "overlaps": f"does not clearly change: {end} against {start}{unit}",
+        "unknown": f"is {end} instead of {start}{unit}; too few trials to tell that from chance",
+    }
+    which = _instead(sweep.key, first, last)
+    return f"With {which}, the {measure.said} {said[change]}.", change in _CLEAR
 
 
 #: Changes that are told from none.
@@ -259,6 +271,15 @@ _CLEAR = ("rises", "falls")
 _COUNTED = ("n", "queries", "dimensions", "epochs", "examples", "canaries")
 
 
+def _instead(key: str, first: float, last: float) -> str:
+    """Say which values of a setting are compared."""
+    start, end, label = f"{first:,}", f"{last:,}", label_of(key)
+    if key in _COUNTED:
+        return f"{end} {label} instead of {start}"
+    article = "an" if label[0].lower() in "aeiou" else "a"
+    return f"{article} {label} of {end} instead of {start}"
+
+
 def _digits(found: Estimate) -> str:
     """Return a number with as many digits as its interval supports."""
     return with_interval(found.value, found.low, found.high, 3).partition(" ")[0]
@@ -266,10 +287,10 @@ def _digits(found: Estimate) -> str:
 
 def _change(before: Estimate, after: Estimate) -> str:
     """Say which way a number went, if the intervals of its ends do not overlap."""
-    if before.low <= after.high and after.low <= before.high:
-        return "does not clearly change"
     if np.isnan([before.low, after.low]).any():
-        return "has no interval yet"
+        return "unknown"
+    if before.low <= after.high and after.low <= before.high:
+        return "overlaps"
     return "rises" if after.value > before.value else "falls"
 
 
@@ -292,8 +313,8 @@ def _draw(sweep: Sweep, measure: Measure, _: ReportContext, canvas: Canvas) -> F
     (axis,) = canvas.panels(1, height=2.6)
     x = np.array(sweep.values, dtype=np.float64) if sweep.numeric else _places(sweep.values)
     for i, (label, key) in enumerate(measure.lines.items()):
-        _draw_line(axis, sweep, x, [row.get(key) for row in found], i, label)
-    axis.set_ylabel("\n".join(wrap(measure.label, 30)))
+        _draw_line(axis, sweep, x, [row.get(key) for row in found], i, label, len(measure.lines))
+    axis.set_ylabel("\n".join(_lines(measure.label)))
     lows = [row[key].low for row in found for key in measure.lines.values() if key in row]
     if measure.name == "membership_rate":
         axis.axhline(1, **NULL_STYLE)
@@ -323,9 +344,34 @@ def _draw(sweep: Sweep, measure: Measure, _: ReportContext, canvas: Canvas) -> F
             if best and measure.name == "best_attack"
             else ""
         ),
-        f"{measure.title} of {len(sweep.contexts)} runs by {label_of(sweep.key)}; the numbers are "
-        "in the table below.",
+        _listed(sweep, measure, found),
     )
+
+
+#: Runs whose numbers are told of a figure that is not seen.
+_TOLD = 8
+
+
+def _listed(sweep: Sweep, measure: Measure, found: Sequence[dict[str, Estimate]]) -> str:
+    """Say a figure's numbers, of the last line, run by run; of many runs, where they are."""
+    label, unit = label_of(sweep.key), f" {measure.unit}" if measure.unit else ""
+    start = f"The {measure.said.rstrip(',')} by {label}"
+    if len(found) > _TOLD:
+        return f"{start}, of {len(found)} runs; the numbers are in the table below."
+    key = list(measure.lines.values())[-1]
+    rows = zip(sweep.values, sweep.series, found, strict=True)
+    told = [
+        f"{', '.join(filter(None, (str(value), series)))}: {_digits(row[key])}{unit}"
+        for value, series, row in rows
+        if key in row
+    ]
+    return f"{start}. {'; '.join(told)}."
+
+
+def _lines(text: str, most: int = 30) -> list[str]:
+    """Wrap a text into as few lines as hold it, of lengths as alike as possible."""
+    wrapped = [wrap(text, width) for width in range(max(map(len, text.split())), most + 1)]
+    return min(wrapped, key=lambda lines: (len(lines), max(map(len, lines))))
 
 
 def _places(values: Sequence[Any]) -> Any:
@@ -340,8 +386,13 @@ def _draw_line(
     found: Sequence[Estimate | None],
     which: int,
     label: str,
+    lines: int,
 ) -> None:
+    """Draw one number of each run, a little beside the others of the same run."""
+    from matplotlib.transforms import ScaledTranslation
+
     several = list(dict.fromkeys(sweep.series))
+    count = lines * len(several)
     for at, series in enumerate(several):
         rows = [i for i, s in enumerate(sweep.series) if s == series and found[i] is not None]
         values = [found[i] for i in rows]
@@ -350,8 +401,11 @@ def _draw_line(
         colour = _COLOURS.get(label, SERIES[style % len(SERIES)])
         dashes = _DASHES.get(label, DASHES[style % len(DASHES)])
         low, value, high = ([getattr(v, name) for v in values] for name in ("low", "value", "high"))
-        axis.vlines(place, low, high, color=colour, linewidth=1.3)
-        axis.plot(
+        points = _APART * (which * len(several) + at - (count - 1) / 2)
+        assert axis.figure is not None
+        beside = ScaledTranslation(points / 72, 0, axis.figure.dpi_scale_trans)
+        bars = axis.vlines(place, low, high, color=colour, linewidth=1.3)
+        (line,) = axis.plot(
             place,
             value,
             color=colour,
@@ -359,6 +413,8 @@ def _draw_line(
             linestyle=dashes if sweep.numeric else "none",
             label=", ".join(part for part in (label, series) if part) or None,
         )
+        for drawn in (bars, line):  # only now, so that the axes span the data as they are
+            drawn.set_transform(axis.transData + beside)
 
 
 def _finish(axis: "Axes", sweep: Sweep, x: Any) -> None:

@@ -29,6 +29,7 @@ from confsim.membership.curves import on_grid
 from confsim.report import build, dictionary, first, numbers
 from confsim.report import sweep as sweeps
 from confsim.report.build import FIGURES, gather, report
+from confsim.report.canvas import Canvas, settings
 from confsim.report.context import ReportContext
 from confsim.report.numbers import with_interval
 from confsim.report.provenance import provenance
@@ -572,7 +573,7 @@ def test_runs_are_compared_by_what_differs(tmp_path):
     means = [open_run(path).summary()["auc_confidence"].mean() for path in sorted(paths)]
     assert found == pytest.approx(means)
     assert "They differ in training points." in text
-    assert "<h1>With more training points, the " in text
+    assert '<h1 class="headline">With 40 training points instead of 10, the ' in text
     assert page.headings_in_order()
     # What all share is said once.
     assert [text.count(f"<dt>{name}</dt>") for name in ("grid size", "numpy")] == [1, 1]
@@ -580,12 +581,45 @@ def test_runs_are_compared_by_what_differs(tmp_path):
     assert len([a for a in page.all("figure") if a.get("id", "").startswith("figure-sweep")]) > 3
 
 
-def test_a_sweep_says_what_clearly_changes():
-    assert sweeps._change(Estimate(1, 0.5, 1.5, 9), Estimate(2, 1.4, 2.6, 9)) == (
-        "does not clearly change"
+def test_the_axes_of_a_sweep_span_its_numbers_which_lie_apart(tmp_path):
+    runs = [gather(publish(tmp_path / f"n{n}", linear(n=n), 4), partial=False) for n in (10, 40)]
+    sweep = sweeps.arrange(runs)
+    for kind in sweeps.figures(sweep):
+        canvas = Canvas(kind.name)
+        with settings():
+            kind.draw(runs[0], canvas)
+            canvas.lay_out()
+        (axis,) = canvas.figure.axes
+        lines = [line for line in axis.lines if line.get_marker() != "None"]
+        for line in lines:
+            for values, (low, high) in zip(
+                line.get_data(), (axis.get_xlim(), axis.get_ylim()), strict=True
+            ):
+                assert low <= min(values)
+                assert max(values) <= high
+        places = [tuple(line.get_transform().transform((10, 1)).round(1)) for line in lines]
+        assert len(set(places)) == len(places) > 0
+
+
+def test_few_trials_of_a_sweep_are_said_in_plain_words(tmp_path):
+    runs = [gather(publish(tmp_path / f"n{n}", linear(n=n), 2), partial=False) for n in (40, 10)]
+    told = sweeps.sentence(sweeps.arrange(runs))
+    assert re.fullmatch(
+        r"With 40 training points instead of 10, the mean distance of the most confident to "
+        r"another training point is 0\.\d+ instead of 0\.\d+; too few trials to tell that from "
+        r"chance\.",
+        told,
     )
+
+
+def test_a_sweep_says_what_clearly_changes():
+    unknown = Estimate(1, math.nan, math.nan, 2)
+    assert sweeps._change(Estimate(1, 0.5, 1.5, 9), Estimate(2, 1.4, 2.6, 9)) == "overlaps"
     assert sweeps._change(Estimate(1, 0.9, 1.1, 9), Estimate(2, 1.9, 2.1, 9)) == "rises"
     assert sweeps._change(Estimate(2, 1.9, 2.1, 9), Estimate(1, 0.9, 1.1, 9)) == "falls"
+    assert sweeps._change(unknown, Estimate(1, 0.9, 1.1, 9)) == "unknown"
+    assert sweeps._instead("n", 10, 1000) == "1,000 training points instead of 10"
+    assert sweeps._instead("train_ratio", 0.2, 0.8) == "a train ratio of 0.8 instead of 0.2"
     # As many digits as the interval supports.
     assert sweeps._digits(Estimate(12.8123, 3.1, 45.2, 9)) == "13"
 

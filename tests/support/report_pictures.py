@@ -11,12 +11,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import browser as chromium
 import numpy as np
 
 import confsim
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: (name, width, dark, phone, print)
 MEDIA = (
@@ -58,10 +61,22 @@ def train(members, seed, context):
     return lambda rows: {"statistic": -(y[rows] - model.predict(X[rows])) ** 2}
 """
 
-#: Runs that are compared with each other.
-SWEPT = ["n10", "n100", "n1000"]
+#: Runs that are compared with each other, by kind: by a number, with too few trials, by a name.
+SWEEPS = {
+    "sweep": ["n10", "n100", "n1000"],
+    "sweep-few": ["few10", "few100"],
+    "sweep-names": ["recipe", "recipe-cnn"],
+}
 
-#: Commands by kind; those of ``AUDITS`` are made in Python, ``sweep`` of three runs.
+_RECIPE = ["deep", "--recipe", "lira-cifar10-fast", "--dataset", "digits", "--limit", "400",
+           "--precision", "float32", "--epochs", "3", "--warmup", "0.5", "--batch-size", "50",
+           "--trials", "6"]  # fmt: skip
+
+_FOREST = ["shadow", "--estimator", "sklearn.ensemble.RandomForestClassifier",
+           "--set", "n_estimators=20", "--data", "table.csv", "--label", "cultivar",
+           "--trials", "8"]  # fmt: skip
+
+#: Commands by kind; those of ``AUDITS`` are made in Python, those of ``SWEEPS`` of several runs.
 COMMANDS = {
     "linear": ["linear", "--n", "100", "--trials", "20", "--queries", "100000"],
     "cube": ["linear", "--dimensions", "3", "--grid-size", "100", "--n", "100", "--trials", "12",
@@ -70,22 +85,29 @@ COMMANDS = {
         f"n{n}": ["linear", "--n", str(n), "--trials", "8", "--queries", "20000"]
         for n in (10, 100, 1000)
     },
+    **{
+        f"few{n}": ["linear", "--n", str(n), "--trials", "2", "--queries", "20000"]
+        for n in (10, 100)
+    },
     "deep": ["deep", "--trials", "8", "--epochs", "30", "--model", "mlp"],
     "canaries": ["deep", "--trials", "6", "--epochs", "15", "--model", "mlp", "--design", "coin",
                  "--canaries", "200", "--canary", "mislabelled"],
-    "recipe": ["deep", "--recipe", "lira-cifar10-fast", "--dataset", "digits", "--limit", "400",
-               "--model", "mlp", "--precision", "float32", "--epochs", "3", "--warmup", "0.5",
-               "--batch-size", "50", "--trials", "6"],
+    "recipe": [*_RECIPE, "--model", "mlp"],
+    "recipe-cnn": [*_RECIPE, "--model", "cnn"],
     "shadow": ["shadow", "task.py", "--trials", "16", "--design", "balanced"],
+    "estimator": [*_FOREST, "--group", "site"],
+    "table-canaries": [*_FOREST, "--drop", "site", "--design", "coin", "--canaries", "60",
+                       "--canary", "mislabelled"],
     "statistic": ["shadow", "statistic.py", "--trials", "16"],
 }  # fmt: skip
 
 
 def make_runs(folder: Path, kinds: list[str]) -> None:
     """Make what is not there yet."""
-    wanted = {*kinds, *(SWEPT if "sweep" in kinds else ())}
+    wanted = {*kinds, *(name for kind in kinds for name in SWEEPS.get(kind, ()))}
     (folder / "task.py").write_text(_TASK)
     (folder / "statistic.py").write_text(_STATISTIC)
+    _table().to_csv(folder / "table.csv", index=False)
     for name, words in COMMANDS.items():
         if name in wanted and not (folder / name).exists():
             command = [sys.executable, "-P", "-m", "confsim", *words, "--out", name, "--quiet"]
@@ -93,6 +115,14 @@ def make_runs(folder: Path, kinds: list[str]) -> None:
     for name, columns in audits().items():
         if name in wanted and not (folder / name).exists():
             confsim.audit(columns, out=folder / name, **AUDITS[name])
+
+
+def _table() -> "pd.DataFrame":
+    """Return wines of three cultivars, from sites that are made up."""
+    from sklearn.datasets import load_wine
+
+    found: pd.DataFrame = load_wine(as_frame=True).frame.rename(columns={"target": "cultivar"})
+    return found.assign(site=np.array(["north", "south"])[np.arange(len(found)) % 2])
 
 
 #: Further settings of the audits by kind.
@@ -121,8 +151,8 @@ def audits(n: int = 800) -> dict[str, dict[str, Any]]:
 
 
 def report(folder: Path, name: str) -> Path:
-    """Make the report of a run, or of the sweep; return its page."""
-    runs = SWEPT if name == "sweep" else [name]
+    """Make the report of a run, or of a sweep; return its page."""
+    runs = SWEEPS.get(name, [name])
     words = [sys.executable, "-P", "-m", "confsim", "report", *runs, "--out", f"reports/{name}"]
     subprocess.run(words, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return folder / "reports" / name / "report.html"
@@ -154,7 +184,8 @@ def photograph(tab: chromium.Browser, page: Path, target: Path) -> None:
 def main(folder: Path, kinds: list[str]) -> None:
     """Make runs, reports and pictures."""
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    kinds = kinds or [name for name in (*COMMANDS, *AUDITS, "sweep") if name not in SWEPT]
+    parts = {"n10", "n100", "n1000", "few10", "recipe-cnn"}
+    kinds = kinds or [name for name in (*COMMANDS, *AUDITS, *SWEEPS) if name not in parts]
     make_runs(folder, kinds)
     pages = {kind: report(folder, kind) for kind in kinds}
     with (

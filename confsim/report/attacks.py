@@ -142,8 +142,20 @@ def plain(text: str) -> str:
     >>> from confsim.report.attacks import plain
     >>> plain("lira, quantile_regression: skipped, no features.npy; see confsim.lira_scores")
     'LiRA, quantile regression: skipped, no features.npy; see confsim.lira_scores'
+    >>> plain("rmia_online, rmia_offline: skipped, they need more trials")
+    'RMIA, online; RMIA, offline: skipped, they need more trials'
     """
-    return _WORDS.sub(lambda found: _FIGURES.get(found[0]) or attack_name(found[0]), text)
+    head, colon, rest = text.partition(": ")
+    names = head.split(", ")
+    if colon and all(_WORDS.fullmatch(name) for name in names):
+        called = [_plain_word(name) for name in names]
+        mark = "; " if any("," in name for name in called) else ", "
+        return f"{mark.join(called)}: {plain(rest)}"
+    return _WORDS.sub(lambda found: _plain_word(found[0]), text)
+
+
+def _plain_word(word: str) -> str:
+    return _FIGURES.get(word) or attack_name(word)
 
 
 # ---- how well attacks do -----------------------------------------------------------------------
@@ -273,11 +285,14 @@ def low_rates(context: ReportContext, canvas: Canvas) -> FigureText:
         rates_panel(axis, context, key, colour)
     best = rows.iloc[0]
     few = any("0.1pct" in str(text).split() for text in rows["few_false_positives"])
+    over = ": mean over targets, with 95% intervals over targets"
+    if len(context.trials) == 1:
+        over = ", with 95% intervals over examples"
     return FigureText(
         "Share of members that an attack tells at a false-positive rate (FPR) of at most 1% and "
-        "0.1%: mean over targets, with 95% intervals over targets (of a single one: over its "
-        "examples), on a logarithmic scale. Triangles: less than its left end. Dashed: guessing."
-        + (" At 0.1%, fewer than five false positives are expected a target." if few else ""),
+        f"0.1%{over}, on a logarithmic scale. Triangles: less than its left end. Dashed: "
+        "guessing."
+        + (" At 0.1%, fewer than five false positives are expected per target." if few else ""),
         f"Best at 1%: {attack_name(best['attack'])}, true-positive rate "
         f"{number(best['tpr_at_fpr_1pct'])}.",
     )
@@ -323,8 +338,8 @@ _BY = {
 
 #: What their panels are called in the caption.
 _SPACES = {
-    "distance_out": "mean distance to the nearest training example, in the model's own space where "
-    "it gives one, in the trials that did not train on the example",
+    "distance_out": "mean distance to the nearest training example, in {own}, in the trials that "
+    "did not train on the example",
     "fixed_distance": "distance to the nearest other example in a fixed space",
     "density_distance": "mean distance to the 20 nearest others in a fixed space",
     "leverage": "leverage in a ridge fit on all examples in a fixed space",
@@ -361,8 +376,12 @@ def similarity_rows(context: ReportContext) -> list[tuple[str, dict[str, Any]]]:
         & (table["examples"] == "all")
         & table["spearman"].notna()
     ].set_index("similarity")
-    own = "the model's own space" if context.own_space else "the fixed space, to training examples"
-    names = {"distance_out": own, "fixed_distance": "a fixed space"}
+    names = {"distance_out": "the model's own space", "fixed_distance": "a fixed space"}
+    if not context.own_space:
+        names = {
+            "distance_out": "the fixed space, counting training examples",
+            "fixed_distance": "the fixed space, counting all examples",
+        }
     return [(words, dict(rows.loc[key])) for key, words in names.items() if key in rows.index]
 
 
@@ -421,7 +440,8 @@ def vulnerability_bins(context: ReportContext, canvas: Canvas) -> FigureText:
         # Wide: a row for each figure; narrow: the panels of one kind follow one another.
         kind = kinds[i // 2 if canvas.narrow else i % len(kinds)]
         bins_panel(axis, context, kind, figures[i % 2 if canvas.narrow else i // len(kinds)])
-    spaces = [context.called(_SPACES[kind]) for kind in kinds]
+    own = "the model's own space" if context.own_space else "the fixed space"
+    spaces = [context.called(_SPACES[kind].format(own=own)) for kind in kinds]
     bars = "Horizontal bars span a bin."
     if table["auc_low"].notna().any():
         bars = (
@@ -454,7 +474,7 @@ _SIMILARITY = {
 
 
 @figure(
-    "Does vulnerability rise with distance, overall and within a class?",
+    "Does vulnerability rise with distance?",
     has_table("vulnerability_correlations", "spearman"),
 )
 def vulnerability_correlations(context: ReportContext, canvas: Canvas) -> FigureText:
@@ -463,19 +483,28 @@ def vulnerability_correlations(context: ReportContext, canvas: Canvas) -> Figure
     table = table[table["examples"] == "all"]
     known = set(table["vulnerability"][table["spearman"].notna()])
     measures = [m for m in _MEASURES if m in known]
-    wide = not canvas.narrow
+    wide, classes = not canvas.narrow, len(_scopes(context)) > 1
     axes = canvas.panels(len(measures), height=2.3, sharex=wide, sharey=wide)
     for axis, measure in zip(axes, measures, strict=True):
         correlations_panel(axis, context, measure)
-    handles, labels = axes[0].get_legend_handles_labels()
-    canvas.figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    if classes:
+        handles, labels = axes[0].get_legend_handles_labels()
+        canvas.figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    over = "over examples and over ranks within each class" if classes else "over examples"
     return FigureText(
         "Spearman correlation of measures of vulnerability with measures of distance from other "
-        "examples, over examples and over ranks within each class. Right of zero, distant "
-        "examples are more exposed. Bars are 95% intervals over examples; that examples share "
-        f"{context.unit}s is not accounted for.",
+        f"examples, {over}. Right of zero, distant examples are more exposed. Bars are 95% "
+        f"intervals over examples; that examples share {context.unit}s is not accounted for.",
         " ".join(similarity_sentences(context)) or "Correlations of vulnerability and distance.",
     )
+
+
+def _scopes(context: ReportContext) -> tuple[str, ...]:
+    """Return which examples correlations are shown of; where there are no classes, of all."""
+    table = context.tables.get("vulnerability")
+    if table is not None and "label" in table and not (table["label"] >= 0).any():
+        return ("overall",)
+    return ("overall", "within class")
 
 
 def correlations_panel(axis: "Axes", context: ReportContext, measure: str) -> None:
@@ -484,7 +513,8 @@ def correlations_panel(axis: "Axes", context: ReportContext, measure: str) -> No
     rows = table[(table["examples"] == "all") & (table["vulnerability"] == measure)]
     kinds = [kind for kind in _SIMILARITY if (rows["similarity"] == kind).any()]
     axis.axvline(0, color=MUTED, linewidth=0.9)
-    for i, scope in enumerate(("overall", "within class")):
+    scopes = _scopes(context)
+    for i, scope in enumerate(scopes):
         part = rows[rows["scope"] == scope].set_index("similarity").reindex(kinds)
         dot_rows(
             axis,
@@ -494,11 +524,11 @@ def correlations_panel(axis: "Axes", context: ReportContext, measure: str) -> No
             part["spearman_high"],
             colour=SERIES[i],
             marker=MARKERS[i],
-            offset=0.14 - 0.28 * i,
+            offset=0.14 - 0.28 * i if len(scopes) > 1 else 0.0,
             label=scope,
         )
     axis.set_title(_MEASURES[measure])
-    axis.set_xlabel("Spearman correlation")
+    axis.set_xlabel("correlation")
 
 
 # ---- memorisation ------------------------------------------------------------------------------

@@ -33,6 +33,9 @@ FloatArray = NDArray[np.float64]
 #: Fewer points than this on a panel are shown in fewer, larger bins.
 _SPARSE = 20_000
 
+#: Points that a median is drawn of: of a large bin, and of a small one, beside many others.
+_ENOUGH, _PRECISE = 20, 100
+
 _DISTANCE = "distance to nearest training point"
 
 
@@ -137,7 +140,7 @@ def _median_line(axis: "Axes", context: ReportContext, counts: NDArray[Any]) -> 
     step = 1 if counts.sum() >= _SPARSE else 8
     coarse = counts.reshape(128 // step, step, 128).sum(axis=1).astype(np.float64)
     total = coarse.sum(axis=1)
-    enough = total >= 20
+    enough = total >= (_PRECISE if step == 1 else _ENOUGH)
     if np.count_nonzero(enough) < 2:
         return
     below = np.cumsum(coarse[enough], axis=1) / total[enough, None]
@@ -377,7 +380,7 @@ def _needs_two_trials(context: ReportContext) -> str | None:
 def trials(context: ReportContext, canvas: Canvas) -> FigureText:
     """Draw each trial's mean distance in one extreme against that in the other."""
     kinds = _kinds(context)
-    axes = canvas.panels(len(kinds), height=3.2)
+    axes = canvas.panels(len(kinds), height=2.75 if canvas.narrow else 3.2)
     closer = [trials_panel(axis, context, kind) for axis, kind in zip(axes, kinds, strict=True)]
     return FigureText(
         f"Each point is a {context.unit}: mean normalised distance among its least confident "
@@ -390,6 +393,8 @@ def trials(context: ReportContext, canvas: Canvas) -> FigureText:
 
 def trials_panel(axis: "Axes", context: ReportContext, kind: str) -> float:
     """Draw each trial as a point; return the share whose most confident queries are closer."""
+    from matplotlib.ticker import MaxNLocator
+
     x = context.column(f"bottom_distance_mean_{kind}")
     y = context.column(f"top_distance_mean_{kind}")
     known = ~(np.isnan(x) | np.isnan(y))
@@ -398,7 +403,8 @@ def trials_panel(axis: "Axes", context: ReportContext, kind: str) -> float:
     axis.plot(ends, ends, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     axis.plot(x, y, MARKERS[0], color=NON_MEMBERS, alpha=0.75)
     axis.set(xlim=ends, ylim=ends, aspect="equal")
-    axis.locator_params(nbins=4)
+    for side in (axis.xaxis, axis.yaxis):  # of the same ends, so with the same numbers
+        side.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
     axis.set_title(f"{_KINDS[kind]}\ncloser in {closer:.0%} of {context.unit}s")
     axis.set_xlabel(f"mean distance, least confident {_p(context)}")
     axis.set_ylabel(f"mean distance,\nmost confident {_p(context)}")

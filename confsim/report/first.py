@@ -147,7 +147,7 @@ def _percent(rate: float) -> str:
 
 
 def _times(factor: float) -> str:
-    return f"{factor:.1f} times" if factor < 3 else f"{factor:.0f} times"
+    return f"{factor:.2g} times" if factor < 9.95 else f"{factor:.0f} times"
 
 
 # ---- tiles -------------------------------------------------------------------------------------

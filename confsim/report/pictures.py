@@ -25,6 +25,9 @@ _EACH = 8
 #: Pairs in a row: of the wide figure, and of the narrow one.
 _ACROSS, _ACROSS_NARROW = 4, 2
 
+#: Inches for what stands above and below an image, and for the title of a kind.
+_AROUND, _TITLE = 0.46, 0.24
+
 _CAPTION = (
     "Each pair: an image of the population and, to its right, the training image that is nearest "
     "to it in most trials, never itself, in the model's own feature space. Above: their ids, and "
@@ -99,7 +102,7 @@ def _labels(context: ReportContext) -> tuple[NDArray[Any], dict[int, int]]:
 @figure("Which images does the model give away?", _needs_vulnerability, photographs=True)
 def vulnerable_images(context: ReportContext, canvas: Canvas) -> FigureText:
     """Show the images whose membership is easiest to tell."""
-    _pairs(context, canvas, (("most vulnerable", _chosen(context, "vulnerable")[:_EACH]),))
+    _pairs(context, canvas, (("", _chosen(context, "vulnerable")[:_EACH]),))
     return FigureText(
         "Images whose membership shows most in the log-odds of their class: ranked by the AUC of "
         "trials that were trained on them against trials that were not, then by effect size. "
@@ -144,14 +147,14 @@ def _pairs(
         title if i == 0 else "" for title, group in groups for i in range(0, len(group), across)
     ]
     side = canvas.width / across * 0.42
-    heights = [side + 0.5 + (0.28 if title else 0.0) for title in titles]
+    heights = [side + _AROUND + (_TITLE if title else 0.0) for title in titles]
     canvas.panels(1, height=sum(heights))
     canvas.figure.clear()
     canvas.figure.set_layout_engine("none")
     top, total = 0.0, sum(heights)
     for title, chosen, height in zip(titles, rows, heights, strict=True):
         if title:
-            canvas.figure.text(0.005, 1 - (top + 0.04) / total, title, va="top", fontsize=9)
+            canvas.figure.text(0, 1 - (top + 0.12) / total, title, va="top", fontsize=9)
         base = 1 - (top + height - 0.2) / total
         for i, row in enumerate(chosen):
             # The two of a pair touch almost; between pairs is room.

@@ -377,8 +377,8 @@ def _few_members(context: ReportContext) -> str:
     if np.isnan(members).all() or sum(hits) >= 50:
         return ""
     found = f"only {plural(sum(hits), 'member')}" if sum(hits) else "no member"
-    units = f"{context.unit}s"
-    return f"{found} fell into the extremes of all {units}, so membership rates are uncertain"
+    where = f" of all {context.unit}s" if len(context.trials) > 1 else ""
+    return f"{found} fell into the extremes{where}, so membership rates are uncertain"
 
 
 def _noise(context: ReportContext) -> str:

@@ -17,6 +17,9 @@ from confsim.store import artifacts
 #: Significant digits where no interval says how many there should be.
 _DIGITS = 3
 
+#: Numbers of a column have as many decimals as each other if none is so many times another.
+_SIMILAR = 30
+
 
 @dataclass(frozen=True)
 class Column:
@@ -92,7 +95,24 @@ class Table:
 
     def cells(self) -> list[list[tuple[Column, Cell]]]:
         """Return for the page each row's cells, each with its column."""
-        return [[(column, _cell(row, column.key)) for column in self.columns] for row in self.rows]
+        places = [self._places(column.key) for column in self.columns]
+        return [
+            [(c, _cell(row, c.key, p)) for c, p in zip(self.columns, places, strict=True)]
+            for row in self.rows
+        ]
+
+    def _places(self, key: str) -> int | None:
+        """Return how many decimals the numbers of a column share, ``None`` where each has its own.
+
+        They do where all are of the same kind, have no intervals, and are of similar size.
+        """
+        found = [row[key] for row in self.rows if isinstance(row.get(key), float)]
+        sizes = [abs(value) for value in found if value and math.isfinite(value)]
+        of_a_kind = self.columns[0].key != "figure" and f"{key}_low" not in self.fields
+        if not of_a_kind or len(sizes) < 2 or max(sizes) > _SIMILAR * min(sizes):
+            return None
+        # One that is 1 has as many as those just below it.
+        return max(0, _DIGITS - 1 - math.floor(math.log10(0.999 * max(sizes))))
 
     @property
     def says_something(self) -> "Table":
@@ -106,11 +126,12 @@ class Table:
         return replace(self, columns=columns or self.columns, rows=rows)
 
     def of(self, called: Callable[[str], str]) -> "Table":
-        """Return the table with its title and what it says of its columns in other words."""
+        """Return the table with its title, note and what it says of its columns in other words."""
         columns = [
             replace(c, title=called(c.title), meaning=called(c.meaning)) for c in self.columns
         ]
-        return replace(self, title=called(self.title), columns=columns)
+        note = called(self.note)
+        return replace(self, title=called(self.title), columns=columns, note=note)
 
     def write(self, folder: Path) -> str:
         """Write the CSV file; return its name."""
@@ -133,7 +154,7 @@ def _known(value: Any) -> bool:
     return value is not None and value != "" and not (isinstance(value, float) and value != value)
 
 
-def _cell(row: dict[str, Any], key: str) -> Cell:
+def _cell(row: dict[str, Any], key: str, places: int | None = None) -> Cell:
     value = row.get(key)
     if isinstance(value, str):
         return Cell(value)
@@ -145,6 +166,8 @@ def _cell(row: dict[str, Any], key: str) -> Cell:
     if isinstance(value, (int, np.integer)):
         return Cell(f"{value:,}", sorted_by)
     low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
+    if places is not None and sorted_by:
+        return Cell(f"{value:,.{places}f}", sorted_by)
     if low is None or high is None:
         return Cell(number(float(value), _DIGITS), sorted_by)
     return Cell(shown_with_interval(float(value), float(low), float(high), _DIGITS), sorted_by)

@@ -262,7 +262,7 @@ def attacks(context: ReportContext) -> Table | None:
             Column("over", "over", "mean: of the targets' own figures [95% Student-t interval over "
                    "targets; of a single one: over its examples]; pooled: one threshold for all "
                    "targets [two-way bootstrap over trials "
-                   "and examples, shared shadow models not accounted for]"),
+                   "and examples, shared shadow models not accounted for]", folded=len(over) == 1),
             Column("auc_new_examples", "AUC, new examples", "the same AUC, its interval over "
                    "trials and examples drawn anew (crossed)", folded=True),
             Column("null_auc", "AUC of guessing", "0.5, but another where a member has one "

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: Trials whose own curves are drawn, thin: more would be one grey area.
 _OWN_CURVES = 30
 
+#: From this ratio of the largest to the smallest loss on, the axis is logarithmic.
+_LOGARITHMIC = 5
+
 #: What is drawn of an epoch: where, what it is called, its colour and dashes.
 _LOSSES = {
     "validation_loss": ("mean, examples watched", NON_MEMBERS, "-"),
@@ -101,7 +104,7 @@ def training_panel(axis: "Axes", context: ReportContext, panel: str) -> None:
     table = curves(context)
     kinds, label = PANELS[panel]
     own = _own(context)
-    positive = True
+    least, most = float("inf"), 0.0
     for column, (words, colour, dashes) in kinds.items():
         if table[column].isna().all():
             continue
@@ -110,12 +113,13 @@ def training_panel(axis: "Axes", context: ReportContext, panel: str) -> None:
             axis.plot(rows["epoch"], rows[column], color=colour, alpha=0.25, linewidth=0.6)
         median = table.groupby("epoch")[column].median()
         axis.plot(median.index, median, color=colour, linestyle=dashes, label=words)
-        positive &= bool((table[column].dropna() > 0).all())
+        least = min(least, float(table[column].min()))
+        most = max(most, float(table[column].max()))
     axis.axvline(
         float(np.nanmedian(context.column("best_epoch"))), color=MUTED, linestyle=(0, (1, 1.5)),
         linewidth=1.0,
     )  # fmt: skip
-    if panel == "loss" and positive:
+    if panel == "loss" and least > 0 and most > _LOGARITHMIC * least:
         axis.set_yscale("log")
         plain_ticks(axis.yaxis)
     axis.set_xlabel("epoch")

@@ -21,6 +21,7 @@ extensions = [
     "columns",
     "command_reference",
     "formulas",
+    "landmarks",
 ]
 exclude_patterns = ["build", "_generated"]
 suppress_warnings = ["toc.empty_glob"]  # pages that may be there
@@ -49,5 +50,5 @@ html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#1f5c99", "color-brand-content": "#1f5c99"},
     "dark_css_variables": {"color-brand-primary": "#8ab8e6", "color-brand-content": "#8ab8e6"},
 }
-pygments_style = "friendly"
-pygments_dark_style = "native"
+pygments_style = "a11y-high-contrast-light"
+pygments_dark_style = "a11y-high-contrast-dark"

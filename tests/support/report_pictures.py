@@ -73,7 +73,7 @@ _RECIPE = ["deep", "--recipe", "lira-cifar10-fast", "--dataset", "digits", "--li
            "--trials", "6"]  # fmt: skip
 
 _FOREST = ["shadow", "--estimator", "sklearn.ensemble.RandomForestClassifier",
-           "--set", "n_estimators=20", "--data", "table.csv", "--label", "cultivar",
+           "--set", "n_estimators=20", "--data", "table.csv", "--label", "cultivar", "--drop", "site",
            "--trials", "8"]  # fmt: skip
 
 #: Commands by kind; those of ``AUDITS`` are made in Python, those of ``SWEEPS`` of several runs.
@@ -96,7 +96,7 @@ COMMANDS = {
     "recipe-cnn": [*_RECIPE, "--model", "cnn"],
     "shadow": ["shadow", "task.py", "--trials", "16", "--design", "balanced"],
     "estimator": [*_FOREST, "--group", "site"],
-    "table-canaries": [*_FOREST, "--drop", "site", "--design", "coin", "--canaries", "60",
+    "table-canaries": [*_FOREST, "--design", "coin", "--canaries", "60",
                        "--canary", "mislabelled"],
     "statistic": ["shadow", "statistic.py", "--trials", "16"],
 }  # fmt: skip

@@ -73,8 +73,8 @@ _RECIPE = ["deep", "--recipe", "lira-cifar10-fast", "--dataset", "digits", "--li
            "--trials", "6"]  # fmt: skip
 
 _FOREST = ["shadow", "--estimator", "sklearn.ensemble.RandomForestClassifier",
-           "--set", "n_estimators=20", "--data", "table.csv", "--label", "cultivar", "--drop", "site",
-           "--trials", "8"]  # fmt: skip
+           "--set", "n_estimators=20", "--data", "table.csv", "--label", "cultivar",
+           "--drop", "site", "--trials", "8"]  # fmt: skip
 
 #: Commands by kind; those of ``AUDITS`` are made in Python, those of ``SWEEPS`` of several runs.
 COMMANDS = {

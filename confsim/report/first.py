@@ -124,10 +124,9 @@ def headline(context: ReportContext) -> str:
     best = best_rate(context)
     signal = best_signal(signals(context))
     if best is not None and best[1].low > (chance := chance_rate(context, best[0])):
-        value = best[1].value
         return (
-            f"An attacker recognises {_percent(value)}% of members at 1% false alarms: "
-            f"{_times(value / chance)} guessing"
+            f"An attacker recognises {_rounded(best[1], 100)}% of members at 1% false alarms: "
+            f"{_rounded(best[1], 1 / chance)} times guessing"
         )
     models = plural(len(context.trials), context.unit)
     unknown = best is not None and math.isnan(best[1].low)
@@ -142,12 +141,11 @@ def headline(context: ReportContext) -> str:
     return "No attack tells members from others better than guessing"
 
 
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.0f}" if rate >= 0.0995 else f"{100 * rate:.2g}"
-
-
-def _times(factor: float) -> str:
-    return f"{factor:.2g} times" if factor < 9.95 else f"{factor:.0f} times"
+def _rounded(found: Estimate, factor: float) -> str:
+    """Return a multiple with two digits, or with fewer where its interval supports no more."""
+    value, low, high = (factor * x for x in (found.value, found.low, found.high))
+    short = f"{value:.0f}" if value >= 9.95 else f"{value:.2g}"
+    return min(short, with_interval(value, low, high, 3).partition(" ")[0], key=len)
 
 
 # ---- tiles -------------------------------------------------------------------------------------

@@ -77,10 +77,13 @@ def _closeness(context: ReportContext) -> str:
     if math.isnan(found.value):
         return "Distances are unknown, so closeness to the training set cannot be compared."
     if math.isnan(found.low):
+        few, side = plural(found.trials, context.unit), "closer to"
+        if found.value >= 0:
+            side = "farther from"
         return (
-            f"With {plural(found.trials, context.unit)} there is no interval yet; confident "
-            "points differ from the least confident in mean distance to another training point by "
-            f"{_short(found.value)}."
+            f"{few} {'is' if found.trials == 1 else 'are'} too few for an interval: on average, "
+            f"the most confident points are {_short(abs(found.value))} {side} another training "
+            "point than the least confident."
         )
     if found.low <= 0 <= found.high:
         return (

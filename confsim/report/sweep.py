@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from confsim.report.attacks import NULL_STYLE, attack_name, best_attack
+from confsim.report.attacks import NULL_STYLE, attack_name, best_attack, percent_ticks
 from confsim.report.canvas import (
     BOTTOM,
     DASHES,
@@ -64,13 +64,20 @@ class Measure:
 
     @property
     def label(self) -> str:
-        """What its axis is called."""
-        return ", ".join(filter(None, (self.title, self.unit)))
+        """What its axis is called; shares have their sign at their numbers."""
+        return self.title if self.unit in ("", "%") else f"{self.title}, {self.unit}"
+
+    def text(self, found: Estimate) -> str:
+        """Return a number with as many digits as its interval supports, and its unit."""
+        factor = 100 if self.unit == "%" else 1
+        value, low, high = (factor * x for x in (found.value, found.low, found.high))
+        told = with_interval(value, low, high, 3).partition(" ")[0]
+        return f"{told}{self.unit}" if self.unit in ("", "%") else f"{told} {self.unit}"
 
 
 MEASURES = (
     Measure("best_attack", "members recognised at 1% false alarms",
-            "share of members recognised at 1% false alarms", {"": "best_tpr_at_fpr_1pct"}),
+            "share of members recognised at 1% false alarms", {"": "best_tpr_at_fpr_1pct"}, "%"),
     Measure("distance", "mean distance to another training point",
             "mean distance of the most confident to another training point",
             {"least confident": "bottom_distance_mean_other",
@@ -247,21 +254,35 @@ def _told(sweep: Sweep, measure: Measure) -> tuple[str, bool]:
     rows = zip(sweep.values, sweep.series, map(estimates, sweep.contexts), strict=True)
     found = [(value, series, row[key]) for value, series, row in rows if key in row]
     known = [row for row in found if not np.isnan(row[2].value)]
-    unit = f" {measure.unit}" if measure.unit else ""
     if not sweep.numeric or len(set(sweep.series)) > 1 or len(known) < 2:
-        value, series, best = max(known, key=lambda row: row[2].value)
-        where = ", ".join(filter(None, (f"{label_of(sweep.key)} {value}", series)))
-        return f"The {measure.said} is largest with {where}: {_digits(best)}{unit}.", False
+        return _largest(sweep, measure, known)
     (first, _, before), (last, _, after) = known[0], known[-1]
-    change, start, end = _change(before, after), _digits(before), _digits(after)
+    change, start, end = _change(before, after), measure.text(before), measure.text(after)
     said = {
-        "rises": f"rises from {start} to {end}{unit}",
-        "falls": f"falls from {start} to {end}{unit}",
-        "overlaps": f"does not clearly change: {end} against {start}{unit}",
-        "unknown": f"is {end} instead of {start}{unit}; too few trials to tell that from chance",
+        "rises": f"rises from {start} to {end}",
+        "falls": f"falls from {start} to {end}",
+        "overlaps": f"does not clearly change: {end} against {start}",
+        "unknown": f"is {end} instead of {start}; too few trials to tell that from chance",
     }
     which = _instead(sweep.key, first, last)
     return f"With {which}, the {measure.said} {said[change]}.", change in _CLEAR
+
+
+def _largest(
+    sweep: Sweep, measure: Measure, known: Sequence[tuple[Any, str, Estimate]]
+) -> tuple[str, bool]:
+    """Return a sentence about where a number is largest, and whether it clearly is."""
+    told = [
+        (found, f"{measure.text(found)} with {', '.join(filter(None, (name, series)))}")
+        for value, series, found in sorted(known, key=lambda row: -row[2].value)
+        for name in [f"{label_of(sweep.key)} {value}"]
+    ]
+    (best, said), *others = told
+    if not others:
+        return f"The {measure.said} is known of one run only: {said}.", False
+    if all(best.low > other.high for other, _ in others):
+        return f"The {measure.said} is largest: {said}, against {others[0][1]}.", True
+    return f"The {measure.said} does not clearly differ: {said}; {others[-1][1]}.", False
 
 
 #: Changes that are told from none.
@@ -278,11 +299,6 @@ def _instead(key: str, first: float, last: float) -> str:
         return f"{end} {label} instead of {start}"
     article = "an" if label[0].lower() in "aeiou" else "a"
     return f"{article} {label} of {end} instead of {start}"
-
-
-def _digits(found: Estimate) -> str:
-    """Return a number with as many digits as its interval supports."""
-    return with_interval(found.value, found.low, found.high, 3).partition(" ")[0]
 
 
 def _change(before: Estimate, after: Estimate) -> str:
@@ -315,37 +331,46 @@ def _draw(sweep: Sweep, measure: Measure, _: ReportContext, canvas: Canvas) -> F
     for i, (label, key) in enumerate(measure.lines.items()):
         _draw_line(axis, sweep, x, [row.get(key) for row in found], i, label, len(measure.lines))
     axis.set_ylabel("\n".join(_lines(measure.label)))
-    lows = [row[key].low for row in found for key in measure.lines.values() if key in row]
+    lows = np.array([row[key].low for row in found for key in measure.lines.values() if key in row])
     if measure.name == "membership_rate":
         axis.axhline(1, **NULL_STYLE)
-    if min(lows) > 0 and axis.get_ylim()[1] > _LOGARITHMIC * max(min(lows), 0):
-        axis.set_yscale("log")
-        plain_ticks(axis.yaxis)
+    _scale(axis, measure, lows)
     _finish(axis, sweep, x)
     handles, labels = axis.get_legend_handles_labels()
     if len(handles) > 1:
         columns = 1 if canvas.narrow else 3
         canvas.figure.legend(handles, labels, loc="outside lower center", ncols=columns)
-    pooled = measure.name == "membership_rate"
-    best = {
-        attack_name(str(row["attack"]))
-        for m in sweep.contexts
-        if (row := best_attack(m, "tpr_at_fpr_1pct")) is not None
-    }
-    return FigureText(
-        (
+    caption = _caption(sweep, measure, intervals=not np.isnan(lows).all())
+    return FigureText(caption, _listed(sweep, measure, found))
+
+
+def _scale(axis: "Axes", measure: Measure, lows: Any) -> None:
+    """Choose the scale and the marks of the vertical axis."""
+    from matplotlib.ticker import PercentFormatter
+
+    least = float(np.min(lows))
+    if least > 0 and axis.get_ylim()[1] > _LOGARITHMIC * least:
+        axis.set_yscale("log")
+        (percent_ticks if measure.unit == "%" else plain_ticks)(axis.yaxis)
+    elif measure.unit == "%":
+        axis.yaxis.set_major_formatter(PercentFormatter(1))
+
+
+def _caption(sweep: Sweep, measure: Measure, *, intervals: bool) -> str:
+    """Say what a figure's numbers and bars are."""
+    if measure.name == "membership_rate":
+        return (
             "Pooled over trials, with exact binomial 95% intervals, as multiples of the share of "
             "members among all; at 1 an extreme has as many as any other points."
-            if pooled
-            else "Means over trials with 95% Student-t intervals."
         )
-        + (
-            f" Best attacks: {', '.join(sorted(best))}."
-            if best and measure.name == "best_attack"
-            else ""
-        ),
-        _listed(sweep, measure, found),
-    )
+    told = "Means over trials, too few for intervals."
+    if intervals:
+        told = "Means over trials with 95% Student-t intervals."
+    if measure.name != "best_attack":
+        return told
+    rows = [best_attack(context, "tpr_at_fpr_1pct") for context in sweep.contexts]
+    best = {attack_name(str(row["attack"])) for row in rows if row is not None}
+    return f"{told} Best attacks: {'; '.join(sorted(best))}."
 
 
 #: Runs whose numbers are told of a figure that is not seen.
@@ -354,14 +379,13 @@ _TOLD = 8
 
 def _listed(sweep: Sweep, measure: Measure, found: Sequence[dict[str, Estimate]]) -> str:
     """Say a figure's numbers, of the last line, run by run; of many runs, where they are."""
-    label, unit = label_of(sweep.key), f" {measure.unit}" if measure.unit else ""
-    start = f"The {measure.said.rstrip(',')} by {label}"
+    start = f"The {measure.said.rstrip(',')} by {label_of(sweep.key)}"
     if len(found) > _TOLD:
         return f"{start}, of {len(found)} runs; the numbers are in the table below."
     key = list(measure.lines.values())[-1]
     rows = zip(sweep.values, sweep.series, found, strict=True)
     told = [
-        f"{', '.join(filter(None, (str(value), series)))}: {_digits(row[key])}{unit}"
+        f"{', '.join(filter(None, (str(value), series)))}: {measure.text(row[key])}"
         for value, series, row in rows
         if key in row
     ]

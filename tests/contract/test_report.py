@@ -612,6 +612,24 @@ def test_few_trials_of_a_sweep_are_said_in_plain_words(tmp_path):
     )
 
 
+def test_a_sweep_by_names_says_where_a_number_is_largest():
+    sweep = sweeps.Sweep("model", [], [], [], ["model"])
+    measure = next(m for m in sweeps.MEASURES if m.name == "correlation")
+    low, high = ("cnn", "", Estimate(0.1, 0.0, 0.2, 9)), ("mlp", "", Estimate(0.5, 0.4, 0.6, 9))
+    told, clear = sweeps._largest(sweep, measure, [low, high])
+    assert told.endswith(" is largest: 0.50 with model mlp, against 0.10 with model cnn.")
+    assert clear
+    wide = ("mlp", "seed 1", Estimate(0.5, 0.1, 0.9, 9))
+    told, clear = sweeps._largest(sweep, measure, [low, wide])
+    assert told.endswith(
+        " does not clearly differ: 0.50 with model mlp, seed 1; 0.10 with model cnn."
+    )
+    assert not clear
+    told, clear = sweeps._largest(sweep, measure, [low])
+    assert told.endswith(" is known of one run only: 0.10 with model cnn.")
+    assert not clear
+
+
 def test_a_sweep_says_what_clearly_changes():
     unknown = Estimate(1, math.nan, math.nan, 2)
     assert sweeps._change(Estimate(1, 0.5, 1.5, 9), Estimate(2, 1.4, 2.6, 9)) == "overlaps"
@@ -621,7 +639,10 @@ def test_a_sweep_says_what_clearly_changes():
     assert sweeps._instead("n", 10, 1000) == "1,000 training points instead of 10"
     assert sweeps._instead("train_ratio", 0.2, 0.8) == "a train ratio of 0.8 instead of 0.2"
     # As many digits as the interval supports.
-    assert sweeps._digits(Estimate(12.8123, 3.1, 45.2, 9)) == "13"
+    angle = next(m for m in sweeps.MEASURES if m.name == "angle")
+    assert angle.text(Estimate(12.8123, 3.1, 45.2, 9)) == "13 degrees"
+    best = sweeps.MEASURES[0]
+    assert best.text(Estimate(0.0125, 0.01, 0.015, 9)) == "1.25%"
 
 
 def test_runs_that_cannot_be_compared(runs, tmp_path, capsys):
@@ -722,7 +743,16 @@ def test_titles_hold_no_path(dataset, model, title):
 
 
 @pytest.mark.parametrize(
-    ("rate", "said"), [(1.0, "100"), (0.9967, "100"), (0.0996, "10"), (0.088, "8.8"), (0.5, "50")]
+    ("rate", "half", "said"),
+    [
+        (1.0, 0.0, "100"),
+        (0.9967, 0.001, "100"),
+        (0.0996, 0.01, "10"),
+        (0.088, 0.01, "8.8"),
+        (0.5, 0.1, "50"),
+        (0.0946, 0.09, "9"),
+        (0.0185, 0.006, "1.9"),
+    ],
 )
-def test_the_headline_has_no_exponents(rate, said):
-    assert first._percent(rate) == said
+def test_the_headline_has_few_digits_and_no_exponents(rate, half, said):
+    assert first._rounded(Estimate(rate, rate - half, rate + half, 9), 100) == said

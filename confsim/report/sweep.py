@@ -280,7 +280,7 @@ def _largest(
     (best, said), *others = told
     if not others:
         return f"The {measure.said} is known of one run only: {said}.", False
-    if all(best.low > other.high for other, _ in others):
+    if all(best.low > other.high > other.low for other, _ in others):
         return f"The {measure.said} is largest: {said}, against {others[0][1]}.", True
     return f"The {measure.said} does not clearly differ: {said}; {others[-1][1]}.", False
 
@@ -302,10 +302,14 @@ def _instead(key: str, first: float, last: float) -> str:
 
 
 def _change(before: Estimate, after: Estimate) -> str:
-    """Say which way a number went, if the intervals of its ends do not overlap."""
+    """Say which way a number went, if its ends have intervals that do not overlap.
+
+    An interval of no width is none: where all trials give the same, nothing says how far others go.
+    """
     if np.isnan([before.low, after.low]).any():
         return "unknown"
-    if before.low <= after.high and after.low <= before.high:
+    alike = before.low <= after.high and after.low <= before.high
+    if alike or before.low == before.high or after.low == after.high:
         return "overlaps"
     return "rises" if after.value > before.value else "falls"
 
@@ -346,14 +350,12 @@ def _draw(sweep: Sweep, measure: Measure, _: ReportContext, canvas: Canvas) -> F
 
 def _scale(axis: "Axes", measure: Measure, lows: Any) -> None:
     """Choose the scale and the marks of the vertical axis."""
-    from matplotlib.ticker import PercentFormatter
-
     least = float(np.min(lows))
     if least > 0 and axis.get_ylim()[1] > _LOGARITHMIC * least:
         axis.set_yscale("log")
         (percent_ticks if measure.unit == "%" else plain_ticks)(axis.yaxis)
     elif measure.unit == "%":
-        axis.yaxis.set_major_formatter(PercentFormatter(1))
+        percent_ticks(axis.yaxis)
 
 
 def _caption(sweep: Sweep, measure: Measure, *, intervals: bool) -> str:

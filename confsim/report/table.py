@@ -166,7 +166,7 @@ def _cell(row: dict[str, Any], key: str, places: int | None = None) -> Cell:
     if isinstance(value, (int, np.integer)):
         return Cell(f"{value:,}", sorted_by)
     low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
-    if places is not None and sorted_by:
+    if places is not None and sorted_by and value:
         return Cell(f"{value:,.{places}f}", sorted_by)
     if low is None or high is None:
         return Cell(number(float(value), _DIGITS), sorted_by)

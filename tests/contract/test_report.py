@@ -42,6 +42,7 @@ from confsim.report.sentences import (
     verdict,
 )
 from confsim.report.summary import Estimate
+from confsim.report.table import Column, Table
 from confsim.statistics import POSITIVE, mean_interval, roc, student_t_interval
 from confsim.store import layout
 from confsim.store.files import read_sealed, seal
@@ -346,6 +347,28 @@ def test_examples_in_docstrings_of_numbers():
     assert doctest.testmod(numbers).failed == 0
 
 
+def test_numbers_of_a_column_have_as_many_decimals_as_each_other():
+    columns = [Column(key, key, "") for key in ("class", "accuracy", "wide", "auc")]
+    rows = [
+        {"class": "a", "accuracy": 1.0, "wide": 0.5, "auc": 0.5, "auc_low": 0.4, "auc_high": 0.6},
+        {"class": "b", "accuracy": 0.98, "wide": 0.0005, "auc": 0.50},
+        {"class": "c", "accuracy": math.nan, "wide": 0.0, "auc": 0.25},
+        {"class": "d", "accuracy": 0.0, "wide": 0.5, "auc": 0.5},
+    ]
+    cells = [[cell.text for _, cell in row] for row in Table("t", "T", columns, rows).cells()]
+    assert cells == [
+        ["a", "1.000", "0.5", "0.50 [0.40, 0.60]"],
+        ["b", "0.980", "0.0005", "0.5"],
+        ["c", "\u2013", "0", "0.25"],
+        ["d", "0", "0.5", "0.5"],
+    ]
+    # Rows that are of different kinds keep their own.
+    mixed = [Column("figure", "", ""), Column("value", "value", "")]
+    rows = [{"figure": "loss", "value": 1.2}, {"figure": "accuracy", "value": 0.914}]
+    cells = [[cell.text for _, cell in row] for row in Table("t", "T", mixed, rows).cells()]
+    assert cells == [["loss", "1.2"], ["accuracy", "0.914"]]
+
+
 def test_cautions_name_what_is_wrong(runs):
     run, _ = runs["deep"]
     told = sentences(gather(run)).caution
@@ -628,6 +651,7 @@ def test_a_sweep_by_names_says_where_a_number_is_largest():
     told, clear = sweeps._largest(sweep, measure, [low])
     assert told.endswith(" is known of one run only: 0.10 with model cnn.")
     assert not clear
+    assert not sweeps._largest(sweep, measure, [high, ("cnn", "", Estimate(0, 0, 0, 9))])[1]
 
 
 def test_a_sweep_says_what_clearly_changes():
@@ -635,6 +659,7 @@ def test_a_sweep_says_what_clearly_changes():
     assert sweeps._change(Estimate(1, 0.5, 1.5, 9), Estimate(2, 1.4, 2.6, 9)) == "overlaps"
     assert sweeps._change(Estimate(1, 0.9, 1.1, 9), Estimate(2, 1.9, 2.1, 9)) == "rises"
     assert sweeps._change(Estimate(2, 1.9, 2.1, 9), Estimate(1, 0.9, 1.1, 9)) == "falls"
+    assert sweeps._change(Estimate(0, 0, 0, 9), Estimate(1, 0.9, 1.1, 9)) == "overlaps"
     assert sweeps._change(unknown, Estimate(1, 0.9, 1.1, 9)) == "unknown"
     assert sweeps._instead("n", 10, 1000) == "1,000 training points instead of 10"
     assert sweeps._instead("train_ratio", 0.2, 0.8) == "a train ratio of 0.8 instead of 0.2"

@@ -156,6 +156,43 @@ def test_a_page_can_be_read_and_asks_for_nothing(pages, tab, name):
         assert tab.evaluate(CONTRAST) == [], medium
 
 
+def test_commands_and_intervals_are_not_torn(pages, tab):
+    """Neither an option and its value nor the ends of an interval are parted."""
+    for _, width, dark, phone in MEDIA:
+        tab.look(width, 900, dark=dark, mobile=phone)
+        tab.open(pages["deep"])
+        torn = """[...document.querySelectorAll('pre span, td.number .ends')]
+            .filter(e => e.getClientRects().length > 1 || e.offsetHeight > 30)
+            .map(e => e.textContent)"""
+        assert tab.evaluate(torn) == []
+        command = tab.evaluate("document.querySelector('pre').textContent")
+        assert command == " ".join(command.split())
+        assert " --train-ratio 0.5 " in f"{command} "
+
+
+def test_what_is_touched_is_large_enough(pages, tab):
+    tab.look(390, 900, dark=False, mobile=True)
+    tab.open(pages["deep"])
+    heights = tab.evaluate("""[...document.querySelectorAll('.chosen button, .controls *')]
+        .filter(e => e.matches('button, input, select') && e.getClientRects().length)
+        .map(e => e.getBoundingClientRect().height)""")
+    assert min(heights) >= 24
+
+
+def test_numbers_that_are_copied_have_plain_signs(pages, tab):
+    tab.look(1280, 900, dark=False, mobile=False)
+    tab.open(pages["deep"])
+    table = "document.querySelector('#table-correlations ~ .scroll table')"
+    assert "\u2212" in tab.evaluate(f"{table}.textContent")
+    tab.evaluate("""(() => { navigator.clipboard.writeText = async (text) => { window.text = text };
+        })()""")
+    button = f"[...{table}.parentElement.previousElementSibling.querySelectorAll('button')].pop()"
+    tab.evaluate(f"{button}.click()")
+    copied = tab.evaluate("window.text")
+    assert re.search(r"\t-0\.\d+ \[-0\.\d+, -?0\.\d+\]", copied)
+    assert "\u2212" not in copied
+
+
 def test_print_has_all_columns_and_no_controls(pages, tab):
     tab.look(794, 1100, dark=False, mobile=False)
     tab.call("Emulation.setEmulatedMedia", media="print", features=[])

@@ -126,7 +126,7 @@ def test_a_fixed_space_is_not_called_the_models_own():
     row = {"vulnerability": "exposure", "similarity": "distance_out", "scope": "overall"}
     row |= {"examples": "all", "spearman": 0.3, "spearman_low": 0.2, "spearman_high": 0.4}
     means = {"member_accuracy": Estimate(1.0, np.nan, np.nan, 8)}
-    for space, name in (("model", "model's own"), ("fixed", "the fixed space, to training")):
+    for space, name in (("model", "model's own"), ("fixed", "the fixed space, counting training")):
         made = context(means, vulnerability_correlations=[row])
         made.__dict__["rows"] = [{"space": space}] * 8
         (sentence,) = similarity_sentences(made)

@@ -257,7 +257,8 @@ def _told(sweep: Sweep, measure: Measure) -> tuple[str, bool]:
     if not sweep.numeric or len(set(sweep.series)) > 1 or len(known) < 2:
         return _largest(sweep, measure, known)
     (first, _, before), (last, _, after) = known[0], known[-1]
-    change, start, end = _change(before, after), measure.text(before), measure.text(after)
+    change, end = _change(before, after), measure.text(after)
+    start = measure.text(before).removesuffix(f" {measure.unit}")  # said once, at the end
     said = {
         "rises": f"rises from {start} to {end}",
         "falls": f"falls from {start} to {end}",

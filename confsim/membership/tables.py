@@ -4,7 +4,7 @@ They are made in memory; :mod:`confsim.membership.stored` decides when, and keep
 knows how a run came to be.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
@@ -371,7 +371,10 @@ class ExampleTables:
 
     def _kept(self, scores: FloatArray, ordered: SortedRows) -> dict[str, Any]:
         """Return of an attack's scores, and of these in order, what bins of examples need."""
-        others = [ordered.side(row, members=False) for row in range(len(ordered))]
+
+        def others() -> Iterator[FloatArray]:
+            return (ordered.side(row, members=False) for row in range(len(ordered)))
+
         cuts = thresholds_of(others, self.design, [AGREEMENT_LEVEL])
         called = (row >= cut for row, cut in zip(scores, cuts, strict=True))
         audited = None

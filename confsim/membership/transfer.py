@@ -5,7 +5,7 @@ attacker gets. Here each target's threshold comes from the other trials as mock 
 members an attacker who trained them knows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,23 +87,30 @@ def transferred_thresholds(
     values, member = check_scores(scores, is_member)
     allowed = [check_number("levels", a, minimum=0, maximum=1) for a in levels]
     design = Design(member, None if partner is None else np.asarray(partner, dtype=np.int64))
-    others = [
-        ascending(row[~held & ~np.isnan(row)]) for row, held in zip(values, member, strict=True)
-    ]
+
+    def others() -> Iterator[FloatArray]:
+        for row, held in zip(values, member, strict=True):
+            yield row[~held & ~np.isnan(row)]
+
     return thresholds_of(others, design, allowed)
 
 
-def thresholds_of(others: list[FloatArray], design: Design, levels: Sequence[float]) -> FloatArray:
-    """Do what :func:`transferred_thresholds` does where scores are in order.
+#: Yields each trial's known scores of non-members, as often as it is asked.
+_Rows = Callable[[], Iterable[FloatArray]]
+
+
+def thresholds_of(others: _Rows, design: Design, levels: Sequence[float]) -> FloatArray:
+    """Do what :func:`transferred_thresholds` does, from the scores of non-members alone.
 
     Parameters
     ----------
-    others : list of ndarray
-        Each trial's known scores of non-members, ascending.
+    others : callable
+        Yields each trial's known scores of non-members, in any order. It is asked several times,
+        so that they need not all be in memory.
     design : Design
     levels : sequence of float
     """
-    trials = np.arange(len(others))
+    trials = np.arange(design.trials)
     silent = [np.setdiff1d(trials, design.voters(target)) for target in trials.tolist()]
     return _Pool.of(others, silent, levels).thresholds(silent, levels)
 
@@ -127,24 +134,23 @@ class _Pool:
     counts: IntArray
 
     @classmethod
-    def of(cls, rows: list[FloatArray], silent: list[IntArray], levels: Sequence[float]) -> "_Pool":
-        counts = np.array([len(row) for row in rows])
+    def of(cls, others: _Rows, silent: list[IntArray], levels: Sequence[float]) -> "_Pool":
+        counts = np.array([len(row) for row in others()])
         total = int(counts.sum())
         deepest = 0
         for trials in silent:
-            others = total - int(counts[trials].sum())
-            allowed = [_largest_count(level, others) for level in levels if others]
+            known = total - int(counts[trials].sum())
+            allowed = [_largest_count(level, known) for level in levels if known]
             # All scores of the silent trials may be above the one that is looked for.
-            deepest = max([deepest, *(total - others + n + 1 for n in allowed if n < others)])
-        lowest = _lowest_of(rows, deepest, total)
-        rows = [row[np.searchsorted(row, lowest) :] for row in rows]
-        pool = np.concatenate(rows)
+            deepest = max([deepest, *(total - known + n + 1 for n in allowed if n < known)])
+        lowest = _lowest_of(others, deepest, total)
+        rows = [row[row >= lowest] for row in others()]
+        sizes, pool = [len(row) for row in rows], np.concatenate(rows)
+        del rows
         order = ascending_order(pool)[::-1]  # equal scores in any order: thresholds are between
-        row_of = np.repeat(np.arange(len(rows)), [len(row) for row in rows])[order]
-        by_row = np.argsort(row_of.astype(np.min_scalar_type(len(rows))), kind="stable")
-        return cls(
-            pool[order], np.split(by_row, np.cumsum([len(row) for row in rows])[:-1]), counts
-        )
+        numbers = np.arange(len(sizes), dtype=np.min_scalar_type(len(sizes)))
+        by_row = np.argsort(np.repeat(numbers, sizes)[order], kind="stable")
+        return cls(pool[order], np.split(by_row, np.cumsum(sizes)[:-1]), counts)
 
     def thresholds(self, silent: list[IntArray], levels: Sequence[float]) -> FloatArray:
         """Return each target's thresholds (trials, levels) without its own silent trials."""
@@ -165,15 +171,15 @@ class _Pool:
         return float(np.nextafter(self.scores[count + before], np.inf))
 
 
-def _lowest_of(rows: list[FloatArray], count: int, total: int) -> float:
+def _lowest_of(others: _Rows, count: int, total: int) -> float:
     """Return a score that at least ``count`` of ``total`` scores reach, and not many more."""
     step = max(1, total // _SAMPLED)
-    sample = ascending(np.concatenate([row[::step] for row in rows]))
+    sample = ascending(np.concatenate([row[::step] for row in others()]))
     share = count / max(1, total)
     while step > 1 and share < 1 / 2:
         share += 0.01
         lowest = float(sample[int((1 - share) * len(sample))])
-        if sum(len(row) - int(np.searchsorted(row, lowest)) for row in rows) >= count:
+        if sum(int(np.count_nonzero(row >= lowest)) for row in others()) >= count:
             return lowest
     return -np.inf
 

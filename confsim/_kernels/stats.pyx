@@ -506,7 +506,7 @@ def sort(double[::1] values):
 
 
 def sort_order(const double[::1] values):
-    """Return (n,) int64: the places of values in ascending order, NaN last, equal ones in turn.
+    """Return (n,) int64: places of values in ascending order, NaN last, equal ones as they come.
 
     Fewer than 2^32 values.
     """
